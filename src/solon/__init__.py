@@ -1,0 +1,1 @@
+"""Solon: train a language model to follow a written constitution."""

@@ -1,0 +1,161 @@
+"""The whole configuration of a run.
+
+Defaults are the paper's where the paper states one and a run is large enough for it; each says where it comes
+from. ``solon init`` writes a small configuration that overrides the sizes.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Models(Section):
+    """The three roles. All take an embedded model's name, a folder, a ``.gguf`` file or a hub name."""
+
+    assistant: str = "smollm2"  # answers, critiques and revises (paper: the helpful-only RLHF model)
+    policy: str | None = None  # is finetuned (paper: the pretrained model); the assistant by default
+    feedback: str | None = None  # judges (paper: a pretrained model); the assistant by default
+
+    @property
+    def policy_or_default(self) -> str:
+        return self.policy or self.assistant
+
+    @property
+    def feedback_or_default(self) -> str:
+        return self.feedback or self.assistant
+
+
+class EngineSettings(Section):
+    kind: Literal["transformers"] = "transformers"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: the faster of the two where measured
+    device: str = "auto"
+    batch_size: Positive = 64  # sequences decoded together
+
+
+class PromptSettings(Section):
+    """Prompts of one set: how many, and from where."""
+
+    source: str = "packaged"  # "packaged", a .jsonl/.csv/.parquet/.jsonl.gz file, or "datasets:NAME"
+    train: Count | None = None  # how many of the training split to use; all by default
+    held_out: Count | None = None  # how many of the held-out split to evaluate on; all by default
+
+
+class RedTeam(Section):
+    red_team: PromptSettings = PromptSettings()
+    helpful: PromptSettings = PromptSettings()
+    generate: Count = 0  # more red-team prompts, written by the assistant few-shot
+    temperature: float = Field(default=1.0, ge=0)
+    max_tokens: Positive = 64
+
+
+class Critique(Section):
+    rounds: Positive = 4  # paper, section 3.2: four revisions
+    critique: bool = True  # False revises directly (paper, section 3.5, Figure 7)
+    few_shot: bool = True
+    temperature: float = Field(default=1.0, ge=0)  # paper, section 3.2
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: Positive = 256
+    attempts: Positive = 2  # how often a degenerate revision is sampled before the round is given up
+
+
+class Lora(Section):
+    rank: Positive = 16
+    alpha: Positive = 32
+    dropout: Probability = 0.0
+
+
+class Training(Section):
+    """What the three training stages have in common."""
+
+    epochs: Positive = 1  # paper, section 3.2: one epoch
+    learning_rate: float = Field(default=1e-5, gt=0)
+    batch_size: Positive = 16  # examples an optimiser step
+    micro_batch_size: Positive = 8  # examples a forward pass; batch_size must be a multiple of it
+    max_length: Positive = 1024  # tokens
+    lora: Lora | None = None  # None: all weights
+    save_steps: Positive = 50  # a killed run goes on from the last multiple of this
+    report_to: list[Literal["wandb", "tensorboard", "trackio"]] = []
+
+
+class Supervised(Training):
+    revisions: Literal["all", "last"] = "all"  # paper, section 3.2: revisions of every round
+
+
+class Comparison(Section):
+    temperature: float = Field(default=1.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: Positive = 256
+
+
+class Feedback(Section):
+    principles: Positive | Literal["all"] = 1  # drawn for each pair and averaged; "all": the whole list
+    both_orders: bool = True  # judge (A, B) and (B, A) and average: cancels position bias
+    few_shot: bool = True
+    layout: Literal["principle-first", "principle-last"] = (
+        "principle-first"  # paper: first, before the options
+    )
+    chain_of_thought: bool = False
+    clamp: tuple[Probability, Probability] = (0.4, 0.6)  # of chain-of-thought labels (paper, section 4.1)
+    temperature: float = Field(default=0.0, ge=0)  # of the reasoning; greedy by default
+    max_tokens: Positive = 256  # of the reasoning
+
+
+class PreferenceModel(Training):
+    learning_rate: float = Field(default=2e-5, gt=0)
+    held_out: float = Field(default=0.1, ge=0, lt=1)  # share of the prompts kept for accuracy and calibration
+    helpfulness: str | None = None  # a file of human helpfulness comparisons, "ai", or none
+    helpfulness_constitution: str = "helpful"  # whose principles label helpfulness where "ai" is asked for
+
+
+class Reinforce(Section):
+    """RL against the preference model (paper, section 4.2)."""
+
+    algorithm: Literal["rloo", "grpo", "ppo"] = "rloo"
+    steps: Positive = 200
+    prompts_per_step: Positive = 16
+    samples_per_prompt: Positive = 4
+    micro_batch_size: Positive = 16  # sequences a forward pass
+    epochs_per_step: Positive = 1  # passes over each step's samples (mu in GRPO, epochs in PPO)
+    learning_rate: float = Field(default=1e-6, gt=0)
+    kl_coefficient: float = Field(default=0.05, ge=0)
+    kl_limit: float = Field(default=20.0, gt=0)  # nats a sequence; past it RL stops with its checkpoint
+    clip_range: float = Field(default=0.2, gt=0)  # PPO's epsilon (Schulman et al. 2017, section 3)
+    discount: float = Field(default=1.0, gt=0, le=1)  # gamma, PPO only
+    gae_lambda: float = Field(default=0.95, ge=0, le=1)  # PPO only
+    value_coefficient: float = Field(default=0.1, ge=0)  # PPO only
+    temperature: float = Field(default=1.0, gt=0)
+    max_tokens: Positive = 128
+    max_prompt_length: Positive = 512
+    lora: Lora | None = None
+    save_steps: Positive = 20
+    report_to: list[Literal["wandb", "tensorboard", "trackio"]] = []
+
+
+class Evaluation(Section):
+    temperature: float = Field(default=1.0, ge=0)
+    max_tokens: Positive = 256
+    bootstrap: Positive = 1000  # resamples behind the intervals
+    helpfulness_constitution: str = "helpful"
+
+
+class Config(Section):
+    seed: int = 0
+    constitution: str = "harmless"  # a packaged constitution's name or a YAML file
+    models: Models = Models()
+    engine: EngineSettings = EngineSettings()
+    red_team: RedTeam = RedTeam()
+    critique: Critique = Critique()
+    supervised: Supervised = Supervised()
+    comparison: Comparison = Comparison()
+    feedback: Feedback = Feedback()
+    preference_model: PreferenceModel = PreferenceModel()
+    reinforce: Reinforce = Reinforce()
+    evaluation: Evaluation = Evaluation()

@@ -1,0 +1,158 @@
+"""What an inference engine does, whichever library runs the model.
+
+An engine has two queues' worth of work to do: texts to generate and choices to score. Generation is built on
+``submit`` and ``poll`` so that a chain of dependent requests (answer, critique, revision, ...) advances on its
+own inside one continuous batch instead of waiting for the slowest record of the round before.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from solon.records import Message
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A text to generate: the assistant's next turn in ``messages``."""
+
+    id: str
+    messages: Sequence[Message]
+    prefill: str = ""  # how the assistant's turn begins; not repeated in the completion's text
+    max_tokens: int = 256
+    temperature: float = 1.0  # 0 is greedy
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()  # the text ends before the first of these
+    seed: int = 0  # each request draws from a generator of its own
+
+
+@dataclass(frozen=True)
+class Completion:
+    """The text generated for the request with the same id."""
+
+    id: str
+    text: str
+    finish: Literal["stop", "length"]  # "stop": end of turn or a stop string; "length": max_tokens reached
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Question:
+    """Continuations to score: each of ``choices`` as the text that follows ``messages`` and ``prefill``."""
+
+    id: str
+    messages: Sequence[Message]
+    choices: tuple[str, ...]
+    prefill: str = ""
+
+
+@dataclass(frozen=True)
+class ChoiceScores:
+    """Log-probabilities (natural logarithm, summed over each choice's tokens), in the order of the choices.
+
+    ``votes`` is None where they are the model's own; where an engine cannot give log-probabilities it is the
+    number of sampled answers whose counts stand behind them.
+    """
+
+    id: str
+    logprobs: tuple[float, ...]
+    votes: int | None = None
+
+
+@dataclass
+class Usage:
+    """Token counts of an engine since it was made."""
+
+    requests: int = 0
+    tokens_generated: int = 0
+    tokens_computed: int = 0  # prompt tokens that went through the model
+    tokens_naive: int = 0  # prompt tokens had every request been computed on its own
+
+    def since(self, earlier: "Usage") -> "Usage":
+        """What was used after ``earlier`` (a copy made with ``dataclasses.replace``)."""
+        return Usage(
+            self.requests - earlier.requests,
+            self.tokens_generated - earlier.tokens_generated,
+            self.tokens_computed - earlier.tokens_computed,
+            self.tokens_naive - earlier.tokens_naive,
+        )
+
+
+Chain = Generator[Request, Completion, T]
+"""A record in the making: yields requests one at a time, is sent each completion, returns the record."""
+
+
+class Engine(ABC):
+    """One model, ready to generate and to score. Engines are interchangeable."""
+
+    model_name: str
+    concurrency: int  # how many requests the engine works on at a time
+    usage: Usage
+
+    @abstractmethod
+    def submit(self, request: Request) -> None:
+        """Queue a request. Its id must not be in flight already (ValueError)."""
+
+    @abstractmethod
+    def poll(self) -> list[Completion]:
+        """Work until at least one submitted request has finished; [] when none is in flight."""
+
+    @abstractmethod
+    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores]:
+        """Score every choice of every question; results come as they finish, in any order."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free the model and drop whatever is still in flight."""
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Complete every request; completions come as they finish, in any order."""
+
+        def single(request: Request) -> Chain[Completion]:
+            return (yield request)
+
+        return self.run_chains(single(request) for request in requests)
+
+    def run_chains(self, chains: Iterable[Chain[T]]) -> Iterator[T]:
+        """Advance every chain as its own completions arrive; results come as chains end, in any order.
+
+        At most ``2 * concurrency`` chains are open at a time, so ``chains`` may be long and lazily made.
+        """
+        waiting = iter(chains)
+        running: dict[str, Chain[T]] = {}
+
+        def start() -> Iterator[T]:
+            while len(running) < 2 * self.concurrency and (chain := next(waiting, None)) is not None:
+                yield from advance(chain, None)
+
+        def advance(chain: Chain[T], completion: Completion | None) -> Iterator[T]:
+            try:
+                request = next(chain) if completion is None else chain.send(completion)
+            except StopIteration as end:
+                yield end.value
+            else:
+                self.submit(request)
+                running[request.id] = chain
+
+        yield from start()
+        while running:
+            for completion in self.poll():
+                yield from advance(running.pop(completion.id), completion)
+            yield from start()
+
+    def loglikelihood(self, dialogues: Sequence[Sequence[Message]]) -> list[float]:
+        """log P(last message | the messages before it) of each dialogue, in nats, in the order given.
+
+        The end-of-turn token is not counted. Raises ValueError where a dialogue does not end in an
+        assistant message.
+        """
+        questions = []
+        for number, dialogue in enumerate(dialogues):
+            if not dialogue or dialogue[-1]["role"] != "assistant":
+                raise ValueError(f"dialogue {number} does not end in an assistant message")
+            questions.append(Question(str(number), dialogue[:-1], (dialogue[-1]["content"],)))
+        scores = {score.id: score.logprobs[0] for score in self.choice_logprobs(questions)}
+        return [scores[question.id] for question in questions]
