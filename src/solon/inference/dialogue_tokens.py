@@ -1,0 +1,68 @@
+"""Dialogues as the tokens that a model continues, and the tokens it generated as text."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from solon.inference.prefix import Tokens
+from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, HUMAN_TURN
+from solon.records import Message
+
+
+class DialogueTokens:
+    """One model's dialogue format.
+
+    In the Human/Assistant format an answer follows "Assistant:" after a space. The space belongs to the
+    format: it goes before a prefill or a choice that does not begin with one, and the first space of a
+    generated text is left out. In every other format texts are as the model wrote them.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+        self.tokenizer = tokenizer
+        self.plain = tokenizer.chat_template == HUMAN_ASSISTANT_TEMPLATE
+        ends = model.generation_config.eos_token_id
+        self.ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+
+    def prompt(self, messages: Sequence[Message], prefill: str) -> tuple[str, Tokens]:
+        """Everything before the text to be generated or scored, as text and as tokens."""
+        text: str = self.tokenizer.apply_chat_template(
+            list(messages), add_generation_prompt=True, tokenize=False
+        )
+        if prefill:
+            text += self._opening(prefill)
+        return text, self._encode(text)
+
+    def continuation(self, prompt: str, tokens: Tokens, choice: str, prefilled: bool) -> Tokens:
+        """The tokens of ``choice`` after ``prompt``.
+
+        The prompt's own tokens stay as they are when generating, so where the tokenizer would merge the end
+        of the prompt with the beginning of the choice, the choice is tokenized by itself.
+        """
+        choice = choice if prefilled else self._opening(choice)
+        whole = self._encode(prompt + choice)
+        if len(whole) > len(tokens) and np.array_equal(whole[: len(tokens)], tokens):
+            return whole[len(tokens) :]
+        return self._encode(choice)
+
+    def text(self, generated: Sequence[int], prefilled: bool) -> str:
+        text: str = self.tokenizer.decode(
+            generated, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text.removeprefix(" ") if self.plain and not prefilled else text
+
+    def stops(self, asked: tuple[str, ...]) -> tuple[str, ...]:
+        """The strings a text ends before. A base model would write the human's next turn by itself."""
+        return (*asked, HUMAN_TURN) if self.plain else asked
+
+    def _opening(self, text: str) -> str:
+        return f" {text}" if self.plain and not text.startswith(" ") else text
+
+    def _encode(self, text: str) -> Tokens:
+        return np.array(self.tokenizer.encode(text, add_special_tokens=False), dtype=np.int64)
+
+
+def cut(text: str, stops: tuple[str, ...]) -> str | None:
+    """The text before the first stop string in it; None where there is none."""
+    found = [place for stop in stops if (place := text.find(stop)) >= 0]
+    return text[: min(found)] if found else None

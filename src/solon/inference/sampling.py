@@ -1,0 +1,45 @@
+"""From logits to tokens."""
+
+import torch
+from torch import Tensor
+
+NUCLEUS = 1024  # tokens looked at first; a nucleus that is larger has the whole vocabulary sorted
+BELOW_ONE = 1 - 2**-23  # the largest draw, so that in float32 a product with it stays below the total
+
+
+def sample(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) -> Tensor:
+    """One token for each row of ``logits`` [rows, vocabulary], by inversion of the distribution function.
+
+    ``temperature`` (0 is greedy), ``top_p`` (Holtzman et al. 2020: the smallest set of likeliest tokens with
+    at least this probability) and ``uniform`` (the row's own draw from [0, 1)) are [rows], so that a row's
+    token does not depend on the other rows.
+    """
+    tokens = logits.argmax(-1)
+    for chosen, draw in (
+        ((temperature > 0) & (top_p >= 1), _from_all),
+        ((temperature > 0) & (top_p < 1), _from_nucleus),
+    ):
+        rows = chosen.nonzero().squeeze(-1)
+        if len(rows):
+            probabilities = (logits[rows].float() / temperature[rows, None]).softmax(-1)
+            tokens[rows] = draw(probabilities, top_p[rows, None], uniform[rows, None])
+    return tokens
+
+
+def _from_all(probabilities: Tensor, _: Tensor, uniform: Tensor) -> Tensor:
+    return _invert(probabilities, uniform)
+
+
+def _from_nucleus(probabilities: Tensor, top_p: Tensor, uniform: Tensor) -> Tensor:
+    likeliest, tokens = probabilities.topk(min(NUCLEUS, probabilities.shape[-1]))
+    if (likeliest.sum(-1, keepdim=True) < top_p).any():
+        likeliest, tokens = probabilities.sort(descending=True, stable=True)
+    before = likeliest.cumsum(-1) - likeliest
+    likeliest = likeliest.where(before < top_p, 0)
+    return tokens.gather(-1, _invert(likeliest, uniform)[:, None]).squeeze(-1)
+
+
+def _invert(weights: Tensor, uniform: Tensor) -> Tensor:
+    cumulative = weights.cumsum(-1)
+    target = uniform.clamp(max=BELOW_ONE) * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, target, right=True).squeeze(-1)

@@ -1,0 +1,399 @@
+"""The default engine: any transformers causal language model, on the CPU, one CUDA device or MPS."""
+
+import os
+import random
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solon.config import EngineSettings
+from solon.errors import SolonError
+from solon.inference.cache import FinishedSequences, RowCache
+from solon.inference.dialogue_tokens import DialogueTokens, cut
+from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
+from solon.inference.precision import choose_dtype
+from solon.inference.prefix import Stretch, Tokens, common_length, plan
+from solon.inference.sampling import sample
+from solon.models import best_device, load_model, load_tokenizer
+
+PASS_TOKENS = 2048  # at most this many prompt tokens, padding included, in one forward pass
+LEAST_MATCH = 16  # tokens; a shorter common beginning is computed rather than copied
+REFILL_SHARE = 16  # new prompts wait until this part (1/16) of the batch is free: few large passes beat many
+MEMORY_SHARE = 8  # finished sequences are kept in at most this part (1/8) of the device's memory
+
+
+@dataclass
+class Active:
+    """A sequence that is being generated; its place in ``TransformersEngine._active`` is its cache row."""
+
+    request: Request
+    prompt: Tokens
+    stops: tuple[str, ...]
+    most: int  # tokens that may be generated
+    draws: random.Random
+    generated: list[int] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> Tokens:
+        """The tokens whose keys and values are in the cache: the last generated one has not been run yet."""
+        return np.concatenate([self.prompt, np.array(self.generated[:-1], dtype=np.int64)])
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A sequence to score: a prompt and all but the last token of one or more choices."""
+
+    question: int
+    tokens: Tokens
+    start: int  # position of the prompt's last token, which predicts the first token of the choices
+    choices: dict[int, Tokens]  # by number; they differ in their last token only
+
+
+class TransformersEngine(Engine):
+    """A continuous batch of at most ``settings.batch_size`` sequences; waiting ones replace finished ones.
+
+    Prompts with a common beginning share its computation, whether they wait together, one of them is being
+    continued, or it finished lately. What a request gets depends on the others by rounding alone. Two runs
+    with the same requests in the same order give the same texts.
+
+    Raises SolonError where the model cannot be loaded or is not a plain attention model.
+    """
+
+    def __init__(self, model: str, settings: EngineSettings) -> None:
+        self.model_name = model
+        self.concurrency = settings.batch_size
+        self.usage = Usage()
+        self.device = torch.device(best_device() if settings.device == "auto" else settings.device)
+        dtype = choose_dtype(settings.dtype, self.device)
+        self.dtype = str(dtype).removeprefix("torch.")
+        self._model = load_model(model, dtype).to(self.device)
+        config = self._model.config.get_text_config()
+        self._layer_types = set(getattr(config, "layer_types", None) or ())
+        self._window: int | None = getattr(config, "sliding_window", None)
+        if unknown := self._layer_types - {"full_attention", "sliding_attention"}:
+            raise SolonError(
+                f"model {model!r} has {' and '.join(sorted(unknown))} layers, which the transformers engine "
+                "cannot run: use another engine for it, or another model"
+            )
+        self._context: int | None = getattr(config, "max_position_embeddings", None)
+        self._dialogue = DialogueTokens(load_tokenizer(model), self._model)
+        # The head runs on the wanted positions only: logits at all positions of a prompt would fill memory.
+        self._wanted: tuple[Tensor, Tensor] | None = None
+        self._model.get_output_embeddings().register_forward_pre_hook(
+            lambda _, inputs: (inputs[0][self._wanted],)
+        )
+        self._cache = RowCache(self.concurrency, self.device)
+        self._finished = FinishedSequences(2 * self.concurrency, device_memory(self.device) // MEMORY_SHARE)
+        self._waiting: deque[Active] = deque()
+        self._active: list[Active] = []
+        self._ids: set[str] = set()
+
+    def submit(self, request: Request) -> None:
+        """Queue a request. Its id must not be in flight already (ValueError).
+
+        Raises SolonError where the prompt leaves no room in the model's context. Where it leaves room for
+        fewer than ``max_tokens`` tokens, the text ends there, with finish "length".
+        """
+        if request.id in self._ids:
+            raise ValueError(f"request {request.id!r} is in flight already")
+        _, prompt = self._dialogue.prompt(request.messages, request.prefill)
+        room = self._room(prompt, f"the prompt of request {request.id!r}")
+        self._ids.add(request.id)
+        self._waiting.append(
+            Active(
+                request,
+                prompt,
+                self._dialogue.stops(request.stop),
+                min(request.max_tokens, room),
+                random.Random(request.seed),
+            )
+        )
+        self.usage.requests += 1
+        self.usage.tokens_naive += len(prompt)
+
+    @torch.inference_mode()
+    def poll(self) -> list[Completion]:
+        finished: list[Completion] = []
+        while not finished and (self._active or self._waiting):
+            free = self.concurrency - len(self._active)
+            if self._waiting and free and REFILL_SHARE * free >= self.concurrency:
+                finished += self._admit(
+                    [self._waiting.popleft() for _ in range(min(free, len(self._waiting)))]
+                )
+            else:
+                finished += self._decode()
+        return finished
+
+    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores]:
+        """Score every choice of every question, in the order of their prompts' tokens.
+
+        Raises SolonError where a prompt with its choice does not fit the model's context, ValueError where a
+        choice is empty.
+        """
+        rows = [row for number, question in enumerate(questions) for row in self._rows(number, question)]
+        rows.sort(key=lambda row: row.tokens.tolist())
+        scores = [[0.0] * len(question.choices) for question in questions]
+        left = [0] * len(questions)
+        for row in rows:
+            left[row.question] += 1
+        for start in range(0, len(rows), self.concurrency):
+            batch = rows[start : start + self.concurrency]
+            self._score(batch, scores)
+            for row in batch:
+                left[row.question] -= 1
+                if not left[row.question]:
+                    yield ChoiceScores(questions[row.question].id, tuple(scores[row.question]))
+
+    def close(self) -> None:
+        del self._model, self._cache, self._finished
+        self._waiting.clear()
+        self._active.clear()
+        self._ids.clear()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _room(self, tokens: Tokens, what: str) -> int:
+        """How many tokens may follow."""
+        if self._context is None:
+            return 2**31
+        if len(tokens) >= self._context:
+            raise SolonError(
+                f"{what} is {len(tokens)} tokens long, but {self.model_name!r} can read only "
+                f"{self._context}: shorten it, or use a model with a longer context"
+            )
+        return self._context - len(tokens)
+
+    # Generation
+
+    def _admit(self, sequences: list[Active]) -> list[Completion]:
+        first = len(self._active)
+        self._cache.reserve(max(len(sequence.prompt) + sequence.most for sequence in sequences))
+        logits: list[Tensor] = [torch.empty(0)] * len(sequences)
+        prompts = [sequence.prompt for sequence in sequences]
+        for row, _, last in self._prefill(
+            self._cache, first, prompts, [len(prompt) - 1 for prompt in prompts]
+        ):
+            logits[row] = last
+        self._active += sequences
+        return self._sample(first, torch.cat(logits))
+
+    def _decode(self) -> list[Completion]:
+        count = len(self._active)
+        tokens = torch.tensor([[sequence.generated[-1]] for sequence in self._active])
+        positions = torch.tensor(
+            [[len(sequence.prompt) + len(sequence.generated) - 1] for sequence in self._active]
+        )
+        wanted = (torch.arange(count), torch.zeros(count, dtype=torch.long))
+        return self._sample(0, self._forward(self._cache, slice(0, count), tokens, positions, wanted))
+
+    def _sample(self, first: int, logits: Tensor) -> list[Completion]:
+        """Give every active sequence from row ``first`` on its next token; finish those that end with it."""
+        sequences = self._active[first:]
+        tokens = sample(
+            logits,
+            *(
+                torch.tensor(values, dtype=torch.float32, device=self.device)
+                for values in (
+                    [sequence.request.temperature for sequence in sequences],
+                    [sequence.request.top_p for sequence in sequences],
+                    [sequence.draws.random() for sequence in sequences],
+                )
+            ),
+        )
+        completions = []
+        for sequence, token in zip(sequences, tokens.tolist(), strict=True):
+            sequence.generated.append(token)
+            if completion := self._completion(sequence):
+                completions.append(completion)
+        self._remove({completion.id for completion in completions})
+        self.usage.tokens_generated += len(sequences)
+        return completions
+
+    def _completion(self, sequence: Active) -> Completion | None:
+        """The sequence's completion if its last token ends it."""
+        request, generated = sequence.request, sequence.generated
+        ended = generated[-1] in self._dialogue.ends
+        prefilled = bool(request.prefill)
+        text = None
+        if sequence.stops and not ended:
+            # Every token adds at least a byte, so a stop string just completed lies in these.
+            tail = generated[-max(len(stop.encode()) for stop in sequence.stops) - 3 :]
+            if cut(self._dialogue.text(tail, prefilled=True), sequence.stops) is not None:
+                text = cut(self._dialogue.text(generated, prefilled), sequence.stops)
+        if text is None and not ended and len(generated) < sequence.most:
+            return None
+        finish: Literal["stop", "length"] = "stop" if ended or text is not None else "length"
+        if text is None:
+            text = self._dialogue.text(generated[:-1] if ended else generated, prefilled)
+        return Completion(request.id, text, finish, len(generated))
+
+    def _remove(self, ids: set[str]) -> None:
+        """Take finished sequences out; the last rows move into their places, so active rows stay dense."""
+        for row in reversed(range(len(self._active))):
+            sequence = self._active[row]
+            if sequence.request.id not in ids:
+                continue
+            self._finished.keep(sequence.tokens, self._cache.read(row, len(sequence.tokens)))
+            last = self._active.pop()
+            if last is not sequence:
+                self._active[row] = last
+                self._cache.copy(len(self._active), [row], 0, len(last.tokens))
+        self._ids -= ids
+
+    # Scoring
+
+    def _rows(self, number: int, question: Question) -> list[Scored]:
+        """The distinct sequences that score the question's choices: one for all choices of a single token."""
+        text, prompt = self._dialogue.prompt(question.messages, question.prefill)
+        rows: dict[bytes, Scored] = {}
+        for index, choice in enumerate(question.choices):
+            target = self._dialogue.continuation(text, prompt, choice, bool(question.prefill))
+            if not len(target):
+                raise ValueError(f"choice {index} of question {question.id!r} is empty")
+            tokens = np.concatenate([prompt, target[:-1]])
+            self._room(tokens, f"question {question.id!r}")
+            row = rows.setdefault(tokens.tobytes(), Scored(number, tokens, len(prompt) - 1, {}))
+            row.choices[index] = target
+            self.usage.tokens_naive += len(tokens)
+        self.usage.requests += 1
+        return list(rows.values())
+
+    @torch.inference_mode()
+    def _score(self, rows: list[Scored], scores: list[list[float]]) -> None:
+        cache = RowCache(len(rows), self.device)
+        cache.reserve(max(len(row.tokens) for row in rows))
+        sequences = [row.tokens for row in rows]
+        for number, position, logits in self._prefill(cache, 0, sequences, [row.start for row in rows]):
+            row = rows[number]
+            logprobs = logits.float().log_softmax(-1)
+            begin = position - row.start
+            for choice, target in row.choices.items():
+                tokens = torch.from_numpy(target[begin : begin + len(logprobs)]).to(self.device)
+                picked = logprobs.gather(-1, tokens[:, None])
+                scores[row.question][choice] += picked.sum(dtype=torch.float32).item()
+        # The rows are sorted, so none of them has more in common with the next batch than the last one.
+        self._finished.keep(sequences[-1], cache.read(len(rows) - 1, len(sequences[-1])))
+
+    # The model
+
+    def _prefill(
+        self, cache: RowCache, first: int, sequences: list[Tokens], wanted: list[int]
+    ) -> Iterator[tuple[int, int, Tensor]]:
+        """Compute each sequence into the cache's rows from ``first`` on, shared beginnings once.
+
+        Yields (number of the sequence, position, logits [positions, vocabulary]) for consecutive runs of
+        positions that together are all from ``wanted`` on.
+        """
+        known = [
+            self._reuse(cache, first + number, sequence[:limit])
+            for number, (sequence, limit) in enumerate(zip(sequences, wanted, strict=True))
+        ]
+        for stretches in plan(sequences, wanted, known):
+            for group in passes(stretches):
+                longest = max(stretch.end - stretch.start for stretch in group)
+                tokens = torch.zeros(len(group), longest, dtype=torch.long)
+                positions = torch.full_like(tokens, -1)
+                picked: list[tuple[int, int]] = []
+                runs = []
+                for place, stretch in enumerate(group):
+                    length = stretch.end - stretch.start
+                    tokens[place, :length] = torch.from_numpy(
+                        sequences[stretch.row][stretch.start : stretch.end]
+                    )
+                    positions[place, :length] = torch.arange(stretch.start, stretch.end)
+                    begin = max(stretch.start, wanted[stretch.row])
+                    if begin < stretch.end:
+                        runs.append((stretch.row, begin, stretch.end - begin))
+                        picked += [
+                            (place, position - stretch.start) for position in range(begin, stretch.end)
+                        ]
+                rows = torch.tensor([first + stretch.row for stretch in group], device=self.device)
+                where = torch.tensor(picked, dtype=torch.long).reshape(-1, 2)
+                logits = self._forward(cache, rows, tokens, positions, (where[:, 0], where[:, 1]))
+                self.usage.tokens_computed += sum(stretch.end - stretch.start for stretch in group)
+                taken = 0
+                for row, begin, length in runs:
+                    yield row, begin, logits[taken : taken + length]
+                    taken += length
+            for stretch in stretches:
+                if stretch.copies:
+                    targets = [first + row for row in stretch.copies]
+                    cache.copy(first + stretch.row, targets, stretch.start, stretch.end)
+
+    def _reuse(self, cache: RowCache, row: int, tokens: Tokens) -> int:
+        """Copy the longest known beginning of ``tokens`` into the row; returns its length."""
+        length, stored = self._finished.longest_match(tokens)
+        best = -1
+        if cache is self._cache:
+            for number, sequence in enumerate(self._active):
+                if (common := common_length(sequence.prompt, tokens)) > length:
+                    length, best = common, number
+        if length < LEAST_MATCH:
+            return 0
+        if best >= 0:
+            cache.copy(best, [row], 0, length)
+        else:
+            cache.write(row, stored, length)
+        return length
+
+    def _forward(
+        self,
+        cache: RowCache,
+        rows: slice | Tensor,
+        tokens: Tensor,
+        positions: Tensor,
+        wanted: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        """Run tokens [rows, length] at their positions (-1: padding); logits [wanted, vocabulary]."""
+        width = int(positions.max()) + 1
+        positions = positions.to(self.device)
+        cache.place(rows, positions, width)
+        self._wanted = (wanted[0].to(self.device), wanted[1].to(self.device))
+        output = self._model(
+            input_ids=tokens.to(self.device),
+            attention_mask=self._masks(positions, width),
+            position_ids=positions.clamp(min=0),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        logits: Tensor = output.logits
+        return logits
+
+    def _masks(self, positions: Tensor, width: int) -> Tensor | dict[str, Tensor]:
+        """Added to attention scores, [rows, 1, length, width]: a token sees itself and what is before it."""
+        columns = torch.arange(width, device=self.device)
+        visible = columns <= positions[:, :, None]
+        full = self._mask(visible)
+        if self._window is None or (self._layer_types and "sliding_attention" not in self._layer_types):
+            return full
+        sliding = self._mask(visible & (columns > positions[:, :, None] - self._window))
+        return {"full_attention": full, "sliding_attention": sliding} if self._layer_types else sliding
+
+    def _mask(self, visible: Tensor) -> Tensor:
+        dtype = self._model.dtype
+        hidden = torch.tensor(torch.finfo(dtype).min, dtype=dtype, device=self.device)
+        return torch.where(visible, torch.zeros_like(hidden), hidden)[:, None]
+
+
+def passes(stretches: list[Stretch]) -> Iterator[list[Stretch]]:
+    """The stretches of a round in forward passes: like lengths together, at most PASS_TOKENS with padding."""
+    group: list[Stretch] = []
+    for stretch in sorted(stretches, key=lambda stretch: (stretch.start - stretch.end, stretch.row)):
+        longest = group[0].end - group[0].start if group else 0
+        if group and (len(group) + 1) * longest > PASS_TOKENS:
+            yield group
+            group = []
+        group.append(stretch)
+    yield group
+
+
+def device_memory(device: torch.device) -> int:
+    """All of the device's memory in bytes, in use or not."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
