@@ -14,15 +14,13 @@ def sample(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) 
     at least this probability) and ``uniform`` (the row's own draw from [0, 1)) are [rows], so that a row's
     token does not depend on the other rows.
     """
-    tokens = logits.argmax(-1)
-    for chosen, draw in (
-        ((temperature > 0) & (top_p >= 1), _from_all),
-        ((temperature > 0) & (top_p < 1), _from_nucleus),
-    ):
-        rows = chosen.nonzero().squeeze(-1)
-        if len(rows):
-            probabilities = (logits[rows].float() / temperature[rows, None]).softmax(-1)
-            tokens[rows] = draw(probabilities, top_p[rows, None], uniform[rows, None])
+    tokens = torch.empty(len(logits), dtype=torch.long, device=logits.device)
+    greedy = temperature == 0
+    tokens[greedy] = logits[greedy].argmax(-1)
+    for chosen, draw in ((~greedy & (top_p >= 1), _from_all), (~greedy & (top_p < 1), _from_nucleus)):
+        if chosen.any():
+            probabilities = (logits[chosen].float() / temperature[chosen, None]).softmax(-1)
+            tokens[chosen] = draw(probabilities, top_p[chosen, None], uniform[chosen, None])
     return tokens
 
 
