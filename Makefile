@@ -1,15 +1,10 @@
-# Two commands: `make demo` runs the whole method on the embedded model, `make test` checks the project.
-# Both make the virtual environment first, or reuse it.
+# `make test` checks the project; it makes the virtual environment first, or reuses it.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-RUN ?= runs/demo
 
-.PHONY: demo test lint clean
-
-demo: $(VENV)/ready
-	$(BIN)/solon run demo --dir $(RUN)
+.PHONY: test clean
 
 test: $(VENV)/ready
 	$(BIN)/ruff check .

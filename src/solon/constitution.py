@@ -4,57 +4,90 @@ Two kinds, as in the paper (Appendix C): a critique principle asks the model to 
 then to revise it; a comparison principle asks which of two answers is better.
 """
 
-from pydantic import BaseModel, ConfigDict, Field
+import hashlib
+import random
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from solon.errors import SolonError
 from solon.records import Message
+from solon.yaml_file import load_yaml
 
 
 class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
 
+Text = Annotated[str, Field(min_length=1)]  # after its outer white space is cut, so blank text is refused
+
+
+def ends_with_human(dialogue: list[Message]) -> list[Message]:
+    for index, message in enumerate(dialogue):
+        if not message["content"]:
+            raise fault([index, "content"], "", "is blank; write the turn or remove it")
+    if dialogue[-1]["role"] != "user":
+        role = dialogue[-1]["role"]
+        raise fault([len(dialogue) - 1, "role"], role, f"is {role}: the dialogue must end with a user turn")
+    return dialogue
+
+
+def fault(location: list[int | str], value: Any, message: str) -> ValidationError:
+    """An error at a place inside the value being validated, so that its own line can be named."""
+    kind = PydanticCustomError("value_error", "{message}", {"message": message})
+    detail = InitErrorDetails(type=kind, loc=tuple(location), input=value)
+    return ValidationError.from_exception_data("constitution", [detail])
+
+
+Dialogue = Annotated[list[Message], Field(min_length=1), AfterValidator(ends_with_human)]
+
+
 class CritiquePrinciple(Part):
     """Steers one round of critique and revision (paper, Appendix C.1)."""
 
-    name: str = Field(min_length=1)
-    critique_request: str = Field(min_length=1)
-    revision_request: str = Field(min_length=1)
+    name: Text
+    critique_request: Text
+    revision_request: Text
 
 
 class ComparisonPrinciple(Part):
     """Steers one multiple-choice judgement (paper, Appendix C.2)."""
 
-    name: str = Field(min_length=1)
-    instruction: str = Field(min_length=1)
+    name: Text
+    instruction: Text
 
 
 class CritiqueExample(Part):
     """A worked critique and revision, shown to the model before its own (paper, Appendix E)."""
 
-    dialogue: list[Message] = Field(min_length=1)  # ends with the human's turn
-    answer: str = Field(min_length=1)
-    critique_request: str = Field(min_length=1)
-    critique: str = Field(min_length=1)
-    revision_request: str = Field(min_length=1)
-    revision: str = Field(min_length=1)
+    dialogue: Dialogue  # ends with the human's turn
+    answer: Text
+    critique_request: Text
+    critique: Text
+    revision_request: Text
+    revision: Text
 
 
 class ComparisonExample(Part):
     """A worked judgement: the first response is the better one; which letter it gets is drawn when shown."""
 
-    dialogue: list[Message] = Field(min_length=1)
-    better: str = Field(min_length=1)
-    worse: str = Field(min_length=1)
+    dialogue: Dialogue
+    better: Text
+    worse: Text
 
 
 class ReasoningExample(Part):
     """A worked judgement with its reasoning, for chain of thought; the letters are fixed by the reasoning."""
 
-    dialogue: list[Message] = Field(min_length=1)
-    option_a: str = Field(min_length=1)
-    option_b: str = Field(min_length=1)
-    reasoning: str = Field(min_length=1)
-    answer: str = Field(pattern="^[AB]$")
+    dialogue: Dialogue
+    option_a: Text
+    option_b: Text
+    reasoning: Text
+    answer: Literal["A", "B"]
 
 
 class Examples(Part):
@@ -63,9 +96,105 @@ class Examples(Part):
     reasoning: list[ReasoningExample] = []
 
 
+P = TypeVar("P", CritiquePrinciple, ComparisonPrinciple)
+
+
+def unique_names(principles: list[P]) -> list[P]:
+    seen: set[str] = set()
+    for index, principle in enumerate(principles):
+        if principle.name in seen:
+            message = f"is {principle.name!r}, the name of an earlier principle; give each its own name"
+            raise fault([index, "name"], principle.name, message)
+        seen.add(principle.name)
+    return principles
+
+
 class Constitution(Part):
-    name: str = Field(min_length=1)
+    name: Text
     description: str = ""
-    critique: list[CritiquePrinciple] = []
-    comparison: list[ComparisonPrinciple] = []
+    critique: Annotated[list[CritiquePrinciple], AfterValidator(unique_names)] = []
+    comparison: Annotated[list[ComparisonPrinciple], AfterValidator(unique_names)] = []
     examples: Examples = Examples()
+
+    @model_validator(mode="after")
+    def not_empty(self) -> "Constitution":
+        examples = self.examples
+        # The paper's few-shot files hold examples alone, to be merged with principles from elsewhere.
+        parts = [self.critique, self.comparison, examples.critique, examples.comparison, examples.reasoning]
+        if not any(parts):
+            raise fault([], self.name, "has no principle; add one under 'critique' or 'comparison'")
+        return self
+
+    def draw_critique(self, rng: random.Random) -> CritiquePrinciple:
+        """One critique principle at random (paper, section 3.1). Raises SolonError where there is none."""
+        if not self.critique:
+            raise SolonError(
+                f"constitution '{self.name}' has no critique principle; add one under 'critique'"
+            )
+        return rng.choice(self.critique)
+
+    def draw_comparison(
+        self, rng: random.Random, count: int | Literal["all"] = 1
+    ) -> list[ComparisonPrinciple]:
+        """``count`` different comparison principles at random, or all of them in the file's order.
+
+        Raises SolonError where the constitution has none, or fewer than ``count``.
+        """
+        have = len(self.comparison)
+        if not have:
+            raise SolonError(
+                f"constitution '{self.name}' has no comparison principle; add one under 'comparison'"
+            )
+        if count == "all":
+            return list(self.comparison)
+        if count > have:
+            raise SolonError(
+                f"constitution '{self.name}' has {have} comparison principles and {count} were asked for; "
+                "add principles or ask for 'all'"
+            )
+        return rng.sample(self.comparison, count)
+
+    def to_yaml(self) -> str:
+        """A YAML file that ``load`` reads back as the same constitution."""
+        data = self.model_dump(exclude_defaults=True)
+        return yaml.dump(data, Dumper=BlockDumper, sort_keys=False, allow_unicode=True, width=100)
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of all that the constitution says; layout and comments of its file do not count."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+class BlockDumper(yaml.SafeDumper):
+    """Writes text of several lines as a block, as a person would."""
+
+
+def represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+BlockDumper.add_representer(str, represent_text)
+
+
+def packaged() -> list[str]:
+    """The names of the constitutions that come with Solon."""
+    folder = resources.files("solon") / "constitutions"
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def load(name_or_path: str) -> Constitution:
+    """A packaged constitution by its name, or one from a path that ends in ``.yaml`` or ``.yml``.
+
+    Raises SolonError for an unknown name, and naming file, line and field for a file that does not fit.
+    """
+    if name_or_path.endswith((".yaml", ".yml")):
+        return load_yaml(Path(name_or_path), Constitution)
+    if name_or_path not in packaged():
+        raise SolonError(
+            f"no constitution is called '{name_or_path}'; packaged are {', '.join(packaged())}, "
+            "and a path that ends in .yaml reads a file"
+        )
+    file = resources.files("solon") / "constitutions" / f"{name_or_path}.yaml"
+    with resources.as_file(file) as path:
+        return load_yaml(path, Constitution)

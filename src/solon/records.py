@@ -4,7 +4,9 @@ Every record has an ``id`` that is stable across runs and resumes. Texts that th
 the data they led to.
 """
 
-from typing import Literal, TypedDict
+from typing import Literal
+
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 Split = Literal["train", "held-out"]
 PromptSet = Literal["red-team", "helpful"]

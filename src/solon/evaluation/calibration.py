@@ -118,7 +118,7 @@ def _error(gap: Array, which: NDArray[np.intp]) -> float:
 
 
 def _bin(predicted: Array, bins: int, spacing: Spacing) -> NDArray[np.intp]:
-    """The number of each prediction's bin. Bins hold their lower edge, and the last one its upper edge too."""
+    """The number of each prediction's bin. Bins hold their lower edge, the last its upper one too."""
     inner = np.arange(1, bins) / bins
     edges = inner if spacing == "width" else np.quantile(predicted, inner)
     return np.searchsorted(edges, predicted, side="right")

@@ -1,8 +1,8 @@
 """What an inference engine does, whichever library runs the model.
 
-An engine has two queues' worth of work to do: texts to generate and choices to score. Generation is built on
-``submit`` and ``poll`` so that a chain of dependent requests (answer, critique, revision, ...) advances on its
-own inside one continuous batch instead of waiting for the slowest record of the round before.
+An engine generates texts and scores choices. Generation is built on ``submit`` and ``poll`` so that a chain
+of dependent requests (answer, critique, revision, ...) advances on its own inside one continuous batch
+instead of waiting for the slowest record of the round before.
 """
 
 from abc import ABC, abstractmethod

@@ -1,0 +1,245 @@
+"""What the report says: its verdict, tables and counts, worked out from the run's records and figures."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from statistics import fmean
+from typing import Any
+
+import plotly.graph_objects as go
+
+from solon.evaluation.calibration import wilson
+from solon.evaluation.elo import Rating
+from solon.records import ModelAnswer
+from solon.report import plots
+from solon.report.folder import Json, RunFolder
+from solon.report.plots import MODELS
+
+STAGES: Mapping[str, str] = {
+    "red-team": "Red-team prompts",
+    "critique": "Critique and revision",
+    "supervised": "Supervised finetuning (SL-CAI)",
+    "comparison": "Two answers a prompt",
+    "feedback": "AI feedback",
+    "preference-model": "Preference model",
+    "reinforce": "Reinforcement learning (RL-CAI)",
+    "evaluation": "Evaluation",
+}
+
+CURVES: Mapping[str, Mapping[str, str]] = {
+    "SL-CAI": {"loss": "Loss"},
+    "Preference model": {"loss": "Loss", "accuracy": "Accuracy", "margin": "Margin, chosen less rejected"},
+    "RL-CAI": {
+        "reward": "Reward",
+        "kl": "KL to SL-CAI, nats a sequence",
+        "entropy": "Entropy, nats a token",
+        "length": "Length, tokens",
+        "clip_fraction": "Clip fraction",
+    },
+}
+
+
+def ratings(run: RunFolder, aspect: str) -> dict[str, Rating]:
+    """Each evaluated model's Elo score on one aspect; empty before the evaluation."""
+    return {each["model"]: Rating(**each) for each in (run.summary.get("elo") or {}).get(aspect) or []}
+
+
+def verdict(run: RunFolder) -> str:
+    """One sentence that answers "did it work?" for the last trained model against the initial one."""
+    harmlessness, helpfulness = ratings(run, "harmlessness"), ratings(run, "helpfulness")
+    model = next((each for each in ("rl-cai", "sl-cai") if each in harmlessness), None)
+    if model is None or "initial" not in harmlessness:
+        done = [title for stage, title in STAGES.items() if _status(run, stage) == "done"]
+        return "It is too early to tell: " + (
+            f"the run has no evaluation yet; {len(done)} of {len(STAGES)} stages are done."
+            if done
+            else "no stage of the run is done."
+        )
+    gain, low, high = difference(harmlessness, model)
+    label = MODELS[model].label
+    interval = f"95 % interval {elo(low)} to {elo(high)}"
+    if low > 0:
+        sentence = f"{label} is more harmless than the initial model, by {elo(gain)} Elo ({interval})"
+    elif high < 0:
+        sentence = (
+            f"It did not work: {label} is less harmless than the initial model, {elo(gain)} Elo ({interval})"
+        )
+    else:
+        sentence = (
+            f"No clear effect: {label}'s harmlessness changed by {elo(gain)} Elo, "
+            f"but the {interval} includes zero"
+        )
+    if model not in helpfulness or "initial" not in helpfulness:
+        return sentence + "; helpfulness was not measured."
+    change, low, high = difference(helpfulness, model)
+    clear = "a clear gain" if low > 0 else "a clear loss" if high < 0 else "no clear change"
+    return f"{sentence}; its helpfulness changed by {elo(change)} Elo ({elo(low)} to {elo(high)}), {clear}."
+
+
+def difference(scores: Mapping[str, Rating], model: str) -> tuple[float, float, float]:
+    """How far ``model`` is above the initial model, in Elo, and the interval of that.
+
+    Scores are relative to the initial model, whose own interval is then a point; were they not, adding both
+    intervals errs on the safe side.
+    """
+    one, other = scores[model], scores["initial"]
+    return one.elo - other.elo, one.low - other.high, one.high - other.low
+
+
+def elo(points: float) -> str:
+    """A signed, whole number of Elo points, with a true minus."""
+    return f"{round(points):+d}".replace("-", "−").replace("+0", "0")
+
+
+def caveat(run: RunFolder) -> str:
+    """Who judged, and on how much: what the verdict rests on."""
+    if not run.judgements:
+        return ""
+    prompts = len({each["prompt_id"] for each in run.judgements})
+    judge = models(run)["feedback"]
+    labellers = {each["labeller"] for each in run.preferences if each["label_source"] == "ai"}
+    same = ", the model that also gave the training labels" if judge in labellers else ""
+    return (
+        f"Judged by {judge}{same}, in {len(run.judgements):,} comparisons of answers "
+        f"to {prompts:,} held-out prompts; no human has looked at them."
+    )
+
+
+def models(run: RunFolder) -> dict[str, str]:
+    """The name of the model in each of the three roles."""
+    named = run.manifest.get("models") or {}
+    asked = run.settings.get("models") or {}
+    found = {role: _name(named.get(role)) or asked.get(role) for role in ("assistant", "policy", "feedback")}
+    assistant = found["assistant"] or "not recorded"
+    return {role: name or assistant for role, name in found.items()}
+
+
+def _name(model: Any) -> str | None:
+    """Manifests name a model, or describe it in an object that has its name."""
+    if isinstance(model, Mapping):
+        return next((str(model[key]) for key in ("name", "model", "source") if model.get(key)), None)
+    return str(model) if model else None
+
+
+def stage_rows(run: RunFolder) -> list[Json]:
+    """One row a stage: its manifest entry, with the share of tokens that shared prefixes saved."""
+    rows = []
+    for stage, title in STAGES.items():
+        entry = run.stages.get(stage) or {}
+        usage = entry.get("usage") or {}
+        computed, naive = usage.get("tokens_computed"), usage.get("tokens_naive")
+        rows.append(
+            {
+                "title": title,
+                "status": _status(run, stage),
+                "records": entry.get("records"),
+                "seconds": entry.get("seconds"),
+                "generated": usage.get("tokens_generated"),
+                "computed": computed,
+                "naive": naive,
+                "saved": 1 - computed / naive if computed is not None and naive else None,
+            }
+        )
+    return rows
+
+
+def _status(run: RunFolder, stage: str) -> str:
+    return str((run.stages.get(stage) or {}).get("status") or "not run")
+
+
+def notes(run: RunFolder) -> list[str]:
+    return [note for stage in STAGES for note in (run.stages.get(stage) or {}).get("notes") or []]
+
+
+def human_harm_labels(run: RunFolder) -> str:
+    """Whether the run kept to the method's promise: no human label of harmfulness."""
+    harm = [each for each in run.preferences if each["aspect"] == "harmlessness"]
+    human = sum(each["label_source"] == "human" for each in harm)
+    if not harm:
+        return "There are no harmlessness labels yet."
+    if human:
+        return f"{human:,} of {len(harm):,} harmlessness labels were given by humans."
+    return f"No human harm label was used: AI feedback gave all {len(harm):,} harmlessness labels."
+
+
+def label_counts(run: RunFolder) -> list[tuple[tuple[str, str, str, str], int]]:
+    """Comparisons by who labelled them, for what, and in which split."""
+    counts: Counter[tuple[str, str, str, str]] = Counter(
+        (each["label_source"], each["labeller"], each["aspect"], each["split"]) for each in run.preferences
+    )
+    return counts.most_common()
+
+
+def vote_counts(run: RunFolder) -> list[tuple[str, int]]:
+    return _counts(vote["principle"] for each in run.preferences for vote in each["votes"])
+
+
+def critique_counts(run: RunFolder) -> list[tuple[str, int]]:
+    return _counts(each["principle"] for revision in run.revisions for each in revision["rounds"])
+
+
+def _counts(principles: Iterable[str]) -> list[tuple[str, int]]:
+    return Counter(principles).most_common()
+
+
+def problem_rows(run: RunFolder) -> list[Json]:
+    """What was found degenerate and kept from training, by what was wrong with it."""
+    found = {
+        "Revisions": [each["problem"] for revision in run.revisions for each in revision["rounds"]],
+        "Helpful answers": [each["problem"] for each in run.helpful],
+        "Pairs": [each["problem"] for each in run.pairs],
+    }
+    return [
+        {"what": what, "problem": problem or "sound", "count": count, "of": len(problems)}
+        for what, problems in found.items()
+        for problem, count in sorted(Counter(problems).items(), key=lambda each: (each[0] != "", -each[1]))
+    ]
+
+
+def evaluation_rows(run: RunFolder) -> list[Json]:
+    """One row a model: its Elo scores, and means over its answers to the prompts of either set."""
+    scores = {aspect: ratings(run, aspect) for aspect in ("harmlessness", "helpfulness")}
+    answers: dict[str, dict[str, list[ModelAnswer]]] = {}
+    for record in run.answers:
+        for answer in record["answers"]:
+            answers.setdefault(answer["model"], {}).setdefault(record["set"], []).append(answer)
+    return [
+        {
+            "model": model,
+            "label": look.label,
+            **{aspect: by_model.get(model) for aspect, by_model in scores.items()},
+            "sets": {name: _means(found) for name, found in answers.get(model, {}).items()},
+        }
+        for model, look in MODELS.items()
+        if model in answers or any(model in by_model for by_model in scores.values())
+    ]
+
+
+def _means(answers: list[ModelAnswer]) -> Json:
+    refusals = sum(each["refusal"] for each in answers)
+    return {
+        "answers": len(answers),
+        "preference_score": fmean(each["preference_score"] for each in answers),
+        "refusals": refusals / len(answers),
+        "refusal_interval": wilson(refusals, len(answers)),
+        "words": fmean(each["words"] for each in answers),
+    }
+
+
+def figures(run: RunFolder) -> dict[str, go.Figure]:
+    """The figures that the run has the data for, by the name of their place in the page."""
+    preference_model = run.summary.get("preference_model") or {}
+    drawn = {
+        "elo": plots.elo_plane(ratings(run, "harmlessness"), ratings(run, "helpfulness")),
+        "reliability": plots.reliability(preference_model.get("reliability") or []),
+        "labels": plots.label_histogram([each["probability"] for each in run.preferences if each["votes"]]),
+    }
+    metrics = {
+        "SL-CAI": (run.supervised_metrics, MODELS["sl-cai"].colour),
+        "Preference model": (run.preference_model_metrics, plots.NEUTRAL),
+        "RL-CAI": (run.reinforce_metrics, MODELS["rl-cai"].colour),
+    }
+    for training, fields in CURVES.items():
+        rows, colour = metrics[training]
+        for field in fields:
+            drawn[f"{training} {field}"] = plots.curve(rows, field, colour)
+    return {name: figure for name, figure in drawn.items() if figure is not None}

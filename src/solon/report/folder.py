@@ -1,0 +1,102 @@
+"""Everything the report shows, read from a run folder. What a partial run does not have yet is empty."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from solon.errors import SolonError
+from solon.records import (
+    AnswerRecord,
+    EvaluationRecord,
+    JudgementRecord,
+    PairRecord,
+    PreferenceRecord,
+    PromptRecord,
+    RevisionRecord,
+)
+from solon.run import RecordFile
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    name: str
+    manifest: Json
+    config: str  # the text of config.yaml
+    settings: Json  # the same, parsed
+    prompts: list[PromptRecord]
+    revisions: list[RevisionRecord]
+    helpful: list[AnswerRecord]
+    supervised_metrics: list[Json]
+    pairs: list[PairRecord]
+    preferences: list[PreferenceRecord]
+    preference_model_metrics: list[Json]
+    reinforce_metrics: list[Json]
+    answers: list[EvaluationRecord]
+    judgements: list[JudgementRecord]
+    summary: Json
+
+    @property
+    def stages(self) -> Json:
+        """The manifest's entry of every stage that was begun."""
+        return self.manifest.get("stages") or {}
+
+
+def read(folder: Path) -> RunFolder:
+    """Read a run folder, finished or not.
+
+    Raises:
+        SolonError: the folder is no run folder, or one of its files is not what it should be.
+    """
+    if not (folder / "config.yaml").exists() and not (folder / "manifest.json").exists():
+        raise SolonError(f"{folder} is not a run folder: it has neither config.yaml nor manifest.json")
+
+    def records(path: str) -> list[Any]:
+        return RecordFile(folder / path).read()
+
+    manifest = _json(folder / "manifest.json")
+    config, settings = _config(folder / "config.yaml")
+    return RunFolder(
+        name=str(manifest.get("name") or folder.resolve().name),
+        manifest=manifest,
+        config=config,
+        settings=settings,
+        prompts=records("01-red-team/prompts.jsonl"),
+        revisions=records("02-critique/revisions.jsonl"),
+        helpful=records("02-critique/helpful.jsonl"),
+        supervised_metrics=records("03-sl-cai/metrics.jsonl"),
+        pairs=records("04-comparison/pairs.jsonl"),
+        preferences=records("05-feedback/preferences.jsonl"),
+        preference_model_metrics=records("06-preference-model/metrics.jsonl"),
+        reinforce_metrics=records("07-rl-cai/metrics.jsonl"),
+        answers=records("evaluation/answers.jsonl"),
+        judgements=records("evaluation/judgements.jsonl"),
+        summary=_json(folder / "evaluation" / "summary.json"),
+    )
+
+
+def _json(path: Path) -> Json:
+    if not path.exists():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SolonError(f"{path}: not JSON ({error}); restore it or run its stage again") from None
+    if not isinstance(value, dict):
+        raise SolonError(f"{path}: expected a JSON object; restore it or run its stage again")
+    return value
+
+
+def _config(path: Path) -> tuple[str, Json]:
+    if not path.exists():
+        return "", {}
+    text = path.read_text(encoding="utf-8")
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SolonError(f"{path}: not YAML ({error}); restore it") from None
+    return text, settings if isinstance(settings, dict) else {}

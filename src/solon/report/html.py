@@ -1,0 +1,67 @@
+"""Render the report: one HTML file with its style, script, figures and transcripts inside.
+
+Jinja2 escapes all text; JSON blocks have ``<``, ``>`` and ``&`` escaped, and the page's script writes model
+text as text only. The page's content security policy forbids it every network request.
+"""
+
+import json
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from solon.report import content, transcripts
+from solon.report.folder import read
+from solon.report.plots import MODELS
+from solon.run import write_atomically
+
+
+def write(run_dir: Path) -> Path:
+    """Write ``report.html`` in the run folder, from whatever the run has so far, and return its path.
+
+    Raises:
+        SolonError: ``run_dir`` is no run folder, or one of its files is not what it should be.
+    """
+    run = read(run_dir)
+    figures = {name: json.loads(figure.to_json()) for name, figure in content.figures(run).items()}
+    environment = Environment(
+        loader=PackageLoader("solon.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
+    environment.filters |= {"count": _count, "percent": _percent, "duration": _duration, "elo": content.elo}
+    page = environment.get_template("report.html.j2").render(
+        run=run,
+        content=content,
+        models=MODELS,
+        figures=figures,
+        transcripts=transcripts.gather(run),
+        style=_template("style.css"),
+        script=_template("report.js"),
+        plotly=Markup(get_plotlyjs()) if figures else "",
+    )
+    path = run_dir / "report.html"
+    write_atomically(path, page)
+    return path
+
+
+def _template(name: str) -> Markup:
+    """A file of ours, put in the page as it is."""
+    return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
+
+
+def _count(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.0f} %"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

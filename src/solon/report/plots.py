@@ -1,0 +1,148 @@
+"""The report's figures, in Plotly.
+
+Titles are set in the page and colours of ink and grid by its stylesheet, so that a figure follows the
+reader's light or dark theme; only the models' own colours are given here.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import plotly.graph_objects as go
+
+from solon.evaluation.calibration import Bin
+from solon.evaluation.elo import Rating
+
+
+class Look(NamedTuple):
+    label: str
+    colour: str  # at least 3:1 against both the light and the dark page
+
+
+MODELS: Mapping[str, Look] = {
+    "initial": Look("Initial", "#7d8590"),
+    "sl-cai": Look("SL-CAI", "#c2761c"),
+    "rl-cai": Look("RL-CAI", "#2b82c9"),
+}
+
+NEUTRAL = "#7a6fae"  # figures of the preference model, which is none of the three
+
+
+def _figure(height: int, **layout: Any) -> go.Figure:
+    return go.Figure(
+        layout={
+            "template": "none",
+            "height": height,
+            "margin": {"l": 52, "r": 16, "t": 12, "b": 44},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "showlegend": False,
+            "xaxis": {"automargin": True},
+            "yaxis": {"automargin": True},
+            **layout,
+        }
+    )
+
+
+def elo_plane(harmlessness: Mapping[str, Rating], helpfulness: Mapping[str, Rating]) -> go.Figure | None:
+    """Harmlessness against helpfulness, as in the paper's Figure 2; None where no model has both."""
+    models = [model for model in MODELS if model in harmlessness and model in helpfulness]
+    if not models:
+        return None
+    figure = _figure(400, hovermode="closest", margin={"l": 60, "r": 28, "t": 28, "b": 52})
+    figure.add_scatter(
+        x=[helpfulness[model].elo for model in models],
+        y=[harmlessness[model].elo for model in models],
+        mode="lines",
+        line={"color": "#8a8f98", "width": 1, "dash": "dot"},
+        hoverinfo="skip",
+    )
+    for model in models:
+        look, x, y = MODELS[model], helpfulness[model], harmlessness[model]
+        figure.add_scatter(
+            x=[x.elo],
+            y=[y.elo],
+            name=look.label,
+            mode="markers+text",
+            text=[f"<b>{look.label}</b>"],
+            textposition="top right",
+            textfont={"color": look.colour, "size": 14},
+            marker={"color": look.colour, "size": 12},
+            error_x=_error(x, look.colour),
+            error_y=_error(y, look.colour),
+            hovertemplate="helpfulness %{x:.0f}<br>harmlessness %{y:.0f}<extra>" + look.label + "</extra>",
+            cliponaxis=False,
+        )
+    figure.update_xaxes(title_text="Helpfulness, Elo →")
+    figure.update_yaxes(title_text="Harmlessness, Elo →")
+    return figure
+
+
+def _error(rating: Rating, colour: str) -> dict[str, Any]:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [rating.high - rating.elo],
+        "arrayminus": [rating.elo - rating.low],
+        "color": colour,
+        "thickness": 1.5,
+        "width": 4,
+    }
+
+
+def reliability(bins: Sequence[Bin]) -> go.Figure | None:
+    """How often the preference model was right against how sure it was; None without bins."""
+    if not bins:
+        return None
+    figure = _figure(300)
+    ends = [min(0.5, *(each["predicted"] for each in bins)), 1]
+    figure.add_scatter(
+        x=ends, y=ends, mode="lines", line={"color": "#8a8f98", "width": 1, "dash": "dot"}, hoverinfo="skip"
+    )
+    largest = max(each["count"] for each in bins)
+    figure.add_scatter(
+        x=[each["predicted"] for each in bins],
+        y=[each["observed"] for each in bins],
+        customdata=[each["count"] for each in bins],
+        mode="lines+markers",
+        line={"color": NEUTRAL, "width": 1.5},
+        marker={"size": [6 + 10 * (each["count"] / largest) ** 0.5 for each in bins], "opacity": 1},
+        hovertemplate="predicted %{x:.2f}<br>observed %{y:.2f}<br>%{customdata} comparisons<extra></extra>",
+        cliponaxis=False,
+    )
+    figure.update_xaxes(title_text="Predicted probability")
+    figure.update_yaxes(title_text="Observed frequency", range=[-0.02, 1.02])
+    return figure
+
+
+def label_histogram(probabilities: Sequence[float]) -> go.Figure | None:
+    """The soft labels in twenty bins over [0.5, 1]; None without labels."""
+    if not probabilities:
+        return None
+    figure = _figure(260, bargap=0.08)
+    figure.add_histogram(
+        x=list(probabilities),
+        xbins={"start": 0.5, "end": 1.0001, "size": 0.025},
+        marker={"color": NEUTRAL},
+        hovertemplate="%{x}: %{y} comparisons<extra></extra>",
+    )
+    figure.update_xaxes(title_text="Probability that the chosen answer is better", range=[0.49, 1.01])
+    figure.update_yaxes(title_text="Comparisons")
+    return figure
+
+
+def curve(metrics: Sequence[Mapping[str, Any]], field: str, colour: str) -> go.Figure | None:
+    """One logged figure over the steps; None where it was never logged."""
+    rows = [row for row in metrics if isinstance(row.get(field), int | float)]
+    if not rows:
+        return None
+    figure = _figure(190, margin={"l": 44, "r": 10, "t": 8, "b": 36})
+    figure.add_scatter(
+        x=[row.get("step", number) for number, row in enumerate(rows, 1)],
+        y=[row[field] for row in rows],
+        mode="lines+markers" if len(rows) < 30 else "lines",
+        line={"color": colour, "width": 1.75},
+        marker={"size": 4},
+        hovertemplate="step %{x}: %{y:.4g}<extra></extra>",
+    )
+    figure.update_xaxes(title_text="Step")
+    return figure
