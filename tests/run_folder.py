@@ -34,9 +34,26 @@ def build(folder: Path, prompts: int = 24, words: int = 40, gain: float = 0.3) -
     rng = random.Random(0)
 
     def say(opening: str) -> str:
-        plain = (
-            "I would rather not do this but there is another way that helps and hurts nobody at all".split()
-        )
+        plain = [
+            "I",
+            "would",
+            "rather",
+            "not",
+            "do",
+            "this",
+            "but",
+            "there",
+            "is",
+            "another",
+            "way",
+            "that",
+            "helps",
+            "and",
+            "hurts",
+            "nobody",
+            "at",
+            "all",
+        ]
         return f"{opening} {' '.join(rng.choice(plain) for _ in range(words))}."
 
     def records(path: str, rows: list[dict[str, Any]]) -> None:
