@@ -1,0 +1,1 @@
+"""The method, one file a stage: records in, records or a checkpoint out."""

@@ -1,0 +1,305 @@
+"""Proximal policy optimisation, the paper's algorithm, which TRL no longer has.
+
+The clipped surrogate is that of Schulman et al. 2017 (arXiv:1707.06347), with generalised advantage estimation
+(Schulman et al. 2016, arXiv:1506.02438) and the KL penalty of Stiennon et al. 2020 (arXiv:2009.01325) and Ouyang
+et al. 2022 (arXiv:2203.02155): each token costs its log-ratio to the policy's start, and the score comes with
+the last token.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from peft import get_peft_model
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from solon import config, models
+from solon.records import Message
+from solon.seeds import derive_seed, generator
+from solon.stages import training
+
+# The value head starts from nothing and must keep up with a policy that takes far smaller steps.
+VALUE_LEARNING_RATE = 1e-4
+MAX_GRADIENT_NORM = 1.0  # as in TRL's trainers, so that the algorithms can be compared
+STATE = "ppo-state.pt"
+
+
+class Policy(nn.Module):
+    """A language model with a value head on its last hidden state; both share the trunk."""
+
+    def __init__(self, model: Any, temperature: float) -> None:
+        super().__init__()
+        self.model = model
+        self.temperature = temperature
+        self.value = nn.Linear(model.config.get_text_config().hidden_size, 1)
+        nn.init.zeros_(self.value.weight)
+        nn.init.zeros_(self.value.bias)
+
+    def forward(self, tokens: Tensor, attention: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probability, entropy (nats) and value before each of the last ``length`` tokens.
+
+        ``tokens`` and ``attention`` have shape (sequences, prompt + length), the prompts padded on the left;
+        the results have shape (sequences, length).
+        """
+        outputs = self.model(
+            input_ids=tokens,
+            attention_mask=attention,
+            position_ids=(attention.cumsum(1) - 1).clamp(min=0),
+            output_hidden_states=True,
+            use_cache=False,
+            logits_to_keep=length + 1,
+        )
+        distribution = (outputs.logits[:, :-1].float() / self.temperature).log_softmax(-1)
+        logp = distribution.gather(-1, tokens[:, -length:, None]).squeeze(-1)
+        entropy = -(distribution.exp() * distribution).sum(-1)
+        hidden = outputs.hidden_states[-1][:, -length - 1 : -1]
+        return logp, entropy, self.value(hidden.to(self.value.weight.dtype)).squeeze(-1)
+
+
+@dataclass
+class Samples:
+    """A step's answers with what is held fixed while the policy learns from them."""
+
+    tokens: Tensor  # (sequences, prompt + length)
+    attention: Tensor  # the same shape
+    mask: Tensor  # (sequences, length): 1 up to and including the end of each answer
+    logp: Tensor  # (sequences, length), as are those below
+    entropy: Tensor
+    ref_logp: Tensor
+    values: Tensor
+    scores: Tensor  # (sequences,)
+
+
+def sequence_kl(logp: Tensor, ref_logp: Tensor, mask: Tensor) -> Tensor:
+    """Each answer's log-ratio of policy to reference, nats: over the policy's samples its mean is the KL.
+
+    Arguments have shape (sequences, length), the result (sequences,).
+    """
+    return ((logp - ref_logp) * mask).sum(1)
+
+
+def token_rewards(samples: Samples, kl_coefficient: float) -> Tensor:
+    """Each token's penalty, and the score on the last token (Ouyang et al. 2022, section 3.4, equation 2)."""
+    rewards = -kl_coefficient * (samples.logp - samples.ref_logp) * samples.mask
+    last = samples.mask.sum(1).long() - 1
+    rewards[torch.arange(len(last), device=last.device), last] += samples.scores
+    return rewards
+
+
+def advantages(rewards: Tensor, values: Tensor, mask: Tensor, discount: float, gae_lambda: float) -> Tensor:
+    """Generalised advantage estimates (Schulman et al. 2016, equation 16); nothing follows an answer's end.
+
+    Arguments and result have shape (sequences, length).
+    """
+    estimates = torch.zeros_like(rewards)
+    estimate = next_value = torch.zeros_like(rewards[:, 0])
+    for t in reversed(range(rewards.size(1))):
+        surprise = rewards[:, t] + discount * next_value - values[:, t]
+        estimate = (surprise + discount * gae_lambda * estimate) * mask[:, t]
+        next_value = values[:, t] * mask[:, t]
+        estimates[:, t] = estimate
+    return estimates
+
+
+def whiten(values: Tensor, mask: Tensor) -> Tensor:
+    """Values of mean 0 and variance 1 over the unmasked tokens."""
+    count = mask.sum()
+    mean = (values * mask).sum() / count
+    variance = ((values - mean) ** 2 * mask).sum() / count
+    return (values - mean) / (variance + 1e-8).sqrt() * mask
+
+
+def train(
+    prompts: Sequence[list[Message]],
+    policy: str,
+    reward: Callable[[Sequence[Sequence[Message]]], list[float]],
+    out: Path,
+    settings: config.Reinforce,
+    seed: int,
+    progress: training.Progress,
+) -> dict[str, float]:
+    """Train ``policy`` on ``reward`` and save it to ``out``; see ``reinforce.train`` for the metrics.
+
+    Every step draws from its own seed, so a killed run that goes on from its last saved state takes the same
+    steps as one that was never stopped.
+    """
+    accelerator = Accelerator(
+        mixed_precision="bf16" if training.use_bfloat16() else "no", cpu=models.best_device() == "cpu"
+    )
+    torch.manual_seed(derive_seed(seed, "ppo"))  # adapters start at random
+    tokenizer = models.load_tokenizer(policy)
+    model = training.without_dropout(models.load_model(policy))
+    if lora := training.lora_config(settings.lora, "CAUSAL_LM"):
+        model = get_peft_model(model, lora)
+    actor = Policy(model, settings.temperature).to(accelerator.device)
+    reference = Policy(models.load_model(policy), settings.temperature).to(accelerator.device)
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": trained, "lr": settings.learning_rate},
+            {"params": actor.value.parameters(), "lr": max(settings.learning_rate, VALUE_LEARNING_RATE)},
+        ],
+        weight_decay=0.0,
+    )
+    state = out / STATE
+    done = _load(state, actor, optimizer) if state.exists() else 0
+    log = training.MetricsLog(out, done)
+
+    for step in range(done + 1, settings.steps + 1):
+        if log.last.get("kl", 0.0) > settings.kl_limit:
+            break
+        torch.manual_seed(derive_seed(seed, "ppo", step))
+        with accelerator.autocast():
+            samples = _sample(
+                actor, reference, tokenizer, _prompts_of(step, prompts, settings, seed), reward, settings
+            )
+        training.require_finite("reward", samples.scores.tolist(), step)
+        kl = sequence_kl(samples.logp, samples.ref_logp, samples.mask).mean().item()
+        update = _update(actor, optimizer, samples, settings, accelerator)
+        tokens = samples.mask.sum()
+        row = {
+            "step": step,
+            "reward": samples.scores.mean().item(),
+            "kl": kl,
+            "entropy": ((samples.entropy * samples.mask).sum() / tokens).item(),
+            "length": (tokens / len(samples.mask)).item(),
+            **update,
+            "learning_rate": settings.learning_rate,
+        }
+        log.append(row)
+        if step % settings.save_steps == 0 or kl > settings.kl_limit:
+            _save(state, actor, optimizer, step)
+        progress(step, settings.steps, row)
+
+    training.save(model, tokenizer, out)
+    state.unlink(missing_ok=True)
+    return dict(log.last)
+
+
+def _prompts_of(
+    step: int, prompts: Sequence[list[Message]], settings: config.Reinforce, seed: int
+) -> list[list[Message]]:
+    """The step's prompts: an epoch takes all in random order, except a rest that does not fill a step."""
+    steps_per_epoch = len(prompts) // settings.prompts_per_step
+    epoch, place = divmod(step - 1, steps_per_epoch)
+    order = generator(seed, "ppo", "epoch", epoch).sample(range(len(prompts)), len(prompts))
+    start = place * settings.prompts_per_step
+    return [prompts[index] for index in order[start : start + settings.prompts_per_step]]
+
+
+@torch.no_grad()
+def _sample(
+    actor: Policy,
+    reference: Policy,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[list[Message]],
+    reward: Callable[[Sequence[Sequence[Message]]], list[float]],
+    settings: config.Reinforce,
+) -> Samples:
+    prompts = [prompt for prompt in prompts for _ in range(settings.samples_per_prompt)]
+    inputs = tokenizer.pad(
+        tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=True, return_dict=True),
+        padding_side="left",
+        return_tensors="pt",
+    ).to(actor.value.weight.device)
+    ends = _end_tokens(actor.model, tokenizer)
+    tokens = actor.model.generate(
+        input_ids=inputs["input_ids"],
+        attention_mask=inputs["attention_mask"],
+        max_new_tokens=settings.max_tokens,
+        do_sample=True,
+        temperature=settings.temperature,
+        top_k=0,  # the whole distribution, whatever the model's own defaults are: the ratios assume it
+        top_p=1.0,
+        repetition_penalty=1.0,
+        eos_token_id=ends,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    answers = tokens[:, inputs["input_ids"].size(1) :]
+    ended = torch.isin(answers, torch.tensor(ends, device=answers.device)).long()
+    mask = (ended.cumsum(1) - ended == 0).long()  # no end before this token
+    dialogues: list[list[Message]] = [
+        [*prompt, {"role": "assistant", "content": tokenizer.decode(answer[kept], skip_special_tokens=True)}]
+        for prompt, answer, kept in zip(prompts, answers, mask.bool(), strict=True)
+    ]
+    attention = torch.cat([inputs["attention_mask"], mask], dim=1)
+    logp, entropy, values = _in_micro_batches(actor, tokens, attention, answers.size(1), settings)
+    ref_logp, _, _ = _in_micro_batches(reference, tokens, attention, answers.size(1), settings)
+    scores = torch.tensor(reward(dialogues), device=tokens.device)
+    return Samples(tokens, attention, mask, logp, entropy, ref_logp, values, scores)
+
+
+def _end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    ends = model.generation_config.eos_token_id
+    ends = ends if isinstance(ends, list) else [ends]
+    return sorted({tokenizer.eos_token_id, *ends} - {None})
+
+
+def _in_micro_batches(
+    policy: Policy, tokens: Tensor, attention: Tensor, length: int, settings: config.Reinforce
+) -> tuple[Tensor, ...]:
+    batches = torch.split(torch.arange(len(tokens)), settings.micro_batch_size)
+    parts = [policy(tokens[rows], attention[rows], length) for rows in batches]
+    return tuple(torch.cat(part) for part in zip(*parts, strict=True))
+
+
+def _update(
+    actor: Policy,
+    optimizer: torch.optim.Optimizer,
+    samples: Samples,
+    settings: config.Reinforce,
+    accelerator: Accelerator,
+) -> dict[str, float]:
+    """``epochs_per_step`` optimiser steps on the samples; returns their ``loss`` and ``clip_fraction``."""
+    rewards = token_rewards(samples, settings.kl_coefficient)
+    estimates = advantages(rewards, samples.values, samples.mask, settings.discount, settings.gae_lambda)
+    returns = estimates + samples.values
+    estimates = whiten(estimates, samples.mask)
+    count = samples.mask.sum()
+    loss_sum = clipped_sum = torch.zeros((), device=count.device)
+    for _ in range(settings.epochs_per_step):
+        for rows in torch.split(torch.arange(len(samples.mask)), settings.micro_batch_size):
+            mask = samples.mask[rows]
+            with accelerator.autocast():
+                logp, _, values = actor(samples.tokens[rows], samples.attention[rows], mask.size(1))
+            surrogate, clipped = clipped_surrogate(
+                logp - samples.logp[rows], estimates[rows], settings.clip_range
+            )
+            # Schulman et al. 2017, equation 9, without the entropy bonus: the KL penalty keeps entropy up.
+            objective = surrogate - settings.value_coefficient * (values - returns[rows]) ** 2
+            loss = -(objective * mask).sum() / count
+            accelerator.backward(loss)
+            loss_sum = loss_sum + loss.detach()
+            clipped_sum = clipped_sum + (clipped * mask).sum()
+        accelerator.clip_grad_norm_(actor.parameters(), MAX_GRADIENT_NORM)
+        optimizer.step()
+        optimizer.zero_grad()
+    return {
+        "clip_fraction": (clipped_sum / count / settings.epochs_per_step).item(),
+        "loss": (loss_sum / settings.epochs_per_step).item(),
+    }
+
+
+def clipped_surrogate(log_ratio: Tensor, estimates: Tensor, clip_range: float) -> tuple[Tensor, Tensor]:
+    """The objective (Schulman et al. 2017, equation 7), and where the clip holds it back; shapes as given."""
+    ratio = log_ratio.exp()
+    free = ratio * estimates
+    clipped = ratio.clamp(1 - clip_range, 1 + clip_range) * estimates
+    return torch.minimum(free, clipped), (clipped < free).float()
+
+
+def _save(path: Path, actor: Policy, optimizer: torch.optim.Optimizer, step: int) -> None:
+    partial = path.with_suffix(".partial")
+    torch.save({"actor": actor.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, partial)
+    partial.replace(path)  # a kill leaves the old state or the new one
+
+
+def _load(path: Path, actor: Policy, optimizer: torch.optim.Optimizer) -> int:
+    state = torch.load(path, weights_only=True)
+    actor.load_state_dict(state["actor"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])

@@ -1,0 +1,137 @@
+"""The preference model: trained on soft labels, it scores dialogues (paper, section 4.1)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.functional import logsigmoid
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from trl import RewardConfig, RewardTrainer
+from trl.trainer.reward_trainer import DataCollatorForPreference
+
+from solon import config, models
+from solon.records import Message, PreferenceRecord
+from solon.stages import training
+
+
+def soft_label_loss(chosen: torch.Tensor, rejected: torch.Tensor, probability: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy between soft labels and the Bradley-Terry model, in nats, averaged over the pairs.
+
+    With margin m = chosen - rejected and label p: -[p log sigma(m) + (1 - p) log sigma(-m)] (paper, section
+    4.1; Bradley and Terry 1952). Its least value is the labels' entropy, at m = logit(p).
+    All three arguments have shape (pairs,).
+    """
+    margin = chosen - rejected
+    return -(probability * logsigmoid(margin) + (1 - probability) * logsigmoid(-margin)).mean()
+
+
+def train(
+    preferences: Sequence[PreferenceRecord],
+    model: str,
+    out: Path,
+    settings: config.PreferenceModel,
+    seed: int,
+    progress: training.Progress,
+) -> dict[str, float]:
+    """Train ``model`` with a scoring head on the labelled pairs and save it to ``out``.
+
+    The learning rate falls linearly to zero. Pairs longer than ``max_length`` tokens are left out. Called
+    again after a kill, it goes on from the last checkpoint in ``out``. Returns the last step's metrics: ``step``,
+    ``loss`` (nats a pair), ``accuracy`` (share of pairs with the chosen answer ahead), ``margin``,
+    ``gradient_norm`` and ``learning_rate``.
+    Raises SolonError where there is nothing to train on or the loss is not finite.
+    """
+    dataset = training.conversational(preferences, "prompt", "chosen", "rejected", "probability")
+    set_seed(seed)  # before loading: the head is new and drawn at random
+    tokenizer = models.load_tokenizer(model)
+    trainer = SoftLabelTrainer(
+        model=training.without_dropout(models.load_preference_model(model)),
+        args=RewardConfig(
+            **training.common_arguments(
+                out, seed, settings.batch_size, settings.micro_batch_size, settings.report_to
+            ),
+            num_train_epochs=settings.epochs,
+            learning_rate=settings.learning_rate,
+            lr_scheduler_type="linear",
+            save_steps=settings.save_steps,
+            max_length=settings.max_length,
+            disable_dropout=False,  # done above; here it would also undo lora.dropout
+        ),
+        data_collator=SoftLabelCollator(pad_token_id=tokenizer.pad_token_id),
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        peft_config=training.lora_config(settings.lora, "SEQ_CLS"),
+    )
+    return training.run(trainer, tokenizer, out, _columns, progress)
+
+
+class SoftLabelCollator(DataCollatorForPreference):  # type: ignore[misc]
+    """TRL's batch of pairs, with each pair's probability."""
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        labels = torch.tensor([example["probability"] for example in examples])
+        return {**super().torch_call(examples), "probability": labels}
+
+
+class SoftLabelTrainer(RewardTrainer):  # type: ignore[misc]
+    """TRL's trainer knows hard labels only; this one minimises the soft-label loss."""
+
+    def _set_signature_columns_if_needed(self) -> None:
+        self._signature_columns = ["chosen_ids", "rejected_ids", "probability"]
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> Any:
+        probability = inputs.pop("probability")
+        outputs = model(**inputs, use_cache=False)
+        chosen, rejected = outputs.logits.squeeze(-1).float().chunk(2)
+        loss = soft_label_loss(chosen, rejected, probability)
+        margin = (chosen - rejected).detach()
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        metrics["accuracy"].append((margin > 0).float().mean().item())
+        metrics["margin"].append(margin.mean().item())
+        return (loss, outputs) if return_outputs else loss
+
+
+def _columns(logs: dict[str, float]) -> dict[str, float]:
+    return {
+        "loss": logs["loss"],
+        "accuracy": logs["accuracy"],
+        "margin": logs["margin"],
+        "gradient_norm": logs["grad_norm"],
+        "learning_rate": logs["learning_rate"],
+    }
+
+
+@torch.no_grad()
+def score(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    dialogues: Sequence[Sequence[Message]],
+    batch_size: int,
+) -> list[float]:
+    """The preference model's score of each dialogue, which ends in an assistant's turn, in the order given.
+
+    Dialogues become tokens exactly as in training. Those of like length share a batch, to waste little
+    padding; scores do not depend on it.
+    """
+    tokens = [
+        tokenizer.apply_chat_template(list(dialogue), tokenize=True, return_dict=True)["input_ids"]
+        for dialogue in dialogues
+    ]
+    order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
+    scores = [0.0] * len(tokens)
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        inputs = tokenizer.pad(
+            {"input_ids": [tokens[index] for index in batch]}, padding_side="right", return_tensors="pt"
+        ).to(model.device)
+        logits = model(**inputs, use_cache=False).logits.squeeze(-1).float()
+        for index, value in zip(batch, logits.tolist(), strict=True):
+            scores[index] = value
+    return scores

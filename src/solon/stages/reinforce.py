@@ -1,0 +1,172 @@
+"""Reinforcement learning against the preference model: the RL-CAI model (paper, section 4.2)."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase, set_seed
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+
+from solon import config, models
+from solon.errors import SolonError
+from solon.records import Message, PromptRecord
+from solon.stages import ppo, preference, training
+
+# Dialogues that end in the policy's answer, to one score each.
+Reward = Callable[[Sequence[Sequence[Message]]], list[float]]
+
+
+def train(
+    prompts: Sequence[PromptRecord],
+    policy: str,
+    preference_model: str,
+    out: Path,
+    settings: config.Reinforce,
+    seed: int,
+    progress: training.Progress,
+) -> dict[str, float]:
+    """Train ``policy`` to answer as the preference model likes, held to its start by a KL penalty.
+
+    The model is saved to ``out``. The learning rate is constant. Called again after a kill, it goes on from the
+    last checkpoint in ``out``. Returns the last step's metrics, and ``stopped_at_kl`` where that step's KL passed
+    ``kl_limit`` and ended the training early. The metrics are the same for all three algorithms:
+
+    - ``reward``: the preference model's score, without the penalty, averaged over the step's samples;
+    - ``kl``: from the policy to its start, nats a sequence: the log-ratio summed over an answer's tokens and
+      averaged over samples from the policy as it was when it sampled them (unbiased, so it may be negative);
+    - ``entropy``: of the next token, nats a token;
+    - ``length``: of an answer, tokens;
+    - ``clip_fraction``: share of the policy's ratios that the clip holds back (whole answers in RLOO, tokens
+      in GRPO and PPO);
+    - ``loss`` and ``learning_rate``.
+
+    Raises SolonError where too few prompts fit ``max_prompt_length``, or a loss or reward is not finite.
+    """
+    model = models.load_preference_model(preference_model).to(models.best_device())
+    tokenizer = models.load_tokenizer(preference_model)
+
+    def reward(dialogues: Sequence[Sequence[Message]]) -> list[float]:
+        return preference.score(model, tokenizer, dialogues, settings.micro_batch_size)
+
+    fitting = within_length(prompts, models.load_tokenizer(policy), settings)
+    algorithm = ppo.train if settings.algorithm == "ppo" else _train_with_trl
+    metrics = algorithm(fitting, policy, reward, out, settings, seed, progress)
+    if metrics["kl"] > settings.kl_limit:
+        metrics["stopped_at_kl"] = metrics["kl"]
+    return metrics
+
+
+def within_length(
+    prompts: Sequence[PromptRecord], tokenizer: PreTrainedTokenizerBase, settings: config.Reinforce
+) -> list[list[Message]]:
+    """The prompts of at most ``max_prompt_length`` tokens. Raises SolonError where they fill no step."""
+    fitting = [
+        record["prompt"]
+        for record in prompts
+        if len(
+            tokenizer.apply_chat_template(record["prompt"], add_generation_prompt=True, return_dict=True)[
+                "input_ids"
+            ]
+        )
+        <= settings.max_prompt_length
+    ]
+    if len(fitting) < settings.prompts_per_step:
+        raise SolonError(
+            f"{len(fitting)} of {len(prompts)} prompts are at most max_prompt_length "
+            f"({settings.max_prompt_length}) tokens long, but a step takes prompts_per_step "
+            f"({settings.prompts_per_step}): give more prompts or change one of the two"
+        )
+    return fitting
+
+
+def _train_with_trl(
+    prompts: Sequence[list[Message]],
+    policy: str,
+    reward: Reward,
+    out: Path,
+    settings: config.Reinforce,
+    seed: int,
+    progress: training.Progress,
+) -> dict[str, float]:
+    if settings.samples_per_prompt < 2:
+        raise SolonError(
+            f"samples_per_prompt is 1, but {settings.algorithm} compares a prompt's samples: set it to 2 or "
+            "more"
+        )
+    passes = settings.epochs_per_step
+
+    def trl_reward(
+        prompts: list[Any], completions: list[Any], trainer_state: Any, **_: Any
+    ) -> list[float | None]:
+        scores = reward(
+            [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
+        )
+        training.require_finite("reward", scores, trainer_state.global_step // passes + 1)
+        return list(scores)
+
+    settings_of, trainer_of = {"rloo": (RLOOConfig, RLOOTrainer), "grpo": (GRPOConfig, MeasuredGRPO)}[
+        settings.algorithm
+    ]
+    sequences = settings.prompts_per_step * settings.samples_per_prompt
+    arguments = training.common_arguments(out, seed, sequences, settings.micro_batch_size, settings.report_to)
+    dataset = training.conversational([{"prompt": prompt} for prompt in prompts], "prompt")
+    set_seed(seed)
+    tokenizer = models.load_tokenizer(policy)
+    trainer = trainer_of(
+        model=training.without_dropout(models.load_model(policy)),
+        reward_funcs=trl_reward,
+        args=settings_of(
+            **{**arguments, "logging_steps": passes},
+            max_steps=settings.steps * passes,
+            save_steps=settings.save_steps * passes,  # never between two passes over the same samples
+            num_iterations=passes,
+            num_generations=settings.samples_per_prompt,
+            max_completion_length=settings.max_tokens,
+            temperature=settings.temperature,
+            learning_rate=settings.learning_rate,
+            lr_scheduler_type="constant",
+            epsilon=settings.clip_range,
+            # At 0 TRL drops the reference, and with it the measure of KL; this penalty is lost in rounding.
+            beta=settings.kl_coefficient or 1e-30,
+        ),
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        peft_config=training.lora_config(settings.lora, "CAUSAL_LM"),
+    )
+    return training.run(trainer, tokenizer, out, _columns, progress, passes, settings.kl_limit)
+
+
+class MeasuredGRPO(GRPOTrainer):  # type: ignore[misc]
+    """GRPO that logs the same KL estimate as RLOO and PPO; TRL logs the one inside its loss, per token."""
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        mask = batch["completion_mask"]
+        logp = batch.get("old_per_token_logps")
+        if logp is None:
+            with torch.no_grad():
+                logp, _, _ = self._get_per_token_logps_and_entropies(
+                    self.model,
+                    torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
+                    torch.cat([batch["prompt_mask"], mask], dim=1),
+                    mask.size(1),
+                    batch_size=self.args.per_device_train_batch_size,
+                )
+        kl = ppo.sequence_kl(logp, batch["ref_per_token_logps"], mask)
+        self._metrics["train"]["sequence_kl"].append(self.accelerator.gather(kl).mean().item())
+        return batch
+
+
+def _columns(logs: dict[str, float]) -> dict[str, float]:
+    length = logs["completions/mean_length"]
+    return {
+        "reward": logs["reward"],
+        # RLOO logs the mean over all tokens of all answers: times the mean length, the mean over answers.
+        "kl": logs["sequence_kl"] if "sequence_kl" in logs else logs["kl"] * length,
+        "entropy": logs["entropy"],
+        "length": length,
+        "clip_fraction": logs["clip_ratio/region_mean"],
+        "loss": logs["loss"],
+        "learning_rate": logs["learning_rate"],
+    }

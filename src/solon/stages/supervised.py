@@ -1,0 +1,58 @@
+"""Supervised finetuning on revisions and helpful answers: the SL-CAI model (paper, section 3)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers import set_seed
+from trl import SFTConfig, SFTTrainer
+
+from solon import config, models
+from solon.records import Example
+from solon.stages import training
+
+
+def train(
+    examples: Sequence[Example],
+    model: str,
+    out: Path,
+    settings: config.Supervised,
+    seed: int,
+    progress: training.Progress,
+) -> dict[str, float]:
+    """Finetune ``model`` on the examples' completions and save it to ``out``.
+
+    The learning rate is constant (paper, section 3.2). Called again after a kill, it goes on from the last
+    checkpoint in ``out``. Returns the last step's metrics: ``step``, ``loss`` (nats a completion token),
+    ``accuracy`` (of the likeliest token), ``gradient_norm`` and ``learning_rate``.
+    Raises SolonError where there is nothing to train on or the loss is not finite.
+    """
+    dataset = training.conversational(examples, "prompt", "completion")
+    set_seed(seed)
+    tokenizer = models.load_tokenizer(model)
+    trainer = SFTTrainer(
+        model=training.without_dropout(models.load_model(model)),
+        args=SFTConfig(
+            **training.common_arguments(
+                out, seed, settings.batch_size, settings.micro_batch_size, settings.report_to
+            ),
+            num_train_epochs=settings.epochs,
+            learning_rate=settings.learning_rate,
+            lr_scheduler_type="constant",
+            save_steps=settings.save_steps,
+            max_length=settings.max_length,
+            completion_only_loss=True,
+        ),
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        peft_config=training.lora_config(settings.lora, "CAUSAL_LM"),
+    )
+    return training.run(trainer, tokenizer, out, _columns, progress)
+
+
+def _columns(logs: dict[str, float]) -> dict[str, float]:
+    return {
+        "loss": logs["loss"],
+        "accuracy": logs["mean_token_accuracy"],
+        "gradient_norm": logs["grad_norm"],
+        "learning_rate": logs["learning_rate"],
+    }

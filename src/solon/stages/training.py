@@ -1,0 +1,206 @@
+"""What the training stages share: settings, metrics, going on after a kill, and a clean checkpoint."""
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from peft import LoraConfig, PeftModel
+from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+from trl.trainer.utils import disable_dropout_in_model
+
+from solon import config, models
+from solon.errors import SolonError
+from solon.run import RecordFile, write_atomically
+
+# Called after each optimiser step with the steps done, the steps in all, and the step's metrics.
+Progress = Callable[[int, int, dict[str, float]], None]
+
+
+def use_bfloat16() -> bool:
+    """Whether to compute in bfloat16 (weights stay float32): on CUDA alone.
+
+    On two CPU cores with AVX-512 BF16, autocast trained SmolLM2-135M no faster than float32 did.
+    """
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+
+
+def common_arguments(
+    out: Path, seed: int, batch_size: int, micro_batch_size: int, report_to: Sequence[str]
+) -> dict[str, Any]:
+    """Keyword arguments for every TRL configuration.
+
+    Raises SolonError where ``batch_size`` is not a multiple of ``micro_batch_size`` and larger than it.
+    """
+    return {
+        "output_dir": str(out),
+        "seed": seed,
+        "data_seed": seed,
+        "gradient_accumulation_steps": accumulation(batch_size, micro_batch_size),
+        "per_device_train_batch_size": min(micro_batch_size, batch_size),
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # would hide what the metrics must stop at
+        "save_strategy": "steps",
+        "save_total_limit": 1,
+        "report_to": list(report_to) or "none",
+        "disable_tqdm": True,
+        "use_cpu": models.best_device() == "cpu",
+        "bf16": use_bfloat16(),
+        "gradient_checkpointing": False,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
+
+
+def accumulation(batch_size: int, micro_batch_size: int) -> int:
+    """How many micro-batches make up a batch."""
+    if batch_size > micro_batch_size and batch_size % micro_batch_size:
+        raise SolonError(
+            f"micro_batch_size {micro_batch_size} does not divide the {batch_size} sequences of an optimiser "
+            "step: set it to a divisor"
+        )
+    return max(1, batch_size // micro_batch_size)
+
+
+def without_dropout(model: Any) -> Any:
+    """The model with every dropout off: on-policy ratios and soft labels need the same answer twice."""
+    disable_dropout_in_model(model)
+    return model
+
+
+def lora_config(lora: config.Lora | None, task: str) -> LoraConfig | None:
+    """Adapters on every linear layer; a new scoring head (task "SEQ_CLS") is trained in full."""
+    if lora is None:
+        return None
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules="all-linear",
+        task_type=task,
+    )
+
+
+def conversational(records: Sequence[Mapping[str, Any]], *columns: str) -> datasets.Dataset:
+    """The named columns as a dataset for TRL."""
+    if not records:
+        raise SolonError("there is nothing to train on: the stage before gave no usable records")
+    datasets.disable_progress_bars()  # ours are shown instead
+    return datasets.Dataset.from_list([{column: record[column] for column in columns} for record in records])
+
+
+class MetricsLog:
+    """``metrics.jsonl`` in the checkpoint folder: one line an optimiser step, the same columns on each."""
+
+    def __init__(self, out: Path, step: int) -> None:
+        """Go on after ``step``: lines past it came from steps that a kill undid."""
+        self.file = RecordFile(out / "metrics.jsonl")
+        kept = [row for row in self.file if row["step"] <= step]
+        write_atomically(self.file.path, "".join(json.dumps(row) + "\n" for row in kept))
+        self.last: dict[str, float] = kept[-1] if kept else {}
+
+    def append(self, row: dict[str, float]) -> None:
+        """Write the line. Raises SolonError where a value is not finite."""
+        for name, value in row.items():
+            require_finite(name, [value], int(row["step"]))
+        self.file.append(row)
+        self.last = row
+
+
+def require_finite(name: str, values: Sequence[float], step: int) -> None:
+    """Raise SolonError, naming the step, where a value is NaN or infinite."""
+    if not all(map(math.isfinite, values)):
+        raise SolonError(
+            f"the {name} is not a finite number at step {step}: training has diverged; lower learning_rate "
+            "and run the stage again"
+        )
+
+
+class Metrics(TrainerCallback):  # type: ignore[misc]
+    """Turns a trainer's logs into lines of ``metrics.jsonl`` and calls of ``progress``.
+
+    ``read`` picks our columns from the trainer's logs. ``passes`` optimiser steps make one line. Past
+    ``kl_limit`` (nats a sequence) training stops.
+    """
+
+    def __init__(
+        self,
+        log: MetricsLog,
+        read: Callable[[dict[str, float]], dict[str, float]],
+        progress: Progress,
+        passes: int = 1,
+        kl_limit: float = math.inf,
+    ) -> None:
+        self.log = log
+        self.read = read
+        self.progress = progress
+        self.passes = passes
+        self.kl_limit = kl_limit
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+        if "loss" not in logs or not state.is_world_process_zero:
+            return  # the trainer's summary after the last step
+        row = {"step": state.global_step // self.passes, **self.read(logs)}
+        self.log.append(row)
+        self.progress(int(row["step"]), state.max_steps // self.passes, row)
+        if row.get("kl", 0.0) > self.kl_limit:
+            control.should_training_stop = True
+
+
+def resumable(out: Path) -> Path | None:
+    """The last whole ``checkpoint-*`` folder in ``out``. Those that a kill tore are deleted.
+
+    The trainer writes ``trainer_state.json`` last, so a folder where it loads is whole.
+    """
+    whole = {}
+    for folder in out.glob("checkpoint-*"):
+        try:
+            whole[json.loads((folder / "trainer_state.json").read_text())["global_step"]] = folder
+        except (OSError, ValueError):
+            shutil.rmtree(folder)
+    return whole[max(whole)] if whole else None
+
+
+def run(
+    trainer: Trainer,
+    tokenizer: PreTrainedTokenizerBase,
+    out: Path,
+    read: Callable[[dict[str, float]], dict[str, float]],
+    progress: Progress,
+    passes: int = 1,
+    kl_limit: float = math.inf,
+) -> dict[str, float]:
+    """Train, from the last whole checkpoint where there is one, and leave a plain transformers folder.
+
+    Returns the last step's metrics.
+    """
+    if len(trainer.train_dataset) == 0:
+        raise SolonError("there is nothing to train on: every example is longer than max_length; raise it")
+    checkpoint = resumable(out)
+    log = MetricsLog(out, int(checkpoint.name.split("-")[1]) // passes if checkpoint else 0)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Metrics(log, read, progress, passes, kl_limit))
+    if log.last.get("kl", 0.0) <= kl_limit:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    else:  # killed between stopping at the limit and the final save
+        trainer._load_from_checkpoint(str(checkpoint))
+    if trainer.accelerator.is_main_process:
+        save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out)
+        for folder in out.glob("checkpoint-*"):
+            shutil.rmtree(folder)
+        (out / "README.md").unlink(
+            missing_ok=True
+        )  # the trainer's model card, which knows nothing of the run
+    return dict(log.last)
+
+
+def save(model: Any, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
+    """Write an ordinary transformers folder; adapters are merged into the weights they adapt."""
+    if isinstance(model, PeftModel):
+        model = model.merge_and_unload()
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)

@@ -1,0 +1,348 @@
+"""The report of a run: what it says, that it is self-contained, and that model text stays text."""
+
+import json
+import math
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import run_folder
+import yaml
+
+from solon import report
+from solon.errors import SolonError
+from solon.report import content, folder, transcripts
+from solon.run import RecordFile
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags with their attributes, visible text, and the JSON blocks."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.json: dict[str, Any] = {}
+        self._inside: dict[str, str | None] | None = None
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+        self._inside = dict(attributes) if tag in ("script", "style") else None
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = None
+
+    def handle_data(self, data: str) -> None:
+        if self._inside is None:
+            self.text += re.sub(r"\s+", " ", data)
+        elif self._inside.get("type") == "application/json":
+            self.json[str(self._inside["id"])] = json.loads(data)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_folder.build(tmp_path_factory.mktemp("runs") / "kind-model")
+
+
+@pytest.fixture(scope="module")
+def page(finished: Path) -> Page:
+    return Page(report.write(finished))
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    """The finished run, to be changed."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def set_elo(run: Path, model: str, aspect: str, elo: float, low: float, high: float) -> None:
+    path = run / "evaluation/summary.json"
+    summary = json.loads(path.read_text())
+    for rating in summary["elo"][aspect]:
+        if rating["model"] == model:
+            rating |= {"elo": elo, "low": low, "high": high}
+    path.write_text(json.dumps(summary))
+
+
+def test_the_first_screen_answers_whether_it_worked(finished: Path, page: Page) -> None:
+    assert "kind-model" in page.text
+    summary = json.loads((finished / "evaluation/summary.json").read_text())
+    rating = next(each for each in summary["elo"]["harmlessness"] if each["model"] == "rl-cai")
+    assert f"RL-CAI is more harmless than the initial model, by +{rating['elo']:.0f} Elo" in page.text
+    assert f"(95 % interval +{rating['low']:.0f} to +{rating['high']:.0f})" in page.text
+    assert "Judged by smollm2, the model that also gave the training labels" in page.text
+
+
+@pytest.mark.parametrize(
+    ("elo", "low", "high", "says"),
+    [
+        (40, -10, 90, "No clear effect: RL-CAI's harmlessness changed by +40 Elo"),
+        (-60, -90, -20, "It did not work: RL-CAI is less harmless than the initial model, by 60 Elo"),
+        (0.2, -30, 30, "changed by 0 Elo, but the 95 % interval −30 to +30 includes zero"),
+        (60, 20, 90, "RL-CAI is more harmless than the initial model, by +60 Elo"),
+    ],
+)
+def test_the_verdict_is_honest(copied: Path, elo: float, low: float, high: float, says: str) -> None:
+    set_elo(copied, "rl-cai", "harmlessness", elo, low, high)
+    assert says in content.verdict(folder.read(copied))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "says"), [(5, 80, "a clear gain"), (-80, -5, "a clear loss"), (-9, 9, "no clear change")]
+)
+def test_the_verdict_tells_of_helpfulness(copied: Path, low: float, high: float, says: str) -> None:
+    set_elo(copied, "rl-cai", "helpfulness", (low + high) / 2, low, high)
+    assert content.verdict(folder.read(copied)).endswith(f"{says}.")
+
+
+def test_every_part_is_there(page: Page) -> None:
+    for words in (
+        "No human helpfulness comparisons were used.",
+        "No human harm label was used: AI feedback gave all 23 harmlessness labels.",
+        "Reinforcement learning (RL-CAI)",
+        "61 %",  # tokens saved: 1 - 12,000 / 31,000
+        "Calibration error (ECE)",
+        "Avoids cruelty",
+        "Least evasive",
+        "identical",
+    ):
+        assert words in page.text
+    drawn = {attributes["data-figure"] for _, attributes in page.tags if "data-figure" in attributes}
+    assert drawn == set(page.json["figures"])
+    assert {"elo", "reliability", "labels", "SL-CAI loss", "RL-CAI kl", "Preference model accuracy"} <= drawn
+
+
+def test_the_plot_shows_the_ratings_with_their_intervals(finished: Path, page: Page) -> None:
+    elo = json.loads((finished / "evaluation/summary.json").read_text())["elo"]
+    shown = {trace["name"]: trace for trace in page.json["figures"]["elo"]["data"] if "name" in trace}
+    for axis, aspect in (("x", "helpfulness"), ("y", "harmlessness")):
+        rating = next(each for each in elo[aspect] if each["model"] == "rl-cai")
+        trace = shown["RL-CAI"]
+        assert trace[axis] == [rating["elo"]]
+        assert trace[axis][0] + trace[f"error_{axis}"]["array"][0] == pytest.approx(rating["high"])
+        assert trace[axis][0] - trace[f"error_{axis}"]["arrayminus"][0] == pytest.approx(rating["low"])
+
+
+def test_human_harm_labels_are_not_hidden(copied: Path) -> None:
+    path = copied / "05-feedback/preferences.jsonl"
+    records = RecordFile(path).read()
+    records[0] |= {"label_source": "human", "labeller": "harm.jsonl", "votes": []}
+    path.unlink()
+    RecordFile(path).append(*records)
+    text = Page(report.write(copied)).text
+    assert "1 of 23 harmlessness labels were given by humans." in text
+    assert "No human harm label was used" not in text
+    assert "harm.jsonl" in text
+
+
+def test_what_models_wrote_stays_text(finished: Path, page: Page) -> None:
+    html = (finished / "report.html").read_text(encoding="utf-8")
+    assert "alert(1)" in html
+    assert "<script>alert" not in html
+    assert "<img" not in re.sub(r"<script>.*?</script>", "", html, flags=re.S)
+    answers = [each.get("answer") for each in page.json["records"]["transcripts"]]
+    assert run_folder.ATTACK in answers  # unharmed, once parsed
+    script = (Path(report.__file__).parent / "templates/report.js").read_text()
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(", script)
+
+
+def test_names_and_notes_are_escaped_too(copied: Path) -> None:
+    manifest = json.loads((copied / "manifest.json").read_text())
+    manifest |= {"name": "<b>bold</b>", "constitution": {"name": run_folder.ATTACK}}
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    (copied / "config.yaml").write_text("constitution: </pre><script>alert(3)</script>\n")
+    page = Page(report.write(copied))
+    assert "<b>bold</b>" in page.text
+    assert "</pre><script>alert(3)" in page.text
+    assert not any(tag in ("b", "img") for tag, _ in page.tags)
+
+
+def test_nothing_is_loaded_from_elsewhere(page: Page) -> None:
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "srcset", "data", "poster", "action"):
+            address = attributes.get(name) or "#"
+            assert address.startswith(("#", "data:")), f"<{tag} {name}={address}>"
+    policy = next(each["content"] for _, each in page.tags if "http-equiv" in each)
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+    css = (Path(report.__file__).parent / "templates/style.css").read_text()
+    assert "url(" not in css
+    assert "@import" not in css
+    scripts = [each for tag, each in page.tags if tag == "script" and "type" not in each]
+    assert len(scripts) == 2  # Plotly, once, and the page's own
+
+
+def test_transcripts_join_the_stages(finished: Path, page: Page) -> None:
+    records = page.json["records"]
+    assert records["total"] == len(records["transcripts"]) == 36
+    by_id = {each["id"]: each for each in records["transcripts"]}
+    revision = RecordFile(finished / "02-critique/revisions.jsonl").read()[1]
+    shown = next(each for each in by_id.values() if each["prompt"] == revision["prompt"])
+    assert shown["answer"] == revision["answer"]
+    for mine, its in zip(shown["rounds"], revision["rounds"], strict=True):
+        asked = [its["principle"], its["critique_request"], its["revision_request"]]
+        assert records["requests"][mine["request"]] == asked
+        assert (mine["critique"], mine["revision"]) == (its["critique"], its["revision"])
+    preference = RecordFile(finished / "05-feedback/preferences.jsonl").read()[3]
+    shown = next(each for each in by_id.values() if each["prompt"] == preference["prompt"])
+    [pair] = shown["pairs"]
+    [label] = pair["labels"]
+    assert pair["responses"][label["chosen"]] == preference["chosen"][0]["content"]
+    assert label["probability"] == pytest.approx(preference["probability"], abs=1e-4)
+    for mine, its in zip(label["votes"], preference["votes"], strict=True):
+        assert records["instructions"][mine["instruction"]] == [its["principle"], its["instruction"]]
+        assert mine["reasoning"] == its["reasoning"]
+    every = [one for vote in preference["votes"] for one in vote["orders"]]
+    assert shown["spread"] == pytest.approx(max(every) - min(every))
+    evaluated = RecordFile(finished / "evaluation/answers.jsonl").read()[0]
+    shown = by_id[evaluated["id"]]
+    assert [each["model"] for each in shown["answers"]] == ["initial", "sl-cai", "rl-cai"]
+    assert len(shown["judgements"]) == 3
+
+
+def test_the_evaluation_table_is_the_mean_of_the_answers(finished: Path) -> None:
+    answers = [
+        answer
+        for each in RecordFile(finished / "evaluation/answers.jsonl")
+        if each["set"] == "red-team"
+        for answer in each["answers"]
+        if answer["model"] == "sl-cai"
+    ]
+    row = next(each for each in content.evaluation_rows(folder.read(finished)) if each["model"] == "sl-cai")
+    means = row["sets"]["red-team"]
+    assert means["answers"] == len(answers)
+    assert means["refusals"] == sum(each["refusal"] for each in answers) / len(answers)
+    assert means["preference_score"] == pytest.approx(
+        math.fsum(each["preference_score"] for each in answers) / len(answers)
+    )
+
+
+STEPS = [
+    "01-red-team",
+    "02-critique",
+    "03-sl-cai",
+    "04-comparison",
+    "05-feedback",
+    "06-preference-model",
+    "07-rl-cai",
+]
+
+
+@pytest.mark.parametrize("done", range(len(STEPS) + 1))
+def test_a_partial_run_shows_what_is_there(copied: Path, done: int) -> None:
+    shutil.rmtree(copied / "evaluation")
+    for step in STEPS[done:]:
+        shutil.rmtree(copied / step)
+    manifest = json.loads((copied / "manifest.json").read_text())
+    manifest["stages"] = dict(list(manifest["stages"].items())[:done])
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    page = Page(report.write(copied))
+    assert "It is too early to tell" in page.text
+    assert "have not been evaluated yet" in page.text
+    assert page.json["records"]["total"] == (36 if done else 0)
+    assert ("SL-CAI loss" in page.json["figures"]) == (done >= 3)
+
+
+def test_a_run_that_only_has_a_configuration(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"constitution": "harmless"}))
+    page = Page(report.write(tmp_path))
+    assert "no stage of the run is done" in page.text
+    assert "harmless" in page.text
+    assert (tmp_path / "report.html").stat().st_size < 100_000  # without figures, without Plotly
+
+
+def test_sl_cai_alone_is_judged_when_rl_did_not_run(copied: Path) -> None:
+    path = copied / "evaluation/summary.json"
+    summary = json.loads(path.read_text())
+    for aspect, ratings in summary["elo"].items():
+        summary["elo"][aspect] = [each for each in ratings if each["model"] != "rl-cai"]
+    path.write_text(json.dumps(summary))
+    assert content.verdict(folder.read(copied)).startswith("SL-CAI is more harmless")
+
+
+def test_scores_and_losses_that_are_not_numbers(copied: Path) -> None:
+    RecordFile(copied / "03-sl-cai/metrics.jsonl").append({"step": 21, "loss": math.nan})
+    path = copied / "evaluation/answers.jsonl"
+    records = RecordFile(path).read()
+    records[0]["answers"][0]["preference_score"] = math.nan
+    path.unlink()
+    RecordFile(path).append(*records)
+    html = report.write(copied).read_text(encoding="utf-8")
+    for block in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', html, flags=re.S):
+        json.loads(block, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def test_a_thousand_prompts_stay_below_ten_megabytes(tmp_path: Path) -> None:
+    run = run_folder.build(tmp_path / "large", prompts=1000, words=150)
+    path = report.write(run)
+    assert path.stat().st_size < 10_000_000
+    records = Page(path).json["records"]
+    assert records["total"] == 1500
+    left_out = len(records["transcripts"]) < 1500
+    assert left_out == ("To keep this file small it holds" in Page(path).text)
+
+
+def test_transcripts_past_the_budget_are_counted(finished: Path) -> None:
+    gathered = transcripts.gather(folder.read(finished), budget=20_000)
+    assert 0 < len(gathered["transcripts"]) < gathered["total"] == 36
+    assert "answers" in gathered["transcripts"][0]  # held-out prompts come first
+
+
+def test_spread_spans_principles_and_orders() -> None:
+    def vote(probability: float, *orders: float) -> Any:
+        return {
+            "principle": "",
+            "instruction": "",
+            "probability": probability,
+            "orders": orders,
+            "reasoning": [],
+        }
+
+    assert transcripts.spread([vote(0.6, 0.9, 0.3), vote(0.5, 0.5, 0.5)]) == pytest.approx(0.6)
+    assert transcripts.spread([vote(0.6), vote(0.8)]) == pytest.approx(0.2)
+    assert transcripts.spread([vote(0.6)]) is None
+
+
+def test_user_mistakes_are_named(tmp_path: Path, copied: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SolonError, match="neither config.yaml nor manifest.json"):
+        report.write(tmp_path / "empty")
+    (copied / "manifest.json").write_text("{")
+    with pytest.raises(SolonError, match="manifest.json: not JSON"):
+        report.write(copied)
+
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here to open the report in")
+def test_a_browser_opens_it_without_errors(finished: Path, tmp_path: Path) -> None:
+    path = report.write(finished)
+    attacked = RecordFile(finished / "02-critique/revisions.jsonl").read()[0]
+    prompts = RecordFile(finished / "01-red-team/prompts.jsonl").read()
+    permalink = next(each["id"] for each in prompts if each["prompt"] == attacked["prompt"])
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
+    flags += "--disable-background-networking --disable-component-update --enable-logging=stderr --dump-dom"
+    shown = subprocess.run(
+        [
+            str(BROWSER),
+            *flags.split(),
+            f"--user-data-dir={tmp_path}",
+            "--virtual-time-budget=5000",
+            f"{path.as_uri()}#{permalink}",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "CONSOLE" not in shown.stderr
+    assert shown.stdout.count("main-svg") >= 10  # Plotly drew
+    assert shown.stdout.count('<details class="transcript"') == 36
+    assert shown.stdout.count('<details class="transcript" open') == 1  # the permalink's
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in shown.stdout  # the attack, shown as text
