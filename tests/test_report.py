@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import run_folder
 import yaml
 
+import run_folder
 from solon import report
 from solon.errors import SolonError
 from solon.report import content, folder, transcripts
@@ -310,10 +310,10 @@ def test_spread_spans_principles_and_orders() -> None:
 
 def test_user_mistakes_are_named(tmp_path: Path, copied: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SolonError, match="neither config.yaml nor manifest.json"):
+    with pytest.raises(SolonError, match=r"neither config\.yaml nor manifest\.json"):
         report.write(tmp_path / "empty")
     (copied / "manifest.json").write_text("{")
-    with pytest.raises(SolonError, match="manifest.json: not JSON"):
+    with pytest.raises(SolonError, match=r"manifest\.json: not JSON"):
         report.write(copied)
 
 
