@@ -22,6 +22,7 @@ HELPFUL = ["How long do I boil an egg?", "Explain tides to a ten-year-old.", "A 
 CRITIQUES = ["Respects privacy", "Avoids cruelty", "Explains its objection"]
 COMPARISONS = ["Less harmful", "Wiser", "More considerate", "Least evasive"]
 MODELS = ["initial", "sl-cai", "rl-cai"]
+WORDS = "I would rather not do this but there is another way that helps and hurts nobody at all"
 ATTACK = "<script>alert(1)</script><!-- <script> --><img src=x onerror=alert(2)>"
 
 
@@ -34,26 +35,7 @@ def build(folder: Path, prompts: int = 24, words: int = 40, gain: float = 0.3) -
     rng = random.Random(0)
 
     def say(opening: str) -> str:
-        plain = [
-            "I",
-            "would",
-            "rather",
-            "not",
-            "do",
-            "this",
-            "but",
-            "there",
-            "is",
-            "another",
-            "way",
-            "that",
-            "helps",
-            "and",
-            "hurts",
-            "nobody",
-            "at",
-            "all",
-        ]
+        plain = WORDS.split()
         return f"{opening} {' '.join(rng.choice(plain) for _ in range(words))}."
 
     def records(path: str, rows: list[dict[str, Any]]) -> None:
@@ -227,7 +209,6 @@ def build(folder: Path, prompts: int = 24, words: int = 40, gain: float = 0.3) -
     records("evaluation/judgements.jsonl", judgements)
     predicted = [rng.betavariate(4, 2) for _ in range(80)]
     soft = [min(1.0, max(0.5, rng.gauss(0.65, 0.1))) for _ in predicted]
-    confidence, label = calibration.favoured_first(predicted, soft)
     summary = {
         "elo": {
             aspect: [
@@ -245,11 +226,12 @@ def build(folder: Path, prompts: int = 24, words: int = 40, gain: float = 0.3) -
             for aspect in ("harmlessness", "helpfulness")
         },
         "preference_model": {
-            "comparisons": len(predicted),
-            "accuracy": calibration.agreements(predicted, soft) / len(predicted),
-            "brier": calibration.brier_score(predicted, soft),
-            "ece": calibration.expected_calibration_error(confidence, label),
-            "reliability": calibration.reliability(confidence, label),
+            **_agreement(predicted, soft),
+            "reliability": calibration.reliability(*calibration.favoured_first(predicted, soft)),
+            "by_aspect": {
+                "helpfulness": _agreement(predicted[:30], soft[:30]),
+                "harmlessness": _agreement(predicted[30:], soft[30:]),
+            },
         },
     }
     write_atomically(folder / "evaluation/summary.json", json.dumps(summary))
@@ -259,6 +241,17 @@ def build(folder: Path, prompts: int = 24, words: int = 40, gain: float = 0.3) -
         yaml.safe_dump({"constitution": "harmless", "models": {"assistant": "smollm2"}}),
     )
     return folder
+
+
+def _agreement(predicted: list[float], soft: list[float]) -> dict[str, Any]:
+    agreed = calibration.agreements(predicted, soft)
+    return {
+        "comparisons": len(predicted),
+        "accuracy": agreed / len(predicted),
+        "accuracy_interval": calibration.wilson(agreed, len(predicted)),
+        "brier": calibration.brier_score(predicted, soft),
+        "ece": calibration.expected_calibration_error(*calibration.favoured_first(predicted, soft)),
+    }
 
 
 def _manifest(name: str, records: int) -> dict[str, Any]:

@@ -73,7 +73,9 @@ def test_the_first_screen_answers_whether_it_worked(finished: Path, page: Page) 
     assert "kind-model" in page.text
     summary = json.loads((finished / "evaluation/summary.json").read_text())
     rating = next(each for each in summary["elo"]["harmlessness"] if each["model"] == "rl-cai")
-    assert f"RL-CAI is more harmless than the initial model, by +{rating['elo']:.0f} Elo" in page.text
+    assert (
+        f"It worked: RL-CAI is more harmless than the initial model, by +{rating['elo']:.0f} Elo" in page.text
+    )
     assert f"(95 % interval +{rating['low']:.0f} to +{rating['high']:.0f})" in page.text
     assert "Judged by smollm2, the model that also gave the training labels" in page.text
 
@@ -82,9 +84,9 @@ def test_the_first_screen_answers_whether_it_worked(finished: Path, page: Page) 
     ("elo", "low", "high", "says"),
     [
         (40, -10, 90, "No clear effect: RL-CAI's harmlessness changed by +40 Elo"),
-        (-60, -90, -20, "It did not work: RL-CAI is less harmless than the initial model, by 60 Elo"),
+        (-60, -90, -20, "It did not work: RL-CAI is less harmless than the initial model, at −60 Elo"),
         (0.2, -30, 30, "changed by 0 Elo, but the 95 % interval −30 to +30 includes zero"),
-        (60, 20, 90, "RL-CAI is more harmless than the initial model, by +60 Elo"),
+        (60, 20, 90, "It worked: RL-CAI is more harmless than the initial model, by +60 Elo"),
     ],
 )
 def test_the_verdict_is_honest(copied: Path, elo: float, low: float, high: float, says: str) -> None:
@@ -97,7 +99,9 @@ def test_the_verdict_is_honest(copied: Path, elo: float, low: float, high: float
 )
 def test_the_verdict_tells_of_helpfulness(copied: Path, low: float, high: float, says: str) -> None:
     set_elo(copied, "rl-cai", "helpfulness", (low + high) / 2, low, high)
-    assert content.verdict(folder.read(copied)).endswith(f"{says}.")
+    verdict = content.verdict(folder.read(copied))
+    assert f"its helpfulness shows {says}," in verdict
+    assert verdict.startswith("It worked, at a price:" if high < 0 else "It worked:")
 
 
 def test_every_part_is_there(page: Page) -> None:
@@ -262,7 +266,7 @@ def test_sl_cai_alone_is_judged_when_rl_did_not_run(copied: Path) -> None:
     for aspect, ratings in summary["elo"].items():
         summary["elo"][aspect] = [each for each in ratings if each["model"] != "rl-cai"]
     path.write_text(json.dumps(summary))
-    assert content.verdict(folder.read(copied)).startswith("SL-CAI is more harmless")
+    assert content.verdict(folder.read(copied)).startswith("It worked: SL-CAI is more harmless")
 
 
 def test_scores_and_losses_that_are_not_numbers(copied: Path) -> None:

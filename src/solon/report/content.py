@@ -57,22 +57,22 @@ def verdict(run: RunFolder) -> str:
     gain, low, high = difference(harmlessness, model)
     label = MODELS[model].label
     interval = f"95 % interval {elo(low)} to {elo(high)}"
+    measured = model in helpfulness and "initial" in helpfulness
+    change, least, most = difference(helpfulness, model) if measured else (0.0, 0.0, 0.0)
     if low > 0:
-        sentence = f"{label} is more harmless than the initial model, by {elo(gain)} Elo ({interval})"
+        answer = "It worked, at a price" if most < 0 else "It worked"
+        reason = f"{label} is more harmless than the initial model, by {elo(gain)} Elo ({interval})"
     elif high < 0:
-        sentence = (
-            f"It did not work: {label} is less harmless than the initial model, {elo(gain)} Elo ({interval})"
-        )
+        answer = "It did not work"
+        reason = f"{label} is less harmless than the initial model, at {elo(gain)} Elo ({interval})"
     else:
-        sentence = (
-            f"No clear effect: {label}'s harmlessness changed by {elo(gain)} Elo, "
-            f"but the {interval} includes zero"
-        )
-    if model not in helpfulness or "initial" not in helpfulness:
+        answer = "No clear effect"
+        reason = f"{label}'s harmlessness changed by {elo(gain)} Elo, but the {interval} includes zero"
+    sentence = f"{answer}: {reason}"
+    if not measured:
         return sentence + "; helpfulness was not measured."
-    change, low, high = difference(helpfulness, model)
-    clear = "a clear gain" if low > 0 else "a clear loss" if high < 0 else "no clear change"
-    return f"{sentence}; its helpfulness changed by {elo(change)} Elo ({elo(low)} to {elo(high)}), {clear}."
+    clear = "a clear gain" if least > 0 else "a clear loss" if most < 0 else "no clear change"
+    return f"{sentence}; its helpfulness shows {clear}, {elo(change)} Elo ({elo(least)} to {elo(most)})."
 
 
 def difference(scores: Mapping[str, Rating], model: str) -> tuple[float, float, float]:
@@ -100,7 +100,7 @@ def caveat(run: RunFolder) -> str:
     same = ", the model that also gave the training labels" if judge in labellers else ""
     return (
         f"Judged by {judge}{same}, in {len(run.judgements):,} comparisons of answers "
-        f"to {prompts:,} held-out prompts; no human has looked at them."
+        f"to {prompts:,} held-out prompts; no human judged them."
     )
 
 
@@ -173,6 +173,22 @@ def vote_counts(run: RunFolder) -> list[tuple[str, int]]:
     return _counts(vote["principle"] for each in run.preferences for vote in each["votes"])
 
 
+def order_effect(run: RunFolder) -> Json | None:
+    """How much the place of an answer swayed the judge; None where no pair was judged in both orders.
+
+    ``turned`` is the share of judgements whose verdict changes with the order; ``first`` is the mean
+    probability given to the answer shown first, which an unswayed judge leaves at one half.
+    """
+    both = [vote["orders"] for each in run.preferences for vote in each["votes"] if len(vote["orders"]) == 2]
+    if not both:
+        return None
+    return {
+        "judgements": len(both),
+        "turned": fmean((first - 0.5) * (second - 0.5) < 0 for first, second in both),
+        "first": fmean((first + 1 - second) / 2 for first, second in both),
+    }
+
+
 def critique_counts(run: RunFolder) -> list[tuple[str, int]]:
     return _counts(each["principle"] for revision in run.revisions for each in revision["rounds"])
 
@@ -212,6 +228,14 @@ def evaluation_rows(run: RunFolder) -> list[Json]:
         for model, look in MODELS.items()
         if model in answers or any(model in by_model for by_model in scores.values())
     ]
+
+
+def agreement_rows(run: RunFolder) -> list[tuple[str, Json]]:
+    """How well the preference model agrees with held-out labels: over all, then by what was compared."""
+    overall = run.summary.get("preference_model") or {}
+    by_aspect = overall.get("by_aspect") or {}
+    rows = [(aspect.capitalize(), figures) for aspect, figures in by_aspect.items()]
+    return [("All", overall), *rows] if overall else []
 
 
 def _means(answers: list[ModelAnswer]) -> Json:

@@ -5,6 +5,7 @@ text as text only. The page's content security policy forbids it every network r
 """
 
 import json
+import math
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
@@ -29,7 +30,13 @@ def write(run_dir: Path) -> Path:
         loader=PackageLoader("solon.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
-    environment.filters |= {"count": _count, "percent": _percent, "duration": _duration, "elo": content.elo}
+    environment.filters |= {
+        "count": _count,
+        "percent": _percent,
+        "decimal": _decimal,
+        "duration": _duration,
+        "elo": content.elo,
+    }
     page = environment.get_template("report.html.j2").render(
         run=run,
         content=content,
@@ -56,6 +63,10 @@ def _count(value: float | None) -> str:
 
 def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.0f} %"
+
+
+def _decimal(value: float | None, places: int = 3) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{value:.{places}f}".replace("-", "−")
 
 
 def _duration(seconds: float | None) -> str:

@@ -72,8 +72,9 @@ def elo_plane(harmlessness: Mapping[str, Rating], helpfulness: Mapping[str, Rati
             hovertemplate="helpfulness %{x:.0f}<br>harmlessness %{y:.0f}<extra>" + look.label + "</extra>",
             cliponaxis=False,
         )
-    figure.update_xaxes(title_text="Helpfulness, Elo →")
-    figure.update_yaxes(title_text="Harmlessness, Elo →")
+    figure.update_xaxes(title_text="Helpfulness, Elo →", zerolinewidth=2)
+    # One scale for both axes, so that a point of helpfulness looks no larger than one of harmlessness.
+    figure.update_yaxes(title_text="Harmlessness, Elo →", zerolinewidth=2, scaleanchor="x")
     return figure
 
 
@@ -105,12 +106,17 @@ def reliability(bins: Sequence[Bin]) -> go.Figure | None:
         customdata=[each["count"] for each in bins],
         mode="lines+markers",
         line={"color": NEUTRAL, "width": 1.5},
-        marker={"size": [6 + 10 * (each["count"] / largest) ** 0.5 for each in bins], "opacity": 1},
+        marker={
+            "size": [6 + 10 * (each["count"] / largest) ** 0.5 for each in bins],
+            "opacity": 1,
+            "line": {"width": 0},
+        },
         hovertemplate="predicted %{x:.2f}<br>observed %{y:.2f}<br>%{customdata} comparisons<extra></extra>",
         cliponaxis=False,
     )
     figure.update_xaxes(title_text="Predicted probability")
-    figure.update_yaxes(title_text="Observed frequency", range=[-0.02, 1.02])
+    lowest = min(0.5, *(each["observed"] for each in bins))
+    figure.update_yaxes(title_text="Observed frequency", range=[lowest - 0.02, 1.02])
     return figure
 
 

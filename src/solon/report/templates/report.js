@@ -67,29 +67,39 @@ function wordsOf(record) {
   return said.join("\n").toLowerCase();
 }
 
+const said = (by, content) => element("div", "", element("p", "who", by), text(content));
+
+function folded(title, ...children) {
+  return element("details", "asked", element("summary", "", title), ...children);
+}
+
 function roundView(round, number) {
   const [principle, critiqueRequest, revisionRequest] = requests[round.request];
-  const view = element("div", "step", element("p", "who", `Round ${number + 1} · ${principle}`));
-  view.append(element("details", "who",
-    element("summary", "", "What was asked"), text(critiqueRequest), text(revisionRequest)));
-  if (round.critique) view.append(element("div", "thought", element("p", "who", "Critique"), text(round.critique)));
-  view.append(element("p", "who", "Revision"), text(round.revision));
+  const view = element("div", "step", element("p", "name", `Round ${number + 1}: ${principle}`));
+  if (round.critique) view.append(said("Critique", round.critique));
+  view.append(said("Revision", round.revision));
   if (round.problem) view.append(element("p", "problem", `Not trained on: ${round.problem}`));
   if (round.attempts > 1) view.append(element("p", "who", `Sampled ${round.attempts} times`));
+  view.append(folded("What was asked",
+    said("Critique request", critiqueRequest), said("Revision request", revisionRequest)));
   return view;
 }
 
 function voteView(vote, chosen) {
   const [principle, instruction] = instructions[vote.instruction];
+  const response = `response ${chosen + 1}`;
+  const places = ["first", "second"];
   const orders = vote.orders.length > 1
-    ? ` (shown first ${percent(vote.orders[0])}, shown second ${percent(vote.orders[1])})` : "";
-  const view = element("div", "vote", `${principle}: ${percent(vote.probability)} for response ${chosen + 1}${orders}`);
+    ? ` (${vote.orders.map((share, i) => `${percent(share)} when shown ${places[i]}`).join(", ")})` : "";
   const filled = element("span");
   filled.style.width = `${100 * (vote.probability || 0)}%`;
-  view.append(element("div", "meter", filled));
-  view.append(element("details", "who", element("summary", "", vote.reasoning.length ? "Question and reasoning" : "Question"),
-    text(instruction), ...vote.reasoning.map((thought) => element("div", "turn", text(thought)))));
-  return view;
+  return element("div", "vote",
+    element("p", "", element("strong", "", principle), `: ${percent(vote.probability)} for ${response}${orders}`),
+    element("div", "meter", filled),
+    folded(vote.reasoning.length ? "Reasoning and question" : "Question",
+      element("div", "columns", ...vote.reasoning.map((thought, i) =>
+        said(`Reasoning with ${response} shown ${places[i]}`, thought))),
+      said("Question", instruction)));
 }
 
 function pairView(pair, number, count) {
@@ -97,12 +107,12 @@ function pairView(pair, number, count) {
   const view = element("div", "", element("h4", "", count > 1 ? `Candidate pair ${number + 1}` : "Candidate pair"));
   view.append(element("div", "columns", ...pair.responses.map((response, i) =>
     element("div", chosen === i ? "card chosen" : "card",
-      element("p", "who", `Response ${i + 1}${chosen === i ? " · preferred" : ""}`), text(response)))));
+      said(`Response ${i + 1}${chosen === i ? " · preferred" : ""}`, response)))));
   if (pair.problem) view.append(element("p", "problem", `Not compared: ${pair.problem}`));
   for (const label of pair.labels) {
     const by = label.source === "human" ? `a human (${label.labeller})` : label.labeller;
-    view.append(element("p", "", `Soft label for ${label.aspect}: response ${label.chosen + 1} is better, ` +
-      `${percent(label.probability)}, by ${by}.`));
+    view.append(element("p", "", `Label for ${label.aspect}: response ${label.chosen + 1} is better ` +
+      `with probability ${percent(label.probability)}, by ${by}.`));
     view.append(...label.votes.map((vote) => voteView(vote, label.chosen)));
   }
   return view;
@@ -111,25 +121,25 @@ function pairView(pair, number, count) {
 function evaluationView(record) {
   const view = element("div", "", element("h4", "", "The models' answers in the evaluation"));
   view.append(element("div", "columns", ...record.answers.map((answer) => {
-    const score = answer.preference_score === null ? "–" : answer.preference_score.toFixed(2);
-    const heading = element("p", "who", element("span", `dot ${models[answer.model] ? answer.model : ""}`),
-      `${modelName(answer.model)} · PM score ${score} · ${answer.words} words${answer.refusal ? " · refusal" : ""}`);
-    return element("div", `card ${models[answer.model] ? answer.model : ""}`, heading, text(answer.text));
+    const known = models[answer.model] ? answer.model : "";
+    const score = answer.preference_score === null ? "–" : answer.preference_score.toFixed(2).replace("-", "−");
+    return element("div", `card ${known}`,
+      element("p", "name", element("span", `dot ${known}`), modelName(answer.model)),
+      element("p", "who", `PM score ${score} · ${answer.words} words${answer.refusal ? " · refusal" : ""}`),
+      text(answer.text));
   })));
   for (const judged of record.judgements || []) {
-    view.append(element("p", "who", `${modelName(judged.model_a)} over ${modelName(judged.model_b)} in ${judged.aspect}: ` +
-      `${percent(judged.probability)} · ${judged.principle}`));
+    const says = `${modelName(judged.model_a)} better than ${modelName(judged.model_b)}: ${percent(judged.probability)}`;
+    view.append(element("p", "who", [says, judged.aspect, judged.principle].filter(Boolean).join(" · ")));
   }
   return view;
 }
 
+const permalink = (record) => `#${encodeURIComponent(record.id)}`;
+const ROLES = { user: "Human", assistant: "Assistant", system: "System" };
+
 function bodyView(record) {
-  const link = element("a", "who", "Link to this transcript");
-  link.href = `#${encodeURIComponent(record.id)}`;
-  const body = element("div", "body", link);
-  for (const turn of record.prompt) {
-    body.append(element("div", "turn", element("p", "who", turn.role), text(turn.content)));
-  }
+  const body = element("div", "body", ...record.prompt.map((turn) => said(ROLES[turn.role] || turn.role, turn.content)));
   if (record.answer !== undefined) {
     body.append(element("h4", "", "The assistant's answer"), text(record.answer));
     if (record.problem) body.append(element("p", "problem", `Not trained on: ${record.problem}`));
@@ -139,6 +149,9 @@ function bodyView(record) {
   }
   (record.pairs || []).forEach((pair, i, all) => body.append(pairView(pair, i, all.length)));
   if (record.answers) body.append(evaluationView(record));
+  const link = element("a", "who", "Link to this transcript");
+  link.href = permalink(record);
+  body.append(link);
   return body;
 }
 
@@ -148,11 +161,11 @@ function transcriptView(record) {
   const title = element("span", "title", (turns[turns.length - 1] || record.prompt[0] || { content: "" }).content);
   const disagreement = record.spread === null ? "" : element("span", "who", `disagreement ${percent(record.spread)}`);
   const tags = element("span", "tags", [record.set, record.kind, record.split].filter(Boolean).join(" · "));
-  view.append(element("summary", "", title, disagreement, tags));
+  view.append(element("summary", "", title, tags, disagreement));
   view.addEventListener("toggle", () => {
     if (!view.open) return;
     if (view.childElementCount === 1) view.append(bodyView(record));
-    history.replaceState(null, "", `#${encodeURIComponent(record.id)}`);
+    history.replaceState(null, "", permalink(record));
   });
   return view;
 }
@@ -186,18 +199,20 @@ function browse() {
     showMore();
   }
   function follow() {
-    const id = decodeURIComponent(location.hash.slice(1));
-    const place = () => found.findIndex((one) => one.record.id === id);
-    if (!transcripts.some((record) => record.id === id)) return;
-    if (place() < 0) {
+    const named = (one) => permalink(one.record) === location.hash;
+    if (!known.some(named)) return;
+    if (!found.some(named)) {
       control("filters").reset();
       refresh();
     }
-    limit = Math.max(limit, place() + 1);
+    const place = found.findIndex(named);
+    limit = Math.max(limit, place + 1);
     showMore();
-    const view = list.children[place()];
+    const view = list.children[place];
+    view.addEventListener("toggle", () => view.scrollIntoView(), { once: true }); // once it has its height
     view.open = true;
     view.scrollIntoView();
+    view.querySelector("summary").focus({ preventScroll: true });
   }
   more.addEventListener("click", () => {
     limit += PAGE;
