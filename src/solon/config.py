@@ -4,9 +4,12 @@ Defaults are the paper's where the paper states one and a run is large enough fo
 from. ``solon init`` writes a small configuration that overrides the sizes.
 """
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from solon.yaml_file import load_yaml
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -66,6 +69,13 @@ class Critique(Section):
     attempts: Positive = 2  # how often a degenerate revision is sampled before the round is given up
 
 
+def fits_micro_batches(sequences: int, micro_batch_size: int, what: str) -> None:
+    if sequences > micro_batch_size and sequences % micro_batch_size:
+        raise ValueError(
+            f"{what} is {sequences}, no multiple of micro_batch_size {micro_batch_size}; change one of them"
+        )
+
+
 class Lora(Section):
     rank: Positive = 16
     alpha: Positive = 32
@@ -84,6 +94,11 @@ class Training(Section):
     save_steps: Positive = 50  # a killed run goes on from the last multiple of this
     report_to: list[Literal["wandb", "tensorboard", "trackio"]] = []
 
+    @model_validator(mode="after")
+    def whole_micro_batches(self) -> "Training":
+        fits_micro_batches(self.batch_size, self.micro_batch_size, "batch_size")
+        return self
+
 
 class Supervised(Training):
     revisions: Literal["all", "last"] = "all"  # paper, section 3.2: revisions of every round
@@ -95,6 +110,12 @@ class Comparison(Section):
     max_tokens: Positive = 256
 
 
+def rising(clamp: tuple[float, float]) -> tuple[float, float]:
+    if clamp[0] > clamp[1]:
+        raise ValueError(f"is {list(clamp)}: the lower bound comes first; swap the two")
+    return clamp
+
+
 class Feedback(Section):
     principles: Positive | Literal["all"] = 1  # drawn for each pair and averaged; "all": the whole list
     both_orders: bool = True  # judge (A, B) and (B, A) and average: cancels position bias
@@ -103,7 +124,8 @@ class Feedback(Section):
         "principle-first"  # paper: first, before the options
     )
     chain_of_thought: bool = False
-    clamp: tuple[Probability, Probability] = (0.4, 0.6)  # of chain-of-thought labels (paper, section 4.1)
+    # of chain-of-thought labels (paper, section 4.1)
+    clamp: Annotated[tuple[Probability, Probability], AfterValidator(rising)] = (0.4, 0.6)
     temperature: float = Field(default=0.0, ge=0)  # of the reasoning; greedy by default
     max_tokens: Positive = 256  # of the reasoning
 
@@ -138,6 +160,16 @@ class Reinforce(Section):
     save_steps: Positive = 20
     report_to: list[Literal["wandb", "tensorboard", "trackio"]] = []
 
+    @model_validator(mode="after")
+    def whole_micro_batches(self) -> "Reinforce":
+        sequences = self.prompts_per_step * self.samples_per_prompt
+        fits_micro_batches(sequences, self.micro_batch_size, "prompts_per_step times samples_per_prompt")
+        if self.algorithm != "ppo" and self.samples_per_prompt < 2:
+            raise ValueError(
+                f"samples_per_prompt is 1, but {self.algorithm} compares samples; give 2 or more"
+            )
+        return self
+
 
 class Evaluation(Section):
     temperature: float = Field(default=1.0, ge=0)
@@ -159,3 +191,22 @@ class Config(Section):
     preference_model: PreferenceModel = PreferenceModel()
     reinforce: Reinforce = Reinforce()
     evaluation: Evaluation = Evaluation()
+
+
+def load(path: Path, overrides: dict[str, Any] | None = None) -> Config:
+    """The configuration in a YAML file, with ``overrides`` (nested like the file) laid over it.
+
+    Files and folders named in it are looked for beside the configuration first, then in the working folder.
+    Raises SolonError naming file, line and field for what does not fit.
+    """
+    config = load_yaml(path, Config, overrides)
+    return Config.model_validate(_beside(path.parent, config.model_dump()))
+
+
+def _beside(folder: Path, value: Any) -> Any:
+    """``value`` with every text that names something in ``folder`` replaced by the path to it."""
+    if isinstance(value, dict):
+        return {name: _beside(folder, each) for name, each in value.items()}
+    if isinstance(value, str) and ("/" in value or "." in value) and (folder / value).exists():
+        return str(folder / value)
+    return value

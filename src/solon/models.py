@@ -5,6 +5,7 @@ are dequantized once into an ordinary transformers folder in the cache, since pa
 trained nor saved.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -95,6 +96,15 @@ def dequantized(gguf: Path) -> Path:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def weights_hash(name: str) -> str:
+    """SHA-256 over the weight files that ``name`` stands for; "" for a hub name, with files elsewhere."""
+    source = Path(resolve(name))
+    if not source.is_dir():
+        return ""
+    files = sorted(source.glob("*.safetensors")) or sorted(source.glob("*.bin"))
+    return hashlib.sha256("".join(file_hash(file) for file in files).encode()).hexdigest()
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:

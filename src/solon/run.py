@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +55,50 @@ class RecordFile:
     def append(self, *records: Mapping[str, Any]) -> None:
         """Write the records and wait until they are on disk."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        lines = "".join(map(as_line, records))
         with self.path.open("ab") as file:
             file.write(lines.encode())
             file.flush()
             os.fsync(file.fileno())
+
+    def put_in_order(self, ids: Sequence[str]) -> None:
+        """Sort the records like ``ids``, so that the file does not depend on which record finished first."""
+        place = {name: number for number, name in enumerate(ids)}
+        records = self.read()
+        ordered = sorted(records, key=lambda record: place[record["id"]])
+        if ordered != records:
+            write_atomically(self.path, "".join(map(as_line, ordered)))
+
+
+def as_line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def complete(
+    file: RecordFile,
+    wanted: Sequence[Any],
+    make: Callable[[list[Any]], Iterable[Mapping[str, Any]]],
+    progress: Callable[[int, int], None],
+) -> list[Any]:
+    """One record for each of ``wanted``, with its id: what the file lacks is made and appended as it comes.
+
+    ``make`` gets those of ``wanted`` that have no record yet. ``progress`` is told how many of how many are
+    there. Called again after a kill it goes on where it was. The records come in the order of ``wanted``.
+    """
+    done = file.recover().ids()
+    if other := done - {each["id"] for each in wanted}:
+        raise SolonError(
+            f"{file.path} holds a record '{min(other)}' of other input; give another file or delete this one"
+        )
+    missing = [each for each in wanted if each["id"] not in done]
+    count = len(wanted) - len(missing)
+    progress(count, len(wanted))
+    for record in make(missing) if missing else ():
+        file.append(record)
+        count += 1
+        progress(count, len(wanted))
+    file.put_in_order([each["id"] for each in wanted])
+    return file.read()
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -22,3 +22,8 @@ def generator(seed: int, *parts: str | int) -> random.Random:
 def stable_id(*parts: str) -> str:
     """A 16-digit hexadecimal id that is a fixed function of the texts in ``parts``."""
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
+
+
+def share_of(*parts: str) -> float:
+    """A number in [0, 1) that is a fixed function of the texts in ``parts``, for splits that never change."""
+    return int(stable_id(*parts)[:13], 16) / 16**13

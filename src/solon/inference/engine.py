@@ -8,7 +8,7 @@ instead of waiting for the slowest record of the round before.
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, Self, TypeVar
 
 from solon.records import Message
 
@@ -107,6 +107,12 @@ class Engine(ABC):
     @abstractmethod
     def close(self) -> None:
         """Free the model and drop whatever is still in flight."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Complete every request; completions come as they finish, in any order."""

@@ -1,0 +1,109 @@
+"""``solon eval``: models against each other, preference models against labels, answers for refusals."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from solon import constitution, data, models
+from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Settings, configuration
+from solon.cli.show import SCREEN, show
+from solon.errors import SolonError
+from solon.evaluation import refusal, tournament
+from solon.evaluation.elo import Rating
+from solon.evaluation.preference import agreement
+from solon.inference import open_engine
+from solon.records import Aspect, JudgementRecord, PromptSet
+from solon.run import RecordFile
+from solon.stages import preference
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command("models")
+def compare(
+    names: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="At least two; the first has Elo 0.")
+    ],
+    judge: Annotated[str, typer.Option(help="The feedback model.")],
+    prompts: Annotated[
+        str, typer.Option(help="Where the prompts come from; held-out ones are used.")
+    ] = "packaged",
+    aspect: Annotated[str, typer.Option(help="'harmlessness' or 'helpfulness'.")] = "harmlessness",
+    count: Annotated[int | None, typer.Option(min=1, help="How many prompts; all by default.")] = None,
+    rules: Annotated[str, typer.Option("--constitution", help="'harmless' or 'helpful' by default.")] = "",
+    config: ConfigFile = None,
+    settings: Settings = NO_SETTINGS,
+    as_json: AsJson = False,
+) -> None:
+    """Elo scores of models, from pairwise judgements of their answers in both orders."""
+    asked = configuration(config, settings)
+    sets: dict[str, PromptSet] = {"harmlessness": "red-team", "helpfulness": "helpful"}
+    if aspect not in sets:
+        raise SolonError(f"--aspect is {aspect!r}; it must be 'harmlessness' or 'helpfulness'")
+    if len(set(names)) != len(names) or len(names) < 2:
+        raise SolonError("give at least two different models to compare")
+    named: Aspect = "helpfulness" if aspect == "helpfulness" else "harmlessness"
+    law = constitution.load(rules or {"harmlessness": "harmless", "helpfulness": "helpful"}[aspect])
+    found = data.select(data.prompts(prompts, sets[aspect]), "held-out", count, asked.seed)
+    texts: dict[str, dict[str, str]] = {}
+    with SCREEN.stage("Answers"):
+        for name in names:
+            with open_engine(name, asked.engine) as engine:
+                texts[name] = {}
+                for each in tournament.answer(engine, found, asked.evaluation, asked.seed):
+                    texts[name][each["id"]] = each["text"]
+                    SCREEN.advance(name, len(texts[name]), len(found))
+    judgements: list[JudgementRecord] = []
+    with SCREEN.stage("Judgements"), open_engine(judge, asked.engine) as engine:
+        wanted = tournament.matches(found, texts)
+        for judged in tournament.play(engine, wanted, {named: law}, asked.feedback, asked.seed):
+            judgements.append(judged)
+            SCREEN.advance("judgements", len(judgements), len(wanted))
+    ratings = tournament.ratings(judgements, named, names[0], asked.evaluation.bootstrap, asked.seed)
+    show({rating.model: _rating(rating, as_json) for rating in ratings}, as_json, f"{aspect}, Elo")
+
+
+def _rating(rating: Rating, as_json: bool) -> Any:
+    if as_json:
+        return dataclasses.asdict(rating)
+    return f"{rating.elo:+.0f} ({rating.low:+.0f} to {rating.high:+.0f})"
+
+
+@app.command("preference-model")
+def preference_model(
+    model: Annotated[str, typer.Argument(help="The preference model's folder.")],
+    preferences: Annotated[Path, typer.Argument(help="A record file of 'solon feedback'.")],
+    every: Annotated[bool, typer.Option("--all", help="Not only the held-out split.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    as_json: AsJson = False,
+) -> None:
+    """A preference model's accuracy and calibration on labelled pairs."""
+    if not preferences.exists():
+        raise SolonError(f"{preferences} does not exist; check the path")
+    records = [each for each in RecordFile(preferences) if every or each["split"] == "held-out"]
+    if not records:
+        raise SolonError(f"{preferences} has no held-out comparison; give --all to take every one")
+    scorer, tokenizer = (
+        models.load_preference_model(model).to(models.best_device()),
+        models.load_tokenizer(model),
+    )
+    scores = {
+        answer: preference.score(
+            scorer, tokenizer, [[*each["prompt"], *each[answer]] for each in records], batch_size
+        )
+        for answer in ("chosen", "rejected")
+    }
+    show(agreement(records, scores["chosen"], scores["rejected"], bootstrap=1000, seed=0), as_json)
+
+
+@app.command()
+def evasiveness(
+    file: Annotated[
+        Path, typer.Option("--data", help="A CSV with 'completion' and 'final_label', as XSTest's.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """How well the refusal classifier agrees with people's labels."""
+    show(dict(refusal.evaluate(refusal.read_labelled(file))), as_json)

@@ -1,0 +1,70 @@
+"""``solon init``, ``solon run`` and ``solon report``: the whole method, and what came of it."""
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from solon import constitution, pipeline
+from solon import report as reports
+from solon.cli.options import NO_SETTINGS, AsJson, Settings, configuration
+from solon.cli.show import SCREEN, show
+from solon.errors import SolonError
+from solon.report import content
+from solon.report.folder import read
+
+
+def init(directory: Annotated[Path, typer.Argument(help="A new or empty folder.")]) -> None:
+    """Make a folder with two configurations, a small and a paper-sized one, and a constitution to edit."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise SolonError(f"{directory} exists and is not an empty folder; give another name")
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "constitution.yaml").write_text(constitution.load("harmless").to_yaml(), encoding="utf-8")
+    for file in (resources.files("solon") / "configs").iterdir():
+        text = file.read_text(encoding="utf-8")
+        text = text.replace("constitution: harmless\n", "constitution: constitution.yaml\n", 1)
+        (directory / file.name).write_text(text, encoding="utf-8")
+    typer.echo(
+        f"Next: edit {directory / 'constitution.yaml'}, then run 'solon run {directory / 'small.yaml'}'"
+    )
+
+
+def run(
+    config: Annotated[Path, typer.Argument(help="A configuration file.")],
+    directory: Annotated[
+        Path | None,
+        typer.Option("--dir", help="The run folder; 'runs/NAME' beside the configuration by default."),
+    ] = None,
+    settings: Settings = NO_SETTINGS,
+    as_json: AsJson = False,
+) -> None:
+    """Take the whole method to its end; the same command goes on where a stopped one was."""
+    asked = configuration(config, settings)
+    folder = directory or config.parent / "runs" / config.stem
+    path = pipeline.run(asked, folder, SCREEN)
+    _conclude(folder, path, as_json)
+
+
+def report(directory: Annotated[Path, typer.Argument(help="A run folder.")], as_json: AsJson = False) -> None:
+    """Write the HTML report of a run, finished or not."""
+    _conclude(directory, reports.write(directory), as_json)
+
+
+def _conclude(folder: Path, path: Path, as_json: bool) -> None:
+    found = read(folder)
+    if as_json:
+        print(json.dumps({"report": str(path), "verdict": content.verdict(found), **found.summary}, indent=2))
+        return
+    for aspect, ratings in (found.summary.get("elo") or {}).items():
+        show(
+            {
+                each["model"]: f"{each['elo']:+.0f} ({each['low']:+.0f} to {each['high']:+.0f})"
+                for each in ratings
+            },
+            as_json=False,
+            title=f"{aspect}, Elo",
+        )
+    typer.echo(content.verdict(found))
+    typer.echo(f"Report: {path}")

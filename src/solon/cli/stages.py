@@ -1,0 +1,203 @@
+"""Every stage as a command of its own, from files to a record file or a checkpoint."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from solon import constitution, data
+from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Model, Settings, configuration
+from solon.cli.show import SCREEN, show
+from solon.config import Config
+from solon.errors import SolonError
+from solon.inference import open_engine
+from solon.inference.engine import Engine
+from solon.records import Aspect, PairRecord, PromptRecord, PromptSet
+from solon.run import RecordFile, complete
+from solon.stages import comparison as comparisons
+from solon.stages import critique as critiques
+from solon.stages import examples, preference, red_team
+from solon.stages import feedback as feedbacks
+from solon.stages import reinforce as reinforcement
+from solon.stages import supervised as finetuning
+
+Prompts = Annotated[
+    str, typer.Argument(help="'packaged', a .jsonl, .csv, .parquet or hh-rlhf file, or 'datasets:NAME'.")
+]
+Records = Annotated[Path, typer.Argument(help="The record file of the stage before.")]
+Out = Annotated[Path, typer.Argument(help="The record file to write; one that is there is completed.")]
+Checkpoint = Annotated[Path, typer.Argument(help="The folder to write the model to.")]
+Rules = Annotated[str, typer.Option("--constitution", help="A packaged constitution's name, or a YAML file.")]
+
+Make = Callable[[Engine, list[Any]], Iterable[Mapping[str, Any]]]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("red-team")(write_prompts)
+    app.command("critique")(critique)
+    app.command("answer")(answer)
+    app.command("supervised")(supervised)
+    app.command("comparison")(comparison)
+    app.command("feedback")(feedback)
+    app.command("preference-model")(preference_model)
+    app.command("reinforce")(reinforce)
+
+
+def write_prompts(
+    out: Out,
+    count: Annotated[int, typer.Option(min=1, help="How many new prompts to write.")],
+    model: Model,
+    examples_from: Annotated[
+        str, typer.Option("--examples", help="Prompts to write more like.")
+    ] = "packaged",
+    config: ConfigFile = None,
+    settings: Settings = NO_SETTINGS,
+) -> None:
+    """Have a model write red-team prompts like others."""
+    asked = configuration(config, settings)
+    wanted = asked.red_team.model_copy(update={"generate": count})
+    file = RecordFile(out).recover()
+    written = file.read()
+    with SCREEN.stage("Red-team prompts"), open_engine(model, asked.engine) as engine:
+        seeds = data.prompts(examples_from, "red-team")
+        for number, record in enumerate(
+            red_team.write(engine, seeds, written, wanted, asked.seed), len(written) + 1
+        ):
+            file.append(record)
+            SCREEN.advance("prompts", number, count)
+
+
+def critique(
+    prompts: Prompts,
+    out: Out,
+    model: Model,
+    rules: Rules = "harmless",
+    config: ConfigFile = None,
+    settings: Settings = NO_SETTINGS,
+) -> None:
+    """Answer red-team prompts, then critique and revise the answers."""
+    asked, law = configuration(config, settings), constitution.load(rules)
+
+    def make(engine: Engine, missing: list[PromptRecord]) -> Iterable[Mapping[str, Any]]:
+        return critiques.revise(engine, missing, law, asked.critique, asked.seed)
+
+    _write("Critique and revision", _training_prompts(prompts, "red-team"), out, model, asked, make)
+
+
+def answer(
+    prompts: Prompts, out: Out, model: Model, config: ConfigFile = None, settings: Settings = NO_SETTINGS
+) -> None:
+    """Answer helpful prompts, to be mixed with the revisions."""
+    asked = configuration(config, settings)
+
+    def make(engine: Engine, missing: list[PromptRecord]) -> Iterable[Mapping[str, Any]]:
+        return critiques.answer(engine, missing, asked.critique, asked.seed)
+
+    _write("Helpful answers", _training_prompts(prompts, "helpful"), out, model, asked, make)
+
+
+def supervised(
+    revisions: Records,
+    out: Checkpoint,
+    model: Model,
+    helpful: Annotated[Path | None, typer.Option(help="The record file of 'solon answer'.")] = None,
+    config: ConfigFile = None,
+    settings: Settings = NO_SETTINGS,
+    as_json: AsJson = False,
+) -> None:
+    """Finetune a model on revisions and helpful answers: SL-CAI."""
+    asked = configuration(config, settings)
+    mixed = examples.gather(_read(revisions), _read(helpful) if helpful else [], asked.supervised)
+    with SCREEN.stage("Supervised finetuning"):
+        show(finetuning.train(mixed, model, out, asked.supervised, asked.seed, _steps()), as_json)
+
+
+def comparison(
+    prompts: Prompts, out: Out, model: Model, config: ConfigFile = None, settings: Settings = NO_SETTINGS
+) -> None:
+    """Answer every red-team prompt twice."""
+    asked = configuration(config, settings)
+
+    def make(engine: Engine, missing: list[PromptRecord]) -> Iterable[Mapping[str, Any]]:
+        held_out = asked.preference_model.held_out
+        return comparisons.pair(engine, missing, asked.comparison, held_out, asked.seed)
+
+    _write("Two answers a prompt", _training_prompts(prompts, "red-team"), out, model, asked, make)
+
+
+def feedback(
+    pairs: Records,
+    out: Out,
+    model: Model,
+    rules: Rules = "harmless",
+    aspect: Annotated[str, typer.Option(help="'harmlessness' or 'helpfulness'.")] = "harmlessness",
+    config: ConfigFile = None,
+    settings: Settings = NO_SETTINGS,
+) -> None:
+    """Label pairs under the constitution's comparison principles."""
+    asked, law = configuration(config, settings), constitution.load(rules)
+    named: Aspect = "helpfulness" if aspect == "helpfulness" else "harmlessness"
+    if aspect != named:
+        raise SolonError(f"--aspect is {aspect!r}; it must be 'harmlessness' or 'helpfulness'")
+    sound: list[PairRecord] = [pair for pair in _read(pairs) if not pair["problem"]]
+
+    def make(engine: Engine, missing: list[PairRecord]) -> Iterable[Mapping[str, Any]]:
+        return feedbacks.label(engine, missing, law, named, asked.feedback, asked.seed)
+
+    _write("AI feedback", sound, out, model, asked, make)
+
+
+def preference_model(
+    preferences: Annotated[list[Path], typer.Argument(help="Record files of 'solon feedback'.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write the model to.")],
+    model: Model,
+    config: ConfigFile = None,
+    settings: Settings = NO_SETTINGS,
+    as_json: AsJson = False,
+) -> None:
+    """Train a preference model on labelled pairs; those of the held-out split are left out."""
+    asked = configuration(config, settings)
+    records = [record for file in preferences for record in _read(file) if record["split"] == "train"]
+    if asked.preference_model.helpfulness not in {None, "ai"}:
+        records += data.comparisons(str(asked.preference_model.helpfulness), asked.preference_model.held_out)
+    with SCREEN.stage("Preference model"):
+        show(preference.train(records, model, out, asked.preference_model, asked.seed, _steps()), as_json)
+
+
+def reinforce(
+    prompts: Prompts,
+    out: Checkpoint,
+    policy: Annotated[str, typer.Option(help="The SL-CAI model.")],
+    preference_model: Annotated[str, typer.Option(help="The preference model's folder.")],
+    config: ConfigFile = None,
+    settings: Settings = NO_SETTINGS,
+    as_json: AsJson = False,
+) -> None:
+    """Train the policy against the preference model, with a KL penalty: RL-CAI."""
+    asked, found = configuration(config, settings), _training_prompts(prompts, "red-team")
+    with SCREEN.stage("Reinforcement learning"):
+        figures = reinforcement.train(
+            found, policy, preference_model, out, asked.reinforce, asked.seed, _steps()
+        )
+        show(figures, as_json)
+
+
+def _write(title: str, wanted: Sequence[Any], out: Path, model: str, asked: Config, make: Make) -> None:
+    with SCREEN.stage(title), open_engine(model, asked.engine) as engine:
+        complete(RecordFile(out), wanted, partial(make, engine), partial(SCREEN.advance, "records"))
+
+
+def _training_prompts(source: str, prompt_set: PromptSet) -> list[PromptRecord]:
+    return [record for record in data.prompts(source, prompt_set) if record["split"] == "train"]
+
+
+def _read(path: Path) -> list[Any]:
+    if not path.exists():
+        raise SolonError(f"{path} does not exist; check the path")
+    return RecordFile(path).read()
+
+
+def _steps() -> Callable[[int, int, dict[str, float]], None]:
+    return partial(SCREEN.advance, "steps")

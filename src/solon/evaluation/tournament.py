@@ -1,0 +1,142 @@
+"""The initial, SL-CAI and RL-CAI models against each other, and their Elo scores (paper, section 4.4)."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import TypedDict
+
+from solon import config
+from solon.constitution import Constitution
+from solon.evaluation import elo
+from solon.evaluation.refusal import is_refusal
+from solon.inference.engine import Chain, Engine, Request
+from solon.records import Aspect, EvaluationRecord, JudgementRecord, ModelAnswer, PromptRecord, PromptSet
+from solon.seeds import derive_seed, generator
+from solon.stages.feedback import Comparison, judge
+
+ASPECTS: Mapping[PromptSet, Aspect] = {"red-team": "harmlessness", "helpful": "helpfulness"}
+
+
+class Answer(TypedDict):
+    """One model's answer to the prompt with the same id."""
+
+    id: str
+    text: str
+
+
+def answer(
+    engine: Engine, prompts: Sequence[PromptRecord], settings: config.Evaluation, seed: int
+) -> Iterator[Answer]:
+    """The model's answers to held-out prompts, as they finish. Every model draws from the same seeds."""
+
+    def chain(prompt: PromptRecord) -> Chain[Answer]:
+        completion = yield Request(
+            prompt["id"],
+            prompt["prompt"],
+            max_tokens=settings.max_tokens,
+            temperature=settings.temperature,
+            seed=derive_seed(seed, prompt["id"]),
+        )
+        return Answer(id=prompt["id"], text=completion.text.strip())
+
+    return engine.run_chains(chain(prompt) for prompt in prompts)
+
+
+def side_by_side(
+    prompts: Sequence[PromptRecord],
+    texts: Mapping[str, Mapping[str, str]],
+    scores: Mapping[str, Mapping[str, float]],
+) -> list[EvaluationRecord]:
+    """Every model's answer to each prompt. ``texts`` and ``scores`` are by model, then by the prompt's id."""
+    return [
+        EvaluationRecord(
+            id=prompt["id"],
+            prompt=prompt["prompt"],
+            set=prompt["set"],
+            kind=prompt["kind"],
+            answers=[
+                ModelAnswer(
+                    model=model,
+                    text=of_model[prompt["id"]],
+                    preference_score=scores[model][prompt["id"]],
+                    refusal=is_refusal(of_model[prompt["id"]]),
+                    words=len(of_model[prompt["id"]].split()),
+                )
+                for model, of_model in texts.items()
+            ],
+        )
+        for prompt in prompts
+    ]
+
+
+class Match(TypedDict):
+    """Two models' answers to one prompt, to be judged."""
+
+    id: str
+    prompt: PromptRecord
+    models: tuple[str, str]
+    texts: tuple[str, str]
+
+
+def matches(prompts: Sequence[PromptRecord], texts: Mapping[str, Mapping[str, str]]) -> list[Match]:
+    """Every two models' answers to every prompt; ``texts`` are by model, then by the prompt's id."""
+    return [
+        Match(
+            id=f"{prompt['id']}:{one}:{other}",
+            prompt=prompt,
+            models=(one, other),
+            texts=(texts[one][prompt["id"]], texts[other][prompt["id"]]),
+        )
+        for prompt in prompts
+        for one, other in combinations(texts, 2)
+    ]
+
+
+def play(
+    engine: Engine,
+    wanted: Sequence[Match],
+    constitutions: Mapping[Aspect, Constitution],
+    settings: config.Feedback,
+    seed: int,
+) -> Iterator[JudgementRecord]:
+    """The feedback model's judgement of every match, as they finish.
+
+    Answers to red-team prompts are judged for harmlessness, to helpful prompts for helpfulness, in both
+    orders under one principle drawn for the prompt. There is no chain of thought, so nothing is clamped.
+    """
+    settings = settings.model_copy(update={"both_orders": True, "chain_of_thought": False})
+    for aspect, constitution in constitutions.items():
+        of_aspect = {each["id"]: each for each in wanted if ASPECTS[each["prompt"]["set"]] == aspect}
+        comparisons = (
+            Comparison(
+                id=each["id"],
+                dialogue=each["prompt"]["prompt"],
+                first=each["texts"][0],
+                second=each["texts"][1],
+                principles=constitution.draw_comparison(generator(seed, each["prompt"]["id"])),
+            )
+            for each in of_aspect.values()
+        )
+        for compared, [judgement] in judge(engine, comparisons, constitution, settings, seed):
+            match = of_aspect[compared.id]
+            yield JudgementRecord(
+                id=match["id"],
+                prompt_id=match["prompt"]["id"],
+                aspect=aspect,
+                model_a=match["models"][0],
+                model_b=match["models"][1],
+                probability=judgement.probability,
+                principle=judgement.principle.name,
+                orders=judgement.orders,
+            )
+
+
+def ratings(
+    judgements: Iterable[JudgementRecord], aspect: Aspect, anchor: str, bootstrap: int, seed: int
+) -> list[elo.Rating]:
+    """Elo scores on one aspect relative to ``anchor``, the best first; [] without judgements on it."""
+    played = [
+        elo.Game(each["model_a"], each["model_b"], each["probability"], each["prompt_id"])
+        for each in judgements
+        if each["aspect"] == aspect
+    ]
+    return elo.fit(played, anchor, bootstrap, seed) if played else []

@@ -1,0 +1,101 @@
+"""The manifest of a run: what was asked, with which versions, and how far every stage has come."""
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from solon.errors import SolonError
+from solon.run import write_atomically
+
+LIBRARIES = ("torch", "transformers", "trl", "accelerate", "peft", "datasets")
+
+Json = dict[str, Any]
+
+
+class Manifest:
+    """``manifest.json``; every change is on disk before the call that made it returns."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file, or start a new one. Raises SolonError where it is damaged."""
+        self.path = path
+        self.facts: Json = {"stages": {}}
+        if path.exists():
+            try:
+                self.facts = json.loads(path.read_text(encoding="utf-8"))
+                self.facts["stages"].items()
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise SolonError(
+                    f"{path} is damaged; restore it, or delete it to have every stage done again"
+                ) from None
+
+    @property
+    def stages(self) -> Json:
+        """Every stage that was begun, with its inputs, status, time, records, token counts and notes."""
+        stages: Json = self.facts["stages"]
+        return stages
+
+    def describe(self, **facts: Any) -> None:
+        """Record facts about the whole run, and the environment of this process."""
+        self.facts = {
+            "solon": importlib.metadata.version("solon"),
+            **facts,
+            "environment": {
+                "python": platform.python_version(),
+                "platform": platform.platform(),
+                "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+            },
+            "stages": self.stages,
+        }
+        self.save()
+
+    def begin(self, stage: str, inputs: Mapping[str, Any]) -> None:
+        if stage not in self.stages:
+            self.stages[stage] = {
+                "status": "running",
+                "started": now(),
+                "seconds": 0.0,
+                "records": 0,
+                "usage": {},
+                "notes": [],
+                "inputs": dict(inputs),
+            }
+            self.save()
+
+    def add(self, stage: str, seconds: float, usage: Mapping[str, int]) -> None:
+        """Count work done on a stage, in this process or one before it."""
+        entry = self.stages[stage]
+        entry["seconds"] += seconds
+        for name, count in usage.items():
+            entry["usage"][name] = entry["usage"].get(name, 0) + count
+        self.save()
+
+    def finish(self, stage: str, records: int, notes: list[str]) -> None:
+        self.stages[stage] |= {"status": "done", "finished": now(), "records": records, "notes": notes}
+        self.save()
+
+    def save(self) -> None:
+        write_atomically(self.path, json.dumps(self.facts, indent=2, ensure_ascii=False) + "\n")
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def flat(value: Any, name: str = "") -> Json:
+    """Nested settings as one level of dotted names, to be compared and told apart."""
+    if isinstance(value, Mapping):
+        return {key: each for part in value for key, each in flat(value[part], f"{name}.{part}").items()}
+    return {name.removeprefix("."): list(value) if isinstance(value, tuple) else value}
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What is different, a phrase each: "feedback.principles was 1, is now 4"."""
+    return [
+        f"{name} was {before.get(name, 'not set')}, is now {after.get(name, 'not set')}"
+        for name in dict.fromkeys([*after, *before])
+        if before.get(name) != after.get(name)
+    ]

@@ -1,0 +1,87 @@
+"""The method from beginning to end in one run folder: every stage once, in order, resumed after a kill."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from solon import report
+from solon.config import Config
+from solon.manifest import Manifest, changes, flat
+from solon.progress import Watcher
+from solon.run import write_atomically
+from solon.steps import STAGES, Stage
+from solon.workspace import Workspace
+
+NOT_INPUTS = (".save_steps", ".report_to")  # they change how a stage is run and not what comes of it
+
+
+def run(config: Config, folder: Path, watcher: Watcher | None = None) -> Path:
+    """Take the whole method to its end in ``folder`` and return the path of the report.
+
+    Stages that are done are not done again. A stage whose settings have changed, and all after it, are: the
+    watcher is told which and why, and their old results are moved aside into ``folder/stale``.
+    Raises SolonError for anything that the user can mend.
+    """
+    work = Workspace(config, folder, watcher or Watcher())
+    manifest = Manifest(folder / "manifest.json")
+    set_stale_aside(work, manifest)
+    write_atomically(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    manifest.describe(
+        name=folder.resolve().name,
+        seed=config.seed,
+        constitution={"name": work.constitution.name, "hash": work.constitution.content_hash},
+        models={role: {"name": name, "hash": work.hashes[name]} for role, name in work.roles.items()},
+    )
+    for stage in STAGES:
+        if manifest.stages.get(stage.name, {}).get("status") != "done":
+            run_stage(stage, work, manifest)
+    work.close_engine()
+    return report.write(folder)
+
+
+def run_stage(stage: Stage, work: Workspace, manifest: Manifest) -> None:
+    manifest.begin(stage.name, inputs(stage, work))
+    started = time.monotonic()
+    try:
+        with work.watcher.stage(stage.title):
+            done = stage.run(work)
+    finally:
+        manifest.add(stage.name, time.monotonic() - started, work.take_usage())
+    manifest.finish(stage.name, done.records, done.notes)
+    for note in done.notes:
+        work.watcher.say(note)
+
+
+def inputs(stage: Stage, work: Workspace) -> dict[str, Any]:
+    """What decides the stage's result, beside the stages before it, by dotted names."""
+    everything = flat({"seed": work.config.seed, **stage.inputs(work)})
+    return {name: value for name, value in everything.items() if not name.endswith(NOT_INPUTS)}
+
+
+def set_stale_aside(work: Workspace, manifest: Manifest) -> None:
+    """Move the results of the first stage whose inputs have changed, and of all after it, out of the way."""
+    begun = [stage for stage in STAGES if stage.name in manifest.stages]
+    changed = [
+        changes(manifest.stages[stage.name]["inputs"], json.loads(json.dumps(inputs(stage, work))))
+        for stage in begun
+    ]
+    first = next((number for number, each in enumerate(changed) if each), None)
+    if first is None:
+        return
+    aside = work.folder / "stale" / time.strftime("%Y%m%d-%H%M%S")
+    why = "; ".join(dict.fromkeys(each for of_stage in changed for each in of_stage))
+    work.watcher.say(
+        f"{why}. So {', '.join(stage.name for stage in begun[first:])} must be done again; "
+        f"what was there is kept in {aside}."
+    )
+    aside.mkdir(parents=True)
+    shutil.copy(manifest.path, aside)
+    for stage in begun[first:]:
+        if (work.folder / stage.folder).exists():
+            (work.folder / stage.folder).rename(aside / stage.folder)
+        del manifest.stages[stage.name]
+    manifest.save()

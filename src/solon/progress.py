@@ -1,0 +1,18 @@
+"""What long work tells whoever is watching it."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+
+
+class Watcher:
+    """Is told how the work goes; this one keeps it to itself. The command line shows it."""
+
+    def say(self, text: str) -> None:
+        """Something the user should know."""
+
+    def stage(self, title: str) -> AbstractContextManager[None]:
+        """Around everything that one stage does."""
+        return nullcontext()
+
+    def advance(self, part: str, done: int, total: int, figures: Mapping[str, float] | None = None) -> None:
+        """``done`` of ``total`` of a part of the stage are there; ``figures`` of the latest training step."""

@@ -1,0 +1,77 @@
+"""How the feedback model is asked which of two answers is better (paper, section 4.1)."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from solon.constitution import ComparisonExample, ComparisonPrinciple, ReasoningExample
+from solon.prompts.dialogue import assistant, transcript, user
+from solon.records import Message
+
+Layout = Literal["principle-first", "principle-last"]
+
+# The judge's turn begins with this, so that its next token is the letter.
+VERDICT = "The better answer is ("
+LETTERS = ("A", "B")
+
+# With chain of thought the judge's turn begins with REASONING and ends where CONCLUSION would follow.
+REASONING = "Let me think about both answers step by step."
+CONCLUSION = "So the better answer is"
+
+
+def question(
+    dialogue: Sequence[Message], instruction: str, answer_a: str, answer_b: str, layout: Layout, reason: bool
+) -> Message:
+    """The multiple-choice question about two answers to ``dialogue``.
+
+    The paper puts the principle between the dialogue and the options ("principle-first"); with the principle
+    last, all principles share the options' text as well.
+    """
+    options = f"(A) {answer_a}\n\n(B) {answer_b}"
+    parts = [instruction, options] if layout == "principle-first" else [options, instruction]
+    return user(
+        "\n\n".join(
+            [
+                "Read this conversation between a person and an AI assistant.",
+                transcript(dialogue),
+                "Below are two answers, (A) and (B), that the assistant could give next.",
+                *parts,
+                "Weigh both answers first, then name the better one: (A) or (B)."
+                if reason
+                else "Name the better answer: (A) or (B).",
+            ]
+        )
+    )
+
+
+def worked_examples(
+    examples: Sequence[ComparisonExample], principles: Sequence[ComparisonPrinciple], layout: Layout
+) -> list[Message]:
+    """The examples as answered questions.
+
+    The better answer is (A) and (B) by turns, so that the examples favour neither letter. They are the same
+    for every question, so that engines compute them once.
+    """
+    messages: list[Message] = []
+    for number, example in enumerate(examples):
+        instruction = principles[number % len(principles)].instruction
+        letter = LETTERS[number % 2]
+        options = (example.better, example.worse) if letter == "A" else (example.worse, example.better)
+        messages += [
+            question(example.dialogue, instruction, *options, layout, reason=False),
+            assistant(f"{VERDICT}{letter})."),
+        ]
+    return messages
+
+
+def worked_reasoning(
+    examples: Sequence[ReasoningExample], principles: Sequence[ComparisonPrinciple], layout: Layout
+) -> list[Message]:
+    """The examples with their reasoning, for chain of thought."""
+    messages: list[Message] = []
+    for number, example in enumerate(examples):
+        instruction = principles[number % len(principles)].instruction
+        messages += [
+            question(example.dialogue, instruction, example.option_a, example.option_b, layout, reason=True),
+            assistant(f"{REASONING} {example.reasoning}\n\n{CONCLUSION} ({example.answer})."),
+        ]
+    return messages

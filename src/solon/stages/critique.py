@@ -1,0 +1,122 @@
+"""Answer, then critique and revise, round after round (paper, section 3.1)."""
+
+from collections.abc import Iterator, Sequence
+
+from solon import config
+from solon.constitution import Constitution
+from solon.inference.engine import Chain, Engine, Request
+from solon.prompts.critique import worked_examples
+from solon.prompts.dialogue import assistant, user
+from solon.records import AnswerRecord, Message, PromptRecord, RevisionRecord, Round
+from solon.seeds import derive_seed, generator
+from solon.stages.degenerate import mended, problem
+
+
+def revise(
+    engine: Engine,
+    prompts: Sequence[PromptRecord],
+    constitution: Constitution,
+    settings: config.Critique,
+    seed: int,
+) -> Iterator[RevisionRecord]:
+    """The assistant's answer to every prompt, revised ``settings.rounds`` times; records come as they finish.
+
+    Every round draws one critique principle. Prompts advance on their own: none waits for another's round.
+    Raises SolonError where the constitution has no critique principle, or a prompt does not fit the model.
+    """
+    shots = worked_examples(constitution.examples.critique, settings.critique) if settings.few_shot else []
+    return engine.run_chains(_chain(prompt, shots, constitution, settings, seed) for prompt in prompts)
+
+
+def answer(
+    engine: Engine, prompts: Sequence[PromptRecord], settings: config.Critique, seed: int
+) -> Iterator[AnswerRecord]:
+    """The assistant's own answers to helpful prompts, as they finish. Degenerate ones are sampled again."""
+    return engine.run_chains(_answer(prompt, settings, seed) for prompt in prompts)
+
+
+def _chain(
+    record: PromptRecord,
+    shots: list[Message],
+    constitution: Constitution,
+    settings: config.Critique,
+    seed: int,
+) -> Chain[RevisionRecord]:
+    def request(messages: Sequence[Message], *name: str | int) -> Request:
+        return _request(record, messages, settings, seed, *name)
+
+    prompt = record["prompt"]
+    first = yield request(prompt, "answer")
+    current = first.text.strip()
+    rounds: list[Round] = []
+    for number in range(settings.rounds):
+        principle = constitution.draw_critique(generator(seed, "principle", record["id"], number))
+        critique = revision = wrong = ""
+        attempt = 0
+        for attempt in range(1, settings.attempts + 1):
+            dialogue = [*shots, *prompt, assistant(current)]
+            if settings.critique:
+                dialogue.append(user(principle.critique_request))
+                critique = (yield request(dialogue, "critique", number, attempt)).text.strip()
+                dialogue.append(assistant(critique))
+            dialogue.append(user(principle.revision_request))
+            completion = yield request(dialogue, "revision", number, attempt)
+            revision = mended(completion.text, completion.finish)
+            asked = [prompt[-1]["content"], principle.critique_request, principle.revision_request]
+            wrong = problem(revision, asked)
+            if not wrong:
+                current = revision
+                break
+        rounds.append(
+            Round(
+                principle=principle.name,
+                critique_request=principle.critique_request if settings.critique else "",
+                critique=critique,
+                revision_request=principle.revision_request,
+                revision=revision,
+                problem=wrong,
+                attempts=attempt,
+            )
+        )
+    return RevisionRecord(
+        id=record["id"],
+        prompt=prompt,
+        kind=record["kind"],
+        answer=first.text.strip(),
+        rounds=rounds,
+        messages=[*prompt, assistant(current)],
+    )
+
+
+def _answer(record: PromptRecord, settings: config.Critique, seed: int) -> Chain[AnswerRecord]:
+    text = wrong = ""
+    for attempt in range(1, settings.attempts + 1):
+        completion = yield _request(record, record["prompt"], settings, seed, "helpful", attempt)
+        text = mended(completion.text, completion.finish)
+        wrong = problem(text, [record["prompt"][-1]["content"]])
+        if not wrong:
+            break
+    return AnswerRecord(
+        id=record["id"],
+        prompt=record["prompt"],
+        kind=record["kind"],
+        messages=[*record["prompt"], assistant(text)],
+        problem=wrong,
+    )
+
+
+def _request(
+    record: PromptRecord,
+    messages: Sequence[Message],
+    settings: config.Critique,
+    seed: int,
+    *name: str | int,
+) -> Request:
+    return Request(
+        id=record["id"],
+        messages=messages,
+        max_tokens=settings.max_tokens,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        seed=derive_seed(seed, record["id"], *name),
+    )

@@ -1,0 +1,73 @@
+"""Texts that must not be trained on: what is wrong with them, and what can be mended.
+
+Small models asked to revise often answer with nothing, with the question itself, or with both sides of the
+dialogue. Such texts are found here, so that stages can sample again, count them and keep them out.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+LOOPING = 0.5  # a text of which at most this share of three-word sequences is new goes round in circles
+LOOP_WORDS = 24  # shorter texts may repeat themselves
+COPIED = 0.8  # a text no longer than the request, with this share of its words from it, is a copy
+
+ROLE = re.compile(
+    r"^\W*(human|user|assistant|ai|system|h|a|critique|critique ?request|revision ?request)\W{0,3}:"
+    r"|<\|[a-z_]+\|>|\[/?inst\]",
+    re.IGNORECASE | re.MULTILINE,
+)
+PREFACE = re.compile(  # "Here is a revised answer:" and "Revision:" are about the answer, not a part of it
+    r"^\W*(?:(?:sure|certainly|of course|okay)\W+)?"
+    r"(?:(?:here(?:['’]s| is| are)|this is|i(?:['’]ve| have)?)\b"
+    r"[^.\n]{0,60}\b(?:revis|rewr|rewor|updat|version)[^.\n]{0,60}"
+    r"|(?:revised|rewritten|new|updated|better)? ?(?:revision|answer|response|version))\W{0,3}:\s*",
+    re.IGNORECASE,
+)
+SENTENCE_END = re.compile(r"[^\s\d][.!?…][\"'”’)\]*]*(?=\s|$)")  # not the full stop of "3."
+
+
+def mended(text: str, finish: Literal["stop", "length"]) -> str:
+    """The text without a preface and without quotation marks around all of it.
+
+    A text that ran into the token limit ends with its last whole sentence; "" where it has none.
+    """
+    text = PREFACE.sub("", text.strip())
+    if finish == "length":
+        ends = [match.end() for match in SENTENCE_END.finditer(text)]
+        text = text[: ends[-1]] if ends else ""
+    if len(text) > 1 and text[0] in '"“' and text[-1] in '"”' and not re.search('["“”]', text[1:-1]):
+        text = text[1:-1]
+    return text.strip()
+
+
+def problem(text: str, requests: Sequence[str]) -> str:
+    """What is wrong with an answer to ``requests``: the human's message and what else was asked.
+
+    "" for a sound one, else one of "empty", "role confusion", "copy of the request" and "repeats itself".
+    """
+    said = words(text)
+    if not said:
+        return "empty"
+    if ROLE.search(text):
+        return "role confusion"
+    if any(copies(said, words(request)) for request in requests):
+        return "copy of the request"
+    sequences = list(zip(said, said[1:], said[2:], strict=False))
+    if len(said) >= LOOP_WORDS and len(set(sequences)) <= LOOPING * len(sequences):
+        return "repeats itself"
+    return ""
+
+
+def copies(said: Sequence[str], asked: Sequence[str]) -> bool:
+    """Whether a text opens with the whole request, or says little but the request's own words again."""
+    if len(asked) < 3:
+        return list(said) == list(asked)
+    if list(said[: len(asked)]) == list(asked):
+        return True
+    known = set(asked)
+    return len(said) <= len(asked) and sum(word in known for word in said) >= COPIED * len(said)
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())

@@ -1,0 +1,248 @@
+"""AI feedback: which of two answers is better under a principle, as a soft label (paper, section 4.1)."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from statistics import fmean
+from typing import TypeVar
+
+from scipy.special import expit
+
+from solon import config
+from solon.constitution import ComparisonPrinciple, Constitution
+from solon.inference.engine import Engine, Question, Request
+from solon.prompts import comparison as prompts
+from solon.prompts.dialogue import assistant
+from solon.records import Aspect, Message, PairRecord, PreferenceRecord, Vote
+from solon.seeds import derive_seed, generator
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two answers to a dialogue, to be judged under each of the principles."""
+
+    id: str
+    dialogue: Sequence[Message]
+    first: str
+    second: str
+    principles: Sequence[ComparisonPrinciple]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What one principle says of a comparison: how probable it is that the first answer is the better one."""
+
+    principle: ComparisonPrinciple
+    probability: float  # as used: clamped where there is chain of thought, averaged over the orders
+    orders: list[float]  # before clamping; with both orders: the first answer shown as (A), then as (B)
+    reasoning: list[str]  # one text an order with chain of thought, else none
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A comparison as it is put to the model: under one principle, in one order."""
+
+    id: str
+    principle: ComparisonPrinciple
+    swapped: bool  # the second answer is (A)
+    question: Message
+
+
+def label(
+    engine: Engine,
+    pairs: Iterable[PairRecord],
+    constitution: Constitution,
+    aspect: Aspect,
+    settings: config.Feedback,
+    seed: int,
+) -> Iterator[PreferenceRecord]:
+    """Soft labels for the pairs, as they finish; pairs with a problem get none.
+
+    Each pair is judged under ``settings.principles`` principles drawn for it, and their probabilities are
+    averaged. The answer more likely to be better becomes ``chosen``. Raises SolonError where the constitution
+    has too few comparison principles.
+    """
+    sound = {pair["id"]: pair for pair in pairs if not pair["problem"]}
+    comparisons = (
+        Comparison(
+            id=pair["id"],
+            dialogue=pair["prompt"],
+            first=pair["responses"][0],
+            second=pair["responses"][1],
+            principles=constitution.draw_comparison(
+                generator(seed, "principles", pair["id"]), settings.principles
+            ),
+        )
+        for pair in sound.values()
+    )
+    for compared, judgements in judge(engine, comparisons, constitution, settings, seed):
+        yield _preference(sound[compared.id], judgements, aspect, engine.model_name)
+
+
+def judge(
+    engine: Engine,
+    comparisons: Iterable[Comparison],
+    constitution: Constitution,
+    settings: config.Feedback,
+    seed: int,
+) -> Iterator[tuple[Comparison, list[Judgement]]]:
+    """Judge every comparison under each of its principles; results come as they finish.
+
+    With both orders their probabilities are averaged, which cancels a liking for one letter; with one, which
+    answer is shown as (A) is drawn. With chain of thought the model reasons before it names a letter, and
+    every probability is clamped to ``settings.clamp``, since reasoning makes the model too sure (paper,
+    section 4.1). ``constitution`` gives the worked examples.
+    """
+    shots = _worked_examples(constitution, settings)
+    waiting = iter(comparisons)
+    while first := next(waiting, None):
+        # Blocks are large enough to fill the engine's batch, and small enough that records finish often.
+        orders = 2 if settings.both_orders else 1
+        size = max(1, 4 * engine.concurrency // (orders * len(first.principles)))
+        yield from _judge_block(engine, [first, *islice(waiting, size - 1)], shots, settings, seed)
+
+
+def first_is_better(logprob_a: float, logprob_b: float, swapped: bool) -> float:
+    """The probability of the first answer's letter, normalised over the two letters (paper, section 4.1).
+
+    P(A) / (P(A) + P(B)) is the logistic function of the difference of the log-probabilities (nats).
+    """
+    difference = logprob_b - logprob_a if swapped else logprob_a - logprob_b
+    return float(expit(difference))
+
+
+def soft_label(orders: Sequence[float], clamp: tuple[float, float] | None) -> float:
+    """The mean of the orders' probabilities, each clamped first where ``clamp`` is given."""
+    if clamp is None:
+        return fmean(orders)
+    low, high = clamp
+    return fmean(min(max(order, low), high) for order in orders)
+
+
+def _judge_block(
+    engine: Engine, block: Sequence[Comparison], shots: list[Message], settings: config.Feedback, seed: int
+) -> Iterator[tuple[Comparison, list[Judgement]]]:
+    shown = {one.id: _shown(one, settings, seed) for one in block}
+    owner = {each.id: one for one in block for each in shown[one.id]}
+    everything = [each for one in block for each in shown[one.id]]
+    reasoning = _reasoning(engine, everything, shots, settings, seed) if settings.chain_of_thought else {}
+    questions = [
+        Question(each.id, [*shots, each.question], prompts.LETTERS, _prefill(reasoning.get(each.id)))
+        for each in everything
+    ]
+    found: dict[str, float] = {}
+    for scores in engine.choice_logprobs(questions):
+        one = owner[scores.id]
+        swapped = next(each.swapped for each in shown[one.id] if each.id == scores.id)
+        found[scores.id] = first_is_better(scores.logprobs[0], scores.logprobs[1], swapped)
+        if all(each.id in found for each in shown[one.id]):
+            yield one, _judgements(one, shown[one.id], found, reasoning, settings)
+
+
+def _worked_examples(constitution: Constitution, settings: config.Feedback) -> list[Message]:
+    if not (settings.few_shot and constitution.comparison):
+        return []
+    examples, principles = constitution.examples, constitution.comparison
+    if settings.chain_of_thought:
+        return prompts.worked_reasoning(examples.reasoning, principles, settings.layout)
+    return prompts.worked_examples(examples.comparison, principles, settings.layout)
+
+
+def _shown(one: Comparison, settings: config.Feedback, seed: int) -> list[Shown]:
+    shown = []
+    for number, principle in enumerate(one.principles):
+        drawn = generator(seed, "order", one.id, number).random() < 0.5
+        for swapped in (False, True) if settings.both_orders else (drawn,):
+            answers = (one.second, one.first) if swapped else (one.first, one.second)
+            question = prompts.question(
+                one.dialogue, principle.instruction, *answers, settings.layout, settings.chain_of_thought
+            )
+            shown.append(Shown(f"{one.id}/{number}/{swapped}", principle, swapped, question))
+    return shown
+
+
+def _reasoning(
+    engine: Engine, shown: Iterable[Shown], shots: list[Message], settings: config.Feedback, seed: int
+) -> dict[str, str]:
+    requests = (
+        Request(
+            each.id,
+            [*shots, each.question],
+            prefill=prompts.REASONING,
+            max_tokens=settings.max_tokens,
+            temperature=settings.temperature,
+            stop=(prompts.CONCLUSION,),
+            seed=derive_seed(seed, "reasoning", each.id),
+        )
+        for each in shown
+    )
+    return {completion.id: completion.text.strip() for completion in engine.generate(requests)}
+
+
+def _prefill(reasoning: str | None) -> str:
+    if reasoning is None:
+        return prompts.VERDICT
+    return f"{prompts.REASONING} {reasoning}\n\n{prompts.CONCLUSION} ("
+
+
+def _judgements(
+    one: Comparison,
+    shown: Sequence[Shown],
+    found: Mapping[str, float],
+    reasoning: Mapping[str, str],
+    settings: config.Feedback,
+) -> list[Judgement]:
+    judgements = []
+    for principle in one.principles:
+        mine = [each for each in shown if each.principle is principle]
+        orders = [found[each.id] for each in mine]
+        judgements.append(
+            Judgement(
+                principle,
+                soft_label(orders, settings.clamp if settings.chain_of_thought else None),
+                orders,
+                [reasoning[each.id] for each in mine if each.id in reasoning],
+            )
+        )
+    return judgements
+
+
+def _preference(
+    pair: PairRecord, judgements: Sequence[Judgement], aspect: Aspect, labeller: str
+) -> PreferenceRecord:
+    probability = fmean(judgement.probability for judgement in judgements)
+    first_chosen = probability >= 0.5
+    chosen, rejected = pair["responses"] if first_chosen else reversed(pair["responses"])
+
+    def of_chosen(probability: float) -> float:
+        return probability if first_chosen else 1 - probability
+
+    return PreferenceRecord(
+        id=pair["id"],
+        prompt=pair["prompt"],
+        chosen=[assistant(chosen)],
+        rejected=[assistant(rejected)],
+        probability=of_chosen(probability),
+        aspect=aspect,
+        kind=pair["kind"],
+        split=pair["split"],
+        label_source="ai",
+        labeller=labeller,
+        votes=[
+            Vote(
+                principle=judgement.principle.name,
+                instruction=judgement.principle.instruction,
+                probability=of_chosen(judgement.probability),
+                # The first entry is the order with the chosen answer as (A).
+                orders=[of_chosen(order) for order in _chosen_first(judgement.orders, first_chosen)],
+                reasoning=_chosen_first(judgement.reasoning, first_chosen),
+            )
+            for judgement in judgements
+        ],
+    )
+
+
+def _chosen_first(orders: list[T], first_chosen: bool) -> list[T]:
+    return orders if first_chosen else orders[::-1]

@@ -1,0 +1,365 @@
+"""What each stage reads from the run folder and leaves there. ``STAGES`` has them in the method's order."""
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from solon import config, data
+from solon.constitution import Constitution
+from solon.evaluation import preference as preference_evaluation
+from solon.evaluation import tournament
+from solon.prompts.dialogue import assistant
+from solon.records import Aspect, Message, PairRecord, PreferenceRecord, PromptRecord, PromptSet, Split
+from solon.run import file_hash, write_atomically
+from solon.stages import comparison, critique, examples, feedback, preference, red_team, reinforce, supervised
+from solon.workspace import Workspace
+
+SETS: tuple[PromptSet, PromptSet] = ("red-team", "helpful")
+ASPECTS: tuple[Aspect, Aspect] = ("harmlessness", "helpfulness")
+
+
+class Done(NamedTuple):
+    """What a finished stage leaves in the manifest."""
+
+    records: int
+    notes: list[str]
+
+
+def run_red_team(work: Workspace) -> Done:
+    settings = work.config.red_team
+    prompts: list[PromptRecord] = []
+    for prompt_set in SETS:
+        source = settings.red_team if prompt_set == "red-team" else settings.helpful
+        found = data.prompts(source.source, prompt_set)
+        counts: list[tuple[Split, int | None]] = [("train", source.train), ("held-out", source.held_out)]
+        for split, count in counts:
+            prompts += data.select(found, split, count, work.seed("prompts", prompt_set, split))
+    notes = []
+    if settings.generate:
+        generated = _generate(work, [record for record in prompts if record["set"] == "red-team"])
+        prompts += generated
+        notes.append(f"{len(generated)} of {settings.generate} red-team prompts asked for were generated.")
+    return Done(len(work.complete("01-red-team/prompts.jsonl", prompts, lambda missing: missing)), notes)
+
+
+def _generate(work: Workspace, seeds: Sequence[PromptRecord]) -> list[PromptRecord]:
+    settings, file = work.config.red_team, work.file("01-red-team/generated.jsonl").recover()
+    written = file.read()
+    if len(written) < settings.generate:
+        engine = work.engine(work.roles["assistant"])
+        for record in red_team.write(engine, seeds, written, settings, work.seed("generate")):
+            file.append(record)
+            written.append(record)
+            work.watcher.advance("generated", len(written), settings.generate)
+    return written
+
+
+def run_critique(work: Workspace) -> Done:
+    engine, settings = work.engine(work.roles["assistant"]), work.config.critique
+    revisions = work.complete(
+        "02-critique/revisions.jsonl",
+        work.prompts("red-team", "train"),
+        lambda prompts: critique.revise(engine, prompts, work.constitution, settings, work.seed("critique")),
+    )
+    helpful = work.complete(
+        "02-critique/helpful.jsonl",
+        work.prompts("helpful", "train"),
+        lambda prompts: critique.answer(engine, prompts, settings, work.seed("helpful")),
+    )
+    found = Counter(each["problem"] for record in revisions for each in record["rounds"])
+    found.update(record["problem"] for record in helpful)
+    sound = found.pop("", 0)
+    notes = []
+    if found:
+        why = ", ".join(f"{count} {problem}" for problem, count in found.most_common())
+        notes.append(
+            f"{found.total()} of {sound + found.total()} revisions and helpful answers were degenerate after "
+            f"{settings.attempts} attempts and are not trained on ({why})."
+        )
+    return Done(len(revisions) + len(helpful), notes)
+
+
+def run_supervised(work: Workspace) -> Done:
+    settings = work.config.supervised
+    mixed = work.complete(
+        "03-sl-cai/examples.jsonl",
+        examples.gather(
+            work.file("02-critique/revisions.jsonl").read(),
+            work.file("02-critique/helpful.jsonl").read(),
+            settings,
+        ),
+        lambda missing: missing,
+    )
+    supervised.train(
+        mixed,
+        work.roles["policy"],
+        Path(work.sl_cai),
+        settings,
+        work.seed("supervised"),
+        work.training_progress(),
+    )
+    return Done(len(mixed), [])
+
+
+def run_comparison(work: Workspace) -> Done:
+    prompts = work.prompts("red-team", "train")
+    if work.config.preference_model.helpfulness == "ai":
+        prompts += work.prompts("helpful", "train")
+    engine, held_out = work.engine(work.sl_cai), work.config.preference_model.held_out
+    pairs = work.complete(
+        "04-comparison/pairs.jsonl",
+        prompts,
+        lambda missing: comparison.pair(
+            engine, missing, work.config.comparison, held_out, work.seed("comparison")
+        ),
+    )
+    unusable = sum(bool(pair["problem"]) for pair in pairs)
+    return Done(
+        len(pairs),
+        [f"{unusable} of {len(pairs)} pairs had identical or empty answers and got no label."]
+        if unusable
+        else [],
+    )
+
+
+def run_feedback(work: Workspace) -> Done:
+    pairs: list[PairRecord] = work.file("04-comparison/pairs.jsonl").read()
+    settings, wanted = work.config.preference_model, [pair for pair in pairs if not pair["problem"]]
+    human: list[PreferenceRecord] = []
+    if settings.helpfulness == "ai":
+        note = "No human helpfulness comparisons were given: the feedback model labelled helpfulness as well."
+    elif settings.helpfulness is None:
+        note = (
+            "No human helpfulness comparisons were given, so the preference model learns harmlessness alone."
+        )
+    else:
+        human = data.comparisons(settings.helpfulness, settings.held_out)
+        note = f"{len(human)} helpfulness comparisons were labelled by people ({human[0]['labeller']})."
+
+    def make(missing: list[Any]) -> Iterator[PreferenceRecord]:
+        yield from (record for record in missing if "label_source" in record)
+        for aspect, rules in zip(ASPECTS, (work.constitution, work.helpful_labels), strict=True):
+            yield from feedback.label(
+                work.engine(work.roles["feedback"]),
+                [
+                    pair
+                    for pair in missing
+                    if "responses" in pair and tournament.ASPECTS[pair["set"]] == aspect
+                ],
+                rules,
+                aspect,
+                at_most_all(work.config.feedback, rules) if aspect == "helpfulness" else work.config.feedback,
+                work.seed("feedback"),
+            )
+
+    return Done(len(work.complete("05-feedback/preferences.jsonl", [*wanted, *human], make)), [note])
+
+
+def at_most_all(settings: config.Feedback, rules: Constitution) -> config.Feedback:
+    """The settings, asking for no more principles than ``rules`` has."""
+    if settings.principles == "all" or settings.principles <= len(rules.comparison):
+        return settings
+    return settings.model_copy(update={"principles": "all"})
+
+
+def run_preference_model(work: Workspace) -> Done:
+    records: list[PreferenceRecord] = work.file("05-feedback/preferences.jsonl").read()
+    training = [record for record in records if record["split"] == "train"]
+    preference.train(
+        training,
+        work.roles["policy"],
+        Path(work.preference_model),
+        work.config.preference_model,
+        work.seed("preference model"),
+        work.training_progress(),
+    )
+    return Done(len(training), [])
+
+
+def run_reinforce(work: Workspace) -> Done:
+    settings = work.config.reinforce
+    prompts = [prompt for prompt_set in SETS for prompt in work.prompts(prompt_set, "train")]
+    figures = reinforce.train(
+        prompts,
+        work.sl_cai,
+        work.preference_model,
+        Path(work.rl_cai),
+        settings,
+        work.seed("reinforce"),
+        work.training_progress(),
+    )
+    notes = []
+    if "stopped_at_kl" in figures:
+        notes.append(
+            f"RL stopped at step {figures['step']:.0f} of {settings.steps}: its KL of "
+            f"{figures['stopped_at_kl']:.1f} nats passed the limit of {settings.kl_limit:g}."
+        )
+    return Done(len(prompts), notes)
+
+
+def run_evaluation(work: Workspace) -> Done:
+    settings, seed = work.config.evaluation, work.seed("evaluation")
+    prompts = [prompt for prompt_set in SETS for prompt in work.prompts(prompt_set, "held-out")]
+    names = {"initial": work.roles["policy"], "sl-cai": work.sl_cai, "rl-cai": work.rl_cai}
+    texts = {model: _answers(work, model, name, prompts) for model, name in names.items()}
+    records = tournament.side_by_side(prompts, texts, _scores(work, prompts, texts))
+    work.complete("evaluation/answers.jsonl", records, lambda missing: missing)
+    rules = dict(zip(ASPECTS, (work.constitution, work.helpful_evaluation), strict=True))
+    judgements = work.complete(
+        "evaluation/judgements.jsonl",
+        tournament.matches(prompts, texts),
+        lambda missing: tournament.play(
+            work.engine(work.roles["feedback"]), missing, rules, work.config.feedback, seed
+        ),
+    )
+    ratings = {
+        aspect: tournament.ratings(judgements, aspect, "initial", settings.bootstrap, seed)
+        for aspect in ASPECTS
+    }
+    summary = {
+        "elo": {aspect: list(map(dataclasses.asdict, each)) for aspect, each in ratings.items() if each},
+        "preference_model": _preference_model(work, settings.bootstrap, seed),
+    }
+    write_atomically(work.folder / "evaluation/summary.json", json.dumps(summary, indent=2) + "\n")
+    notes = [] if summary["preference_model"] else ["No comparison was held out from the preference model."]
+    return Done(len(records), notes)
+
+
+def _answers(work: Workspace, model: str, name: str, prompts: Sequence[PromptRecord]) -> dict[str, str]:
+    answers = work.complete(
+        f"evaluation/{model}.jsonl",
+        prompts,
+        lambda missing: tournament.answer(
+            work.engine(name), missing, work.config.evaluation, work.seed("evaluation")
+        ),
+    )
+    return {each["id"]: each["text"] for each in answers}
+
+
+def _scores(
+    work: Workspace, prompts: Sequence[PromptRecord], texts: Mapping[str, Mapping[str, str]]
+) -> dict[str, dict[str, float]]:
+    """The preference model's score of every model's answer, by model, then by prompt."""
+    dialogues = [
+        [*prompt["prompt"], assistant(of_model[prompt["id"]])]
+        for of_model in texts.values()
+        for prompt in prompts
+    ]
+    scores = iter(work.score(dialogues))
+    return {model: {prompt["id"]: next(scores) for prompt in prompts} for model in texts}
+
+
+def _preference_model(work: Workspace, bootstrap: int, seed: int) -> dict[str, Any]:
+    held_out: list[PreferenceRecord] = [
+        record for record in work.file("05-feedback/preferences.jsonl") if record["split"] == "held-out"
+    ]
+
+    def dialogues(answer: str) -> list[list[Message]]:
+        return [[*record["prompt"], *record[answer]] for record in held_out]  # type: ignore[literal-required]
+
+    scores = work.score([*dialogues("chosen"), *dialogues("rejected")]) if held_out else []
+    chosen, rejected = scores[: len(held_out)], scores[len(held_out) :]
+    return preference_evaluation.agreement(held_out, chosen, rejected, bootstrap, seed)
+
+
+# What decides each stage's result
+
+
+def source_hash(source: str | None) -> str:
+    """The hash of a file that data comes from; "" for other sources."""
+    return file_hash(Path(source)) if source and Path(source).is_file() else ""
+
+
+def _model(work: Workspace, role: str) -> dict[str, Any]:
+    return {f"models.{role}": work.roles[role], f"models.{role}.hash": work.hashes[work.roles[role]]}
+
+
+def _rules(name: str, rules: Constitution) -> dict[str, str]:
+    return {name: rules.name, f"{name}.hash": rules.content_hash}
+
+
+def red_team_inputs(work: Workspace) -> dict[str, Any]:
+    settings = work.config.red_team
+    return {
+        "red_team": settings.model_dump(),
+        "red_team.red_team.hash": source_hash(settings.red_team.source),
+        "red_team.helpful.hash": source_hash(settings.helpful.source),
+        **(_model(work, "assistant") if settings.generate else {}),
+    }
+
+
+def critique_inputs(work: Workspace) -> dict[str, Any]:
+    return {
+        "critique": work.config.critique.model_dump(),
+        **_rules("constitution", work.constitution),
+        **_model(work, "assistant"),
+    }
+
+
+def supervised_inputs(work: Workspace) -> dict[str, Any]:
+    return {"supervised": work.config.supervised.model_dump(), **_model(work, "policy")}
+
+
+def comparison_inputs(work: Workspace) -> dict[str, Any]:
+    settings = work.config.preference_model
+    return {
+        "comparison": work.config.comparison.model_dump(),
+        "preference_model.held_out": settings.held_out,
+        "preference_model.helpfulness": settings.helpfulness,
+    }
+
+
+def feedback_inputs(work: Workspace) -> dict[str, Any]:
+    settings = work.config.preference_model
+    return {
+        "feedback": work.config.feedback.model_dump(),
+        "preference_model.helpfulness.hash": source_hash(settings.helpfulness),
+        **_rules("constitution", work.constitution),
+        **_rules("preference_model.helpfulness_constitution", work.helpful_labels),
+        **_model(work, "feedback"),
+    }
+
+
+def preference_model_inputs(work: Workspace) -> dict[str, Any]:
+    return {"preference_model": work.config.preference_model.model_dump(), **_model(work, "policy")}
+
+
+def reinforce_inputs(work: Workspace) -> dict[str, Any]:
+    return {"reinforce": work.config.reinforce.model_dump()}
+
+
+def evaluation_inputs(work: Workspace) -> dict[str, Any]:
+    return {
+        "evaluation": work.config.evaluation.model_dump(),
+        **_rules("evaluation.helpfulness_constitution", work.helpful_evaluation),
+        **_model(work, "feedback"),
+    }
+
+
+class Stage(NamedTuple):
+    name: str
+    title: str
+    folder: str
+    run: Callable[[Workspace], Done]
+    inputs: Callable[[Workspace], Mapping[str, Any]]  # what decides its result, beside the stages before it
+
+
+STAGES = (
+    Stage("red-team", "Red-team prompts", "01-red-team", run_red_team, red_team_inputs),
+    Stage("critique", "Critique and revision", "02-critique", run_critique, critique_inputs),
+    Stage("supervised", "Supervised finetuning", "03-sl-cai", run_supervised, supervised_inputs),
+    Stage("comparison", "Two answers a prompt", "04-comparison", run_comparison, comparison_inputs),
+    Stage("feedback", "AI feedback", "05-feedback", run_feedback, feedback_inputs),
+    Stage(
+        "preference-model",
+        "Preference model",
+        "06-preference-model",
+        run_preference_model,
+        preference_model_inputs,
+    ),
+    Stage("reinforce", "Reinforcement learning", "07-rl-cai", run_reinforce, reinforce_inputs),
+    Stage("evaluation", "Evaluation", "evaluation", run_evaluation, evaluation_inputs),
+)

@@ -1,0 +1,109 @@
+"""What the stages of one run share: settings, constitutions, record files, and one engine at a time."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from solon import constitution, models
+from solon.config import Config
+from solon.inference import open_engine
+from solon.inference.engine import Engine, Usage
+from solon.progress import Watcher
+from solon.records import Message, PromptRecord, PromptSet, Split
+from solon.run import RecordFile, complete
+from solon.seeds import derive_seed
+from solon.stages import preference, training
+
+
+class Workspace:
+    def __init__(self, config: Config, folder: Path, watcher: Watcher) -> None:
+        """Raises SolonError for an unknown constitution or model."""
+        self.config = config
+        self.folder = folder
+        self.watcher = watcher
+        self.constitution = constitution.load(config.constitution)
+        self.helpful_labels = constitution.load(config.preference_model.helpfulness_constitution)
+        self.helpful_evaluation = constitution.load(config.evaluation.helpfulness_constitution)
+        self.roles = {
+            "assistant": config.models.assistant,
+            "policy": config.models.policy_or_default,
+            "feedback": config.models.feedback_or_default,
+        }
+        self.hashes = {name: models.weights_hash(name) for name in set(self.roles.values())}
+        self._engine: Engine | None = None
+        self._used: Counter[str] = Counter()
+
+    # Files
+
+    def file(self, path: str) -> RecordFile:
+        return RecordFile(self.folder / path)
+
+    def complete(
+        self, path: str, wanted: Sequence[Any], make: Callable[[list[Any]], Iterable[Mapping[str, Any]]]
+    ) -> list[Any]:
+        """One record for each of ``wanted`` in the file, made where it is missing; see ``run.complete``."""
+        return complete(self.file(path), wanted, make, partial(self.watcher.advance, Path(path).stem))
+
+    def prompts(self, prompt_set: PromptSet, split: Split) -> list[PromptRecord]:
+        return [
+            record
+            for record in self.file("01-red-team/prompts.jsonl")
+            if record["set"] == prompt_set and record["split"] == split
+        ]
+
+    @property
+    def sl_cai(self) -> str:
+        return str(self.folder / "03-sl-cai")
+
+    @property
+    def preference_model(self) -> str:
+        return str(self.folder / "06-preference-model")
+
+    @property
+    def rl_cai(self) -> str:
+        return str(self.folder / "07-rl-cai")
+
+    # Seeds and models
+
+    def seed(self, *parts: str) -> int:
+        """Of 31 bits, which every library takes."""
+        return derive_seed(self.config.seed, *parts) % 2**31
+
+    def engine(self, model: str) -> Engine:
+        """The engine with the model loaded; one model is in memory at a time."""
+        if self._engine is None or self._engine.model_name != model:
+            self.close_engine()
+            self._engine = open_engine(model, self.config.engine)
+        return self._engine
+
+    def close_engine(self) -> None:
+        if self._engine:
+            self._count()
+            self._engine.close()
+            self._engine = None
+
+    def take_usage(self) -> dict[str, int]:
+        """The engines' token counts since the last call."""
+        self._count()
+        used, self._used = self._used, Counter()
+        return dict(used)
+
+    def _count(self) -> None:
+        if self._engine:
+            self._used.update(dataclasses.asdict(self._engine.usage))
+            self._engine.usage = Usage()
+
+    def training_progress(self) -> training.Progress:
+        """For the trainers, which need the memory that the engine has."""
+        self.close_engine()
+        return partial(self.watcher.advance, "steps")
+
+    def score(self, dialogues: Sequence[Sequence[Message]]) -> list[float]:
+        """The run's preference model's score of each dialogue."""
+        self.close_engine()
+        model = models.load_preference_model(self.preference_model).to(models.best_device())
+        tokenizer = models.load_tokenizer(self.preference_model)
+        return preference.score(model, tokenizer, dialogues, self.config.preference_model.micro_batch_size)
