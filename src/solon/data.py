@@ -1,0 +1,131 @@
+"""Where prompts and human helpfulness comparisons come from: packaged files, own files, ``datasets``."""
+
+import json
+from collections.abc import Sequence
+from importlib import resources
+from itertools import zip_longest
+
+from solon.errors import SolonError
+from solon.prompts.dialogue import transcript
+from solon.records import Message, PreferenceRecord, PromptRecord, PromptSet, Split
+from solon.row_dialogues import comparison_of, kind_of, probability_of, prompt_of
+from solon.seeds import generator, share_of, stable_id
+from solon.tables import HUB, Row, label, rows
+
+HELD_OUT = 0.2  # share of the prompts that are never trained on
+
+
+def prompts(source: str, prompt_set: PromptSet) -> list[PromptRecord]:
+    """The prompts of a source: "packaged", a file, or "datasets:NAME" (see ``tables.rows``).
+
+    Prompts that differ in case and white space alone count once. Whether a prompt is held out depends on its
+    own text only, so it is on the same side in every source.
+    Raises SolonError naming file, line and field.
+    """
+    packaged = source == "packaged"
+    found: dict[str, PromptRecord] = {}
+    for row in packaged_rows(prompt_set) if packaged else rows(source):
+        dialogue = prompt_of(row)
+        key = folded(dialogue)
+        if key not in found:
+            found[key] = {
+                "id": stable_id("prompt", prompt_set, canonical(dialogue)),
+                "prompt": dialogue,
+                "set": prompt_set,
+                "kind": kind_of(row),
+                "split": split_of(dialogue, HELD_OUT),
+                "source": source if packaged else label(source),
+            }
+    return list(found.values())
+
+
+def select(records: Sequence[PromptRecord], split: Split, count: int | None, seed: int) -> list[PromptRecord]:
+    """``count`` prompts of the split (None: all), drawn by ``seed``, with all kinds as equal as they can be.
+
+    The draw does not depend on the order of ``records``, and a smaller one is the beginning of a larger one.
+    Raises SolonError where there are fewer than ``count``.
+    """
+    kinds: dict[str, list[PromptRecord]] = {}
+    for record in sorted(records, key=lambda record: record["id"]):
+        if record["split"] == split:
+            kinds.setdefault(record["kind"], []).append(record)
+    order = sorted(kinds)
+    generator(seed, "select", split).shuffle(order)
+    for kind in order:
+        generator(seed, "select", split, kind).shuffle(kinds[kind])
+    turns = zip_longest(*(kinds[kind] for kind in order))
+    drawn = [record for turn in turns for record in turn if record is not None]
+    if count is not None and count > len(drawn):
+        raise SolonError(
+            f"{count} {split} prompts were asked for and there are {len(drawn)}; ask for fewer or add prompts"
+        )
+    return drawn[:count]
+
+
+def comparisons(source: str, held_out: float) -> list[PreferenceRecord]:
+    """Human helpfulness comparisons from a file or "datasets:NAME".
+
+    A row's ``probability`` that chosen is better is 1 unless given. Rows with a blank answer or two equal
+    ones say nothing about helpfulness and are left out. ``held_out`` is the held-out share of the prompts.
+    Raises SolonError naming file, line and field, and for human harmlessness labels.
+    """
+    refuse_harmlessness(source)
+    found: dict[str, PreferenceRecord] = {}
+    for row in rows(source):
+        prompt, chosen, rejected = comparison_of(row)
+        probability = probability_of(row)
+        if not chosen or not rejected or chosen == rejected:
+            continue
+        if probability < 0.5:
+            chosen, rejected, probability = rejected, chosen, 1 - probability
+        name = stable_id("comparison", canonical(prompt), canonical(chosen), canonical(rejected))
+        found[name] = {
+            "id": name,
+            "prompt": prompt,
+            "chosen": chosen,
+            "rejected": rejected,
+            "probability": probability,
+            "aspect": "helpfulness",
+            "kind": kind_of(row),
+            "split": split_of(prompt, held_out),
+            "label_source": "human",
+            "labeller": label(source),
+            "votes": [],
+        }
+    if not found:
+        raise SolonError(f"{source}: no row has two different answers; name a source of comparisons")
+    return list(found.values())
+
+
+def refuse_harmlessness(source: str) -> None:
+    """Harmlessness is learned from the constitution, without human labels of harm (paper, abstract)."""
+    name = source.lower()
+    if "harmless" in name:
+        raise SolonError(
+            f"{source}: human harmlessness labels are never used, the constitution takes their place; "
+            "name helpfulness comparisons, at a path without 'harmless' in it"
+        )
+    if name.startswith(HUB) and "hh-rlhf" in name and "helpful" not in name:
+        raise SolonError(
+            f"{source} mixes human harmlessness labels in, which are never used; "
+            f"name its helpful part, {HUB}Anthropic/hh-rlhf/helpful-base"
+        )
+
+
+def packaged_rows(prompt_set: PromptSet) -> list[Row]:
+    file = resources.files("solon") / "prompts" / "packaged" / f"{prompt_set}.jsonl"
+    with resources.as_file(file) as path:
+        return list(rows(str(path)))
+
+
+def canonical(messages: Sequence[Message]) -> str:
+    return json.dumps(messages, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def folded(dialogue: Sequence[Message]) -> str:
+    """The dialogue's text with case and white space made equal."""
+    return " ".join(transcript(dialogue).split()).casefold()
+
+
+def split_of(dialogue: Sequence[Message], held_out: float) -> Split:
+    return "held-out" if share_of("split", folded(dialogue)) < held_out else "train"

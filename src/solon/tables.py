@@ -1,0 +1,181 @@
+"""Reads rows from a file or from ``datasets``; what is wrong is said with the row's place."""
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from solon.errors import SolonError
+
+ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".csv", ".csv.gz", ".parquet")
+HUB = "datasets:"
+
+
+@dataclass(frozen=True)
+class Row:
+    values: dict[str, Any]
+    place: str  # "FILE line 3", for messages
+
+
+def rows(source: str) -> Iterator[Row]:
+    """The rows of a file with one of ``ENDINGS``, or of "datasets:NAME" or "datasets:NAME:SPLIT".
+
+    NAME is what ``datasets.load_dataset`` takes; a folder inside a hub dataset may follow its name
+    ("datasets:OWNER/NAME/FOLDER"). Raises SolonError for a source that cannot be read or holds no row.
+    """
+    if source.startswith(HUB):
+        found = hub_rows(source)
+    elif source.endswith(".parquet"):
+        found = parquet_rows(Path(source))
+    elif source.endswith((".csv", ".csv.gz")):
+        found = csv_rows(Path(source))
+    elif source.endswith(".json"):
+        found = json_rows(Path(source))
+    elif source.endswith((".jsonl", ".jsonl.gz")):
+        found = jsonl_rows(Path(source))
+    else:
+        raise SolonError(
+            f"{source}: unknown kind of source; give 'datasets:NAME' or a {', '.join(ENDINGS)} file"
+        )
+    empty = True
+    for row in found:
+        empty = False
+        yield row
+    if empty:
+        raise SolonError(f"{source} holds no rows; add some or name another source")
+
+
+def label(source: str) -> str:
+    """What records call the source: the name of the file, without its folder, or "datasets:NAME"."""
+    if source.startswith(HUB):
+        name, _ = name_and_split(source)
+        return HUB + (Path(name).name if Path(name).exists() else name)
+    return Path(source).name
+
+
+def jsonl_rows(path: Path) -> Iterator[Row]:
+    for number, line in enumerate(text_of(path).split("\n"), 1):
+        if line.strip():
+            place = f"{path} line {number}"
+            yield json_row(parse(line, place), place)
+
+
+def json_rows(path: Path) -> Iterator[Row]:
+    text = text_of(path)
+    if not text.strip():
+        return
+    try:
+        items = json.loads(text)
+    except json.JSONDecodeError as error:
+        more = "; name a file of one object a line .jsonl" if error.msg == "Extra data" else "; mend it there"
+        raise SolonError(f"{path} line {error.lineno}: not valid JSON: {error.msg}{more}") from None
+    if not isinstance(items, list):
+        raise SolonError(
+            f"{path} line 1: expected a list of objects, found a {type(items).__name__}; put it in [ ]"
+        )
+    for number, item in enumerate(items, 1):
+        place = f"{path} item {number}"
+        yield json_row(item, place)
+
+
+def json_row(value: Any, place: str) -> Row:
+    if not isinstance(value, dict):
+        raise SolonError(
+            f'{place}: expected an object such as {{"prompt": "..."}}, found {value!r:.60}; mend it'
+        )
+    return Row(value, place)
+
+
+def csv_rows(path: Path) -> Iterator[Row]:
+    reader = csv.reader(io.StringIO(text_of(path), newline=""), strict=True)
+    line = 1
+    try:
+        columns = next(reader, [])
+        for cells in reader:
+            line = reader.line_num - sum(cell.count("\n") for cell in cells)  # where the row begins
+            place = f"{path} line {line}"
+            if cells and len(cells) != len(columns):
+                raise SolonError(
+                    f"{place}: has {len(cells)} cells where line 1 has {len(columns)}; quote commas"
+                )
+            if cells:
+                yield Row(dict(zip(columns, cells, strict=True)), place)
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise SolonError(f"{path} line {line}: not valid CSV: {error}; mend it there") from None
+
+
+def parquet_rows(path: Path) -> Iterator[Row]:
+    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    missing(path)
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise SolonError(f"{path} cannot be read as Parquet: {first_line(error)}; write it anew") from None
+    for number, values in enumerate(table.to_pylist(), 1):
+        yield Row(values, f"{path} row {number}")
+
+
+def hub_rows(source: str) -> Iterator[Row]:
+    import datasets
+
+    name, split = name_and_split(source)
+    folder = None
+    if not Path(name).exists() and name.count("/") > 1:
+        owner, dataset, folder = name.split("/", 2)
+        name = f"{owner}/{dataset}"
+    try:
+        loaded = datasets.load_dataset(name, data_dir=folder, split=split)
+    except Exception as error:  # loaders run all sorts of code, and raise all sorts of errors
+        raise SolonError(
+            f"{source} cannot be loaded: {first_line(error)}; check name and split (datasets:NAME:SPLIT)"
+        ) from None
+    for number, values in enumerate(loaded, 1):
+        yield Row(values, f"{source} row {number}")
+
+
+def name_and_split(source: str) -> tuple[str, str]:
+    name, _, split = source.removeprefix(HUB).partition(":")
+    return name, split or "train"
+
+
+def text_of(path: Path) -> str:
+    """The file's text, unpacked where its name ends in ``.gz``."""
+    missing(path)
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise SolonError(f"{path} cannot be read: {first_line(error)}; write the file anew") from None
+    try:
+        return content.decode("utf-8-sig")  # spreadsheets put a byte order mark in front
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise SolonError(f"{path} line {line}: not UTF-8 text; save the file as UTF-8") from None
+
+
+def missing(path: Path) -> None:
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "does not exist"
+        raise SolonError(f"{path} {what}; check the path")
+
+
+def parse(text: str, place: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SolonError(
+            f"{place}: not valid JSON: {error.msg} at column {error.colno}; mend it there"
+        ) from None
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
