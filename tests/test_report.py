@@ -22,13 +22,17 @@ from solon.run import RecordFile
 class Page(HTMLParser):
     """What a browser would see: tags with their attributes, visible text, and the JSON blocks."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, html: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
         self.json: dict[str, Any] = {}
         self._inside: dict[str, str | None] | None = None
-        self.feed(path.read_text(encoding="utf-8"))
+        self.feed(html)
+
+    @classmethod
+    def at(cls, path: Path) -> "Page":
+        return cls(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attributes)))
@@ -51,7 +55,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(finished: Path) -> Page:
-    return Page(report.write(finished))
+    return Page.at(report.write(finished))
 
 
 @pytest.fixture
@@ -76,7 +80,7 @@ def test_the_first_screen_answers_whether_it_worked(finished: Path, page: Page) 
     assert (
         f"It worked: RL-CAI is more harmless than the initial model, by +{rating['elo']:.0f} Elo" in page.text
     )
-    assert f"(95 % interval +{rating['low']:.0f} to +{rating['high']:.0f})" in page.text
+    assert f"(95% interval +{rating['low']:.0f} to +{rating['high']:.0f})" in page.text
     assert "Judged by smollm2, the model that also gave the training labels" in page.text
 
 
@@ -85,7 +89,7 @@ def test_the_first_screen_answers_whether_it_worked(finished: Path, page: Page) 
     [
         (40, -10, 90, "No clear effect: RL-CAI's harmlessness changed by +40 Elo"),
         (-60, -90, -20, "It did not work: RL-CAI is less harmless than the initial model, at −60 Elo"),
-        (0.2, -30, 30, "changed by 0 Elo, but the 95 % interval −30 to +30 includes zero"),
+        (0.2, -30, 30, "changed by 0 Elo, but the 95% interval −30 to +30 includes zero"),
         (60, 20, 90, "It worked: RL-CAI is more harmless than the initial model, by +60 Elo"),
     ],
 )
@@ -109,7 +113,7 @@ def test_every_part_is_there(page: Page) -> None:
         "No human helpfulness comparisons were used.",
         "No human harm label was used: AI feedback gave all 23 harmlessness labels.",
         "Reinforcement learning (RL-CAI)",
-        "61 %",  # tokens saved: 1 - 12,000 / 31,000
+        "61%",  # tokens saved: 1 - 12,000 / 31,000
         "Calibration error (ECE)",
         "Avoids cruelty",
         "Least evasive",
@@ -138,7 +142,7 @@ def test_human_harm_labels_are_not_hidden(copied: Path) -> None:
     records[0] |= {"label_source": "human", "labeller": "harm.jsonl", "votes": []}
     path.unlink()
     RecordFile(path).append(*records)
-    text = Page(report.write(copied)).text
+    text = Page.at(report.write(copied)).text
     assert "1 of 23 harmlessness labels were given by humans." in text
     assert "No human harm label was used" not in text
     assert "harm.jsonl" in text
@@ -160,7 +164,7 @@ def test_names_and_notes_are_escaped_too(copied: Path) -> None:
     manifest |= {"name": "<b>bold</b>", "constitution": {"name": run_folder.ATTACK}}
     (copied / "manifest.json").write_text(json.dumps(manifest))
     (copied / "config.yaml").write_text("constitution: </pre><script>alert(3)</script>\n")
-    page = Page(report.write(copied))
+    page = Page.at(report.write(copied))
     assert "<b>bold</b>" in page.text
     assert "</pre><script>alert(3)" in page.text
     assert not any(tag in ("b", "img") for tag, _ in page.tags)
@@ -245,7 +249,7 @@ def test_a_partial_run_shows_what_is_there(copied: Path, done: int) -> None:
     manifest = json.loads((copied / "manifest.json").read_text())
     manifest["stages"] = dict(list(manifest["stages"].items())[:done])
     (copied / "manifest.json").write_text(json.dumps(manifest))
-    page = Page(report.write(copied))
+    page = Page.at(report.write(copied))
     assert "It is too early to tell" in page.text
     assert "have not been evaluated yet" in page.text
     assert page.json["records"]["total"] == (36 if done else 0)
@@ -254,7 +258,7 @@ def test_a_partial_run_shows_what_is_there(copied: Path, done: int) -> None:
 
 def test_a_run_that_only_has_a_configuration(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"constitution": "harmless"}))
-    page = Page(report.write(tmp_path))
+    page = Page.at(report.write(tmp_path))
     assert "no stage of the run is done" in page.text
     assert "harmless" in page.text
     assert (tmp_path / "report.html").stat().st_size < 100_000  # without figures, without Plotly
@@ -285,16 +289,41 @@ def test_a_thousand_prompts_stay_below_ten_megabytes(tmp_path: Path) -> None:
     run = run_folder.build(tmp_path / "large", prompts=1000, words=150)
     path = report.write(run)
     assert path.stat().st_size < 10_000_000
-    records = Page(path).json["records"]
+    records = Page.at(path).json["records"]
     assert records["total"] == 1500
     left_out = len(records["transcripts"]) < 1500
-    assert left_out == ("To keep this file small it holds" in Page(path).text)
+    assert left_out == ("To keep this file small it holds" in Page.at(path).text)
 
 
 def test_transcripts_past_the_budget_are_counted(finished: Path) -> None:
     gathered = transcripts.gather(folder.read(finished), budget=20_000)
     assert 0 < len(gathered["transcripts"]) < gathered["total"] == 36
     assert "answers" in gathered["transcripts"][0]  # held-out prompts come first
+
+
+def test_position_bias_is_told(copied: Path) -> None:
+    path = copied / "05-feedback/preferences.jsonl"
+    records = RecordFile(path).read()[:2]
+    for record, orders in zip(records, ([[0.9, 0.3], [0.8, 0.6]], [[0.7, 0.7], [0.6]]), strict=True):
+        for vote, asked in zip(record["votes"], orders, strict=True):
+            vote["orders"] = asked
+    path.unlink()
+    RecordFile(path).append(*records)
+    effect = content.order_effect(folder.read(copied))
+    assert effect is not None
+    assert effect["judgements"] == 3  # one vote was asked in one order only
+    assert effect["turned"] == pytest.approx(1 / 3)
+    assert effect["first"] == pytest.approx((0.8 + 0.6 + 0.5) / 3)
+    text = Page.at(report.write(copied)).text
+    assert "in 33% of 3 judgements the verdict changed with the order" in text
+    assert "The answer shown first got 63% on average" in text
+
+
+def test_the_preference_model_is_shown_by_aspect(finished: Path, page: Page) -> None:
+    summary = json.loads((finished / "evaluation/summary.json").read_text())["preference_model"]
+    low, high = summary["by_aspect"]["helpfulness"]["accuracy_interval"]
+    accuracy = summary["by_aspect"]["helpfulness"]["accuracy"]
+    assert re.search(f"Helpfulness ?30 ?{accuracy:.0%} ?{low:.0%} to {high:.0%}", page.text)
 
 
 def test_spread_spans_principles_and_orders() -> None:
@@ -322,23 +351,20 @@ def test_user_mistakes_are_named(tmp_path: Path, copied: Path) -> None:
 
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here to open the report in")
 
 
-@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here to open the report in")
-def test_a_browser_opens_it_without_errors(finished: Path, tmp_path: Path) -> None:
-    path = report.write(finished)
-    attacked = RecordFile(finished / "02-critique/revisions.jsonl").read()[0]
-    prompts = RecordFile(finished / "01-red-team/prompts.jsonl").read()
-    permalink = next(each["id"] for each in prompts if each["prompt"] == attacked["prompt"])
+def browse(address: str, profile: Path) -> str:
+    """Open a page in Chromium and return its document once the scripts have run; console output fails."""
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
     flags += "--disable-background-networking --disable-component-update --enable-logging=stderr --dump-dom"
     shown = subprocess.run(
         [
             str(BROWSER),
             *flags.split(),
-            f"--user-data-dir={tmp_path}",
+            f"--user-data-dir={profile}",
             "--virtual-time-budget=5000",
-            f"{path.as_uri()}#{permalink}",
+            address,
         ],
         capture_output=True,
         text=True,
@@ -346,7 +372,66 @@ def test_a_browser_opens_it_without_errors(finished: Path, tmp_path: Path) -> No
         check=True,
     )
     assert "CONSOLE" not in shown.stderr
-    assert shown.stdout.count("main-svg") >= 10  # Plotly drew
-    assert shown.stdout.count('<details class="transcript"') == 36
-    assert shown.stdout.count('<details class="transcript" open') == 1  # the permalink's
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in shown.stdout  # the attack, shown as text
+    return shown.stdout
+
+
+@needs_browser
+def test_a_browser_draws_it_and_follows_a_permalink(finished: Path, page: Page, tmp_path: Path) -> None:
+    attacked = next(
+        each for each in page.json["records"]["transcripts"] if each.get("answer") == run_folder.ATTACK
+    )
+    address = f"{(finished / 'report.html').as_uri()}#{attacked['id']}"
+    document = browse(address, tmp_path)
+    for name in page.json["figures"]:
+        assert re.search(f'data-figure="{name}"[^>]*>\\s*<div class="plot-container', document), name
+    assert document.count('<details class="transcript"') == 36
+    [opened] = re.findall(r'<details class="transcript" open="">.*?</summary>', document, flags=re.S)
+    assert attacked["prompt"][0]["content"] in opened
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in document  # the attack, shown as text
+
+
+# Types, chooses and follows a link as a reader would, and leaves what was then listed in the document.
+DRIVE = """<script>
+const listed = [];
+function set(id, value) {
+  document.getElementById(id).value = value;
+  document.getElementById(id).dispatchEvent(new Event("input", { bubbles: true }));
+  listed.push([...document.querySelectorAll("#list summary")].map((each) => each.textContent));
+}
+set("search", "ALERT(1)");
+set("search", "no such words");
+set("search", "");
+set("set", "helpful");
+set("set", "");
+set("principle", "Wiser");
+set("principle", "");
+set("order", "spread");
+set("search", "no such words");
+location.hash = "ID";
+addEventListener("hashchange", () => {
+  listed.push([...document.querySelectorAll("#list details[open] summary")].map((each) => each.textContent));
+  document.documentElement.dataset.listed = JSON.stringify(listed);
+});
+</script>"""
+
+
+@needs_browser
+def test_a_reader_searches_filters_and_sorts(finished: Path, page: Page, tmp_path: Path) -> None:
+    transcripts = page.json["records"]["transcripts"]
+    driven = tmp_path / "driven.html"
+    html = (finished / "report.html").read_text(encoding="utf-8")
+    driven.write_text(html + DRIVE.replace("ID", transcripts[20]["id"]), encoding="utf-8")
+    document = Page(browse(driven.as_uri(), tmp_path))
+    listed = json.loads(str(document.tags[0][1]["data-listed"]))
+    attacked, nothing, every, helpful, _, wiser, _, by_spread, _, followed = listed
+    assert len(attacked) == 1
+    assert nothing == []
+    assert len(every) == 36
+    assert len(helpful) == 12
+    assert 0 < len(wiser) < 36
+    spreads = [int(found[1]) for each in by_spread if (found := re.search(r"disagreement (\d+)%", each))]
+    assert len(spreads) > 10
+    assert spreads == sorted(spreads, reverse=True)
+    assert by_spread[0].endswith(f"{spreads[0]}%")
+    [only] = followed  # though the search had hidden it
+    assert only.startswith(transcripts[20]["prompt"][0]["content"])

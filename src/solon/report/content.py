@@ -56,7 +56,7 @@ def verdict(run: RunFolder) -> str:
         )
     gain, low, high = difference(harmlessness, model)
     label = MODELS[model].label
-    interval = f"95 % interval {elo(low)} to {elo(high)}"
+    interval = f"95% interval {elo(low)} to {elo(high)}"
     measured = model in helpfulness and "initial" in helpfulness
     change, least, most = difference(helpfulness, model) if measured else (0.0, 0.0, 0.0)
     if low > 0:

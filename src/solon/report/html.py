@@ -62,7 +62,7 @@ def _count(value: float | None) -> str:
 
 
 def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.0f} %"
+    return "–" if share is None else f"{100 * share:.0f}%"
 
 
 def _decimal(value: float | None, places: int = 3) -> str:

@@ -41,7 +41,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawFigure
 const { requests, instructions, transcripts } = read("records");
 const models = read("models"); // id -> [label, colour]
 const PAGE = 50;
-const percent = (share) => (share === null ? "–" : `${Math.round(100 * share)} %`);
+const percent = (share) => (share === null ? "–" : `${Math.round(100 * share)}%`);
 const modelName = (id) => (models[id] ? models[id][0] : id);
 
 function text(content) {
