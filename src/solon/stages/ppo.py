@@ -1,12 +1,13 @@
 """Proximal policy optimisation, the paper's algorithm, which TRL no longer has.
 
-The clipped surrogate is that of Schulman et al. 2017 (arXiv:1707.06347), with generalised advantage estimation
-(Schulman et al. 2016, arXiv:1506.02438) and the KL penalty of Stiennon et al. 2020 (arXiv:2009.01325) and Ouyang
-et al. 2022 (arXiv:2203.02155): each token costs its log-ratio to the policy's start, and the score comes with
-the last token.
+The clipped surrogate is that of Schulman et al. 2017 (arXiv:1707.06347), with generalised advantage
+estimation (Schulman et al. 2016, arXiv:1506.02438) and the KL penalty of Stiennon et al. 2020
+(arXiv:2009.01325) and Ouyang et al. 2022 (arXiv:2203.02155): each token costs its log-ratio to the policy's
+start, and the score comes with the last token.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from solon import config, models
+from solon.errors import SolonError
 from solon.records import Message
-from solon.seeds import derive_seed, generator
+from solon.seeds import derive_seed
 from solon.stages import training
 
 # The value head starts from nothing and must keep up with a policy that takes far smaller steps.
@@ -55,9 +57,18 @@ class Policy(nn.Module):
         )
         distribution = (outputs.logits[:, :-1].float() / self.temperature).log_softmax(-1)
         logp = distribution.gather(-1, tokens[:, -length:, None]).squeeze(-1)
-        entropy = -(distribution.exp() * distribution).sum(-1)
+        with torch.no_grad():  # a measure only; its graph would hold two more tensors as large as the logits
+            entropy = -(distribution.exp() * distribution).sum(-1)
         hidden = outputs.hidden_states[-1][:, -length - 1 : -1]
-        return logp, entropy, self.value(hidden.to(self.value.weight.dtype)).squeeze(-1)
+        with torch.autocast(tokens.device.type, enabled=False):  # returns need float32's precision
+            values = self.value(hidden.to(self.value.weight.dtype)).squeeze(-1)
+        return logp, entropy, values
+
+    @contextmanager
+    def as_at_the_start(self) -> Iterator["Policy"]:
+        """The policy before training, where adapters alone are trained: the same weights without them."""
+        with self.model.disable_adapter():
+            yield self
 
 
 @dataclass
@@ -114,7 +125,7 @@ def whiten(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def train(
-    prompts: Sequence[list[Message]],
+    schedule: Sequence[Sequence[list[Message]]],
     policy: str,
     reward: Callable[[Sequence[Sequence[Message]]], list[float]],
     out: Path,
@@ -124,19 +135,28 @@ def train(
 ) -> dict[str, float]:
     """Train ``policy`` on ``reward`` and save it to ``out``; see ``reinforce.train`` for the metrics.
 
-    Every step draws from its own seed, so a killed run that goes on from its last saved state takes the same
-    steps as one that was never stopped.
+    ``schedule`` has each step's prompts. Every step draws from its own seed, so a killed run that goes on
+    from its last saved state takes the same steps as one that was never stopped.
     """
     accelerator = Accelerator(
-        mixed_precision="bf16" if training.use_bfloat16() else "no", cpu=models.best_device() == "cpu"
+        mixed_precision="bf16" if training.use_bfloat16() else "no",
+        cpu=models.best_device() == "cpu",
+        log_with=list(settings.report_to) or None,
+        project_dir=out,
     )
+    if accelerator.num_processes > 1:
+        raise SolonError("algorithm 'ppo' trains in one process: launch one, or set it to 'rloo' or 'grpo'")
+    if settings.report_to:
+        accelerator.init_trackers("solon")
     torch.manual_seed(derive_seed(seed, "ppo"))  # adapters start at random
     tokenizer = models.load_tokenizer(policy)
-    model = training.without_dropout(models.load_model(policy))
+    model = models.load_model(policy)
     if lora := training.lora_config(settings.lora, "CAUSAL_LM"):
         model = get_peft_model(model, lora)
-    actor = Policy(model, settings.temperature).to(accelerator.device)
-    reference = Policy(models.load_model(policy), settings.temperature).to(accelerator.device)
+    actor = Policy(training.without_dropout(model), settings.temperature).to(accelerator.device)
+    reference = None  # the adapted model without its adapters, which costs no second copy
+    if lora is None:
+        reference = Policy(models.load_model(policy), settings.temperature).to(accelerator.device)
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(
         [
@@ -149,14 +169,12 @@ def train(
     done = _load(state, actor, optimizer) if state.exists() else 0
     log = training.MetricsLog(out, done)
 
-    for step in range(done + 1, settings.steps + 1):
+    for step, prompts in list(enumerate(schedule, 1))[done:]:
         if log.last.get("kl", 0.0) > settings.kl_limit:
             break
         torch.manual_seed(derive_seed(seed, "ppo", step))
         with accelerator.autocast():
-            samples = _sample(
-                actor, reference, tokenizer, _prompts_of(step, prompts, settings, seed), reward, settings
-            )
+            samples = _sample(actor, reference, tokenizer, prompts, reward, settings)
         training.require_finite("reward", samples.scores.tolist(), step)
         kl = sequence_kl(samples.logp, samples.ref_logp, samples.mask).mean().item()
         update = _update(actor, optimizer, samples, settings, accelerator)
@@ -171,38 +189,31 @@ def train(
             "learning_rate": settings.learning_rate,
         }
         log.append(row)
+        if settings.report_to:
+            accelerator.log({name: value for name, value in row.items() if name != "step"}, step=step)
         if step % settings.save_steps == 0 or kl > settings.kl_limit:
             _save(state, actor, optimizer, step)
         progress(step, settings.steps, row)
 
     training.save(model, tokenizer, out)
     state.unlink(missing_ok=True)
+    if settings.report_to:
+        accelerator.end_training()
     return dict(log.last)
-
-
-def _prompts_of(
-    step: int, prompts: Sequence[list[Message]], settings: config.Reinforce, seed: int
-) -> list[list[Message]]:
-    """The step's prompts: an epoch takes all in random order, except a rest that does not fill a step."""
-    steps_per_epoch = len(prompts) // settings.prompts_per_step
-    epoch, place = divmod(step - 1, steps_per_epoch)
-    order = generator(seed, "ppo", "epoch", epoch).sample(range(len(prompts)), len(prompts))
-    start = place * settings.prompts_per_step
-    return [prompts[index] for index in order[start : start + settings.prompts_per_step]]
 
 
 @torch.no_grad()
 def _sample(
     actor: Policy,
-    reference: Policy,
+    reference: Policy | None,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: list[list[Message]],
+    prompts: Sequence[list[Message]],
     reward: Callable[[Sequence[Sequence[Message]]], list[float]],
     settings: config.Reinforce,
 ) -> Samples:
-    prompts = [prompt for prompt in prompts for _ in range(settings.samples_per_prompt)]
+    repeated = [prompt for prompt in prompts for _ in range(settings.samples_per_prompt)]
     inputs = tokenizer.pad(
-        tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=True, return_dict=True),
+        tokenizer.apply_chat_template(repeated, add_generation_prompt=True, tokenize=True, return_dict=True),
         padding_side="left",
         return_tensors="pt",
     ).to(actor.value.weight.device)
@@ -224,12 +235,13 @@ def _sample(
     mask = (ended.cumsum(1) - ended == 0).long()  # no end before this token
     dialogues: list[list[Message]] = [
         [*prompt, {"role": "assistant", "content": tokenizer.decode(answer[kept], skip_special_tokens=True)}]
-        for prompt, answer, kept in zip(prompts, answers, mask.bool(), strict=True)
+        for prompt, answer, kept in zip(repeated, answers, mask.bool(), strict=True)
     ]
     attention = torch.cat([inputs["attention_mask"], mask], dim=1)
     logp, entropy, values = _in_micro_batches(actor, tokens, attention, answers.size(1), settings)
-    ref_logp, _, _ = _in_micro_batches(reference, tokens, attention, answers.size(1), settings)
-    scores = torch.tensor(reward(dialogues), device=tokens.device)
+    with actor.as_at_the_start() if reference is None else nullcontext(reference) as start:
+        ref_logp, _, _ = _in_micro_batches(start, tokens, attention, answers.size(1), settings)
+    scores = torch.tensor(reward(dialogues), dtype=torch.float32, device=tokens.device)
     return Samples(tokens, attention, mask, logp, entropy, ref_logp, values, scores)
 
 

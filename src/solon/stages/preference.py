@@ -37,11 +37,12 @@ def train(
     """Train ``model`` with a scoring head on the labelled pairs and save it to ``out``.
 
     The learning rate falls linearly to zero. Pairs longer than ``max_length`` tokens are left out. Called
-    again after a kill, it goes on from the last checkpoint in ``out``. Returns the last step's metrics: ``step``,
-    ``loss`` (nats a pair), ``accuracy`` (share of pairs with the chosen answer ahead), ``margin``,
+    again after a kill, it goes on from the last checkpoint in ``out``. Returns the last step's metrics:
+    ``step``, ``loss`` (nats a pair), ``accuracy`` (share of pairs with the chosen answer ahead), ``margin``,
     ``gradient_norm`` and ``learning_rate``.
     Raises SolonError where there is nothing to train on or the loss is not finite.
     """
+    training.no_progress_bars()
     dataset = training.conversational(preferences, "prompt", "chosen", "rejected", "probability")
     set_seed(seed)  # before loading: the head is new and drawn at random
     tokenizer = models.load_tokenizer(model)
@@ -74,27 +75,34 @@ class SoftLabelCollator(DataCollatorForPreference):  # type: ignore[misc]
         return {**super().torch_call(examples), "probability": labels}
 
 
-class SoftLabelTrainer(RewardTrainer):  # type: ignore[misc]
-    """TRL's trainer knows hard labels only; this one minimises the soft-label loss."""
+class SoftLabelTrainer(training.Discreet, RewardTrainer):  # type: ignore[misc]
+    """TRL's trainer knows hard labels only; this one minimises the soft-label loss.
+
+    Every pair of an optimiser step counts alike, also where the last micro-batch is smaller than the others.
+    """
 
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = ["chosen_ids", "rejected_ids", "probability"]
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> int:
+        return sum(len(batch["probability"]) for batch in batch_samples)
 
     def compute_loss(
         self,
         model: Any,
         inputs: dict[str, Any],
         return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | None = None,
+        num_items_in_batch: int = 1,
     ) -> Any:
         probability = inputs.pop("probability")
         outputs = model(**inputs, use_cache=False)
         chosen, rejected = outputs.logits.squeeze(-1).float().chunk(2)
-        loss = soft_label_loss(chosen, rejected, probability)
+        # The trainer averages over micro-batches: this one's weight is its share of the step's pairs.
+        weight = len(probability) * self.current_gradient_accumulation_steps / num_items_in_batch
+        loss = soft_label_loss(chosen, rejected, probability) * weight
         margin = (chosen - rejected).detach()
-        metrics = self._metrics["train" if self.model.training else "eval"]
-        metrics["accuracy"].append((margin > 0).float().mean().item())
-        metrics["margin"].append(margin.mean().item())
+        self._metrics["train"]["accuracy"].append((margin > 0).float().mean().item() * weight)
+        self._metrics["train"]["margin"].append(margin.mean().item() * weight)
         return (loss, outputs) if return_outputs else loss
 
 

@@ -10,7 +10,9 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from solon import config, models
 from solon.errors import SolonError
+from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE
 from solon.records import Message, PromptRecord
+from solon.seeds import generator
 from solon.stages import ppo, preference, training
 
 # Dialogues that end in the policy's answer, to one score each.
@@ -28,9 +30,9 @@ def train(
 ) -> dict[str, float]:
     """Train ``policy`` to answer as the preference model likes, held to its start by a KL penalty.
 
-    The model is saved to ``out``. The learning rate is constant. Called again after a kill, it goes on from the
-    last checkpoint in ``out``. Returns the last step's metrics, and ``stopped_at_kl`` where that step's KL passed
-    ``kl_limit`` and ended the training early. The metrics are the same for all three algorithms:
+    The model is saved to ``out``. The learning rate is constant. Called again after a kill, it goes on from
+    the last checkpoint in ``out``. Returns the last step's metrics, and ``stopped_at_kl`` where that step's
+    KL passed ``kl_limit`` and ended the training early. The metrics are the same for all three algorithms:
 
     - ``reward``: the preference model's score, without the penalty, averaged over the step's samples;
     - ``kl``: from the policy to its start, nats a sequence: the log-ratio summed over an answer's tokens and
@@ -41,17 +43,24 @@ def train(
       in GRPO and PPO);
     - ``loss`` and ``learning_rate``.
 
+    All three take the same prompts in the same order. Adapters are trained without dropout, which would make
+    the policy that learns another than the one that sampled.
+
     Raises SolonError where too few prompts fit ``max_prompt_length``, or a loss or reward is not finite.
     """
+    training.no_progress_bars()
     model = models.load_preference_model(preference_model).to(models.best_device())
-    tokenizer = models.load_tokenizer(preference_model)
+    judge_tokenizer = models.load_tokenizer(preference_model)
+    tokenizer = models.load_tokenizer(policy)
 
     def reward(dialogues: Sequence[Sequence[Message]]) -> list[float]:
-        return preference.score(model, tokenizer, dialogues, settings.micro_batch_size)
+        if tokenizer.chat_template == HUMAN_ASSISTANT_TEMPLATE:
+            dialogues = [without_opening_space(dialogue) for dialogue in dialogues]
+        return preference.score(model, judge_tokenizer, dialogues, settings.micro_batch_size)
 
-    fitting = within_length(prompts, models.load_tokenizer(policy), settings)
+    schedule = prompts_by_step(within_length(prompts, tokenizer, settings), settings, seed)
     algorithm = ppo.train if settings.algorithm == "ppo" else _train_with_trl
-    metrics = algorithm(fitting, policy, reward, out, settings, seed, progress)
+    metrics = algorithm(schedule, policy, reward, out, settings, seed, progress)
     if metrics["kl"] > settings.kl_limit:
         metrics["stopped_at_kl"] = metrics["kl"]
     return metrics
@@ -80,8 +89,31 @@ def within_length(
     return fitting
 
 
+def prompts_by_step(
+    prompts: Sequence[list[Message]], settings: config.Reinforce, seed: int
+) -> list[list[list[Message]]]:
+    """Each step's prompts: an epoch takes all in a random order, except a rest that does not fill a step."""
+    size = settings.prompts_per_step
+    steps: list[list[list[Message]]] = []
+    for epoch in range(settings.steps):
+        order = generator(seed, "reinforce", "epoch", epoch).sample(range(len(prompts)), len(prompts))
+        steps += [
+            [prompts[index] for index in order[start : start + size]]
+            for start in range(0, len(prompts) - size + 1, size)
+        ]
+        if len(steps) >= settings.steps:
+            break
+    return steps[: settings.steps]
+
+
+def without_opening_space(dialogue: Sequence[Message]) -> list[Message]:
+    """The dialogue as it is written elsewhere: the space after "Assistant:" belongs to the format."""
+    *before, answer = dialogue
+    return [*before, {"role": "assistant", "content": answer["content"].removeprefix(" ")}]
+
+
 def _train_with_trl(
-    prompts: Sequence[list[Message]],
+    schedule: Sequence[Sequence[list[Message]]],
     policy: str,
     reward: Reward,
     out: Path,
@@ -89,11 +121,6 @@ def _train_with_trl(
     seed: int,
     progress: training.Progress,
 ) -> dict[str, float]:
-    if settings.samples_per_prompt < 2:
-        raise SolonError(
-            f"samples_per_prompt is 1, but {settings.algorithm} compares a prompt's samples: set it to 2 or "
-            "more"
-        )
     passes = settings.epochs_per_step
 
     def trl_reward(
@@ -105,20 +132,21 @@ def _train_with_trl(
         training.require_finite("reward", scores, trainer_state.global_step // passes + 1)
         return list(scores)
 
-    settings_of, trainer_of = {"rloo": (RLOOConfig, RLOOTrainer), "grpo": (GRPOConfig, MeasuredGRPO)}[
+    settings_of, trainer_of = {"rloo": (RLOOConfig, MeasuredRLOO), "grpo": (GRPOConfig, MeasuredGRPO)}[
         settings.algorithm
     ]
     sequences = settings.prompts_per_step * settings.samples_per_prompt
     arguments = training.common_arguments(out, seed, sequences, settings.micro_batch_size, settings.report_to)
-    dataset = training.conversational([{"prompt": prompt} for prompt in prompts], "prompt")
+    dataset = training.conversational([{"prompt": prompt} for step in schedule for prompt in step], "prompt")
     set_seed(seed)
     tokenizer = models.load_tokenizer(policy)
     trainer = trainer_of(
-        model=training.without_dropout(models.load_model(policy)),
+        model=models.load_model(policy),
         reward_funcs=trl_reward,
         args=settings_of(
             **{**arguments, "logging_steps": passes},
             max_steps=settings.steps * passes,
+            shuffle_dataset=False,  # TRL's shuffle begins anew where a killed run goes on
             save_steps=settings.save_steps * passes,  # never between two passes over the same samples
             num_iterations=passes,
             num_generations=settings.samples_per_prompt,
@@ -127,6 +155,7 @@ def _train_with_trl(
             learning_rate=settings.learning_rate,
             lr_scheduler_type="constant",
             epsilon=settings.clip_range,
+            disable_dropout=True,
             # At 0 TRL drops the reference, and with it the measure of KL; this penalty is lost in rounding.
             beta=settings.kl_coefficient or 1e-30,
         ),
@@ -137,7 +166,11 @@ def _train_with_trl(
     return training.run(trainer, tokenizer, out, _columns, progress, passes, settings.kl_limit)
 
 
-class MeasuredGRPO(GRPOTrainer):  # type: ignore[misc]
+class MeasuredRLOO(training.Discreet, RLOOTrainer):  # type: ignore[misc]
+    """TRL's trainer; its KL is the mean over all tokens of all answers."""
+
+
+class MeasuredGRPO(training.Discreet, GRPOTrainer):  # type: ignore[misc]
     """GRPO that logs the same KL estimate as RLOO and PPO; TRL logs the one inside its loss, per token."""
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:

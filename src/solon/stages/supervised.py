@@ -21,15 +21,17 @@ def train(
 ) -> dict[str, float]:
     """Finetune ``model`` on the examples' completions and save it to ``out``.
 
-    The learning rate is constant (paper, section 3.2). Called again after a kill, it goes on from the last
-    checkpoint in ``out``. Returns the last step's metrics: ``step``, ``loss`` (nats a completion token),
-    ``accuracy`` (of the likeliest token), ``gradient_norm`` and ``learning_rate``.
+    The learning rate is constant (paper, section 3.2). Of an example longer than ``max_length`` tokens the
+    end is cut off; one whose prompt alone is that long is left out. Called again after a kill, it goes on
+    from the last checkpoint in ``out``. Returns the last step's metrics: ``step``, ``loss`` (nats a
+    completion token), ``accuracy`` (of the likeliest token), ``gradient_norm`` and ``learning_rate``.
     Raises SolonError where there is nothing to train on or the loss is not finite.
     """
+    training.no_progress_bars()
     dataset = training.conversational(examples, "prompt", "completion")
     set_seed(seed)
     tokenizer = models.load_tokenizer(model)
-    trainer = SFTTrainer(
+    trainer = Finetuner(
         model=training.without_dropout(models.load_model(model)),
         args=SFTConfig(
             **training.common_arguments(
@@ -47,6 +49,10 @@ def train(
         peft_config=training.lora_config(settings.lora, "CAUSAL_LM"),
     )
     return training.run(trainer, tokenizer, out, _columns, progress)
+
+
+class Finetuner(training.Discreet, SFTTrainer):  # type: ignore[misc]
+    """TRL's trainer."""
 
 
 def _columns(logs: dict[str, float]) -> dict[str, float]:

@@ -12,6 +12,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
+from transformers.utils.logging import disable_progress_bar
 from trl.trainer.utils import disable_dropout_in_model
 
 from solon import config, models
@@ -30,18 +31,21 @@ def use_bfloat16() -> bool:
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
 
 
+def no_progress_bars() -> None:
+    """Turn off the libraries' own: ours are shown instead."""
+    datasets.disable_progress_bars()
+    disable_progress_bar()
+
+
 def common_arguments(
     out: Path, seed: int, batch_size: int, micro_batch_size: int, report_to: Sequence[str]
 ) -> dict[str, Any]:
-    """Keyword arguments for every TRL configuration.
-
-    Raises SolonError where ``batch_size`` is not a multiple of ``micro_batch_size`` and larger than it.
-    """
+    """Keyword arguments for every TRL configuration."""
     return {
         "output_dir": str(out),
         "seed": seed,
         "data_seed": seed,
-        "gradient_accumulation_steps": accumulation(batch_size, micro_batch_size),
+        "gradient_accumulation_steps": max(1, batch_size // micro_batch_size),
         "per_device_train_batch_size": min(micro_batch_size, batch_size),
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # would hide what the metrics must stop at
@@ -56,18 +60,8 @@ def common_arguments(
     }
 
 
-def accumulation(batch_size: int, micro_batch_size: int) -> int:
-    """How many micro-batches make up a batch."""
-    if batch_size > micro_batch_size and batch_size % micro_batch_size:
-        raise SolonError(
-            f"micro_batch_size {micro_batch_size} does not divide the {batch_size} sequences of an optimiser "
-            "step: set it to a divisor"
-        )
-    return max(1, batch_size // micro_batch_size)
-
-
 def without_dropout(model: Any) -> Any:
-    """The model with every dropout off: on-policy ratios and soft labels need the same answer twice."""
+    """The model with every dropout off that it has so far (adapters that come later keep theirs)."""
     disable_dropout_in_model(model)
     return model
 
@@ -89,8 +83,17 @@ def conversational(records: Sequence[Mapping[str, Any]], *columns: str) -> datas
     """The named columns as a dataset for TRL."""
     if not records:
         raise SolonError("there is nothing to train on: the stage before gave no usable records")
-    datasets.disable_progress_bars()  # ours are shown instead
     return datasets.Dataset.from_list([{column: record[column] for column in columns} for record in records])
+
+
+class Discreet:
+    """Goes before a TRL trainer: it then tells its makers nothing, and writes no model card of its own."""
+
+    def _send_telemetry(self) -> None:
+        pass
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        pass
 
 
 class MetricsLog:
@@ -192,9 +195,6 @@ def run(
         save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out)
         for folder in out.glob("checkpoint-*"):
             shutil.rmtree(folder)
-        (out / "README.md").unlink(
-            missing_ok=True
-        )  # the trainer's model card, which knows nothing of the run
     return dict(log.last)
 
 

@@ -1,0 +1,137 @@
+"""What the tests of the training stages share: toy dialogues, a kill at a step, and the comparison of two runs."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from transformers import AutoTokenizer
+
+from solon.prompts.dialogue import assistant, user
+from solon.records import Example, PreferenceRecord, PromptRecord
+
+Train = Callable[[Path, Callable[..., None]], dict[str, float]]
+
+
+class Killed(Exception):
+    pass
+
+
+def unwatched(step: int, steps: int, metrics: dict[str, float]) -> None:
+    pass
+
+
+def killed_at(last: int) -> Callable[..., None]:
+    def progress(step: int, steps: int, metrics: dict[str, float]) -> None:
+        if step == last:
+            raise Killed
+
+    return progress
+
+
+def metrics_of(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    ours, theirs = weights_of(first), weights_of(second)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def assert_a_kill_changes_nothing(train: Train, folder: Path, kills: tuple[int, ...]) -> None:
+    """Killed at each of these steps in turn, a run ends bit for bit as one that was never stopped."""
+    whole, broken = folder / "whole", folder / "broken"
+    expected = train(whole, unwatched)
+    for step in kills:
+        try:
+            train(broken, killed_at(step))
+        except Killed:
+            continue
+        raise AssertionError(f"the run was to be killed at step {step}")
+    seen: list[int] = []
+    metrics = train(broken, lambda step, steps, _: seen.append(step))
+    assert seen[0] > 1, "the run began anew instead of going on"
+    assert metrics == expected
+    assert metrics_of(broken) == metrics_of(whole)
+    assert_same_weights(broken, whole)
+    assert {path.name for path in broken.iterdir()} == {path.name for path in whole.iterdir()}
+
+
+CHECKPOINT = {
+    "chat_template.jinja",
+    "config.json",
+    "generation_config.json",
+    "metrics.jsonl",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+}
+
+
+def base_model(folder: Path, chat_model: Path, **tokenizer_changes: Any) -> str:
+    """A copy of the model whose tokenizer has no chat template and pads with its end token, as base models do."""
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(chat_model)
+    tokenizer.chat_template = None
+    tokenizer.pad_token = None
+    for name, value in tokenizer_changes.items():
+        setattr(tokenizer, name, value)
+    model = AutoModelForCausalLM.from_pretrained(chat_model)
+    model.config.pad_token_id = None
+    model.generation_config.pad_token_id = None
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+QUESTIONS = [
+    "What is a llama?",
+    "Who are you",
+    "Say it",
+    "Why is the night dark?",
+    "Name a folder",
+    "How",
+    "More?",
+]
+
+
+def prompt_records(count: int = len(QUESTIONS)) -> list[PromptRecord]:
+    return [
+        PromptRecord(
+            id=str(number),
+            prompt=[user(QUESTIONS[number % len(QUESTIONS)] * (1 + number // len(QUESTIONS)))],
+            set="helpful",
+            kind="",
+            split="train",
+            source="test",
+        )
+        for number in range(count)
+    ]
+
+
+def example(question: str, answer: str) -> Example:
+    return Example(id=question, prompt=[user(question)], completion=[assistant(answer)], source="helpful")
+
+
+def pair(question: str, chosen: str, rejected: str, probability: float) -> PreferenceRecord:
+    return PreferenceRecord(
+        id=question,
+        prompt=[user(question)],
+        chosen=[assistant(chosen)],
+        rejected=[assistant(rejected)],
+        probability=probability,
+        aspect="harmlessness",
+        kind="",
+        split="train",
+        label_source="ai",
+        labeller="test",
+        votes=[],
+    )
