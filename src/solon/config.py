@@ -173,6 +173,7 @@ class Reinforce(Section):
 
 class Evaluation(Section):
     temperature: float = Field(default=1.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
     max_tokens: Positive = 256
     bootstrap: Positive = 1000  # resamples behind the intervals
     helpfulness_constitution: str = "helpful"

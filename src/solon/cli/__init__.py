@@ -1,7 +1,6 @@
 """The command line: ``solon init``, ``solon run``, every stage on its own, and what looks at the results."""
 
 import sys
-import warnings
 
 import click
 import typer
@@ -27,7 +26,6 @@ stages.add_to(app)
 
 def main() -> None:
     """Run the command. Exit status: 0, 2 for what the user can mend, 130 for Ctrl-C."""
-    warnings.filterwarnings("ignore")  # other libraries' warnings would drown the progress
     try:
         app(standalone_mode=False)
     except SolonError as error:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from solon.cli.show import quiet_libraries
 from solon.config import EngineSettings
 from solon.inference import open_engine
 from solon.inference.engine import Request
@@ -22,6 +23,7 @@ def chat(
     seed: int = 0,
 ) -> None:
     """Talk to a model; an empty line or Ctrl-D ends it."""
+    quiet_libraries()
     console = Console(highlight=False)
     engine = open_engine(model, EngineSettings(batch_size=1))
     dialogue: list[Message] = []

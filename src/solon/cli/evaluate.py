@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from solon import constitution, data, models
+from solon import constitution, data
 from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Settings, configuration
 from solon.cli.show import SCREEN, show
 from solon.errors import SolonError
@@ -16,7 +16,6 @@ from solon.evaluation.preference import agreement
 from solon.inference import open_engine
 from solon.records import Aspect, JudgementRecord, PromptSet
 from solon.run import RecordFile
-from solon.stages import preference
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -80,6 +79,9 @@ def preference_model(
     as_json: AsJson = False,
 ) -> None:
     """A preference model's accuracy and calibration on labelled pairs."""
+    from solon import models  # takes seconds to import, like the trainers
+    from solon.stages import preference
+
     if not preferences.exists():
         raise SolonError(f"{preferences} does not exist; check the path")
     records = [each for each in RecordFile(preferences) if every or each["split"] == "held-out"]

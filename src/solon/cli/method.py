@@ -7,13 +7,10 @@ from typing import Annotated
 
 import typer
 
-from solon import constitution, pipeline
-from solon import report as reports
+from solon import constitution
 from solon.cli.options import NO_SETTINGS, AsJson, Settings, configuration
 from solon.cli.show import SCREEN, show
 from solon.errors import SolonError
-from solon.report import content
-from solon.report.folder import read
 
 
 def init(directory: Annotated[Path, typer.Argument(help="A new or empty folder.")]) -> None:
@@ -41,6 +38,8 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Take the whole method to its end; the same command goes on where a stopped one was."""
+    from solon import pipeline  # takes seconds to import, with all its libraries
+
     asked = configuration(config, settings)
     folder = directory or config.parent / "runs" / config.stem
     path = pipeline.run(asked, folder, SCREEN)
@@ -49,10 +48,15 @@ def run(
 
 def report(directory: Annotated[Path, typer.Argument(help="A run folder.")], as_json: AsJson = False) -> None:
     """Write the HTML report of a run, finished or not."""
+    from solon import report as reports
+
     _conclude(directory, reports.write(directory), as_json)
 
 
 def _conclude(folder: Path, path: Path, as_json: bool) -> None:
+    from solon.report import content
+    from solon.report.folder import read
+
     found = read(folder)
     if as_json:
         print(json.dumps({"report": str(path), "verdict": content.verdict(found), **found.summary}, indent=2))

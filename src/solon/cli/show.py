@@ -2,6 +2,7 @@
 
 import json
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -36,13 +37,14 @@ class Screen(Watcher):
         self._bars: dict[str, Any] = {}
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, soft_wrap=True)
 
     def error(self, text: str) -> None:
-        self.console.print(text, markup=False, style="red")
+        self.console.print(text, markup=False, soft_wrap=True, style="red")
 
     @contextmanager
     def stage(self, title: str) -> Iterator[None]:
+        quiet_libraries()
         self.console.print(title, style="bold", markup=False)
         started = time.monotonic()
         columns = (
@@ -53,7 +55,8 @@ class Screen(Watcher):
             TimeRemainingColumn(),
             TextColumn("{task.fields[figures]}", style="dim"),
         )
-        with Progress(*columns, console=self.console, transient=True) as self._progress:
+        hidden = not self.console.is_terminal
+        with Progress(*columns, console=self.console, transient=True, disable=hidden) as self._progress:
             self._bars = {}
             yield
         self._progress = None
@@ -72,6 +75,15 @@ class Screen(Watcher):
 
 
 SCREEN = Screen()
+
+
+def quiet_libraries() -> None:
+    """Other libraries' warnings and progress bars would draw over ours."""
+    from transformers.utils import logging  # takes seconds to import; whoever calls this needs it anyway
+
+    warnings.filterwarnings("ignore")
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 def duration(seconds: float) -> str:

@@ -18,10 +18,8 @@ from solon.records import Aspect, PairRecord, PromptRecord, PromptSet
 from solon.run import RecordFile, complete
 from solon.stages import comparison as comparisons
 from solon.stages import critique as critiques
-from solon.stages import examples, preference, red_team
+from solon.stages import examples, red_team
 from solon.stages import feedback as feedbacks
-from solon.stages import reinforce as reinforcement
-from solon.stages import supervised as finetuning
 
 Prompts = Annotated[
     str, typer.Argument(help="'packaged', a .jsonl, .csv, .parquet or hh-rlhf file, or 'datasets:NAME'.")
@@ -108,6 +106,8 @@ def supervised(
     as_json: AsJson = False,
 ) -> None:
     """Finetune a model on revisions and helpful answers: SL-CAI."""
+    from solon.stages import supervised as finetuning  # the trainers take seconds to import
+
     asked = configuration(config, settings)
     mixed = examples.gather(_read(revisions), _read(helpful) if helpful else [], asked.supervised)
     with SCREEN.stage("Supervised finetuning"):
@@ -158,6 +158,8 @@ def preference_model(
     as_json: AsJson = False,
 ) -> None:
     """Train a preference model on labelled pairs; those of the held-out split are left out."""
+    from solon.stages import preference
+
     asked = configuration(config, settings)
     records = [record for file in preferences for record in _read(file) if record["split"] == "train"]
     if asked.preference_model.helpfulness not in {None, "ai"}:
@@ -176,6 +178,8 @@ def reinforce(
     as_json: AsJson = False,
 ) -> None:
     """Train the policy against the preference model, with a KL penalty: RL-CAI."""
+    from solon.stages import reinforce as reinforcement
+
     asked, found = configuration(config, settings), _training_prompts(prompts, "red-team")
     with SCREEN.stage("Reinforcement learning"):
         figures = reinforcement.train(

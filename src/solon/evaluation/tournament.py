@@ -34,6 +34,7 @@ def answer(
             prompt["prompt"],
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
+            top_p=settings.top_p,
             seed=derive_seed(seed, prompt["id"]),
         )
         return Answer(id=prompt["id"], text=completion.text.strip())

@@ -46,6 +46,7 @@ def _chain(
         return _request(record, messages, settings, seed, *name)
 
     prompt = record["prompt"]
+    shown = [message["content"] for message in shots if message["role"] == "assistant"]
     first = yield request(prompt, "answer")
     current = first.text.strip()
     rounds: list[Round] = []
@@ -56,14 +57,14 @@ def _chain(
         for attempt in range(1, settings.attempts + 1):
             dialogue = [*shots, *prompt, assistant(current)]
             if settings.critique:
-                dialogue.append(user(principle.critique_request))
+                dialogue = [*dialogue, user(principle.critique_request)]
                 critique = (yield request(dialogue, "critique", number, attempt)).text.strip()
-                dialogue.append(assistant(critique))
-            dialogue.append(user(principle.revision_request))
+                dialogue = [*dialogue, assistant(critique)]
+            dialogue = [*dialogue, user(principle.revision_request)]
             completion = yield request(dialogue, "revision", number, attempt)
             revision = mended(completion.text, completion.finish)
             asked = [prompt[-1]["content"], principle.critique_request, principle.revision_request]
-            wrong = problem(revision, asked)
+            wrong = problem(revision, asked, shown)
             if not wrong:
                 current = revision
                 break

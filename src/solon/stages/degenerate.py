@@ -10,6 +10,7 @@ from typing import Literal
 
 LOOPING = 0.5  # a text of which at most this share of three-word sequences is new goes round in circles
 LOOP_WORDS = 24  # shorter texts may repeat themselves
+OPENING = 8  # an answer that begins with as many words of a worked example is a copy of it
 COPIED = 0.8  # a text no longer than the request, with this share of its words from it, is a copy
 
 ROLE = re.compile(
@@ -41,10 +42,11 @@ def mended(text: str, finish: Literal["stop", "length"]) -> str:
     return text.strip()
 
 
-def problem(text: str, requests: Sequence[str]) -> str:
+def problem(text: str, requests: Sequence[str], examples: Sequence[str] = ()) -> str:
     """What is wrong with an answer to ``requests``: the human's message and what else was asked.
 
-    "" for a sound one, else one of "empty", "role confusion", "copy of the request" and "repeats itself".
+    ``examples`` are the texts that the model was shown as worked examples. "" for a sound answer, else one of
+    "empty", "role confusion", "copy of the request", "copy of an example" and "repeats itself".
     """
     said = words(text)
     if not said:
@@ -53,6 +55,8 @@ def problem(text: str, requests: Sequence[str]) -> str:
         return "role confusion"
     if any(copies(said, words(request)) for request in requests):
         return "copy of the request"
+    if any(said[:OPENING] == words(example)[:OPENING] for example in examples):
+        return "copy of an example"
     sequences = list(zip(said, said[1:], said[2:], strict=False))
     if len(said) >= LOOP_WORDS and len(set(sequences)) <= LOOPING * len(sequences):
         return "repeats itself"

@@ -218,18 +218,19 @@ def _sample(
         return_tensors="pt",
     ).to(actor.value.weight.device)
     ends = _end_tokens(actor.model, tokenizer)
-    tokens = actor.model.generate(
-        input_ids=inputs["input_ids"],
-        attention_mask=inputs["attention_mask"],
-        max_new_tokens=settings.max_tokens,
-        do_sample=True,
-        temperature=settings.temperature,
-        top_k=0,  # the whole distribution, whatever the model's own defaults are: the ratios assume it
-        top_p=1.0,
-        repetition_penalty=1.0,
-        eos_token_id=ends,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    with training.divergence_explained():
+        tokens = actor.model.generate(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            max_new_tokens=settings.max_tokens,
+            do_sample=True,
+            temperature=settings.temperature,
+            top_k=0,  # the whole distribution, whatever the model's own defaults are: the ratios assume it
+            top_p=1.0,
+            repetition_penalty=1.0,
+            eos_token_id=ends,
+            pad_token_id=tokenizer.pad_token_id,
+        )
     answers = tokens[:, inputs["input_ids"].size(1) :]
     ended = torch.isin(answers, torch.tensor(ends, device=answers.device)).long()
     mask = (ended.cumsum(1) - ended == 0).long()  # no end before this token

@@ -3,7 +3,8 @@
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,20 @@ def require_finite(name: str, values: Sequence[float], step: int) -> None:
         )
 
 
+@contextmanager
+def divergence_explained() -> Iterator[None]:
+    """Sampling is the first to fail where an update has made the weights infinite."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "probability tensor contains" not in str(error):
+            raise
+        raise SolonError(
+            "the policy no longer gives finite probabilities: training has diverged; lower learning_rate and "
+            "run the stage again"
+        ) from error
+
+
 class Metrics(TrainerCallback):  # type: ignore[misc]
     """Turns a trainer's logs into lines of ``metrics.jsonl`` and calls of ``progress``.
 
@@ -148,6 +163,7 @@ class Metrics(TrainerCallback):  # type: ignore[misc]
         if "loss" not in logs or not state.is_world_process_zero:
             return  # the trainer's summary after the last step
         row = {"step": state.global_step // self.passes, **self.read(logs)}
+        require_finite("gradient", [logs["grad_norm"]], int(row["step"]))
         self.log.append(row)
         self.progress(int(row["step"]), state.max_steps // self.passes, row)
         if row.get("kl", 0.0) > self.kl_limit:
@@ -188,7 +204,8 @@ def run(
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Metrics(log, read, progress, passes, kl_limit))
     if log.last.get("kl", 0.0) <= kl_limit:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with divergence_explained():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     else:  # killed between stopping at the limit and the final save
         trainer._load_from_checkpoint(str(checkpoint))
     if trainer.accelerator.is_main_process:

@@ -1,0 +1,71 @@
+"""Degenerate texts are found and what can be mended is mended; sound texts are left alone."""
+
+import pytest
+
+from solon.stages.degenerate import mended, problem
+
+REQUEST = "How do I get back at my neighbour for his loud parties?"
+SOUND = [
+    "I would not get back at him, since that tends to make things worse. Try talking to him in the daytime.",
+    "Human beings all need sleep: tell him so.",
+    "No.",
+    "1. Talk to him.\n2. Keep a note of the dates.\n3. Call the landlord.",
+    "Assistants at the town hall can help you: call them.",
+]
+
+
+@pytest.mark.parametrize("text", SOUND)
+def test_sound_answers_pass(text: str) -> None:
+    assert problem(text, [REQUEST], ["I hear you, and I am sorry that the last week was so hard."]) == ""
+    assert mended(text, "stop") == text
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("", "empty"),
+        (" \n… !", "empty"),
+        (REQUEST, "copy of the request"),
+        ("how do i get back at my neighbour for his loud parties", "copy of the request"),
+        (f"{REQUEST} Let me think about that for you.", "copy of the request"),
+        ("How do I get back at my neighbour?", "copy of the request"),
+        ("Human: And what about his dog?", "role confusion"),
+        ("Talk to him.\n\nHuman: He will not listen.\n\nAssistant: Try again.", "role confusion"),
+        ("User: thanks", "role confusion"),
+        ("Talk to him.\nCritique Request: what is wrong?", "role confusion"),
+        ("Talk to him.<|im_end|>", "role confusion"),
+        ("Be kind to him and he will " * 8, "repeats itself"),
+        ("I hear you, and I am sorry that the first night was loud.", "copy of an example"),
+    ],
+)
+def test_degenerate_answers_are_named(text: str, wrong: str) -> None:
+    assert problem(text, [REQUEST], ["I hear you, and I am sorry that the last week was so hard."]) == wrong
+
+
+@pytest.mark.parametrize(
+    ("text", "better"),
+    [
+        ("Here is a revised answer:\n\nTalk to him.", "Talk to him."),
+        ("Sure! Here’s the rewritten response: Talk to him.", "Talk to him."),
+        ("Revision: Talk to him.", "Talk to him."),
+        ("“Talk to him.”", "Talk to him."),
+        ('"Talk," she said, "to him."', '"Talk," she said, "to him."'),
+        ("Here is what I would do: talk to him.", "Here is what I would do: talk to him."),
+    ],
+)
+def test_a_preface_and_quotation_marks_are_cut(text: str, better: str) -> None:
+    assert mended(text, "stop") == better
+
+
+@pytest.mark.parametrize(
+    ("text", "better"),
+    [
+        ("Talk to him. If he does not list", "Talk to him."),
+        ("1. Talk to him.\n2. Call the landlord.\n3.", "1. Talk to him.\n2. Call the landlord."),
+        ("It costs 3.50 or so and then", ""),
+        ('He said "Stop." and then he', 'He said "Stop."'),
+    ],
+)
+def test_a_text_cut_at_the_limit_ends_with_a_whole_sentence(text: str, better: str) -> None:
+    assert mended(text, "length") == better
+    assert mended(text, "stop") == text

@@ -1,0 +1,167 @@
+"""Answer, critique and revision: what is asked in which order, what is kept, what is tried again."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from solon import constitution
+from solon.config import Critique, EngineSettings, Supervised
+from solon.errors import SolonError
+from solon.inference import open_engine
+from solon.inference.engine import Chain, Completion, Engine, Request
+from solon.prompts.critique import worked_examples
+from solon.prompts.dialogue import assistant, user
+from solon.records import PromptRecord, RevisionRecord
+from solon.stages import critique, examples
+
+LAW = constitution.load("harmless")
+
+
+def prompt(text: str) -> PromptRecord:
+    return {
+        "id": text.replace(" ", "-"),
+        "prompt": [user(text)],
+        "set": "red-team",
+        "kind": "theft",
+        "split": "train",
+        "source": "test",
+    }
+
+
+PROMPTS = [prompt(f"May I take the bicycle number {number}?") for number in range(5)]
+
+
+def drive(chain: Chain[Any], texts: list[str]) -> tuple[list[Request], Any]:
+    """Answer the chain's requests with ``texts``; what it asked and what it made of the answers."""
+    asked = [next(chain)]
+    for text in texts:
+        try:
+            asked.append(chain.send(Completion(asked[-1].id, text, "stop", 1)))
+        except StopIteration as end:
+            return asked, end.value
+    raise AssertionError("the chain asked for more than the test has")
+
+
+def chain(shots: bool = False, **settings: Any) -> Chain[RevisionRecord]:
+    examples = worked_examples(LAW.examples.critique, settings.get("critique", True)) if shots else []
+    return critique._chain(PROMPTS[0], examples, LAW, Critique(**settings), seed=1)
+
+
+def test_each_round_criticises_and_revises_the_last_sound_text() -> None:
+    asked, record = drive(chain(rounds=2), ["Take it.", "Theft.", "Ask first.", "Curt.", "Ask the owner."])
+    first, second = record["rounds"]
+    question = PROMPTS[0]["prompt"]
+    assert [list(each.messages) for each in asked] == [
+        question,
+        [*question, assistant("Take it."), user(first["critique_request"])],
+        [
+            *question,
+            assistant("Take it."),
+            user(first["critique_request"]),
+            assistant("Theft."),
+            user(first["revision_request"]),
+        ],
+        [*question, assistant("Ask first."), user(second["critique_request"])],
+        [
+            *question,
+            assistant("Ask first."),
+            user(second["critique_request"]),
+            assistant("Curt."),
+            user(second["revision_request"]),
+        ],
+    ]
+    assert (record["answer"], first["critique"], first["revision"]) == ("Take it.", "Theft.", "Ask first.")
+    assert record["messages"] == [*question, assistant("Ask the owner.")]
+    named = {each.name: each for each in LAW.critique}
+    assert first["critique_request"] == named[first["principle"]].critique_request
+    assert len({each.seed for each in asked}) == len(asked)
+
+
+def test_direct_revision_asks_for_no_critique() -> None:
+    asked, record = drive(chain(rounds=1, critique=False, shots=True), ["Take it.", "Ask first."])
+    texts = [message["content"] for message in asked[1].messages]
+    assert not any(example.critique in texts for example in LAW.examples.critique)
+    assert all(example.revision in texts for example in LAW.examples.critique)
+    assert texts[-2:] == ["Take it.", record["rounds"][0]["revision_request"]]
+    assert record["rounds"][0]["critique"] == record["rounds"][0]["critique_request"] == ""
+
+
+def test_a_degenerate_revision_is_tried_again_and_then_given_up() -> None:
+    texts = ["Take it.", "Theft.", "Human: what?", "Theft!", "", "Rude.", "Ask first."]
+    asked, record = drive(chain(rounds=2, attempts=2), texts)
+    first, second = record["rounds"]
+    assert (first["problem"], first["attempts"], first["critique"]) == ("empty", 2, "Theft!")
+    assert (second["problem"], second["attempts"]) == ("", 1)
+    assert asked[5].messages[1] == assistant("Take it.")  # the second round works on the answer
+    [example] = examples.gather([record], [], Supervised())
+    assert example["completion"] == [assistant("Ask first.")]
+    assert example["source"] == "revision 2"
+
+
+def test_a_revision_copied_from_a_worked_example_is_found() -> None:
+    copied = LAW.examples.critique[0].revision
+    _, record = drive(chain(shots=True, rounds=1, attempts=1), ["Take it.", "Theft.", copied])
+    assert record["rounds"][0]["problem"] == "copy of an example"
+
+
+def test_only_degenerate_helpful_answers_are_marked() -> None:
+    settings = Critique(attempts=2)
+    _, record = drive(critique._answer(PROMPTS[0], settings, 0), ["", "Ask the owner."])
+    assert record["problem"] == ""
+    assert record["messages"][-1] == assistant("Ask the owner.")
+    _, record = drive(critique._answer(PROMPTS[0], settings, 0), ["", "User: hello"])
+    assert record["problem"] == "role confusion"
+    assert examples.gather([revised("Ask.")], [record], Supervised())[-1]["source"] == "revision 1"
+
+
+def revised(*revisions: str) -> RevisionRecord:
+    _, record = drive(
+        chain(rounds=len(revisions)),
+        ["Take it.", *(text for revision in revisions for text in ("Theft.", revision))],
+    )
+    assert isinstance(record, dict)
+    return record  # type: ignore[return-value]
+
+
+def test_all_rounds_or_the_last_are_trained_on() -> None:
+    record = revised("Ask first.", "Ask the owner.")
+    every = examples.gather([record], [], Supervised(revisions="all"))
+    assert [each["source"] for each in every] == ["revision 1", "revision 2"]
+    last = examples.gather([record], [], Supervised(revisions="last"))
+    assert [each["completion"][0]["content"] for each in last] == ["Ask the owner."]
+    assert len({each["id"] for each in every}) == 2
+
+
+def test_nothing_to_train_on_is_said() -> None:
+    _, record = drive(chain(rounds=1, attempts=1), ["Take it.", "Theft.", ""])
+    with pytest.raises(SolonError, match="none of the 1 records has a sound revision"):
+        examples.gather([record], [], Supervised())
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_model: Path) -> Iterator[Engine]:
+    with open_engine(str(tiny_model), EngineSettings(dtype="float32", device="cpu", batch_size=4)) as opened:
+        yield opened
+
+
+def revise(engine: Engine, prompts: list[PromptRecord], seed: int = 0) -> dict[str, RevisionRecord]:
+    settings = Critique(rounds=2, max_tokens=6)
+    return {each["id"]: each for each in critique.revise(engine, prompts, LAW, settings, seed)}
+
+
+def test_records_do_not_depend_on_the_others_and_do_on_the_seed(engine: Engine) -> None:
+    together = revise(engine, PROMPTS)
+    assert set(together) == {each["id"] for each in PROMPTS}
+    assert revise(engine, PROMPTS[3:]) == {each["id"]: together[each["id"]] for each in PROMPTS[3:]}
+    other = revise(engine, PROMPTS, seed=1)
+    assert all(other[name]["answer"] != together[name]["answer"] for name in together)
+    drawn = [one["principle"] for each in [*together.values(), *other.values()] for one in each["rounds"]]
+    assert len(set(drawn)) > 5
+
+
+def test_the_worked_examples_go_through_the_model_once(tiny_model: Path) -> None:
+    with open_engine(str(tiny_model), EngineSettings(dtype="float32", device="cpu", batch_size=8)) as fresh:
+        list(critique.revise(fresh, PROMPTS, LAW, Critique(rounds=2, max_tokens=4), 0))
+        assert fresh.usage.tokens_naive > 8 * fresh.usage.tokens_computed
