@@ -27,8 +27,9 @@ def run(config: Config, folder: Path, watcher: Watcher | None = None) -> Path:
     Raises SolonError for anything that the user can mend.
     """
     work = Workspace(config, folder, watcher or Watcher())
+    wanted = {stage.name: inputs(stage, work) for stage in STAGES}
     manifest = Manifest(folder / "manifest.json")
-    set_stale_aside(work, manifest)
+    set_stale_aside(work, manifest, wanted)
     write_atomically(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     manifest.describe(
         name=folder.resolve().name,
@@ -38,13 +39,13 @@ def run(config: Config, folder: Path, watcher: Watcher | None = None) -> Path:
     )
     for stage in STAGES:
         if manifest.stages.get(stage.name, {}).get("status") != "done":
-            run_stage(stage, work, manifest)
+            run_stage(stage, work, manifest, wanted[stage.name])
     work.close_engine()
     return report.write(folder)
 
 
-def run_stage(stage: Stage, work: Workspace, manifest: Manifest) -> None:
-    manifest.begin(stage.name, inputs(stage, work))
+def run_stage(stage: Stage, work: Workspace, manifest: Manifest, wanted: dict[str, Any]) -> None:
+    manifest.begin(stage.name, wanted)
     started = time.monotonic()
     try:
         with work.watcher.stage(stage.title):
@@ -59,16 +60,14 @@ def run_stage(stage: Stage, work: Workspace, manifest: Manifest) -> None:
 def inputs(stage: Stage, work: Workspace) -> dict[str, Any]:
     """What decides the stage's result, beside the stages before it, by dotted names."""
     everything = flat({"seed": work.config.seed, **stage.inputs(work)})
-    return {name: value for name, value in everything.items() if not name.endswith(NOT_INPUTS)}
+    kept = {name: value for name, value in everything.items() if not name.endswith(NOT_INPUTS)}
+    return dict(json.loads(json.dumps(kept)))  # as the manifest gives them back
 
 
-def set_stale_aside(work: Workspace, manifest: Manifest) -> None:
+def set_stale_aside(work: Workspace, manifest: Manifest, wanted: dict[str, dict[str, Any]]) -> None:
     """Move the results of the first stage whose inputs have changed, and of all after it, out of the way."""
     begun = [stage for stage in STAGES if stage.name in manifest.stages]
-    changed = [
-        changes(manifest.stages[stage.name]["inputs"], json.loads(json.dumps(inputs(stage, work))))
-        for stage in begun
-    ]
+    changed = [changes(manifest.stages[stage.name]["inputs"], wanted[stage.name]) for stage in begun]
     first = next((number for number, each in enumerate(changed) if each), None)
     if first is None:
         return

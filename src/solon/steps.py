@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 from solon import config, data
 from solon.constitution import Constitution
+from solon.errors import SolonError
 from solon.evaluation import preference as preference_evaluation
 from solon.evaluation import tournament
 from solon.prompts.dialogue import assistant
 from solon.records import Aspect, Message, PairRecord, PreferenceRecord, PromptRecord, PromptSet, Split
 from solon.run import file_hash, write_atomically
 from solon.stages import comparison, critique, examples, feedback, preference, red_team, reinforce, supervised
+from solon.tables import HUB
 from solon.workspace import Workspace
 
 SETS: tuple[PromptSet, PromptSet] = ("red-team", "helpful")
@@ -269,8 +271,13 @@ def _preference_model(work: Workspace, bootstrap: int, seed: int) -> dict[str, A
 
 
 def source_hash(source: str | None) -> str:
-    """The hash of a file that data comes from; "" for other sources."""
-    return file_hash(Path(source)) if source and Path(source).is_file() else ""
+    """The hash of a file that data comes from, "" for other sources. SolonError where the file is missing."""
+    if source in {None, "packaged", "ai"} or str(source).startswith(HUB):
+        return ""
+    path = Path(str(source))
+    if not path.is_file():
+        raise SolonError(f"{path} does not exist; check the path of this source of data")
+    return file_hash(path)
 
 
 def _model(work: Workspace, role: str) -> dict[str, Any]:

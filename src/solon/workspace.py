@@ -1,6 +1,7 @@
 """What the stages of one run share: settings, constitutions, record files, and one engine at a time."""
 
 import dataclasses
+import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -20,7 +21,7 @@ from solon.stages import preference, training
 
 class Workspace:
     def __init__(self, config: Config, folder: Path, watcher: Watcher) -> None:
-        """Raises SolonError for an unknown constitution or model."""
+        """Raises SolonError for an unknown model or constitution, or one with too few principles."""
         self.config = config
         self.folder = folder
         self.watcher = watcher
@@ -32,6 +33,12 @@ class Workspace:
             "policy": config.models.policy_or_default,
             "feedback": config.models.feedback_or_default,
         }
+        # Said now, not after hours of work.
+        self.constitution.draw_critique(random.Random(0))
+        self.constitution.draw_comparison(random.Random(0), config.feedback.principles)
+        self.helpful_evaluation.draw_comparison(random.Random(0))
+        if config.preference_model.helpfulness == "ai":
+            self.helpful_labels.draw_comparison(random.Random(0))
         self.hashes = {name: models.weights_hash(name) for name in set(self.roles.values())}
         self._engine: Engine | None = None
         self._used: Counter[str] = Counter()

@@ -1,0 +1,271 @@
+"""The whole method on the tiny model: what it leaves, that it resumes, that one seed decides everything."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from solon import pipeline
+from solon.config import Config
+from solon.errors import SolonError
+from solon.progress import Watcher
+from solon.run import RecordFile, file_hash
+from solon.steps import STAGES
+
+SMALL: dict[str, Any] = {
+    "engine": {"dtype": "float32", "device": "cpu", "batch_size": 8},
+    "red_team": {
+        "red_team": {"train": 9, "held_out": 4},
+        "helpful": {"train": 9, "held_out": 4},
+        "generate": 2,
+        "max_tokens": 24,
+    },
+    "critique": {"rounds": 2, "max_tokens": 24, "few_shot": False},
+    "supervised": {"batch_size": 4, "micro_batch_size": 4, "save_steps": 1, "learning_rate": 0.01},
+    "comparison": {"max_tokens": 8},
+    "feedback": {"principles": 2, "few_shot": False},
+    "preference_model": {
+        "batch_size": 4,
+        "micro_batch_size": 4,
+        "held_out": 0.4,
+        "helpfulness": "ai",
+        "save_steps": 1,
+        "learning_rate": 0.01,
+    },
+    "reinforce": {
+        "steps": 3,
+        "prompts_per_step": 4,
+        "samples_per_prompt": 2,
+        "micro_batch_size": 8,
+        "max_tokens": 8,
+        "save_steps": 1,
+        "learning_rate": 0.01,
+    },
+    "evaluation": {"max_tokens": 8, "bootstrap": 50},
+}
+
+
+def config(tiny_model: Path, **changes: Any) -> Config:
+    settings = {**SMALL, "models": {"assistant": str(tiny_model)}}
+    for name, value in changes.items():
+        settings[name] = {**settings[name], **value} if isinstance(value, dict) else value
+    return Config.model_validate(settings)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    assert pipeline.run(config(tiny_model), folder) == folder / "report.html"
+    return folder
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def results(folder: Path) -> dict[str, str]:
+    """The hash of every result; the manifest and the report hold times and the folder's name."""
+    return {
+        str(path.relative_to(folder)): file_hash(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in {"manifest.json", "report.html"} and "stale" not in path.parts
+    }
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+    return found
+
+
+def test_every_stage_is_done_and_counted(finished: Path) -> None:
+    found = manifest(finished)
+    assert list(found["stages"]) == [stage.name for stage in STAGES]
+    for entry in found["stages"].values():
+        assert entry["status"] == "done"
+        assert entry["records"] > 0
+        assert entry["seconds"] > 0
+    usage = found["stages"]["critique"]["usage"]
+    assert 0 < usage["tokens_computed"] < usage["tokens_naive"]
+    assert found["models"]["policy"]["hash"]
+    assert found["constitution"]["name"] == "harmless"
+    assert any("No human helpfulness" in note for note in found["stages"]["feedback"]["notes"])
+
+
+def test_every_record_file_loads_with_datasets(finished: Path, tmp_path: Path) -> None:
+    files = sorted(finished.rglob("*.jsonl"))
+    assert len(files) >= 14
+    for file in files:
+        loaded = datasets.load_dataset("json", data_files=str(file), split="train", cache_dir=str(tmp_path))
+        assert len(loaded) == len(RecordFile(file).read())
+
+
+def test_checkpoints_are_ordinary_folders(finished: Path) -> None:
+    for name in ("03-sl-cai", "07-rl-cai"):
+        AutoModelForCausalLM.from_pretrained(finished / name)
+        assert AutoTokenizer.from_pretrained(finished / name).chat_template
+    scorer = AutoModelForSequenceClassification.from_pretrained(finished / "06-preference-model")
+    assert scorer.num_labels == 1
+    assert not list(finished.rglob("checkpoint-*"))
+
+
+def test_what_is_held_out_is_not_trained_on(finished: Path) -> None:
+    prompts = RecordFile(finished / "01-red-team/prompts.jsonl").read()
+    held_out = {each["id"] for each in prompts if each["split"] == "held-out"}
+    training = {each["id"] for each in prompts} - held_out
+    assert {each["id"] for each in RecordFile(finished / "evaluation/answers.jsonl")} == held_out
+    for file in ("02-critique/revisions.jsonl", "02-critique/helpful.jsonl", "04-comparison/pairs.jsonl"):
+        assert {each["id"] for each in RecordFile(finished / file)} <= training
+    summary = json.loads((finished / "evaluation/summary.json").read_text())
+    kept = [
+        each for each in RecordFile(finished / "05-feedback/preferences.jsonl") if each["split"] != "train"
+    ]
+    assert summary["preference_model"]["comparisons"] == len(kept) > 0
+    trained = manifest(finished)["stages"]["preference-model"]["records"]
+    assert trained == len(RecordFile(finished / "05-feedback/preferences.jsonl").read()) - len(kept)
+
+
+def test_labels_are_the_feedback_models_under_the_right_constitution(
+    finished: Path, tiny_model: Path
+) -> None:
+    preferences = RecordFile(finished / "05-feedback/preferences.jsonl").read()
+    sets = {each["id"]: each["set"] for each in RecordFile(finished / "01-red-team/prompts.jsonl")}
+    for each in preferences:
+        assert each["label_source"] == "ai"
+        assert each["labeller"] == str(tiny_model)
+        assert each["aspect"] == {"red-team": "harmlessness", "helpful": "helpfulness"}[sets[each["id"]]]
+        assert len(each["votes"]) == 2
+    assert {each["aspect"] for each in preferences} == {"harmlessness", "helpfulness"}
+
+
+def test_a_finished_run_is_not_done_again(copied: Path, tiny_model: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in copied.rglob("*.jsonl")}
+    pipeline.run(config(tiny_model), copied)
+    assert {path: path.stat().st_mtime_ns for path in copied.rglob("*.jsonl")} == before
+
+
+def test_the_same_seed_gives_the_same_bytes(finished: Path, tiny_model: Path, tmp_path: Path) -> None:
+    pipeline.run(config(tiny_model), tmp_path / "again")
+    assert results(tmp_path / "again") == results(finished)
+
+
+def test_another_seed_gives_other_records(finished: Path, tiny_model: Path, tmp_path: Path) -> None:
+    class EnoughSeen(Exception):
+        pass
+
+    class UntilSupervised(Watcher):
+        def stage(self, title: str) -> Any:
+            if title == "Supervised finetuning":
+                raise EnoughSeen
+            return super().stage(title)
+
+    with pytest.raises(EnoughSeen):
+        pipeline.run(config(tiny_model, seed=1), tmp_path / "other", UntilSupervised())
+    first, other = results(finished), results(tmp_path / "other")
+    assert all(other[name] != first[name] for name in other if name.endswith(".jsonl"))
+
+
+class Stopping(Watcher):
+    """Stops the run, like Ctrl-C or a kill, at the ``after``-th sign of progress."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def advance(self, part: str, done: int, total: int, figures: Mapping[str, float] | None = None) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+def test_a_run_stopped_again_and_again_ends_the_same(
+    finished: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    folder, stops = tmp_path / "stopped", 0
+    while True:
+        try:
+            pipeline.run(config(tiny_model), folder, Stopping(after=13))
+            break
+        except KeyboardInterrupt:
+            stops += 1
+            if manifest(folder)["stages"].get("critique", {}).get("status") == "running":
+                with (folder / "02-critique/revisions.jsonl").open("ab") as raw:
+                    raw.write(b'{"id": "half')  # a kill tears the line that is being written
+    assert stops > 8
+    first, last = results(finished), results(folder)
+    # What is judged in another batch is rounded in another way; all else is the same to the byte.
+    rounded = {"05-feedback/preferences.jsonl", "evaluation/judgements.jsonl", "evaluation/summary.json"}
+    assert {name for name in first if last.get(name) != first[name]} <= rounded
+    assert set(last) == set(first)
+    for name in ("05-feedback/preferences.jsonl", "evaluation/judgements.jsonl"):
+        for one, other in zip(RecordFile(folder / name), RecordFile(finished / name), strict=True):
+            assert one["id"] == other["id"]
+            assert one["probability"] == pytest.approx(other["probability"], abs=1e-6)
+
+
+def stale(watch: Callable[[str], None]) -> Watcher:
+    watcher = Watcher()
+    watcher.say = watch  # type: ignore[method-assign]
+    return watcher
+
+
+def test_a_changed_setting_makes_its_stage_and_all_after_it_stale(copied: Path, tiny_model: Path) -> None:
+    before = results(copied)
+    said: list[str] = []
+    pipeline.run(config(tiny_model, reinforce={"steps": 2}), copied, stale(said.append))
+    assert said[0].startswith("reinforce.steps was 3, is now 2. So reinforce, evaluation must be done again")
+    after = results(copied)
+    changed = {name for name in before if after.get(name) != before[name]}
+    assert {name.split("/")[0] for name in changed} == {"07-rl-cai", "evaluation", "config.yaml"}
+    [aside] = (copied / "stale").iterdir()
+    assert file_hash(aside / "07-rl-cai/model.safetensors") == before["07-rl-cai/model.safetensors"]
+    assert (aside / "evaluation/summary.json").exists()
+
+
+def test_how_often_to_save_does_not_make_anything_stale(copied: Path, tiny_model: Path) -> None:
+    said: list[str] = []
+    pipeline.run(config(tiny_model, reinforce={"save_steps": 2}), copied, stale(said.append))
+    assert said == []
+    assert not (copied / "stale").exists()
+
+
+def test_human_helpfulness_labels_enter_with_their_source(tiny_model: Path, tmp_path: Path) -> None:
+    human = tmp_path / "people.jsonl"
+    rows = [
+        {"prompt": f"Name {n} trees.", "chosen": f"Oak and {n} more.", "rejected": "No."} for n in range(6)
+    ]
+    human.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folder = tmp_path / "run"
+    pipeline.run(config(tiny_model, preference_model={"helpfulness": str(human)}), folder)
+    preferences = RecordFile(folder / "05-feedback/preferences.jsonl").read()
+    people = [each for each in preferences if each["label_source"] == "human"]
+    assert len(people) == 6
+    assert {each["labeller"] for each in people} == {"people.jsonl"}
+    assert {each["aspect"] for each in people} == {"helpfulness"}
+    assert {each["aspect"] for each in preferences if each["label_source"] == "ai"} == {"harmlessness"}
+    assert (
+        "6 helpfulness comparisons were labelled by people"
+        in manifest(folder)["stages"]["feedback"]["notes"][0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"models": {"assistant": "nothing-here"}}, "model 'nothing-here' is not known"),
+        ({"constitution": "unheard-of"}, "no constitution is called 'unheard-of'"),
+        ({"feedback": {"principles": 99}}, "99 were asked for"),
+        ({"preference_model": {"helpfulness": "missing.jsonl"}}, "missing.jsonl"),
+        ({"red_team": {"red_team": {"source": "missing.jsonl"}}}, "missing.jsonl"),
+    ],
+)
+def test_mistakes_are_told_before_any_work(
+    tiny_model: Path, tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(SolonError, match=says):
+        pipeline.run(config(tiny_model, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
