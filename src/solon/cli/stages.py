@@ -61,10 +61,13 @@ def write_prompts(
     with SCREEN.stage("Red-team prompts"), open_engine(model, asked.engine) as engine:
         seeds = data.prompts(examples_from, "red-team")
         for number, record in enumerate(
-            red_team.write(engine, seeds, written, wanted, asked.seed), len(written) + 1
+            red_team.write(engine, seeds, list(written), wanted, asked.seed), len(written) + 1
         ):
             file.append(record)
+            written.append(record)
             SCREEN.advance("prompts", number, count)
+    if len(written) < count:
+        SCREEN.say(f"{len(written)} of {count} prompts were written: the others were too like one another.")
 
 
 def critique(

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from solon import config
 from solon.errors import SolonError
-from solon.inference.engine import Engine, Request
+from solon.inference.engine import Completion, Engine, Request
 from solon.prompts.dialogue import user
 from solon.prompts.red_team import request
 from solon.records import PromptRecord
@@ -41,10 +41,7 @@ def write(
     while missing > 0 and next_candidate < last_candidate:
         numbers = range(next_candidate, min(next_candidate + engine.concurrency, last_candidate))
         requests = {number: _request(number, examples, settings, seed) for number in numbers}
-        texts = {
-            completion.id: mended(completion.text.strip().split("\n")[0], completion.finish)
-            for completion in engine.generate(requests.values())
-        }
+        texts = {each.id: _first_line(each) for each in engine.generate(requests.values())}
         for number in numbers:
             text = texts[str(number)]
             said = set(words(text))
@@ -63,6 +60,11 @@ def write(
             if not missing:
                 break
         next_candidate = numbers[-1] + 1
+
+
+def _first_line(completion: Completion) -> str:
+    line, more, _ = completion.text.strip().partition("\n")
+    return mended(line, "stop" if more else completion.finish)
 
 
 def similar(first: set[str], second: set[str]) -> bool:
