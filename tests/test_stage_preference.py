@@ -9,6 +9,13 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit, xlogy
 from scipy.stats import entropy
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from solon import config, models
+from solon.errors import SolonError
+from solon.prompts.dialogue import assistant, user
+from solon.records import Message, PreferenceRecord
+from solon.stages import preference
 from toy_training import (
     CHECKPOINT,
     assert_a_kill_changes_nothing,
@@ -18,13 +25,6 @@ from toy_training import (
     pair,
     unwatched,
 )
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-from solon import config, models
-from solon.errors import SolonError
-from solon.prompts.dialogue import assistant, user
-from solon.records import Message, PreferenceRecord
-from solon.stages import preference
 
 PAIRS = [
     pair("What is a llama?", "An animal with a long neck.", "No", 0.9),

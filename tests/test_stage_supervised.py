@@ -5,6 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from solon import config
+from solon.errors import SolonError
+from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE
+from solon.records import Example
+from solon.stages import supervised
 from toy_training import (
     CHECKPOINT,
     assert_a_kill_changes_nothing,
@@ -15,13 +22,6 @@ from toy_training import (
     unwatched,
     weights_of,
 )
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-from solon import config
-from solon.errors import SolonError
-from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE
-from solon.records import Example
-from solon.stages import supervised
 
 EXAMPLES = [
     example("What is a llama?", "An animal with a long neck."),
@@ -38,7 +38,7 @@ def settings(**changes: Any) -> config.Supervised:
 
 
 def expected_loss(folder: str, examples: list[Example], with_prompts: bool = False) -> float:
-    """Mean negative log-likelihood of the completions' tokens, one example at a time, cut in the text itself."""
+    """Mean negative log-likelihood of the completions' tokens, an example at a time, cut in the text."""
     model = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     template = tokenizer.chat_template or HUMAN_ASSISTANT_TEMPLATE

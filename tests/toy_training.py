@@ -1,4 +1,4 @@
-"""What the tests of the training stages share: toy dialogues, a kill at a step, and the comparison of two runs."""
+"""What the tests of the training stages share: toy dialogues, kills, and figures known exactly."""
 
 import json
 from collections.abc import Callable
@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from solon.prompts.dialogue import assistant, user
 from solon.records import Example, PreferenceRecord, PromptRecord
@@ -75,21 +76,35 @@ CHECKPOINT = {
 }
 
 
-def base_model(folder: Path, chat_model: Path, **tokenizer_changes: Any) -> str:
-    """A copy of the model whose tokenizer has no chat template and pads with its end token, as base models do."""
-    from transformers import AutoModelForCausalLM
-
+def base_model(folder: Path, chat_model: Path) -> str:
+    """A copy of the model whose tokenizer, as base models' do, has no template and no padding token."""
     tokenizer = AutoTokenizer.from_pretrained(chat_model)
     tokenizer.chat_template = None
     tokenizer.pad_token = None
-    for name, value in tokenizer_changes.items():
-        setattr(tokenizer, name, value)
     model = AutoModelForCausalLM.from_pretrained(chat_model)
     model.config.pad_token_id = None
     model.generation_config.pad_token_id = None
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+@torch.no_grad()
+def two_tokens(policy: Any, start: Any, prompt: Tensor, end: int) -> tuple[float, float, float]:
+    """Exact KL from policy to start (nats an answer), entropy (nats a token) and length of answers.
+
+    Answers have two tokens, or one where it is the end: the sum goes over every first token and every second.
+    """
+    followed = torch.cat([prompt.expand(512, -1), torch.arange(512)[:, None]], dim=1)
+    logits, ref_logits = (model(followed).logits[:, -2:].log_softmax(-1) for model in (policy, start))
+    first, second = logits[0, 0], logits[:, 1]
+    goes_on = torch.arange(512) != end
+    later_kl = (second.exp() * (second - ref_logits[:, 1])).sum(1) * goes_on
+    later_entropy = -(second.exp() * second).sum(1) * goes_on
+    kl = (first.exp() * (first - ref_logits[0, 0] + later_kl)).sum()
+    entropy = (first.exp() * (later_entropy - first)).sum()
+    length = 1 + (first.exp() * goes_on).sum()
+    return kl.item(), (entropy / length).item(), length.item()
 
 
 QUESTIONS = [

@@ -1,0 +1,341 @@
+"""PPO: each piece against its definition, and the whole against an optimum known in closed form."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from peft import get_peft_model
+from torch import Tensor
+
+from solon import config, models
+from solon.errors import SolonError
+from solon.prompts.dialogue import user
+from solon.records import Message
+from solon.stages import ppo, training
+from toy_training import QUESTIONS, metrics_of, two_tokens, unwatched
+
+PROMPT = [user(QUESTIONS[0])]
+
+
+def settings(**changes: Any) -> config.Reinforce:
+    small = {
+        "algorithm": "ppo",
+        "steps": 2,
+        "prompts_per_step": 2,
+        "samples_per_prompt": 4,
+        "micro_batch_size": 4,
+        "max_tokens": 6,
+        "learning_rate": 1e-3,
+        "save_steps": 100,
+    }
+    return config.Reinforce(**{**small, **changes})
+
+
+def no_reward(dialogues: Sequence[Sequence[Message]]) -> list[float]:
+    return [0.0] * len(dialogues)
+
+
+def moved(model: Path, amount: float) -> ppo.Policy:
+    """The tiny model with noise on its weights: a policy some way from its start."""
+    policy = ppo.Policy(models.load_model(str(model)), 1.0)
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for weight in policy.model.parameters():
+            weight.add_(amount * torch.randn_like(weight))
+    return policy
+
+
+# --- Advantages ---------------------------------------------------------------------------------------------
+
+
+def test_advantages_by_hand() -> None:
+    rewards = torch.tensor([[0.0, 0.0, 1.0]])
+    values = torch.tensor([[0.5, 0.25, 0.75]])
+    mask = torch.ones(1, 3)
+    # Surprises: 0 + 0.9 * 0.25 - 0.5, 0 + 0.9 * 0.75 - 0.25, 1 - 0.75; each later one weighs 0.9 * 0.5 less.
+    expected = [-0.275 + 0.45 * (0.425 + 0.45 * 0.25), 0.425 + 0.45 * 0.25, 0.25]
+    ours = ppo.advantages(rewards, values, mask, discount=0.9, gae_lambda=0.5)
+    assert ours[0].tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("discount", "gae_lambda"), [(1.0, 1.0), (1.0, 0.0), (0.9, 0.95)])
+def test_advantages_equal_the_weighted_sum_of_later_surprises(discount: float, gae_lambda: float) -> None:
+    """Equation 16 of Schulman et al. 2016 as a sum, one answer at a time and without its padding."""
+    generator = np.random.default_rng(0)
+    rewards, values = generator.normal(size=(2, 5, 9))
+    lengths = [9, 1, 4, 7, 2]
+    mask = np.array([[float(t < length) for t in range(9)] for length in lengths])
+    ours = ppo.advantages(
+        torch.tensor(rewards * mask), torch.tensor(values), torch.tensor(mask), discount, gae_lambda
+    ).numpy()
+    for row, length in enumerate(lengths):
+        after = np.append(values[row, 1:length], 0.0)
+        surprise = rewards[row, :length] + discount * after - values[row, :length]
+        expected = [
+            sum((discount * gae_lambda) ** (k - t) * surprise[k] for k in range(t, length))
+            for t in range(length)
+        ]
+        assert ours[row, :length] == pytest.approx(np.array(expected))
+        assert not ours[row, length:].any()
+
+
+def test_whitened_advantages_have_mean_0_and_variance_1_over_unmasked_tokens() -> None:
+    torch.manual_seed(0)
+    values, mask = 3 + 2 * torch.randn(6, 10), (torch.rand(6, 10) < 0.6).float()
+    white = ppo.whiten(values, mask)
+    kept = white[mask.bool()]
+    assert kept.mean().item() == pytest.approx(0, abs=1e-6)
+    assert kept.var(correction=0).item() == pytest.approx(1, abs=1e-5)
+    assert not white[~mask.bool()].any()
+    scale = kept / (values[mask.bool()] - values[mask.bool()].mean())
+    assert scale.std().item() == pytest.approx(0, abs=1e-4)  # one shift and one scale for all
+
+
+# --- The surrogate and the rewards --------------------------------------------------------------------------
+
+
+def test_clipped_surrogate_case_by_case() -> None:
+    ratios = torch.tensor([1.5, 1.5, 0.5, 0.5, 1.1])
+    estimates = torch.tensor([2.0, -2.0, 2.0, -2.0, 3.0])
+    surrogate, held = ppo.clipped_surrogate(ratios.log(), estimates, 0.2)
+    # Held back only where going on would pay: above with a gain, below with a loss.
+    assert surrogate.tolist() == pytest.approx([2.4, -3.0, 1.0, -1.6, 3.3])
+    assert held.tolist() == [1, 0, 0, 1, 0]
+
+
+def samples(**parts: Tensor) -> ppo.Samples:
+    empty = torch.zeros(2, 3)
+    whole = dict.fromkeys(("tokens", "attention", "logp", "entropy", "ref_logp", "values"), empty)
+    return ppo.Samples(**{**whole, "mask": torch.ones(2, 3), "scores": torch.zeros(2), **parts})
+
+
+def test_the_score_comes_with_the_last_token_and_each_token_pays_its_log_ratio() -> None:
+    given = samples(
+        logp=torch.tensor([[-1.0, -2.0, -3.0], [-1.0, -1.0, -9.0]]),
+        ref_logp=torch.tensor([[-1.5, -2.0, -2.0], [-3.0, -1.0, -1.0]]),
+        mask=torch.tensor([[1, 1, 1], [1, 1, 0]]),
+        scores=torch.tensor([10.0, 20.0]),
+    )
+    rewards = ppo.token_rewards(given, kl_coefficient=0.1)
+    assert rewards.flatten().tolist() == pytest.approx([-0.05, 0.0, 10.1, -0.2, 20.0, 0.0])
+    assert ppo.sequence_kl(given.logp, given.ref_logp, given.mask).tolist() == pytest.approx([-0.5, 2.0])
+
+
+# --- What the policy says of its own answers ----------------------------------------------------------------
+
+
+def test_log_probabilities_are_those_of_each_answer_alone(tiny_model: Path) -> None:
+    """Neither the prompts' padding nor the temperature's place changes what an answer's tokens get."""
+    tokenizer = models.load_tokenizer(str(tiny_model))
+    policy = moved(tiny_model, 0.05)
+    policy.temperature = 0.7
+    prompts = [[user("Why?")], [user("A prompt that is a good deal longer than the first one")]]
+    torch.manual_seed(0)
+    drawn = ppo._sample(
+        policy, policy, tokenizer, prompts, no_reward, settings(temperature=0.7, max_tokens=12)
+    )
+    assert drawn.mask.sum(1).min() >= 1
+    assert torch.equal(drawn.logp, drawn.ref_logp)
+    for row, prompt in enumerate([prompt for prompt in prompts for _ in range(4)]):
+        start = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)[
+            "input_ids"
+        ]
+        answer = drawn.tokens[row, -drawn.mask.size(1) :][drawn.mask[row].bool()]
+        whole = torch.cat([torch.tensor(start), answer])[None]
+        with torch.no_grad():
+            logits = policy.model(whole).logits[0, len(start) - 1 : -1] / 0.7
+        logp = logits.log_softmax(-1)
+        kept = drawn.mask[row].bool()
+        assert drawn.logp[row][kept].tolist() == pytest.approx(
+            logp.gather(1, answer[:, None])[:, 0].tolist(), abs=1e-4
+        )
+        entropy = torch.distributions.Categorical(logits=logits).entropy()
+        assert drawn.entropy[row][kept].tolist() == pytest.approx(entropy.tolist(), abs=1e-4)
+
+
+def test_answers_end_with_their_first_end_token(tiny_model: Path) -> None:
+    tokenizer = models.load_tokenizer(str(tiny_model))
+    policy = ppo.Policy(models.load_model(str(tiny_model)), 1.0)
+    policy.model.generation_config.eos_token_id = list(
+        range(0, 512, 4)
+    )  # a quarter of all tokens end an answer
+    seen: list[Sequence[Message]] = []
+
+    def reward(dialogues: Sequence[Sequence[Message]]) -> list[float]:
+        seen.extend(dialogues)
+        return [0.0] * len(dialogues)
+
+    torch.manual_seed(0)
+    drawn = ppo._sample(policy, policy, tokenizer, [PROMPT] * 8, reward, settings(max_tokens=16))
+    answers = drawn.tokens[:, -drawn.mask.size(1) :]
+    ends = set(range(0, 512, 4)) | {tokenizer.eos_token_id}
+    for answer, mask, dialogue in zip(answers.tolist(), drawn.mask.tolist(), seen, strict=True):
+        length = next((place + 1 for place, token in enumerate(answer) if token in ends), len(answer))
+        assert mask == [1] * length + [0] * (len(answer) - length)
+        assert dialogue[:-1] == PROMPT
+        assert dialogue[-1] == {
+            "role": "assistant",
+            "content": tokenizer.decode(answer[:length], skip_special_tokens=True),
+        }
+
+
+def test_the_kl_estimate_is_right_on_average(tiny_model: Path) -> None:
+    """Answers of up to two tokens: the exact KL sums over every first token and every second."""
+    tokenizer = models.load_tokenizer(str(tiny_model))
+    policy, start = moved(tiny_model, 0.08), ppo.Policy(models.load_model(str(tiny_model)), 1.0)
+    inputs = tokenizer.apply_chat_template(
+        PROMPT, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+    )
+    exact, _, _ = two_tokens(policy.model, start.model, inputs["input_ids"], tokenizer.eos_token_id)
+
+    torch.manual_seed(0)
+    many = settings(max_tokens=2, samples_per_prompt=4000, prompts_per_step=1, micro_batch_size=1000)
+    drawn = ppo._sample(policy, start, tokenizer, [PROMPT], no_reward, many)
+    estimates = ppo.sequence_kl(drawn.logp, drawn.ref_logp, drawn.mask)
+    error = estimates.std().item() / math.sqrt(4000)
+    assert exact > 20 * error  # else the comparison would say little
+    assert estimates.mean().item() == pytest.approx(exact, abs=4 * error)
+
+
+def test_with_adapters_the_reference_is_the_model_without_them(tiny_model: Path) -> None:
+    tokenizer = models.load_tokenizer(str(tiny_model))
+    plain = ppo.Policy(models.load_model(str(tiny_model)), 1.0)
+    adapted = get_peft_model(
+        models.load_model(str(tiny_model)), training.lora_config(config.Lora(rank=4), "CAUSAL_LM")
+    )
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                weight.add_(0.3)
+    policy = ppo.Policy(training.without_dropout(adapted), 1.0)
+    torch.manual_seed(0)
+    drawn = ppo._sample(policy, None, tokenizer, [PROMPT], no_reward, settings())
+    again, _, _ = plain(drawn.tokens, drawn.attention, drawn.mask.size(1))
+    assert torch.allclose(drawn.ref_logp, again, atol=1e-4)
+    assert (drawn.logp - drawn.ref_logp).abs().max() > 0.01  # and back on afterwards
+
+
+def test_values_keep_their_precision_under_autocast(tiny_model: Path) -> None:
+    policy = ppo.Policy(models.load_model(str(tiny_model)), 1.0)
+    torch.nn.init.normal_(policy.value.weight)
+    tokens = torch.arange(3, 11)[None]
+    with torch.autocast("cpu", torch.bfloat16):
+        logp, _, values = policy(tokens, torch.ones_like(tokens), 4)
+    assert logp.dtype == values.dtype == torch.float32
+    assert not torch.equal(values, values.to(torch.bfloat16).float())
+
+
+# --- The whole ----------------------------------------------------------------------------------------------
+
+
+def first_token(model: Path) -> Tensor:
+    """The model's distribution over the answer's first token."""
+    tokenizer = models.load_tokenizer(str(model))
+    inputs = tokenizer.apply_chat_template(
+        PROMPT, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+    )
+    with torch.no_grad():
+        return models.load_model(str(model))(**inputs).logits[0, -1].double().softmax(-1)
+
+
+def letter_reward(text: str) -> float:
+    """Two levels of reward, so that the optimum has three levels of probability."""
+    if not text or text[0].isspace():
+        return 0.0
+    return 1.0 if text[0].isalpha() else 0.4
+
+
+def test_ppo_reaches_the_optimum_known_in_closed_form(tiny_model: Path, tmp_path: Path) -> None:
+    """With answers of one token, reward minus beta times KL is greatest at start * exp(reward / beta) / Z."""
+    beta = 0.5
+    tokenizer = models.load_tokenizer(str(tiny_model))
+    rewards = torch.tensor(
+        [letter_reward(tokenizer.decode([token], skip_special_tokens=True)) for token in range(512)]
+    )
+    start = first_token(tiny_model)
+    optimum = start * (rewards.double() / beta).exp()
+    optimum /= optimum.sum()
+
+    def reward(dialogues: Sequence[Sequence[Message]]) -> list[float]:
+        return [letter_reward(dialogue[-1]["content"]) for dialogue in dialogues]
+
+    one_token = settings(
+        steps=80,
+        prompts_per_step=1,
+        samples_per_prompt=64,
+        micro_batch_size=64,
+        max_tokens=1,
+        kl_coefficient=beta,
+        learning_rate=6e-4,
+        epochs_per_step=2,
+    )
+    ppo.train([[PROMPT]] * 80, str(tiny_model), reward, tmp_path / "out", one_token, 0, unwatched)
+    learned = first_token(tmp_path / "out")
+
+    def value(policy: Tensor) -> float:
+        return ((policy * rewards).sum() - beta * (policy * (policy / start).log()).sum()).item()
+
+    def shares(policy: Tensor) -> list[float]:
+        return [policy[rewards == level].sum().item() for level in (0.0, 0.4, 1.0)]
+
+    gap = value(optimum) - value(start)
+    assert value(optimum) - value(learned) < 0.1 * gap
+    assert shares(learned) == pytest.approx(shares(optimum), abs=0.05)
+    # Half the penalty or twice it would have led elsewhere.
+    for other in (beta / 2, beta * 2):
+        elsewhere = start * (rewards.double() / other).exp()
+        assert shares(elsewhere / elsewhere.sum())[2] != pytest.approx(shares(optimum)[2], abs=0.1)
+
+
+def test_one_update_is_a_step_up_the_clipped_objective(tiny_model: Path) -> None:
+    """At the first pass no ratio is clipped, and the loss is the value error alone: advantages average 0."""
+    tokenizer = models.load_tokenizer(str(tiny_model))
+    policy = ppo.Policy(models.load_model(str(tiny_model)), 1.0)
+    torch.manual_seed(0)
+    wanted = settings(value_coefficient=0.3, kl_coefficient=0.0, micro_batch_size=2)
+    drawn = ppo._sample(policy, policy, tokenizer, [PROMPT, PROMPT], lambda d: [1.0] * len(d), wanted)
+    optimizer = torch.optim.SGD(policy.parameters(), lr=0.0)
+    update = ppo._update(policy, optimizer, drawn, wanted, Accelerator(cpu=True))
+    estimates = ppo.advantages(ppo.token_rewards(drawn, 0.0), drawn.values, drawn.mask, 1.0, 0.95)
+    squared = ((estimates**2) * drawn.mask).sum() / drawn.mask.sum()  # values start at 0
+    assert update == {"clip_fraction": 0.0, "loss": pytest.approx(0.3 * squared.item(), abs=1e-5)}
+
+
+def test_clip_fraction_is_seen_once_the_policy_moves(tiny_model: Path, tmp_path: Path) -> None:
+    def reward(dialogues: Sequence[Sequence[Message]]) -> list[float]:
+        return [float(len(dialogue[-1]["content"])) for dialogue in dialogues]
+
+    fractions = {}
+    for clip in (0.01, 10.0):
+        out = tmp_path / str(clip)
+        bold = settings(clip_range=clip, epochs_per_step=4, learning_rate=3e-3)
+        fractions[clip] = ppo.train([[PROMPT] * 2] * 2, str(tiny_model), reward, out, bold, 0, unwatched)[
+            "clip_fraction"
+        ]
+    assert 0.05 < fractions[0.01] < 1
+    assert fractions[10.0] == 0
+
+
+def test_metrics_go_where_they_are_asked_to(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(Accelerator, "init_trackers", lambda self, *_: calls.append(self.log_with))
+    monkeypatch.setattr(Accelerator, "log", lambda self, values, step: calls.append((step, values)))
+    ppo.train([[PROMPT] * 2] * 2, str(tiny_model), no_reward, tmp_path / "silent", settings(), 0, unwatched)
+    assert calls == []
+    asked = settings(report_to=["tensorboard"])
+    ppo.train([[PROMPT] * 2] * 2, str(tiny_model), no_reward, tmp_path / "asked", asked, 0, unwatched)
+    rows = metrics_of(tmp_path / "asked")
+    assert calls[1:] == [(row.pop("step"), row) for row in rows]
+
+
+def test_one_process_only(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Accelerator, "num_processes", 2)
+    with pytest.raises(SolonError, match="one process"):
+        ppo.train([[PROMPT]], str(tiny_model), no_reward, tmp_path, settings(), 0, unwatched)

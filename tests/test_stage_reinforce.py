@@ -1,0 +1,349 @@
+"""RL against the preference model: three algorithms learn, measure alike, stop, and go on after a kill."""
+
+import math
+import random
+import string
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from solon import config, models
+from solon.errors import SolonError
+from solon.prompts.dialogue import assistant, user
+from solon.stages import preference, reinforce, training
+from toy_training import (
+    CHECKPOINT,
+    Killed,
+    assert_a_kill_changes_nothing,
+    assert_same_weights,
+    base_model,
+    metrics_of,
+    pair,
+    prompt_records,
+    two_tokens,
+    unwatched,
+    weights_of,
+)
+
+ALGORITHMS = ["rloo", "grpo", "ppo"]
+COLUMNS = ("step", "reward", "kl", "entropy", "length", "clip_fraction", "loss", "learning_rate")
+
+
+def settings(algorithm: str, **changes: Any) -> config.Reinforce:
+    small = {
+        "algorithm": algorithm,
+        "steps": 4,
+        "prompts_per_step": 2,
+        "samples_per_prompt": 4,
+        "micro_batch_size": 4,
+        "max_tokens": 6,
+        "learning_rate": 1e-3,
+        "save_steps": 2,
+    }
+    return config.Reinforce(**{**small, **changes})
+
+
+@pytest.fixture(scope="session")
+def judge(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A preference model that learned, from soft labels on random letters, to like capitals."""
+    draw = random.Random(0)
+
+    def text() -> str:
+        letters = draw.choice(
+            [string.ascii_uppercase, string.ascii_lowercase + " .,;()", string.ascii_letters]
+        )
+        return "".join(draw.choices(letters, k=draw.randint(4, 12)))
+
+    def capitals(text: str) -> float:
+        return sum(letter.isupper() for letter in text) / len(text)
+
+    pairs = []
+    for number in range(240):
+        worse, better = sorted([text(), text()], key=capitals)
+        probability = 1 / (1 + math.exp(5 * (capitals(worse) - capitals(better))))
+        pairs.append(pair(f"{number}?", better, worse, probability))
+    out = tmp_path_factory.mktemp("judge") / "out"
+    small = config.PreferenceModel(batch_size=24, micro_batch_size=24, learning_rate=3e-3, epochs=8)
+    preference.train(pairs, str(tiny_model), out, small, 0, unwatched)
+    return str(out)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_reward_rises(tiny_model: Path, judge: str, tmp_path: Path, algorithm: str) -> None:
+    out = tmp_path / "out"
+    long = settings(
+        algorithm,
+        steps=25,
+        prompts_per_step=4,
+        samples_per_prompt=8,
+        micro_batch_size=32,
+        learning_rate=5e-3,
+        epochs_per_step=4 if algorithm == "ppo" else 1,  # PPO lives on several passes
+    )
+    last = reinforce.train(prompt_records(), str(tiny_model), judge, out, long, 0, unwatched)
+    rows = metrics_of(out)
+    assert [row["step"] for row in rows] == list(range(1, 26))
+    assert {tuple(row) for row in rows} == {COLUMNS}
+    assert last == rows[-1]
+    before = sum(row["reward"] for row in rows[:4]) / 4
+    after = sum(row["reward"] for row in rows[-4:]) / 4
+    assert after > before + 0.4
+    assert rows[0]["kl"] == pytest.approx(0, abs=1e-4)
+    assert rows[0]["entropy"] == pytest.approx(math.log(512), rel=0.02)  # a random model's
+    assert rows[-1]["kl"] > 0.5
+    assert {row["learning_rate"] for row in rows} == {5e-3}
+    assert all(0 <= row["clip_fraction"] <= 1 and 1 <= row["length"] <= 6 for row in rows)
+    # The saved folder is the trained policy, and loads as any other.
+    AutoModelForCausalLM.from_pretrained(out)
+    assert any(not torch.equal(weights_of(out)[name], old) for name, old in weights_of(tiny_model).items())
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_all_measure_the_same_kl_entropy_and_length(
+    tiny_model: Path, judge: str, tmp_path: Path, algorithm: str
+) -> None:
+    """The second step samples from the model that a run of one step saves: its exact figures are known."""
+    records = prompt_records(1)
+    many = {"prompts_per_step": 1, "samples_per_prompt": 800, "micro_batch_size": 200, "max_tokens": 2}
+    for steps in (1, 2):
+        bold = settings(algorithm, steps=steps, learning_rate=0.1, **many)
+        reinforce.train(records, str(tiny_model), judge, tmp_path / str(steps), bold, 0, unwatched)
+    row = metrics_of(tmp_path / "2")[1]
+    tokenizer = models.load_tokenizer(str(tiny_model))
+    prompt = tokenizer.apply_chat_template(
+        records[0]["prompt"], add_generation_prompt=True, return_dict=True, return_tensors="pt"
+    )["input_ids"]
+    policy, start = models.load_model(str(tmp_path / "1")), models.load_model(str(tiny_model))
+    kl, entropy, length = two_tokens(policy, start, prompt, tokenizer.eos_token_id)
+    assert kl > 0.5
+    assert row["kl"] == pytest.approx(kl, rel=0.2)
+    assert row["entropy"] == pytest.approx(entropy, rel=0.05)
+    assert row["length"] == pytest.approx(length, rel=0.02)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_stops_at_the_kl_limit_with_a_checkpoint(
+    tiny_model: Path, judge: str, tmp_path: Path, algorithm: str
+) -> None:
+    out = tmp_path / "out"
+    wild = settings(algorithm, steps=30, learning_rate=2e-2, kl_limit=3.0)
+    metrics = reinforce.train(prompt_records(), str(tiny_model), judge, out, wild, 0, unwatched)
+    rows = metrics_of(out)
+    assert len(rows) < 30
+    assert rows[-1]["kl"] > 3 and all(row["kl"] <= 3 for row in rows[:-1])
+    assert metrics == {**rows[-1], "stopped_at_kl": rows[-1]["kl"]}
+    assert {path.name for path in out.iterdir()} == CHECKPOINT
+    AutoModelForCausalLM.from_pretrained(out)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_killed_after_stopping_it_saves_what_it_had(
+    tiny_model: Path, judge: str, tmp_path: Path, algorithm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wild = settings(algorithm, steps=30, learning_rate=2e-2, kl_limit=3.0, save_steps=1)
+
+    def run(out: Path) -> dict[str, float]:
+        return reinforce.train(prompt_records(), str(tiny_model), judge, out, wild, 0, unwatched)
+
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    expected = run(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "save", killed)
+        with pytest.raises(Killed):
+            run(tmp_path / "broken")
+    assert run(tmp_path / "broken") == expected
+    assert metrics_of(tmp_path / "broken") == metrics_of(tmp_path / "whole")
+    assert_same_weights(tmp_path / "broken", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("lora", [None, config.Lora(rank=4, dropout=0.2)], ids=["full", "adapters"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_kill_changes_nothing(
+    tiny_model: Path, judge: str, tmp_path: Path, algorithm: str, lora: config.Lora | None
+) -> None:
+    # Three steps an epoch, two passes a step: killed in the second epoch, then again just before a save.
+    small = settings(algorithm, steps=7, save_steps=2, epochs_per_step=2, lora=lora)
+    assert_a_kill_changes_nothing(
+        lambda out, progress: reinforce.train(
+            prompt_records(), str(tiny_model), judge, out, small, 1, progress
+        ),
+        tmp_path,
+        kills=(5, 6),
+    )
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_same_seed_gives_the_same_run(
+    tiny_model: Path, judge: str, tmp_path: Path, algorithm: str
+) -> None:
+    for name, seed in [("first", 3), ("second", 3), ("other", 4)]:
+        reinforce.train(
+            prompt_records(), str(tiny_model), judge, tmp_path / name, settings(algorithm), seed, unwatched
+        )
+    assert metrics_of(tmp_path / "first") == metrics_of(tmp_path / "second")
+    assert_same_weights(tmp_path / "first", tmp_path / "second")
+    assert metrics_of(tmp_path / "first") != metrics_of(tmp_path / "other")
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_leaves_a_plain_folder_and_no_stray_output(
+    tiny_model: Path,
+    judge: str,
+    tmp_path: Path,
+    algorithm: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CI", raising=False)
+    told: list[Any] = []
+    monkeypatch.setattr("trl.trainer.base_trainer.send_telemetry", lambda **call: told.append(call))
+    adapters = settings(algorithm, steps=2, save_steps=1, lora=config.Lora(rank=4))
+    reinforce.train(prompt_records(), str(tiny_model), judge, tmp_path / "out", adapters, 0, unwatched)
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert "it/s" not in captured.err and "examples/s" not in captured.err
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == CHECKPOINT
+    assert told == []
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_adapters_start_at_the_policy_whatever_their_dropout(
+    tiny_model: Path, judge: str, tmp_path: Path, algorithm: str
+) -> None:
+    """Two passes over each step's samples: with dropout the second pass would see another policy."""
+    lora = config.Lora(rank=4, dropout=0.9)
+    still = settings(algorithm, steps=2, learning_rate=1e-30, epochs_per_step=2, clip_range=1e-6, lora=lora)
+    metrics = reinforce.train(prompt_records(), str(tiny_model), judge, tmp_path / "out", still, 0, unwatched)
+    assert metrics["kl"] == pytest.approx(0, abs=1e-5)
+    assert_same_weights(tmp_path / "out", tiny_model)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_without_a_penalty_kl_is_measured_all_the_same(
+    tiny_model: Path, judge: str, tmp_path: Path, algorithm: str
+) -> None:
+    free = settings(algorithm, learning_rate=2e-2, kl_coefficient=0)
+    reinforce.train(prompt_records(), str(tiny_model), judge, tmp_path / "out", free, 0, unwatched)
+    assert metrics_of(tmp_path / "out")[-1]["kl"] > 0.1
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_reward_that_is_not_a_number_stops_the_training(
+    tiny_model: Path, judge: str, tmp_path: Path, algorithm: str
+) -> None:
+    broken = tmp_path / "judge"
+    model = models.load_preference_model(judge)
+    model.score.weight.data[0, 0] = math.nan
+    model.save_pretrained(broken)
+    models.load_tokenizer(judge).save_pretrained(broken)
+    with pytest.raises(SolonError, match="reward is not a finite number at step 1"):
+        reinforce.train(
+            prompt_records(),
+            str(tiny_model),
+            str(broken),
+            tmp_path / "out",
+            settings(algorithm),
+            0,
+            unwatched,
+        )
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_diverging_weights_stop_the_training(
+    tiny_model: Path, judge: str, tmp_path: Path, algorithm: str
+) -> None:
+    wild = settings(algorithm, learning_rate=1e30, kl_limit=1e30)
+    with pytest.raises(SolonError, match="training has diverged; lower learning_rate"):
+        reinforce.train(prompt_records(), str(tiny_model), judge, tmp_path / "out", wild, 0, unwatched)
+
+
+def test_prompts_come_in_epochs_and_the_same_for_every_algorithm() -> None:
+    prompts = [record["prompt"] for record in prompt_records(7)]
+    wanted = settings("rloo", steps=7, prompts_per_step=3)
+    schedule = reinforce.prompts_by_step(prompts, wanted, seed=5)
+    assert [len(step) for step in schedule] == [3] * 7
+    epochs = [[prompt[0]["content"] for step in schedule[k : k + 2] for prompt in step] for k in (0, 2, 4)]
+    assert all(len(set(epoch)) == 6 for epoch in epochs)  # none twice; the seventh waits for another epoch
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert schedule == reinforce.prompts_by_step(prompts, wanted, seed=5)
+    assert schedule != reinforce.prompts_by_step(prompts, wanted, seed=6)
+    assert schedule[:4] == reinforce.prompts_by_step(prompts, settings("ppo", prompts_per_step=3), seed=5)
+
+
+def test_every_algorithm_follows_the_schedule(tiny_model: Path, judge: str, tmp_path: Path) -> None:
+    """With and without passes over micro-batches, each step's samples are those of its prompts."""
+    asked: dict[str, list[list[str]]] = {}
+    score = preference.score
+    for algorithm in ALGORITHMS:
+        seen: list[list[str]] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                preference,
+                "score",
+                lambda model, tokenizer, dialogues, size, seen=seen: (
+                    seen.append(sorted(dialogue[0]["content"] for dialogue in dialogues))
+                    or score(model, tokenizer, dialogues, size)
+                ),
+            )
+            two_passes = settings(algorithm, steps=5, epochs_per_step=2)
+            reinforce.train(
+                prompt_records(), str(tiny_model), judge, tmp_path / algorithm, two_passes, 0, unwatched
+            )
+        asked[algorithm] = seen
+    schedule = reinforce.prompts_by_step(
+        [record["prompt"] for record in prompt_records()], settings("rloo", steps=5), seed=0
+    )
+    expected = [sorted(prompt[0]["content"] for prompt in step for _ in range(4)) for step in schedule]
+    assert asked == dict.fromkeys(ALGORITHMS, expected)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_base_models_answers_are_judged_without_the_formats_space(
+    tiny_model: Path, judge: str, tmp_path: Path, algorithm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(
+        preference,
+        "score",
+        lambda model, tokenizer, dialogues, size: (
+            seen.extend(dialogue[-1]["content"] for dialogue in dialogues) or [0.0] * len(dialogues)
+        ),
+    )
+    base = base_model(tmp_path / "base", tiny_model)
+    monkeypatch.setattr(
+        "transformers.PreTrainedTokenizerFast._decode",
+        lambda self, token_ids, **_: "  two spaces before",
+        raising=True,
+    )
+    reinforce.train(
+        prompt_records(), base, judge, tmp_path / "out", settings(algorithm, steps=1), 0, unwatched
+    )
+    assert set(seen) == {" two spaces before"}
+    assert reinforce.without_opening_space([user("Why?"), assistant("no space")])[1]["content"] == "no space"
+
+
+def test_prompts_too_long_are_left_out_and_too_few_are_refused(tiny_model: Path) -> None:
+    tokenizer = models.load_tokenizer(str(tiny_model))
+    records = prompt_records(14)  # the second seven are twice as long
+    lengths = [
+        len(
+            tokenizer.apply_chat_template(record["prompt"], add_generation_prompt=True, return_dict=True)[
+                "input_ids"
+            ]
+        )
+        for record in records
+    ]
+    limit = sorted(lengths)[8]
+    kept = reinforce.within_length(records, tokenizer, settings("ppo", max_prompt_length=limit))
+    assert kept == [
+        record["prompt"] for record, length in zip(records, lengths, strict=True) if length <= limit
+    ]
+    with pytest.raises(SolonError, match="0 of 14 prompts are at most max_prompt_length"):
+        reinforce.within_length(records, tokenizer, settings("ppo", max_prompt_length=3))
