@@ -1,10 +1,14 @@
-# `make test` checks the project; it makes the virtual environment first, or reuses it.
+# `make demo` takes the embedded model through the whole method; `make test` checks the project.
+# Both make the virtual environment first, or reuse it.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: test clean
+.PHONY: demo test clean
+
+demo: $(VENV)/ready
+	$(BIN)/solon run src/solon/configs/small.yaml --dir runs/demo
 
 test: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -38,7 +38,9 @@ class Models(Section):
 
 class EngineSettings(Section):
     kind: Literal["transformers"] = "transformers"
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: the faster of the two where measured
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = (
+        "auto"  # auto: the faster of the two where measured
+    )
     device: str = "auto"
     batch_size: Positive = 64  # sequences decoded together
 

@@ -35,6 +35,7 @@ def run(config: Config, folder: Path, watcher: Watcher | None = None) -> Path:
         name=folder.resolve().name,
         seed=config.seed,
         constitution={"name": work.constitution.name, "hash": work.constitution.content_hash},
+        engine=work.settle_engine(manifest.facts.get("engine") or {}),
         models={role: {"name": name, "hash": work.hashes[name]} for role, name in work.roles.items()},
     )
     for stage in STAGES:

@@ -8,10 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from solon import constitution, models
 from solon.config import Config
 from solon.inference import open_engine
 from solon.inference.engine import Engine, Usage
+from solon.inference.precision import choose_dtype
 from solon.progress import Watcher
 from solon.records import Message, PromptRecord, PromptSet, Split
 from solon.run import RecordFile, complete
@@ -40,6 +43,7 @@ class Workspace:
         if config.preference_model.helpfulness == "ai":
             self.helpful_labels.draw_comparison(random.Random(0))
         self.hashes = {name: models.weights_hash(name) for name in set(self.roles.values())}
+        self.engine_settings = config.engine
         self._engine: Engine | None = None
         self._used: Counter[str] = Counter()
 
@@ -83,8 +87,21 @@ class Workspace:
         """The engine with the model loaded; one model is in memory at a time."""
         if self._engine is None or self._engine.model_name != model:
             self.close_engine()
-            self._engine = open_engine(model, self.config.engine)
+            self._engine = open_engine(model, self.engine_settings)
         return self._engine
+
+    def settle_engine(self, earlier: Mapping[str, str]) -> dict[str, str]:
+        """Decide what "auto" means for the whole run, and return it: what was ``earlier`` settled stays.
+
+        Which number type is faster is measured, so another process might find otherwise.
+        """
+        settings = self.config.engine
+        device = models.best_device() if settings.device == "auto" else settings.device
+        dtype = earlier.get("dtype", "auto") if earlier.get("device") == device else "auto"
+        if settings.dtype != "auto" or dtype == "auto":
+            dtype = str(choose_dtype(settings.dtype, torch.device(device))).removeprefix("torch.")
+        self.engine_settings = settings.model_copy(update={"device": device, "dtype": dtype})
+        return {"kind": settings.kind, "device": device, "dtype": dtype}
 
     def close_engine(self) -> None:
         if self._engine:

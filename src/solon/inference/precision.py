@@ -10,9 +10,10 @@ CLEARLY_FASTER = (
 
 
 def choose_dtype(setting: str, device: torch.device) -> torch.dtype:
-    """The type that ``setting`` ("auto", "float32" or "bfloat16") means on this device."""
+    """The type that ``setting`` ("auto" or a type's name) means on this device."""
     if setting != "auto":
-        return torch.float32 if setting == "float32" else torch.bfloat16
+        named: torch.dtype = getattr(torch, setting)
+        return named
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     if device.type == "mps":
