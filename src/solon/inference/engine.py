@@ -125,13 +125,14 @@ class Engine(ABC):
     def run_chains(self, chains: Iterable[Chain[T]]) -> Iterator[T]:
         """Advance every chain as its own completions arrive; results come as chains end, in any order.
 
-        At most ``2 * concurrency`` chains are open at a time, so ``chains`` may be long and lazily made.
+        At most ``concurrency`` chains are open at a time: each has one request in flight, which fills the
+        batch, and those begun first finish first. So ``chains`` may be long and lazily made.
         """
         waiting = iter(chains)
         running: dict[str, Chain[T]] = {}
 
         def start() -> Iterator[T]:
-            while len(running) < 2 * self.concurrency and (chain := next(waiting, None)) is not None:
+            while len(running) < self.concurrency and (chain := next(waiting, None)) is not None:
                 yield from advance(chain, None)
 
         def advance(chain: Chain[T], completion: Completion | None) -> Iterator[T]:
