@@ -1,5 +1,6 @@
 """The command line: ``solon init``, ``solon run``, every stage on its own, and what looks at the results."""
 
+import os
 import sys
 
 import click
@@ -26,6 +27,8 @@ stages.add_to(app)
 
 def main() -> None:
     """Run the command. Exit status: 0, 2 for what the user can mend, 130 for Ctrl-C."""
+    # Threads that wait by spinning slow one another down many times over where another program runs as well.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(standalone_mode=False)
     except SolonError as error:
