@@ -35,7 +35,8 @@ def test_sound_answers_pass(text: str) -> None:
         ("Talk to him.\nCritique Request: what is wrong?", "role confusion"),
         ("Talk to him.<|im_end|>", "role confusion"),
         ("Be kind to him and he will " * 8, "repeats itself"),
-        ("I hear you, and I am sorry that the first night was loud.", "copy of an example"),
+        ("I hear you, and I am sorry that the last night was loud.", "copy of an example"),
+        ("I am a friend, and I am not a friend. I am a friend, and I am a stranger. " * 2, "repeats itself"),
     ],
 )
 def test_degenerate_answers_are_named(text: str, wrong: str) -> None:

@@ -8,10 +8,10 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-LOOPING = 0.5  # a text of which at most this share of three-word sequences is new goes round in circles
-LOOP_WORDS = 24  # shorter texts may repeat themselves
-OPENING = 8  # an answer that begins with as many words of a worked example is a copy of it
-COPIED = 0.8  # a text no longer than the request, with this share of its words from it, is a copy
+# Shares of a text's three-word sequences: ordinary text of 50 words has more than nine in ten only once.
+LOOPING = 0.7  # a text of which no more than this is new goes round in circles ...
+LOOP_WORDS = 24  # ... unless it is shorter: such texts may repeat themselves
+COPIED = 0.7  # a text that has this much or more from one other text is a copy of it
 
 ROLE = re.compile(
     r"^\W*(human|user|assistant|ai|system|h|a|critique|critique ?request|revision ?request)\W{0,3}:"
@@ -55,22 +55,24 @@ def problem(text: str, requests: Sequence[str], examples: Sequence[str] = ()) ->
         return "role confusion"
     if any(copies(said, words(request)) for request in requests):
         return "copy of the request"
-    if any(said[:OPENING] == words(example)[:OPENING] for example in examples):
+    if any(copies(said, words(example)) for example in examples):
         return "copy of an example"
-    sequences = list(zip(said, said[1:], said[2:], strict=False))
-    if len(said) >= LOOP_WORDS and len(set(sequences)) <= LOOPING * len(sequences):
+    found = sequences(said)
+    if len(said) >= LOOP_WORDS and len(set(found)) <= LOOPING * len(found):
         return "repeats itself"
     return ""
 
 
-def copies(said: Sequence[str], asked: Sequence[str]) -> bool:
-    """Whether a text opens with the whole request, or says little but the request's own words again."""
-    if len(asked) < 3:
-        return list(said) == list(asked)
-    if list(said[: len(asked)]) == list(asked):
-        return True
-    known = set(asked)
-    return len(said) <= len(asked) and sum(word in known for word in said) >= COPIED * len(said)
+def copies(said: list[str], other: list[str]) -> bool:
+    """Whether a text is another one, opens with all of it, or says little that is not in it."""
+    if len(said) < 3 or len(other) < 3:
+        return said == other
+    known, found = set(sequences(other)), sequences(said)
+    return said[: len(other)] == other or sum(each in known for each in found) >= COPIED * len(found)
+
+
+def sequences(said: list[str]) -> list[tuple[str, str, str]]:
+    return list(zip(said, said[1:], said[2:], strict=False))
 
 
 def words(text: str) -> list[str]:
