@@ -120,6 +120,7 @@ def build(folder: Path, prompts: int = 24, words: int = 40, gain: float = 0.3) -
                 "probability": sum(both) / 2,
                 "orders": both,
                 "reasoning": [say("First shown:"), say("Then shown:")],
+                "samples": None,
             }
             for principle, both in zip(rng.sample(COMPARISONS, 2), orders, strict=True)
         ]

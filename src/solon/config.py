@@ -16,12 +16,19 @@ Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 
 
+SERVER_MODEL = "openai:"
+"""Begins the names of models that are on a server; the rest is the server's own name for the model."""
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Models(Section):
-    """The three roles. All take an embedded model's name, a folder, a ``.gguf`` file or a hub name."""
+    """The three roles. All take an embedded model's name, a folder, a ``.gguf`` file or a hub name.
+
+    The assistant and the feedback model may also be on a server: ``openai:NAME``.
+    """
 
     assistant: str = "smollm2"  # answers, critiques and revises (paper: the helpful-only RLHF model)
     policy: str | None = None  # is finetuned (paper: the pretrained model); the assistant by default
@@ -36,13 +43,30 @@ class Models(Section):
         return self.feedback or self.assistant
 
 
+class OpenAISettings(Section):
+    """How models named ``openai:NAME`` are reached. The key is in the environment: OPENAI_API_KEY."""
+
+    # None: OPENAI_BASE_URL, or else OpenAI's own server. No user name or password in it.
+    base_url: str | None = Field(default=None, pattern=r"^https?://[^@]+$")
+    mode: Literal["chat", "completion"] = "chat"
+    tokenizer: str | None = None  # completion mode: a model with the same tokenizer; NAME by default
+    continue_final_message: bool = False  # chat mode: the server continues an assistant's message (vLLM does)
+    votes: Positive = 5  # answers sampled for a question where the server gives no log-probabilities
+    retries: Count = 6
+    timeout: float = Field(default=120, gt=0)  # seconds for one try
+    time_limit: float = Field(default=900, gt=0)  # seconds for a request with all its tries
+    input_price: float = Field(default=0, ge=0)  # of a million tokens, in any currency
+    output_price: float = Field(default=0, ge=0)
+
+
 class EngineSettings(Section):
     kind: Literal["transformers"] = "transformers"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = (
         "auto"  # auto: the faster of the two where measured
     )
     device: str = "auto"
-    batch_size: Positive = 64  # sequences decoded together
+    batch_size: Positive = 64  # sequences decoded together, or requests with the server at a time
+    openai: OpenAISettings = OpenAISettings()
 
 
 class PromptSettings(Section):

@@ -24,6 +24,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from solon.config import SERVER_MODEL
 from solon.errors import SolonError
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE
 from solon.run import file_hash
@@ -44,6 +45,10 @@ def resolve(name: str) -> str:
 
     Raises SolonError where the name is none of the four kinds.
     """
+    if name.startswith(SERVER_MODEL):
+        raise SolonError(
+            f"model {name!r} is on a server, but its weights are needed here: name a local model"
+        )
     if name in EMBEDDED:
         return str(dequantized(embedded_file(name)))
     path = Path(name).expanduser()
@@ -99,7 +104,9 @@ def dequantized(gguf: Path) -> Path:
 
 
 def weights_hash(name: str) -> str:
-    """SHA-256 over the weight files that ``name`` stands for; "" for a hub name, with files elsewhere."""
+    """SHA-256 over the weight files that ``name`` stands for; "" where they are elsewhere (hub, server)."""
+    if name.startswith(SERVER_MODEL):
+        return ""
     source = Path(resolve(name))
     if not source.is_dir():
         return ""

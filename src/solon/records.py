@@ -93,6 +93,7 @@ class Vote(TypedDict):
     probability: float  # that the chosen response is the better one, as used (averaged, clamped)
     orders: list[float]  # the same before clamping: chosen shown as (A), then (where asked) shown as (B)
     reasoning: list[str]  # chain of thought for each order; [] without chain of thought
+    samples: int | None  # sampled answers counted; None where the probability is the model's own
 
 
 class PreferenceRecord(TypedDict):

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from solon import constitution, models
-from solon.config import Config
+from solon.config import SERVER_MODEL, Config
+from solon.errors import SolonError
 from solon.inference import open_engine
 from solon.inference.engine import Engine, Usage
 from solon.inference.precision import choose_dtype
@@ -37,6 +38,11 @@ class Workspace:
             "feedback": config.models.feedback_or_default,
         }
         # Said now, not after hours of work.
+        if self.roles["policy"].startswith(SERVER_MODEL):
+            raise SolonError(
+                f"models.policy is {self.roles['policy']!r}, on a server, but the policy is trained here: "
+                "set models.policy to a local model"
+            )
         self.constitution.draw_critique(random.Random(0))
         self.constitution.draw_comparison(random.Random(0), config.feedback.principles)
         self.helpful_evaluation.draw_comparison(random.Random(0))

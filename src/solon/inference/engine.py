@@ -70,6 +70,7 @@ class Usage:
     tokens_generated: int = 0
     tokens_computed: int = 0  # prompt tokens that went through the model
     tokens_naive: int = 0  # prompt tokens had every request been computed on its own
+    cost: float = 0.0  # of a server's tokens, at the configured prices
 
     def since(self, earlier: "Usage") -> "Usage":
         """What was used after ``earlier`` (a copy made with ``dataclasses.replace``)."""
@@ -78,6 +79,7 @@ class Usage:
             self.tokens_generated - earlier.tokens_generated,
             self.tokens_computed - earlier.tokens_computed,
             self.tokens_naive - earlier.tokens_naive,
+            self.cost - earlier.cost,
         )
 
 

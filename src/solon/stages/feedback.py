@@ -38,6 +38,7 @@ class Judgement:
     probability: float  # as used: clamped where there is chain of thought, averaged over the orders
     orders: list[float]  # before clamping; with both orders: the first answer shown as (A), then as (B)
     reasoning: list[str]  # one text an order with chain of thought, else none
+    samples: int | None  # over the orders; see ``records.Vote``
 
 
 @dataclass(frozen=True)
@@ -133,12 +134,15 @@ def _judge_block(
         for each in everything
     ]
     found: dict[str, float] = {}
+    samples: dict[str, int] = {}
     for scores in engine.choice_logprobs(questions):
         one = owner[scores.id]
         swapped = next(each.swapped for each in shown[one.id] if each.id == scores.id)
         found[scores.id] = first_is_better(scores.logprobs[0], scores.logprobs[1], swapped)
+        if scores.votes is not None:
+            samples[scores.id] = scores.votes
         if all(each.id in found for each in shown[one.id]):
-            yield one, _judgements(one, shown[one.id], found, reasoning, settings)
+            yield one, _judgements(one, shown[one.id], found, samples, reasoning, settings)
 
 
 def _worked_examples(constitution: Constitution, settings: config.Feedback) -> list[Message]:
@@ -191,6 +195,7 @@ def _judgements(
     one: Comparison,
     shown: Sequence[Shown],
     found: Mapping[str, float],
+    samples: Mapping[str, int],
     reasoning: Mapping[str, str],
     settings: config.Feedback,
 ) -> list[Judgement]:
@@ -198,12 +203,14 @@ def _judgements(
     for principle in one.principles:
         mine = [each for each in shown if each.principle is principle]
         orders = [found[each.id] for each in mine]
+        counted = [samples[each.id] for each in mine if each.id in samples]
         judgements.append(
             Judgement(
                 principle,
                 soft_label(orders, settings.clamp if settings.chain_of_thought else None),
                 orders,
                 [reasoning[each.id] for each in mine if each.id in reasoning],
+                sum(counted) if counted else None,
             )
         )
     return judgements
@@ -238,6 +245,7 @@ def _preference(
                 # The first entry is the order with the chosen answer as (A).
                 orders=[of_chosen(order) for order in _chosen_first(judgement.orders, first_chosen)],
                 reasoning=_chosen_first(judgement.reasoning, first_chosen),
+                samples=judgement.samples,
             )
             for judgement in judgements
         ],

@@ -1,0 +1,171 @@
+"""The engine for models on a server: any OpenAI-compatible one, through the official client."""
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
+from dataclasses import replace
+from math import log
+from threading import Thread
+from typing import Any, TypeVar
+
+from solon.config import SERVER_MODEL, EngineSettings
+from solon.errors import SolonError
+from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
+from solon.inference.openai_modes import ChatMode, CompletionMode
+from solon.inference.openai_server import Refused, Server
+from solon.seeds import derive_seed
+
+T = TypeVar("T")
+Asked = TypeVar("Asked", Request, Question)
+
+VOTE_TOKENS = 8  # room for a letter and what a model likes to put around it
+
+
+class OpenAIEngine(Engine):
+    """At most ``settings.batch_size`` requests are with the server at a time.
+
+    Calls are made on an event loop in a thread of its own. Whether the same requests give the same texts
+    again is up to the server, which is sent each request's seed.
+
+    Choices are scored by the model's log-probabilities. Where the server gives none, the question is answered
+    ``settings.openai.votes`` times at temperature 1, and the counts stand for them.
+    """
+
+    def __init__(self, model: str, settings: EngineSettings) -> None:
+        """Raises SolonError where it is not known which server to ask."""
+        self.model_name = model
+        self.concurrency = settings.batch_size
+        self.usage = Usage()
+        self.settings = settings.openai
+        self._server = Server(model.removeprefix(SERVER_MODEL), settings.openai, self._count)
+        self._mode = (ChatMode if settings.openai.mode == "chat" else CompletionMode)(self._server)
+        self._gives_logprobs = True  # until it turns out otherwise
+        self._flight: dict[str, Future[Completion]] = {}
+        self._failure: Exception | None = None  # the latest; nothing new is begun after one
+        self._slots = asyncio.Semaphore(self.concurrency)
+        self._loop = asyncio.new_event_loop()
+        # A daemon, so that Ctrl-C need not wait for the server.
+        self._thread = Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def submit(self, request: Request) -> None:
+        if request.id in self._flight:
+            raise ValueError(f"request {request.id!r} is in flight already")
+        self._flight[request.id] = self._begin(self._mode.write, request)
+
+    def poll(self) -> list[Completion]:
+        """Wait until at least one submitted request has finished; [] when none is in flight.
+
+        Raises SolonError where one failed for good, but returns all the others that were begun first.
+        """
+        while self._flight:
+            wait(self._flight.values(), return_when=FIRST_COMPLETED)
+            done = [self._flight.pop(name) for name in list(self._flight) if self._flight[name].done()]
+            if sound := [future.result() for future in done if future.exception() is None]:
+                return sound
+        self._raise_failure()
+        return []
+
+    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores]:
+        futures = [self._begin(self._score, question) for question in questions]
+        try:
+            for future in as_completed(futures):
+                if future.exception() is None:
+                    yield future.result()
+            self._raise_failure()
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._flight.clear()
+
+    def _begin(self, work: Callable[[Asked], Coroutine[Any, Any, T]], asked: Asked) -> Future[T]:
+        async def in_turn() -> T:
+            async with self._slots:
+                if self._failure:
+                    raise self._failure
+                try:
+                    return await work(asked)
+                except Exception as error:
+                    self._failure = error
+                    raise
+
+        return asyncio.run_coroutine_threadsafe(in_turn(), self._loop)
+
+    def _raise_failure(self) -> None:
+        """After what was begun has finished: it is paid for."""
+        failure, self._failure = self._failure, None
+        if failure:
+            raise failure
+
+    async def _end(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._server.client.close()
+
+    async def _score(self, question: Question) -> ChoiceScores:
+        if self._gives_logprobs:
+            try:
+                logprobs = await self._mode.logprobs(question)
+            except Refused:  # perhaps of log-probabilities; if not, the votes are refused too
+                logprobs = None
+            if logprobs is not None:
+                return ChoiceScores(question.id, logprobs)
+            self._gives_logprobs = False
+        return await self._vote(question)
+
+    async def _vote(self, question: Question) -> ChoiceScores:
+        """Sampled answers in place of log-probabilities. Answers that name no choice are not counted.
+
+        One answer a call: not every server takes ``n``, and prompts are cached where they cost much.
+        """
+        if len(question.choices) < 2:
+            raise SolonError(
+                f"{self._server.name} gives no log-probabilities, so a single text cannot be scored: use a "
+                "server that does, or the transformers engine"
+            )
+        request = replace(self._mode.as_request(question), max_tokens=VOTE_TOKENS, temperature=1.0)
+        counts: Counter[str] = Counter()
+        for number in range(self.settings.votes):
+            seed = derive_seed(0, "vote", question.id, number)
+            completion = await self._mode.write(replace(request, seed=seed))
+            counts.update(named(completion.text, question.choices))
+        return ChoiceScores(
+            question.id,
+            tuple(
+                log((counts[choice] + 1) / (counts.total() + len(question.choices)))  # Laplace: never log 0
+                for choice in question.choices
+            ),
+            votes=counts.total(),
+        )
+
+    def _count(self, spent: Any) -> None:
+        """Add one answer's usage as the server tells it; called on the loop's thread only."""
+        self.usage.requests += 1
+        if spent is None:
+            return
+        details = getattr(spent, "prompt_tokens_details", None)
+        generated = spent.completion_tokens or 0
+        self.usage.tokens_generated += generated
+        self.usage.tokens_naive += spent.prompt_tokens
+        self.usage.tokens_computed += spent.prompt_tokens - (getattr(details, "cached_tokens", None) or 0)
+        self.usage.cost += (
+            spent.prompt_tokens * self.settings.input_price + generated * self.settings.output_price
+        ) / 1e6
+
+
+def named(text: str, choices: Sequence[str]) -> list[str]:
+    """The choice that a sampled answer begins with, if any: "(A)." names A, "A better one is" does not."""
+    for choice in choices:
+        if re.match(rf"\W*{re.escape(choice.strip())}(?!\w)(?! \w)", text):
+            return [choice]
+    return []

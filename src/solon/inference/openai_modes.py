@@ -1,0 +1,173 @@
+"""The two ways to talk to an OpenAI-compatible server: as a chat, or as a text that is to be continued."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from solon.errors import SolonError
+from solon.inference.dialogue_tokens import DialogueTokens, cut
+from solon.inference.engine import Completion, Question, Request
+from solon.inference.openai_server import Server
+from solon.models import load_tokenizer
+from solon.prompts.dialogue import assistant, user
+from solon.records import Message
+
+TOP_LOGPROBS = 20  # the most that OpenAI's server and vLLM's give
+MOST_STOPS = 4  # the most that OpenAI's server takes
+AROUND = " \t\n()[]\"'.:*"  # what may stand around a choice in a token: "A", " A", "(A" and "A)" are the same
+
+
+class Mode(ABC):
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    @abstractmethod
+    async def write(self, request: Request) -> Completion:
+        """Generate the request's text."""
+
+    @abstractmethod
+    async def logprobs(self, question: Question) -> tuple[float, ...] | None:
+        """The choices' log-probabilities; None where the server gives none."""
+
+    def as_request(self, question: Question) -> Request:
+        """The request whose text should be one of the choices."""
+        return Request(question.id, question.messages, question.prefill)
+
+    def _completion(self, request: Request, response: Any, text: str, stops: tuple[str, ...]) -> Completion:
+        shorter = cut(text, stops)
+        ended = shorter is not None or response.choices[0].finish_reason != "length"
+        return Completion(
+            request.id,
+            text if shorter is None else shorter,
+            "stop" if ended else "length",
+            response.usage.completion_tokens if response.usage else 0,
+        )
+
+
+class ChatMode(Mode):
+    """The server knows the dialogue format.
+
+    Where it cannot continue an assistant's message, a prefill becomes a turn of its own, and a further user
+    turn asks the model to go on from there.
+    """
+
+    async def write(self, request: Request) -> Completion:
+        response = await self._ask(request)
+        return self._completion(request, response, response.choices[0].message.content or "", request.stop)
+
+    async def logprobs(self, question: Question) -> tuple[float, ...] | None:
+        """The choices' log-probabilities as first tokens, summed over their variants (see ``AROUND``).
+
+        A choice that is not among the likeliest tokens gets the lowest of theirs, which is an upper bound.
+        """
+        if any(len(choice.split()) != 1 for choice in question.choices):
+            raise SolonError(
+                "a chat server gives log-probabilities of single tokens only, and here are longer texts to "
+                "score: set engine.openai.mode to completion"
+            )
+        request = replace(self.as_request(question), max_tokens=1)
+        response = await self._ask(request, logprobs=True, top_logprobs=TOP_LOGPROBS)
+        found = response.choices[0].logprobs
+        likeliest = found.content[0].top_logprobs if found and found.content else None
+        if not likeliest:
+            return None
+        floor = min(each.logprob for each in likeliest)
+        of_choices = [
+            [each.logprob for each in likeliest if each.token.strip(AROUND) == choice.strip(AROUND)]
+            for choice in question.choices
+        ]
+        return tuple(float(np.logaddexp.reduce(each or [floor])) for each in of_choices)
+
+    def as_request(self, question: Question) -> Request:
+        request = super().as_request(question)
+        if not question.prefill or self.server.settings.continue_final_message:
+            return request
+        reply = f"Go on from there: reply with {' or '.join(question.choices)} and nothing else."
+        return replace(request, messages=self._turns(request, reply), prefill="")
+
+    async def _ask(self, request: Request, **options: Any) -> Any:
+        messages: Sequence[Message] = request.messages
+        if request.prefill and self.server.settings.continue_final_message:
+            messages = [*messages, assistant(request.prefill)]
+            options["extra_body"] = {"continue_final_message": True, "add_generation_prompt": False}
+        elif request.prefill:
+            messages = self._turns(request, "Go on from there.")
+        return await self.server.ask(
+            self.server.client.chat.completions.create,
+            messages=messages,
+            **{self.server.max_tokens_name: request.max_tokens},
+            **sampling(request, request.stop),
+            **options,
+        )
+
+    @staticmethod
+    def _turns(request: Request, reply: str) -> list[Message]:
+        return [*request.messages, assistant(request.prefill.rstrip(" (")), user(reply)]
+
+
+class CompletionMode(Mode):
+    """The server continues tokens, made here with the tokenizer and the dialogue format of its model.
+
+    So nothing is left to how the server would read the text, and a choice of any length has exact
+    log-probabilities: those that the server gives for its own prompt (``echo``).
+    """
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server)
+        name = server.settings.tokenizer or server.model
+        try:
+            tokenizer = load_tokenizer(name)
+        except SolonError as error:
+            raise SolonError(
+                f"the completion mode needs the tokenizer of {server.model!r} here: set "
+                f"engine.openai.tokenizer to a model that has it ({error})"
+            ) from None
+        # The server itself knows where its model's turns end.
+        no_model = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=None))
+        self._dialogue = DialogueTokens(tokenizer, no_model)
+
+    async def write(self, request: Request) -> Completion:
+        _, tokens = self._dialogue.prompt(request.messages, request.prefill)
+        stops = self._dialogue.stops(request.stop)
+        response = await self._ask(tokens.tolist(), max_tokens=request.max_tokens, **sampling(request, stops))
+        text = response.choices[0].text
+        if self._dialogue.plain and not request.prefill:
+            text = text.removeprefix(" ")
+        return self._completion(request, response, text, stops)
+
+    async def logprobs(self, question: Question) -> tuple[float, ...] | None:
+        text, tokens = self._dialogue.prompt(question.messages, question.prefill)
+        scores = []
+        for choice in question.choices:
+            wanted = self._dialogue.continuation(text, tokens, choice, bool(question.prefill))
+            if not len(wanted):
+                raise ValueError(f"question {question.id!r} has an empty choice")
+            whole = [*tokens.tolist(), *wanted.tolist()]
+            # One token more is generated, since not every server takes 0.
+            response = await self._ask(whole, max_tokens=1, echo=True, logprobs=1)
+            found = response.choices[0].logprobs
+            if not (found and found.token_logprobs):
+                return None
+            if len(found.token_logprobs) not in {len(whole), len(whole) + 1}:
+                raise SolonError(
+                    f"{self.server.name} does not give the log-probabilities of the tokens it was sent: set "
+                    "engine.openai.mode to chat, or use another server"
+                )
+            scores.append(sum(found.token_logprobs[len(tokens) : len(whole)]))
+        return tuple(scores)
+
+    async def _ask(self, prompt: list[int], **options: Any) -> Any:
+        return await self.server.ask(self.server.client.completions.create, prompt=prompt, **options)
+
+
+def sampling(request: Request, stops: tuple[str, ...]) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "seed": request.seed % 2**31,  # which every server takes
+    }
+    return options | ({"stop": list(stops[:MOST_STOPS])} if stops else {})

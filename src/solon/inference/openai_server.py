@@ -1,0 +1,127 @@
+"""Calls to one OpenAI-compatible server: retried, limited in time, counted, and clear when they fail."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import openai
+
+from solon.config import OpenAISettings
+from solon.errors import SolonError
+
+PAUSE = 0.5  # seconds before a call whose answer was damaged is made again
+
+
+class Refused(SolonError):
+    """The server understood the request and will not do it: asking again is no use."""
+
+
+class Server:
+    """``model`` on the server of ``settings``; ``count`` is given the usage of every answer.
+
+    The key is read from the environment here and goes nowhere but into the client.
+    """
+
+    def __init__(self, model: str, settings: OpenAISettings, count: Callable[[Any], None]) -> None:
+        key = os.environ.get("OPENAI_API_KEY")
+        if not (key or settings.base_url or os.environ.get("OPENAI_BASE_URL")):
+            raise SolonError(
+                f"model {model!r} is on a server: set engine.openai.base_url to a server of yours, or the "
+                "environment variable OPENAI_API_KEY to your key for OpenAI's"
+            )
+        self.model, self.settings, self._count = model, settings, count
+        self._key = key
+        self.client = openai.AsyncOpenAI(
+            api_key=key or "none",  # a server of one's own seldom asks for one, but the client does
+            base_url=settings.base_url,
+            timeout=settings.timeout,
+            max_retries=settings.retries,
+        )
+        url = self.client.base_url
+        self.name = f"the server at {url.scheme}://{url.netloc.decode()}{url.path}".rstrip("/")
+
+    @property
+    def max_tokens_name(self) -> str:
+        """OpenAI's own server knows only the new name of the setting, most others the old one."""
+        return "max_completion_tokens" if self.client.base_url.host == "api.openai.com" else "max_tokens"
+
+    async def ask(self, create: Callable[..., Awaitable[Any]], **options: Any) -> Any:
+        """The server's answer. ``create`` is a method of the client.
+
+        Raises Refused where the server refuses the request as it is, and SolonError for every other failure
+        that lasted.
+        """
+        settings = self.settings
+        try:
+            async with asyncio.timeout(settings.time_limit):
+                response = await self._whole(create, options)
+        except TimeoutError:
+            raise SolonError(
+                f"{self.name} gave no answer within {settings.time_limit:g} s in all: ask for less at a time "
+                "(engine.batch_size), or raise engine.openai.time_limit"
+            ) from None
+        except openai.APITimeoutError:
+            raise SolonError(
+                f"{self.name} gave no answer within {settings.timeout:g} s, {settings.retries + 1} times: "
+                "ask for less at a time (engine.batch_size), or raise engine.openai.timeout"
+            ) from None
+        except openai.APIConnectionError:
+            raise SolonError(
+                f"{self.name} cannot be reached, or breaks off: start it, look into its log, or correct "
+                "engine.openai.base_url"
+            ) from None
+        except openai.APIStatusError as error:
+            raise self._explained(error) from None
+        self._count(response.usage)
+        return response
+
+    async def _whole(self, create: Callable[..., Awaitable[Any]], options: dict[str, Any]) -> Any:
+        """An answer that can be read.
+
+        The client itself retries what failed on the way (connections, timeouts, 408, 409, 429, 5xx), waiting
+        longer each time, with jitter, or as long as Retry-After says. A damaged answer it does not retry.
+        """
+        for _ in range(self.settings.retries + 1):
+            try:
+                response = await create(model=self.model, **options)
+            except ValueError:  # not JSON
+                response = None
+            if getattr(response, "choices", None):
+                return response
+            await asyncio.sleep(PAUSE)
+        raise SolonError(
+            f"{self.name} answers with something else than completions: "
+            "engine.openai.base_url must name an OpenAI-compatible API (it mostly ends in /v1)"
+        )
+
+    def _explained(self, error: openai.APIStatusError) -> SolonError:
+        said = error.message.strip()
+        if self._key:  # servers like to repeat it
+            said = said.replace(self._key, "***")
+        match error.status_code:
+            case 401 | 403:  # what it says is left out, for it may hold a part of the key
+                return SolonError(
+                    f"{self.name} does not accept the key (status {error.status_code}): set the environment "
+                    f"variable OPENAI_API_KEY to one that may use {self.model!r}"
+                )
+            case 404:
+                return SolonError(
+                    f"{self.name} does not know the model {self.model!r} or the address (404): correct the "
+                    "model's name or engine.openai.base_url"
+                )
+            case 429:
+                return SolonError(
+                    f"{self.name} still says that there are too many requests after "
+                    f"{self.settings.retries + 1} tries (429): lower engine.batch_size, raise "
+                    f"engine.openai.retries, or see to your quota; it says: {said}"
+                )
+            case status if status >= 500:
+                return SolonError(
+                    f"{self.name} failed {self.settings.retries + 1} times (status {status}): look into its "
+                    "log, then start the run again, which goes on where it stopped"
+                )
+            case status:
+                return Refused(
+                    f"{self.name} refuses a request (status {status}); change what it names: {said}"
+                )
