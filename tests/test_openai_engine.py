@@ -3,8 +3,11 @@
 import json
 import logging
 import math
+import shutil
+import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +24,7 @@ from solon.errors import SolonError
 from solon.inference import open_engine
 from solon.inference.engine import Completion, Engine, Question, Request
 from solon.inference.openai_engine import named
+from solon.models import resolve
 from solon.progress import Watcher
 from solon.prompts import comparison as prompts
 from solon.prompts.dialogue import assistant, user
@@ -58,6 +62,27 @@ def address(tiny_model: Path) -> Iterator[str]:
 def local(tiny_model: Path) -> Iterator[Engine]:
     with open_engine(str(tiny_model), EngineSettings(dtype="float32", device="cpu", batch_size=4)) as engine:
         yield engine
+
+
+@pytest.fixture(scope="module")
+def vllm() -> Iterator[str]:
+    """The address of ``vllm serve`` with the embedded model."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["vllm", "serve", resolve("smollm2"), "--served-model-name", "smollm2", "--port", str(port)]
+    command += ["--host", "127.0.0.1", "--dtype", "float32", "--max-model-len", "1024"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(300):
+        assert process.poll() is None, "vllm serve ended by itself"
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health").close()
+            break
+        except OSError:
+            time.sleep(1)
+    yield f"http://127.0.0.1:{port}/v1"
+    process.terminate()
+    process.wait()
 
 
 @pytest.fixture(autouse=True)
@@ -206,6 +231,23 @@ def test_a_server_that_cannot_prefill_is_asked_to_go_on(connect: Any, local: Eng
     assert list(connect(mode="chat").generate([question])) == [expected]
 
 
+@pytest.mark.skipif(not shutil.which("vllm"), reason="vllm is not installed")
+@pytest.mark.parametrize("settings", [{"mode": "completion"}, PREFILLED], ids=["completion", "chat"])
+def test_vllm_serve(settings: dict[str, Any], vllm: str) -> None:
+    letters = Question("q", [user("Which comes first, (A) or (B)?")], ("A", "B"), prefill="The answer is (")
+    here = EngineSettings(dtype="float32")
+    there = EngineSettings(openai={"base_url": vllm, **settings})
+    found = []
+    for name, chosen in (("smollm2", here), ("openai:smollm2", there)):
+        with open_engine(name, chosen) as engine:
+            texts = {each.id: each.text for each in engine.generate(greedy())}
+            [scores] = engine.choice_logprobs([letters])
+            found.append((texts, scores.logprobs, scores.votes))
+    assert found[0][0] == found[1][0]
+    np.testing.assert_allclose(found[0][1], found[1][1], atol=0.05)
+    assert found[1][2] is None
+
+
 # Labels
 
 
@@ -287,7 +329,7 @@ def revisions(engine: Engine, path: Path, count: int) -> bytes:
 
 def test_failing_calls_lose_and_duplicate_nothing(connect: Any, address: str, tmp_path: Path) -> None:
     sound = revisions(connect(), tmp_path / "sound.jsonl", 24)
-    faulty = connect("faulty", timeout=1, retries=12)
+    faulty = connect("faulty", batch_size=24, timeout=1.5, retries=12)
     assert revisions(faulty, tmp_path / "faulty.jsonl", 24) == sound
     ids = [json.loads(line)["id"] for line in sound.splitlines()]
     assert ids == [f"prompt-{number}" for number in range(24)]

@@ -41,7 +41,7 @@ class OpenAIEngine(Engine):
         self.settings = settings.openai
         self._server = Server(model.removeprefix(SERVER_MODEL), settings.openai, self._count)
         self._mode = (ChatMode if settings.openai.mode == "chat" else CompletionMode)(self._server)
-        self._gives_logprobs = True  # until it turns out otherwise
+        self._gives_logprobs: bool | None = None  # not known until the first answer
         self._flight: dict[str, Future[Completion]] = {}
         self._failure: Exception | None = None  # the latest; nothing new is begun after one
         self._slots = asyncio.Semaphore(self.concurrency)
@@ -113,15 +113,18 @@ class OpenAIEngine(Engine):
         await self._server.client.close()
 
     async def _score(self, question: Question) -> ChoiceScores:
-        if self._gives_logprobs:
-            try:
-                logprobs = await self._mode.logprobs(question)
-            except Refused:  # perhaps of log-probabilities; if not, the votes are refused too
-                logprobs = None
-            if logprobs is not None:
-                return ChoiceScores(question.id, logprobs)
-            self._gives_logprobs = False
-        return await self._vote(question)
+        if self._gives_logprobs is False:
+            return await self._vote(question)
+        try:
+            logprobs = await self._mode.logprobs(question)
+        except Refused:  # perhaps of log-probabilities; if not, the votes are refused too
+            logprobs = None
+        if logprobs is None:
+            # One answer without them, after others with them, says nothing about the next.
+            self._gives_logprobs = self._gives_logprobs or False
+            return await self._vote(question)
+        self._gives_logprobs = True
+        return ChoiceScores(question.id, logprobs)
 
     async def _vote(self, question: Question) -> ChoiceScores:
         """Sampled answers in place of log-probabilities. Answers that name no choice are not counted.
