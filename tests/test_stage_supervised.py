@@ -1,6 +1,8 @@
 """Supervised finetuning: whose tokens the loss counts, what is learned, what is left behind, and going on."""
 
+import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from solon import config
 from solon.errors import SolonError
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE
 from solon.records import Example
-from solon.stages import supervised
+from solon.stages import supervised, training
 from toy_training import (
     CHECKPOINT,
     assert_a_kill_changes_nothing,
@@ -163,3 +165,29 @@ def test_errors_say_what_to_mend(tiny_model: Path, tmp_path: Path) -> None:
         supervised.train(
             EXAMPLES, str(tiny_model), tmp_path, settings(learning_rate=1e30, epochs=3), 0, unwatched
         )
+
+
+def test_a_gradient_that_is_not_a_number_stops_before_its_step_is_recorded(tmp_path: Path) -> None:
+    """The loss may still be finite when the weights no longer are."""
+    log = training.MetricsLog(tmp_path, 0)
+    metrics = training.Metrics(log, lambda logs: {"loss": logs["loss"]}, unwatched)
+    state = SimpleNamespace(is_world_process_zero=True, global_step=3, max_steps=9)
+    metrics.on_log(None, state, None, logs={"loss": 1.0, "grad_norm": 1.0})
+    with pytest.raises(SolonError, match="gradient is not a finite number at step 3"):
+        metrics.on_log(None, state, None, logs={"loss": 1.0, "grad_norm": math.nan})
+    assert metrics_of(tmp_path) == [{"step": 3, "loss": 1.0}]
+
+
+def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    for step, state in [
+        (2, '{"global_step": 2}'),
+        (10, '{"global_step": 10}'),
+        (12, '{"global_st'),
+        (14, None),
+    ]:
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if state:
+            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+    assert training.resumable(tmp_path) == tmp_path / "checkpoint-10"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-2"]
+    assert training.resumable(tmp_path / "none") is None
