@@ -108,6 +108,26 @@ def test_greedy_texts_are_those_of_generate(smollm2: Engine, reference) -> None:
         assert completion.finish == ("stop" if expected[-1] == tokenizer.eos_token_id else "length")
 
 
+def test_a_long_common_beginning_changes_nothing(smollm2: Engine, reference) -> None:
+    """Few-shot prompts in one batch, beside one that has nothing in common with them."""
+    model, tokenizer = reference
+    asked = {str(number): [*FEW_SHOT, user(f"What comes after {number}?")] for number in range(11, 16)}
+    asked["other"] = [user(PROMPTS[1])]
+    requests = [Request(name, messages, temperature=0, max_tokens=12) for name, messages in asked.items()]
+    found = texts(smollm2, requests)
+    for name, messages in asked.items():
+        tokens = torch.tensor([tokenizer.encode(prompt_text(tokenizer, messages), add_special_tokens=False)])
+        expected = model.generate(
+            tokens, attention_mask=torch.ones_like(tokens), do_sample=False, max_new_tokens=12
+        )[0, tokens.shape[1] :]
+        assert found[name] == tokenizer.decode(expected, skip_special_tokens=True)
+    questions = [Question(name, messages, ("After", "It")) for name, messages in asked.items()]
+    for scores in smollm2.choice_logprobs(questions):
+        for choice, logprob in zip(("After", "It"), scores.logprobs, strict=True):
+            prompt = prompt_text(tokenizer, asked[scores.id])
+            assert logprob == pytest.approx(reference_logprob(model, tokenizer, prompt, choice), abs=1e-3)
+
+
 def test_choice_logprobs_are_those_of_plain_forward_passes(smollm2: Engine, reference) -> None:
     model, tokenizer = reference
     questions = [

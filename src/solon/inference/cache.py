@@ -18,8 +18,8 @@ class RowCache(Cache):  # type: ignore[misc]
     """One row a sequence, one column a token, filled from column 0: a token's column is its position.
 
     A forward pass says with ``place`` which rows it works on and where its tokens go. The rows are written in
-    place and attention reads a slice of them, so a decoding step copies nothing but the new tokens. The last
-    column takes the padding's keys and values and is never read.
+    place and attention gets them whole, so a decoding step copies nothing but the new tokens. The last column
+    takes the padding's keys and values and is never read.
     """
 
     def __init__(self, rows: int, device: torch.device) -> None:
@@ -41,23 +41,19 @@ class RowCache(Cache):  # type: ignore[misc]
         new[:, :, : old.shape[2]] = old
         return new
 
-    def place(self, rows: slice | Tensor, positions: Tensor, width: int) -> None:
-        """The next forward pass is on ``rows``; ``positions`` [rows, tokens] is -1 at padding.
-
-        Attention reads the first ``width`` columns.
-        """
-        self._rows, self._width = rows, width
+    def place(self, rows: slice | Tensor, positions: Tensor) -> None:
+        """The next forward pass is on ``rows``; ``positions`` [rows, tokens] is -1 at padding."""
         self._written = (self._row_numbers[rows][:, None], positions)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """What a model's attention calls: keeps the new [rows, heads, tokens, width], returns all to read."""
+        """What a model's attention calls: keeps the new [rows, heads, tokens, width], returns it all."""
         row, column = self._written
         keys, values = self._layer(layer_idx, key_states[0], value_states[0])
         keys[row, :, column] = key_states.transpose(1, 2)
         values[row, :, column] = value_states.transpose(1, 2)
-        return keys[self._rows, :, : self._width], values[self._rows, :, : self._width]
+        return keys, values
 
     def copy(self, source: int, targets: list[int], start: int, end: int) -> None:
         """Copy columns ``start`` to ``end`` of one row to other rows."""

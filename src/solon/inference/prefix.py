@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 Tokens = npt.NDArray[np.int64]
 
+LEAST_TRUNK = 64  # tokens; attention to a shorter common beginning is not worth parting from the rest
 LEAST_SAVING = 32  # tokens; a shared beginning that saves fewer is not worth a forward pass of its own
 
 
@@ -30,6 +31,25 @@ def common_length(first: Tokens, second: Tokens) -> int:
     length = min(len(first), len(second))
     different = np.flatnonzero(first[:length] != second[:length])
     return int(different[0]) if len(different) else length
+
+
+def alike(sequences: Sequence[Tokens], known: Sequence[int]) -> list[tuple[list[int], int]]:
+    """Groups of sequences and how many tokens the members of each have in common (0 for the rest of them).
+
+    Only the first ``known[i]`` tokens of sequence i count. Every sequence is in exactly one group.
+    """
+    groups: dict[bytes, list[int]] = {}
+    for number, (sequence, length) in enumerate(zip(sequences, known, strict=True)):
+        opening = sequence[:LEAST_TRUNK].tobytes() if length >= LEAST_TRUNK else b""
+        groups.setdefault(opening, []).append(number)
+    rest = [number for opening, group in groups.items() if not opening or len(group) == 1 for number in group]
+    found = [(sorted(rest), 0)] if rest else []
+    for opening, group in groups.items():
+        if opening and len(group) > 1:
+            first = sequences[group[0]]
+            common = min(common_length(first, sequences[number]) for number in group[1:])
+            found.append((group, min(common, *(known[number] for number in group))))
+    return found
 
 
 def plan(sequences: Sequence[Tokens], shareable: Sequence[int], known: Sequence[int]) -> list[list[Stretch]]:

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from solon.config import EngineSettings
 from solon.errors import SolonError
+from solon.inference.attention import NAME, Pass, Trunk
 from solon.inference.cache import FinishedSequences, RowCache
 from solon.inference.dialogue_tokens import DialogueTokens, cut
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.inference.precision import choose_dtype
-from solon.inference.prefix import Stretch, Tokens, common_length, plan
+from solon.inference.prefix import Stretch, Tokens, alike, common_length, plan
 from solon.inference.sampling import sample
 from solon.models import best_device, load_model, load_tokenizer
 
@@ -72,6 +73,7 @@ class TransformersEngine(Engine):
         dtype = choose_dtype(settings.dtype, self.device)
         self.dtype = str(dtype).removeprefix("torch.")
         self._model = load_model(model, dtype).to(self.device)
+        self._model.set_attn_implementation(NAME)
         config = self._model.config.get_text_config()
         self._layer_types = set(getattr(config, "layer_types", None) or ())
         self._window: int | None = getattr(config, "sliding_window", None)
@@ -92,6 +94,7 @@ class TransformersEngine(Engine):
         self._waiting: deque[Active] = deque()
         self._active: list[Active] = []
         self._ids: set[str] = set()
+        self._trunks: list[Trunk] | None = None  # of the active sequences; None where they have changed
 
     def submit(self, request: Request) -> None:
         """Queue a request. Its id must not be in flight already (ValueError).
@@ -180,6 +183,7 @@ class TransformersEngine(Engine):
         ):
             logits[row] = last
         self._active += sequences
+        self._trunks = None
         return self._sample(first, torch.cat(logits))
 
     def _decode(self) -> list[Completion]:
@@ -189,7 +193,11 @@ class TransformersEngine(Engine):
             [[len(sequence.prompt) + len(sequence.generated) - 1] for sequence in self._active]
         )
         wanted = (torch.arange(count), torch.zeros(count, dtype=torch.long))
-        return self._sample(0, self._forward(self._cache, slice(0, count), tokens, positions, wanted))
+        if self._trunks is None:  # sequences have come or gone since
+            prompts = [sequence.prompt for sequence in self._active]
+            self._trunks = self._alike(prompts, [len(prompt) for prompt in prompts])
+        rows = slice(0, count)
+        return self._sample(0, self._forward(self._cache, rows, tokens, positions, wanted, self._trunks))
 
     def _sample(self, first: int, logits: Tensor) -> list[Completion]:
         """Give every active sequence from row ``first`` on its next token; finish those that end with it."""
@@ -243,7 +251,9 @@ class TransformersEngine(Engine):
             if last is not sequence:
                 self._active[row] = last
                 self._cache.copy(len(self._active), [row], 0, len(last.tokens))
-        self._ids -= ids
+        if ids:
+            self._ids -= ids
+            self._trunks = None
 
     # Scoring
 
@@ -314,7 +324,10 @@ class TransformersEngine(Engine):
                         ]
                 rows = torch.tensor([first + stretch.row for stretch in group], device=self.device)
                 where = torch.tensor(picked, dtype=torch.long).reshape(-1, 2)
-                logits = self._forward(cache, rows, tokens, positions, (where[:, 0], where[:, 1]))
+                trunks = self._alike(
+                    [sequences[stretch.row] for stretch in group], [stretch.start for stretch in group]
+                )
+                logits = self._forward(cache, rows, tokens, positions, (where[:, 0], where[:, 1]), trunks)
                 self.usage.tokens_computed += sum(stretch.end - stretch.start for stretch in group)
                 taken = 0
                 for row, begin, length in runs:
@@ -348,11 +361,12 @@ class TransformersEngine(Engine):
         tokens: Tensor,
         positions: Tensor,
         wanted: tuple[Tensor, Tensor],
+        trunks: Sequence[Trunk],
     ) -> Tensor:
         """Run tokens [rows, length] at their positions (-1: padding); logits [wanted, vocabulary]."""
         width = int(positions.max()) + 1
         positions = positions.to(self.device)
-        cache.place(rows, positions, width)
+        cache.place(rows, positions)
         self._wanted = (wanted[0].to(self.device), wanted[1].to(self.device))
         output = self._model(
             input_ids=tokens.to(self.device),
@@ -360,9 +374,16 @@ class TransformersEngine(Engine):
             position_ids=positions.clamp(min=0),
             past_key_values=cache,
             use_cache=True,
+            cached=Pass(rows, width, trunks),
         )
         logits: Tensor = output.logits
         return logits
+
+    def _alike(self, sequences: Sequence[Tokens], known: Sequence[int]) -> list[Trunk]:
+        """What the sequences of a pass share of their ``known`` tokens: nothing in windowed attention."""
+        if self._window is not None:
+            known = [0] * len(sequences)
+        return [Trunk(places, length) for places, length in alike(sequences, known)]
 
     def _masks(self, positions: Tensor, width: int) -> Tensor | dict[str, Tensor]:
         """Added to attention scores, [rows, 1, length, width]: a token sees itself and what is before it."""

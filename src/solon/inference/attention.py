@@ -1,0 +1,127 @@
+"""Attention over cached rows: what rows have in common at the beginning is read once for all of them.
+
+Decoding under long few-shot prompts spends most of its time on reading keys and values. Rows that begin
+alike form a trunk: their queries attend to one copy of it together, each attends to the rest of its own row,
+and the two results are weighed by their softmax denominators (Juravsky et al. 2024, arXiv:2402.05099).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from solon.errors import SolonError
+
+NAME = "solon-rows"  # of this attention, as transformers knows it
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """Sequences of a forward pass whose first ``length`` cached tokens are the same; 0 where none are."""
+
+    places: Sequence[int]  # in the pass
+    length: int
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Where a forward pass reads the cache: its sequences' rows, the columns in use, and what is shared."""
+
+    rows: slice | Tensor
+    width: int
+    trunks: Sequence[Trunk]  # every sequence is in one of them
+
+
+def rows_attention(
+    module: Any,
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    attention_mask: Tensor,
+    scaling: float | None = None,
+    *,
+    cached: Pass,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """What a model's attention calls.
+
+    ``query`` is [sequences, heads, tokens, width]; ``keys`` and ``values`` are the whole cache, [rows, key
+    heads, columns, width]; the mask is added to scores, [sequences, 1, tokens, columns]. The result is
+    [sequences, tokens, heads, width]. Raises SolonError for kinds of attention that it has not.
+    """
+    if options.get("softcap") is not None or options.get("s_aux") is not None:
+        raise SolonError(
+            "the transformers engine cannot run models that cap attention or have sinks: use another engine"
+        )
+    if query.device.type != "cpu":
+        rows, width = cached.rows, cached.width
+        found: Tensor = sdpa_attention_forward(
+            module, query, keys[rows, :, :width], values[rows, :, :width], attention_mask, scaling=scaling
+        )[0]
+        return found, None
+    sequences, heads, tokens, size = query.shape
+    # Query heads that share a key head become more queries of it, so that keys are not repeated.
+    folded = query.reshape(sequences, keys.shape[1], -1, size)
+    mask = attention_mask.expand(-1, heads // keys.shape[1], -1, -1).reshape(
+        sequences, 1, folded.shape[2], -1
+    )
+    result = torch.empty_like(folded)
+    for trunk in cached.trunks:
+        places = slice(None) if len(trunk.places) == sequences else torch.tensor(trunk.places)
+        result[places] = _trunk(folded[places], keys, values, mask[places], scaling, cached, trunk)
+    return result.view(sequences, heads, tokens, size).transpose(1, 2), None
+
+
+def _trunk(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor,
+    scaling: float | None,
+    cached: Pass,
+    trunk: Trunk,
+) -> Tensor:
+    """Attention of one trunk; ``query`` and the result are [sequences, key heads, queries, width]."""
+    numbers = torch.arange(len(keys))[cached.rows]
+    whole = len(trunk.places) == len(numbers)
+    # A slice is read where it lies; any other choice of rows is copied together.
+    rows = cached.rows if whole else numbers[torch.tensor(trunk.places)]
+    own = slice(trunk.length, cached.width)
+    mine, mine_total = attend(query, keys[rows, :, own], values[rows, :, own], mask[..., own], scaling)
+    if not trunk.length:
+        return mine
+    first = int(numbers[trunk.places[0]])
+    sequences, heads, queries, size = query.shape
+    together = query.transpose(0, 1).reshape(1, heads, sequences * queries, size)
+    beginning = slice(0, trunk.length)
+    shared, shared_total = attend(
+        together,
+        keys[first : first + 1, :, beginning],
+        values[first : first + 1, :, beginning],
+        None,
+        scaling,
+    )
+    shared = shared.view(heads, sequences, queries, size).transpose(0, 1)
+    shared_total = shared_total.view(heads, sequences, queries).transpose(0, 1)
+    # Of both parts together the shared one has exp(a) / (exp(a) + exp(b)) of the softmax's weight.
+    weight = (shared_total - mine_total).sigmoid()[..., None]
+    return torch.lerp(mine.float(), shared.float(), weight).to(query.dtype)
+
+
+def attend(
+    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scaling: float | None
+) -> tuple[Tensor, Tensor]:
+    """Attention on the CPU, and the logarithm of its softmax's denominator [sequences, heads, queries]."""
+    result: tuple[Tensor, Tensor] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query, keys, values, attn_mask=mask, scale=scaling
+    )
+    return result
+
+
+AttentionInterface.register(NAME, rows_attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)
