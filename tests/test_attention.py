@@ -28,7 +28,7 @@ def test_it_is_plain_attention(
     ends = torch.tensor([12, 16, 13, 15, 14])
     visible = torch.arange(width) <= (ends[:, None] - tokens + 1 + torch.arange(tokens))[..., None]
     mask = torch.where(visible, 0.0, torch.finfo(torch.float32).min)[:, None]
-    cached = Pass(rows, width, [Trunk(places, length) for places, length in trunks])
+    cached = Pass(rows, [Trunk(places, length, int(ends[places].max()) + 1) for places, length in trunks])
     found, _ = rows_attention(None, query, keys, values, mask, 0.25, cached=cached)
     expected = scaled_dot_product_attention(
         query,
@@ -43,7 +43,7 @@ def test_it_is_plain_attention(
 def test_kinds_of_attention_that_it_has_not_are_refused() -> None:
     empty = torch.zeros(1, 1, 1, 8)
     with pytest.raises(SolonError, match="use another engine"):
-        rows_attention(None, empty, empty, empty, empty, softcap=30.0, cached=Pass(slice(0, 1), 1, []))
+        rows_attention(None, empty, empty, empty, empty, softcap=30.0, cached=Pass(slice(0, 1), []))
 
 
 def test_sequences_are_grouped_by_what_they_share() -> None:

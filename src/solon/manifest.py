@@ -65,7 +65,7 @@ class Manifest:
             }
             self.save()
 
-    def add(self, stage: str, seconds: float, usage: Mapping[str, int]) -> None:
+    def add(self, stage: str, seconds: float, usage: Mapping[str, float]) -> None:
         """Count work done on a stage, in this process or one before it."""
         entry = self.stages[stage]
         entry["seconds"] += seconds

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from solon import config, data
+from solon.config import SERVER_MODEL
 from solon.constitution import Constitution
 from solon.errors import SolonError
 from solon.evaluation import preference as preference_evaluation
@@ -281,7 +282,12 @@ def source_hash(source: str | None) -> str:
 
 
 def _model(work: Workspace, role: str) -> dict[str, Any]:
-    return {f"models.{role}": work.roles[role], f"models.{role}.hash": work.hashes[work.roles[role]]}
+    name = work.roles[role]
+    found: dict[str, Any] = {f"models.{role}": name, f"models.{role}.hash": work.hashes[name]}
+    if name.startswith(SERVER_MODEL):
+        server = work.config.engine.openai
+        found |= {f"engine.openai.{each}": getattr(server, each) for each in ("base_url", "mode", "votes")}
+    return found
 
 
 def _rules(name: str, rules: Constitution) -> dict[str, str]:

@@ -115,8 +115,8 @@ class Workspace:
             self._engine.close()
             self._engine = None
 
-    def take_usage(self) -> dict[str, int]:
-        """The engines' token counts since the last call."""
+    def take_usage(self) -> dict[str, float]:
+        """The engines' token counts, and what servers cost, since the last call."""
         self._count()
         used, self._used = self._used, Counter()
         return dict(used)

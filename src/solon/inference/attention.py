@@ -26,14 +26,14 @@ class Trunk:
 
     places: Sequence[int]  # in the pass
     length: int
+    width: int  # columns that the longest of them has in use
 
 
 @dataclass(frozen=True)
 class Pass:
-    """Where a forward pass reads the cache: its sequences' rows, the columns in use, and what is shared."""
+    """Where a forward pass reads the cache: its sequences' rows, and what they share."""
 
     rows: slice | Tensor
-    width: int
     trunks: Sequence[Trunk]  # every sequence is in one of them
 
 
@@ -59,7 +59,7 @@ def rows_attention(
             "the transformers engine cannot run models that cap attention or have sinks: use another engine"
         )
     if query.device.type != "cpu":
-        rows, width = cached.rows, cached.width
+        rows, width = cached.rows, attention_mask.shape[-1]
         found: Tensor = sdpa_attention_forward(
             module, query, keys[rows, :, :width], values[rows, :, :width], attention_mask, scaling=scaling
         )[0]
@@ -91,7 +91,7 @@ def _trunk(
     whole = len(trunk.places) == len(numbers)
     # A slice is read where it lies; any other choice of rows is copied together.
     rows = cached.rows if whole else numbers[torch.tensor(trunk.places)]
-    own = slice(trunk.length, cached.width)
+    own = slice(trunk.length, trunk.width)
     mine, mine_total = attend(query, keys[rows, :, own], values[rows, :, own], mask[..., own], scaling)
     if not trunk.length:
         return mine

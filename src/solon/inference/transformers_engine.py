@@ -94,7 +94,9 @@ class TransformersEngine(Engine):
         self._waiting: deque[Active] = deque()
         self._active: list[Active] = []
         self._ids: set[str] = set()
-        self._trunks: list[Trunk] | None = None  # of the active sequences; None where they have changed
+        self._groups: list[tuple[list[int], int]] | None = (
+            None  # of the active sequences; None where they have changed
+        )
 
     def submit(self, request: Request) -> None:
         """Queue a request. Its id must not be in flight already (ValueError).
@@ -183,7 +185,7 @@ class TransformersEngine(Engine):
         ):
             logits[row] = last
         self._active += sequences
-        self._trunks = None
+        self._groups = None
         return self._sample(first, torch.cat(logits))
 
     def _decode(self) -> list[Completion]:
@@ -193,11 +195,11 @@ class TransformersEngine(Engine):
             [[len(sequence.prompt) + len(sequence.generated) - 1] for sequence in self._active]
         )
         wanted = (torch.arange(count), torch.zeros(count, dtype=torch.long))
-        if self._trunks is None:  # sequences have come or gone since
+        if self._groups is None:  # sequences have come or gone since
             prompts = [sequence.prompt for sequence in self._active]
-            self._trunks = self._alike(prompts, [len(prompt) for prompt in prompts])
+            self._groups = self._alike(prompts, [len(prompt) for prompt in prompts])
         rows = slice(0, count)
-        return self._sample(0, self._forward(self._cache, rows, tokens, positions, wanted, self._trunks))
+        return self._sample(0, self._forward(self._cache, rows, tokens, positions, wanted, self._groups))
 
     def _sample(self, first: int, logits: Tensor) -> list[Completion]:
         """Give every active sequence from row ``first`` on its next token; finish those that end with it."""
@@ -253,7 +255,7 @@ class TransformersEngine(Engine):
                 self._cache.copy(len(self._active), [row], 0, len(last.tokens))
         if ids:
             self._ids -= ids
-            self._trunks = None
+            self._groups = None
 
     # Scoring
 
@@ -324,10 +326,10 @@ class TransformersEngine(Engine):
                         ]
                 rows = torch.tensor([first + stretch.row for stretch in group], device=self.device)
                 where = torch.tensor(picked, dtype=torch.long).reshape(-1, 2)
-                trunks = self._alike(
+                groups = self._alike(
                     [sequences[stretch.row] for stretch in group], [stretch.start for stretch in group]
                 )
-                logits = self._forward(cache, rows, tokens, positions, (where[:, 0], where[:, 1]), trunks)
+                logits = self._forward(cache, rows, tokens, positions, (where[:, 0], where[:, 1]), groups)
                 self.usage.tokens_computed += sum(stretch.end - stretch.start for stretch in group)
                 taken = 0
                 for row, begin, length in runs:
@@ -361,7 +363,7 @@ class TransformersEngine(Engine):
         tokens: Tensor,
         positions: Tensor,
         wanted: tuple[Tensor, Tensor],
-        trunks: Sequence[Trunk],
+        groups: Sequence[tuple[list[int], int]],
     ) -> Tensor:
         """Run tokens [rows, length] at their positions (-1: padding); logits [wanted, vocabulary]."""
         width = int(positions.max()) + 1
@@ -374,16 +376,19 @@ class TransformersEngine(Engine):
             position_ids=positions.clamp(min=0),
             past_key_values=cache,
             use_cache=True,
-            cached=Pass(rows, width, trunks),
+            cached=Pass(
+                rows,
+                [Trunk(places, length, int(positions[places].max()) + 1) for places, length in groups],
+            ),
         )
         logits: Tensor = output.logits
         return logits
 
-    def _alike(self, sequences: Sequence[Tokens], known: Sequence[int]) -> list[Trunk]:
+    def _alike(self, sequences: Sequence[Tokens], known: Sequence[int]) -> list[tuple[list[int], int]]:
         """What the sequences of a pass share of their ``known`` tokens: nothing in windowed attention."""
         if self._window is not None:
             known = [0] * len(sequences)
-        return [Trunk(places, length) for places, length in alike(sequences, known)]
+        return alike(sequences, known)
 
     def _masks(self, positions: Tensor, width: int) -> Tensor | dict[str, Tensor]:
         """Added to attention scores, [rows, 1, length, width]: a token sees itself and what is before it."""
