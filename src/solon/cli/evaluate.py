@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from solon import constitution, data
+from solon.cli import benchmarks
 from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Settings, configuration
 from solon.cli.show import SCREEN, show
 from solon.errors import SolonError
@@ -109,3 +110,6 @@ def evasiveness(
 ) -> None:
     """How well the refusal classifier agrees with people's labels."""
     show(dict(refusal.evaluate(refusal.read_labelled(file))), as_json)
+
+
+benchmarks.add_to(app)

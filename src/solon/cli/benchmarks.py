@@ -1,0 +1,228 @@
+"""``solon eval hhh``, ``harm`` and ``preferences``: models against what people wrote and judged."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from solon import constitution
+from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Settings, configuration
+from solon.cli.show import SCREEN, show
+from solon.config import Config, Feedback
+from solon.errors import SolonError
+from solon.evaluation import agreement, harm, hhh, paper_evals
+from solon.evaluation.paper_evals import Pair
+from solon.inference import open_engine
+from solon.inference.engine import Engine
+
+T = TypeVar("T")
+WAYS = ("multiple-choice", "likelihood")
+
+ModelToMeasure = Annotated[
+    str | None, typer.Argument(metavar="MODEL", help="The language model; none to measure a scorer alone.")
+]
+Scorer = Annotated[
+    str | None, typer.Option("--preference-model", help="A preference model's folder, measured as well.")
+]
+FewShot = Annotated[
+    bool | None,
+    typer.Option("--few-shot/--zero-shot", help="With worked examples? feedback.few_shot by default."),
+]
+Reason = Annotated[
+    bool | None,
+    typer.Option("--chain-of-thought/--no-chain-of-thought", help="feedback.chain_of_thought by default."),
+]
+Rules = Annotated[str, typer.Option("--constitution", help="Whose principles the model judges under.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="How many rows, drawn by the seed; all by default.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Dialogues that the preference model scores together.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("hhh")(helpful_honest_harmless)
+    app.command("harm")(harmful)
+    app.command("preferences")(preferences)
+
+
+def helpful_honest_harmless(
+    file: Annotated[str, typer.Option("--data", help="A file in the form of 438HHHEvaluations.")],
+    model: ModelToMeasure = None,
+    ways: Annotated[str, typer.Option(help="Of the language model, with commas between.")] = ",".join(WAYS),
+    scorer: Scorer = None,
+    few_shot: FewShot = None,
+    chain_of_thought: Reason = None,
+    rules: Rules = "",
+    limit: Limit = None,
+    batch_size: BatchSize = 16,
+    config: ConfigFile = None,
+    settings: Settings = NO_SETTINGS,
+    as_json: AsJson = False,
+) -> None:
+    """How often the helpful, honest and harmless answer is found: by asking, by likelihood, by score."""
+    asked = configuration(config, settings)
+    wanted = [way.strip() for way in ways.split(",") if way.strip()] if model else []
+    if unknown := [way for way in wanted if way not in WAYS]:
+        raise SolonError(f"--ways has {unknown[0]!r}; it may name {' and '.join(WAYS)}")
+    if not wanted and not scorer:
+        raise SolonError("there is nothing to measure; give a MODEL and its --ways, or --preference-model")
+    law = constitution.load(rules or asked.constitution)
+    judging = _judging(asked.feedback, few_shot, chain_of_thought)
+    if not rules:  # asked as the paper asks it
+        law, judging = hhh.own_question(law), judging.model_copy(update={"principles": 1})
+    pairs = paper_evals.drawn(paper_evals.read_hhh(file), limit, asked.seed)
+    figures: dict[str, Any] = {"comparisons": len(pairs)}
+    if model and wanted:
+        with (
+            SCREEN.stage(f"{model} on helpful, honest and harmless"),
+            open_engine(model, asked.engine) as engine,
+        ):
+            if "multiple-choice" in wanted:
+                figures["multiple-choice"] = _judge(engine, pairs, law, judging, asked)
+            if "likelihood" in wanted:
+                watched = _watched("likelihood", hhh.likelihoods(engine, pairs), len(pairs))
+                found = sorted(watched, key=lambda each: int(each.pair.id))
+                figures["likelihood"] = hhh.likelihood_summary(found, asked.evaluation.bootstrap, asked.seed)
+    if scorer:
+        figures["preference-model"] = _score(scorer, pairs, batch_size, asked)
+    _print(figures, as_json)
+
+
+def preferences(
+    file: Annotated[str, typer.Option("--data", help="Pairs in hh-rlhf's form or PandaLM's.")],
+    model: ModelToMeasure = None,
+    scorer: Scorer = None,
+    few_shot: FewShot = None,
+    chain_of_thought: Reason = None,
+    rules: Rules = "",
+    limit: Limit = None,
+    batch_size: BatchSize = 16,
+    config: ConfigFile = None,
+    settings: Settings = NO_SETTINGS,
+    as_json: AsJson = False,
+) -> None:
+    """How far a judge or a preference model agrees with people about pairs of answers."""
+    asked = configuration(config, settings)
+    if not model and not scorer:
+        raise SolonError("there is nothing to measure; give a MODEL to judge, or --preference-model")
+    pairs = paper_evals.drawn(paper_evals.read_pairs(file), limit, asked.seed)
+    panel = any(pair.votes for pair in pairs)  # PandaLM's people judged helpfulness
+    named = rules or (asked.evaluation.helpfulness_constitution if panel else asked.constitution)
+    law = constitution.load(named)
+    ties = sum(pair.probability == 0.5 for pair in pairs)
+    figures: dict[str, Any] = {"comparisons": len(pairs), "ties": ties}
+    if people := agreement.annotators(pairs):
+        figures["people"] = people
+    if model:
+        judging = _judging(asked.feedback, few_shot, chain_of_thought)
+        with SCREEN.stage(f"{model} as judge"), open_engine(model, asked.engine) as engine:
+            figures["judge"] = {"constitution": named, **_judge(engine, pairs, law, judging, asked)}
+    if scorer:
+        figures["preference-model"] = _score(scorer, pairs, batch_size, asked)
+    _print(figures, as_json)
+
+
+def harmful(
+    file: Annotated[
+        str, typer.Option("--data", help="In the form of HarmfulVsEthical or HarmfulnessClassification.")
+    ],
+    model: Annotated[str, typer.Argument(help="The language model.")],
+    shots: Annotated[
+        int, typer.Option(min=0, help="Rows shown with their answers first, and left out of the figures.")
+    ] = 0,
+    chain_of_thought: Reason = None,
+    limit: Limit = None,
+    config: ConfigFile = None,
+    settings: Settings = NO_SETTINGS,
+    as_json: AsJson = False,
+) -> None:
+    """How often a model tells whether a conversation is harmful, or in which way."""
+    asked = configuration(config, settings)
+    judging = _judging(asked.feedback, None, chain_of_thought)
+    if shots and judging.chain_of_thought:
+        raise SolonError("--shots have no reasoning to show; leave them or --chain-of-thought out")
+    rows = paper_evals.read_choices(file)
+    examples = harm.shots(rows, shots, asked.seed)
+    rest = [row for row in rows if row not in examples]
+    if not rest:
+        raise SolonError(f"--shots {shots} leaves none of the {len(rows)} rows of {file} to ask; give fewer")
+    choices = paper_evals.drawn(rest, limit, asked.seed)
+    with SCREEN.stage(f"{model} on harm"), open_engine(model, asked.engine) as engine:
+        answers = harm.answer(engine, choices, judging, asked.seed, examples)
+        watched = _watched("conversations", answers, len(choices))
+        found = sorted(watched, key=lambda each: int(each.choice.id))
+    _print(harm.summary(found, asked.evaluation.bootstrap, asked.seed), as_json)
+
+
+def _judging(settings: Feedback, few_shot: bool | None, chain_of_thought: bool | None) -> Feedback:
+    asked = {"few_shot": few_shot, "chain_of_thought": chain_of_thought}
+    return settings.model_copy(update={name: value for name, value in asked.items() if value is not None})
+
+
+def _judge(
+    engine: Engine, pairs: Sequence[Pair], law: constitution.Constitution, judging: Feedback, asked: Config
+) -> dict[str, Any]:
+    judged = agreement.judge_pairs(engine, pairs, law, judging, asked.seed)
+    watched = _watched("multiple choice", judged, len(pairs))
+    found = sorted(watched, key=lambda each: int(each.pair.id))
+    return agreement.judge_summary(found, asked.evaluation.bootstrap, asked.seed)
+
+
+def _score(scorer: str, pairs: Sequence[Pair], batch_size: int, asked: Config) -> dict[str, Any]:
+    from solon import models  # takes seconds to import, like the trainers
+    from solon.stages import preference
+
+    with SCREEN.stage(f"{scorer} as preference model"):
+        score = partial(
+            preference.score,
+            models.load_preference_model(scorer).to(models.best_device()),
+            models.load_tokenizer(scorer),
+            batch_size=batch_size,
+        )
+        scored = list(_watched("scores", agreement.score_pairs(score, pairs), len(pairs)))
+    return agreement.score_summary(scored, asked.evaluation.bootstrap, asked.seed)
+
+
+def _watched(part: str, found: Iterable[T], total: int) -> Iterator[T]:
+    """Shows each as it comes. Engines finish in any order, and resampling must not depend on it."""
+    for done, each in enumerate(found, 1):
+        SCREEN.advance(part, done, total)
+        yield each
+
+
+def _print(figures: Mapping[str, Any], as_json: bool) -> None:
+    """As JSON, or as one table of the figures and one of each list and matrix among them."""
+    if as_json:
+        show(figures, as_json)
+        return
+    show({name: value for name, value in figures.items() if name != "confusion"}, as_json)
+    for title, rows in _tables(figures):
+        table = Table(*rows[0], title=title, title_justify="left")
+        for row in rows:
+            table.add_row(*map(_cell, row.values()))
+        Console(highlight=False).print(table)
+
+
+def _tables(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    for name, value in figures.items():
+        if name == "confusion":  # columns have letters, since the options are long
+            signs = harm.letters(len(value))
+            rows = zip(signs, value.items(), strict=True)
+            yield (
+                "right answer, and how often each was found",
+                [
+                    {"": f"({sign}) {label}", **dict(zip(signs, found.values(), strict=True))}
+                    for sign, (label, found) in rows
+                ],
+            )
+        elif isinstance(value, Mapping):
+            yield from _tables(value, f"{prefix}{name} · ")
+        elif isinstance(value, list) and value:
+            yield f"{prefix}{name}", value
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " to ".join(map(_cell, value))
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
