@@ -10,6 +10,7 @@ import yaml
 
 from solon import report
 from solon.config import Config
+from solon.lock import alone_in
 from solon.manifest import Manifest, changes, flat
 from solon.progress import Watcher
 from solon.run import write_atomically
@@ -24,25 +25,27 @@ def run(config: Config, folder: Path, watcher: Watcher | None = None) -> Path:
 
     Stages that are done are not done again. A stage whose settings have changed, and all after it, are: the
     watcher is told which and why, and their old results are moved aside into ``folder/stale``.
-    Raises SolonError for anything that the user can mend.
+    Raises SolonError for anything that the user can mend, and where another process works in the folder.
     """
     work = Workspace(config, folder, watcher or Watcher())
     wanted = {stage.name: inputs(stage, work) for stage in STAGES}
-    manifest = Manifest(folder / "manifest.json")
-    set_stale_aside(work, manifest, wanted)
-    write_atomically(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    manifest.describe(
-        name=folder.resolve().name,
-        seed=config.seed,
-        constitution={"name": work.constitution.name, "hash": work.constitution.content_hash},
-        engine=work.settle_engine(manifest.facts.get("engine") or {}),
-        models={role: {"name": name, "hash": work.hashes[name]} for role, name in work.roles.items()},
-    )
-    for stage in STAGES:
-        if manifest.stages.get(stage.name, {}).get("status") != "done":
-            run_stage(stage, work, manifest, wanted[stage.name])
-    work.close_engine()
-    return report.write(folder)
+    with alone_in(folder):
+        manifest = Manifest(folder / "manifest.json")
+        set_stale_aside(work, manifest, wanted)
+        settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        write_atomically(folder / "config.yaml", settings)
+        manifest.describe(
+            name=folder.resolve().name,
+            seed=config.seed,
+            constitution={"name": work.constitution.name, "hash": work.constitution.content_hash},
+            engine=work.settle_engine(manifest.facts.get("engine") or {}),
+            models={role: {"name": name, "hash": work.hashes[name]} for role, name in work.roles.items()},
+        )
+        for stage in STAGES:
+            if manifest.stages.get(stage.name, {}).get("status") != "done":
+                run_stage(stage, work, manifest, wanted[stage.name])
+        work.close_engine()
+        return report.write(folder)
 
 
 def run_stage(stage: Stage, work: Workspace, manifest: Manifest, wanted: dict[str, Any]) -> None:

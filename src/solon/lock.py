@@ -1,0 +1,52 @@
+"""One process at a time works in a run folder."""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from solon.errors import SolonError
+from solon.manifest import now
+from solon.run import write_atomically
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock. It is gone when the process is, however that ends.
+
+    Raises SolonError, naming its owner, where another has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # Who owns the lock is beside it: some systems let nobody read a locked file.
+    file, owner = folder / "running.lock", folder / "running.json"
+    lock = FileLock(file)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise SolonError(refusal(folder, file, owner)) from None
+    try:
+        me = {"pid": os.getpid(), "host": socket.gethostname(), "since": now()}
+        write_atomically(owner, json.dumps(me) + "\n")
+        yield
+    finally:
+        # While the lock is held: a newcomer must not find it in a file that is about to go.
+        for each in (owner, file):
+            with suppress(OSError):
+                each.unlink()
+        lock.release()
+
+
+def refusal(folder: Path, file: Path, owner: Path) -> str:
+    try:
+        found = json.loads(owner.read_text(encoding="utf-8"))
+        who = f"process {found['pid']} on {found['host']} has worked in it since {found['since']}"
+    except (OSError, ValueError, KeyError, TypeError):  # it has only just begun, or is about to end
+        who = "another process works in it"
+    return (
+        f"{folder} is in use: {who}. Wait for it or stop it; if it is dead and you still read this, "
+        f"delete {file} and try again"
+    )
