@@ -1,0 +1,56 @@
+"""Two sides measured in one process by turns, and the ratio of their medians."""
+
+import json
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+
+def compare(
+    prepare: Callable[[], None], ours: Callable[[], int], theirs: Callable[[], int], runs: int
+) -> dict[str, Any]:
+    """Each side returns how many things it made. Rates are things a second; the ratio is ours to theirs.
+
+    ``prepare`` is called, untimed, before each of our runs: it forgets what the run before left in caches.
+    """
+    rates: dict[str, list[float]] = {"ours": [], "theirs": []}
+    for _ in range(runs):
+        prepare()
+        for side, work in (("ours", ours), ("theirs", theirs)):
+            start = time.perf_counter()
+            made = work()
+            rates[side].append(made / (time.perf_counter() - start))
+    medians = {side: statistics.median(found) for side, found in rates.items()}
+    return {
+        "ratio": round(medians["ours"] / medians["theirs"], 2),
+        "median_rate": {side: round(rate, 4) for side, rate in medians.items()},
+        "rates": {side: [round(rate, 4) for rate in found] for side, found in rates.items()},
+    }
+
+
+def best(candidates: list[int], work: Callable[[int], int]) -> int:
+    """The candidate (a batch size) with the highest rate, after one run of each."""
+
+    def rate(candidate: int) -> float:
+        start = time.perf_counter()
+        return work(candidate) / (time.perf_counter() - start)
+
+    return max(candidates, key=rate)
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
+    }
+
+
+def show(**found: Any) -> None:
+    print(json.dumps(found | {"machine": machine()}, indent=2))
