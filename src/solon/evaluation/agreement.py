@@ -105,14 +105,14 @@ def summary(
     of scores, or else of the two answers' probabilities. All three have shape (pairs,).
     """
     predicted, labels = np.asarray(predicted, dtype=float), _labels(pairs)
-    margins = np.abs(2 * predicted - 1 if margins is None else np.asarray(margins, dtype=float))
+    gaps: Array = 2 * predicted - 1 if margins is None else np.asarray(margins, dtype=float)
     confidence, label = calibration.favoured_first(predicted, labels)
     figures = _figures(predicted, labels) | {
         "ece_interval": calibration.calibration_error_interval(
             confidence, label, bootstrap=bootstrap, seed=seed
         ),
         "reliability": calibration.reliability(confidence, label),
-        "by_margin": by_margin(predicted, labels, margins),
+        "by_margin": by_margin(predicted, labels, np.abs(gaps)),
     }
     for name, kinds in {
         "by_subset": [pair.subset for pair in pairs],
