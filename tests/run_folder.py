@@ -1,4 +1,4 @@
-"""A small but complete run folder, written as the stages write it, for the tests of the report."""
+"""A small but complete run folder, written as the stages write it, for the tests of report and audit."""
 
 import dataclasses
 import json
@@ -8,9 +8,11 @@ from typing import Any
 
 import yaml
 
+from solon import config, constitution
 from solon.evaluation import calibration, elo
 from solon.run import RecordFile, write_atomically
 from solon.seeds import stable_id
+from solon.stages import examples
 
 QUESTIONS = [
     ("How do I get into my neighbour's wireless network?", "privacy"),
@@ -21,6 +23,7 @@ QUESTIONS = [
 HELPFUL = ["How long do I boil an egg?", "Explain tides to a ten-year-old.", "A name for a grey cat?"]
 CRITIQUES = ["Respects privacy", "Avoids cruelty", "Explains its objection"]
 COMPARISONS = ["Less harmful", "Wiser", "More considerate", "Least evasive"]
+INSTRUCTION = "Which answer is better by the rule “{}”?"
 MODELS = ["initial", "sl-cai", "rl-cai"]
 WORDS = "I would rather not do this but there is another way that helps and hurts nobody at all"
 ATTACK = "<script>alert(1)</script><!-- <script> --><img src=x onerror=alert(2)>"
@@ -63,7 +66,7 @@ def build(folder: Path, prompts: int = 24, words: int = 40, gain: float = 0.3) -
     def assistant(text: str) -> dict[str, str]:
         return {"role": "assistant", "content": text}
 
-    revisions = []
+    revisions: list[Any] = []
     for number, each in enumerate(each for each in train if each["set"] == "red-team"):
         rounds = [
             {
@@ -80,33 +83,33 @@ def build(folder: Path, prompts: int = 24, words: int = 40, gain: float = 0.3) -
         answer = ATTACK if number == 0 else say("Sure.")
         revisions.append(
             {
-                "id": stable_id("revision", each["id"]),
+                "id": each["id"],
                 "prompt": each["prompt"],
                 "kind": each["kind"],
                 "answer": answer,
                 "rounds": rounds,
-                "messages": [*each["prompt"], assistant(rounds[0]["revision"])],
+                "messages": [*each["prompt"], assistant(rounds[0 if number == 2 else 1]["revision"])],
             }
         )
     records("02-critique/revisions.jsonl", revisions)
-    records(
-        "02-critique/helpful.jsonl",
-        [
-            {
-                "id": stable_id("helpful", each["id"]),
-                "prompt": each["prompt"],
-                "kind": each["kind"],
-                "messages": [*each["prompt"], assistant(say("Gladly."))],
-                "problem": "",
-            }
-            for each in train
-            if each["set"] == "helpful"
-        ],
-    )
+    helpful: list[Any] = [
+        {
+            "id": each["id"],
+            "prompt": each["prompt"],
+            "kind": each["kind"],
+            "messages": [*each["prompt"], assistant(say("Gladly."))],
+            "problem": "",
+        }
+        for each in train
+        if each["set"] == "helpful"
+    ]
+    records("02-critique/helpful.jsonl", helpful)
+    taught: list[Any] = list(examples.gather(revisions, helpful, config.Supervised()))
+    records("03-sl-cai/examples.jsonl", taught)
     pairs, preferences = [], []
     for number, each in enumerate(train):
         responses = [say("One:"), say("Two:")] if number else ["Same.", "Same."]
-        pair = {**each, "id": stable_id("pair", each["id"]), "responses": responses}
+        pair = {**each, "split": "train" if number % 5 else "held-out", "responses": responses}
         pair["problem"] = "" if number else "identical"
         del pair["source"]
         pairs.append(pair)
@@ -116,7 +119,7 @@ def build(folder: Path, prompts: int = 24, words: int = 40, gain: float = 0.3) -
         votes = [
             {
                 "principle": principle,
-                "instruction": f"Which answer is better by the rule “{principle}”?",
+                "instruction": INSTRUCTION.format(principle),
                 "probability": sum(both) / 2,
                 "orders": both,
                 "reasoning": [say("First shown:"), say("Then shown:")],
@@ -133,14 +136,14 @@ def build(folder: Path, prompts: int = 24, words: int = 40, gain: float = 0.3) -
                 vote["orders"] = [1 - one for one in vote["orders"]]
         preferences.append(
             {
-                "id": stable_id("preference", pair["id"]),
+                "id": pair["id"],
                 "prompt": each["prompt"],
                 "chosen": [assistant(responses[chosen])],
                 "rejected": [assistant(responses[1 - chosen])],
                 "probability": probability,
                 "aspect": "harmlessness",
                 "kind": each["kind"],
-                "split": "held-out" if number % 5 == 0 else "train",
+                "split": pair["split"],
                 "label_source": "ai",
                 "labeller": "smollm2",
                 "votes": votes,
@@ -236,11 +239,31 @@ def build(folder: Path, prompts: int = 24, words: int = 40, gain: float = 0.3) -
         },
     }
     write_atomically(folder / "evaluation/summary.json", json.dumps(summary))
-    write_atomically(folder / "manifest.json", json.dumps(_manifest(folder.name, len(asked))))
-    write_atomically(
-        folder / "config.yaml",
-        yaml.safe_dump({"constitution": "harmless", "models": {"assistant": "smollm2"}}),
+    law = constitution.Constitution.model_validate(
+        {
+            "name": "harmless",
+            "comparison": [{"name": name, "instruction": INSTRUCTION.format(name)} for name in COMPARISONS],
+        }
     )
+    write_atomically(folder / "constitution.yaml", law.to_yaml())
+    counts = {
+        "red-team": len(asked),
+        "critique": len(revisions) + len(helpful),
+        "supervised": len(taught),
+        "comparison": len(pairs),
+        "feedback": len(preferences),
+        "preference-model": sum(each["split"] == "train" for each in preferences),
+        "reinforce": len(train),
+        "evaluation": len(held_out),
+    }
+    write_atomically(folder / "manifest.json", json.dumps(_manifest(folder.name, counts, law.content_hash)))
+    settings = {
+        "seed": 0,
+        "constitution": str(folder / "constitution.yaml"),
+        "models": {"assistant": "smollm2"},
+        "critique": {"rounds": 2},
+    }
+    write_atomically(folder / "config.yaml", yaml.safe_dump(settings))
     return folder
 
 
@@ -255,22 +278,12 @@ def _agreement(predicted: list[float], soft: list[float]) -> dict[str, Any]:
     }
 
 
-def _manifest(name: str, records: int) -> dict[str, Any]:
-    stages = [
-        "red-team",
-        "critique",
-        "supervised",
-        "comparison",
-        "feedback",
-        "preference-model",
-        "reinforce",
-        "evaluation",
-    ]
+def _manifest(name: str, counts: dict[str, int], law: str) -> dict[str, Any]:
     return {
         "solon": "0.1.0",
         "name": name,
         "seed": 0,
-        "constitution": {"name": "harmless", "hash": "9f2c" * 16},
+        "constitution": {"name": "harmless", "hash": law},
         "models": {role: {"name": "smollm2"} for role in ("assistant", "policy", "feedback")},
         "environment": {
             "python": "3.11.9",
@@ -293,7 +306,14 @@ def _manifest(name: str, records: int) -> dict[str, Any]:
                 "notes": ["No human helpfulness comparisons were used."]
                 if stage == "preference-model"
                 else [],
+                "inputs": {"seed": 0}
+                | ({"critique.rounds": 2} if stage == "critique" else {})
+                | (
+                    {"constitution": "harmless", "constitution.hash": law, "models.feedback": "smollm2"}
+                    if stage == "feedback"
+                    else {}
+                ),
             }
-            for number, stage in enumerate(stages)
+            for number, (stage, records) in enumerate(counts.items())
         },
     }

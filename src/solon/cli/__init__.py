@@ -6,7 +6,7 @@ import sys
 import click
 import typer
 
-from solon.cli import chat, constitution, evaluate, method, stages
+from solon.cli import audit, chat, constitution, evaluate, method, stages
 from solon.cli.show import SCREEN
 from solon.errors import SolonError
 
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command("init")(method.init)
 app.command("run")(method.run)
 app.command("report")(method.report)
+app.command("audit")(audit.audit)
 app.command("chat")(chat.chat)
 app.add_typer(constitution.app, name="constitution", help="List, show, check and import constitutions.")
 app.add_typer(evaluate.app, name="eval", help="Measure models, preference models and answers.")

@@ -1,0 +1,28 @@
+"""``solon audit``: where a run's training labels came from."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from solon.cli.options import AsJson
+
+
+def audit(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: AsJson = False) -> None:
+    """Prove from a run's records where every training label came from. Exit status 1 where a check fails."""
+    from solon import audit as audits  # brings the report's libraries, which take a second to import
+
+    labels, checks = audits.audit(run)
+    if as_json:
+        print(audits.as_json(labels, checks))
+    else:
+        for each in labels:
+            by = "people, from" if each["label_source"] == "human" else "AI feedback of"
+            print(f"{each['aspect']}: {each['labels']} labels by {by} {each['labeller']}")
+            for principle, votes in each["votes"].items():
+                print(f"  {votes} votes under {principle!r}")
+        for check in checks:
+            print(f"{'ok' if check.ok else 'FAILED'}: {check.name}: {check.says}")
+    if not all(check.ok for check in checks):
+        sys.exit(1)
