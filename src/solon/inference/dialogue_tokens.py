@@ -6,7 +6,13 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from solon.inference.prefix import Tokens
-from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, HUMAN_TURN
+from solon.prompts.dialogue import (
+    HUMAN_ASSISTANT_TEMPLATE,
+    HUMAN_TURN,
+    neutral,
+    neutral_messages,
+    reserved,
+)
 from solon.records import Message
 
 
@@ -16,10 +22,13 @@ class DialogueTokens:
     In the Human/Assistant format an answer follows "Assistant:" after a space. The space belongs to the
     format: it goes before a prefill or a choice that does not begin with one, and the first space of a
     generated text is left out. In every other format texts are as the model wrote them.
+
+    Messages, prefills and choices are text: what looks like a special token in them is broken (``neutral``).
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
         self.tokenizer = tokenizer
+        self.reserved = reserved(tokenizer)
         self.plain = tokenizer.chat_template == HUMAN_ASSISTANT_TEMPLATE
         ends = model.generation_config.eos_token_id
         self.ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
@@ -27,10 +36,10 @@ class DialogueTokens:
     def prompt(self, messages: Sequence[Message], prefill: str) -> tuple[str, Tokens]:
         """Everything before the text to be generated or scored, as text and as tokens."""
         text: str = self.tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=True, tokenize=False
+            neutral_messages(messages, self.reserved), add_generation_prompt=True, tokenize=False
         )
         if prefill:
-            text += self._opening(prefill)
+            text += self._opening(neutral(prefill, self.reserved))
         return text, self._encode(text)
 
     def continuation(self, prompt: str, tokens: Tokens, choice: str, prefilled: bool) -> Tokens:
@@ -39,6 +48,7 @@ class DialogueTokens:
         The prompt's own tokens stay as they are when generating, so where the tokenizer would merge the end
         of the prompt with the beginning of the choice, the choice is tokenized by itself.
         """
+        choice = neutral(choice, self.reserved)
         choice = choice if prefilled else self._opening(choice)
         whole = self._encode(prompt + choice)
         if len(whole) > len(tokens) and np.array_equal(whole[: len(tokens)], tokens):

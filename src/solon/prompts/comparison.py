@@ -1,5 +1,6 @@
 """How the feedback model is asked which of two answers is better (paper, section 4.1)."""
 
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -17,6 +18,21 @@ LETTERS = ("A", "B")
 REASONING = "Let me think about both answers step by step."
 CONCLUSION = "So the better answer is"
 
+# Lines that would pass as ours, were they in an answer or in the dialogue.
+OURS = re.compile(
+    r"^\W*(?:\(?[AB]\)|(?i:human|assistant|system) ?:|(?i:so )?(?i:the|name the) better answer"
+    r"|(?i:read this conversation|below are two answers|weigh both answers))",
+    re.MULTILINE,
+)
+
+
+def quoted(text: str) -> str:
+    """The text with its further lines indented where one of them could pass as a line of the question.
+
+    Other texts stay as they are: indenting costs a token a line.
+    """
+    return text.replace("\n", "\n    ") if OURS.search(text) else text
+
 
 def question(
     dialogue: Sequence[Message], instruction: str, answer_a: str, answer_b: str, layout: Layout, reason: bool
@@ -26,13 +42,13 @@ def question(
     The paper puts the principle between the dialogue and the options ("principle-first"); with the principle
     last, all principles share the options' text as well.
     """
-    options = f"(A) {answer_a}\n\n(B) {answer_b}"
+    options = f"(A) {quoted(answer_a)}\n\n(B) {quoted(answer_b)}"
     parts = [instruction, options] if layout == "principle-first" else [options, instruction]
     return user(
         "\n\n".join(
             [
                 "Read this conversation between a person and an AI assistant.",
-                transcript(dialogue),
+                transcript([{"role": each["role"], "content": quoted(each["content"])} for each in dialogue]),
                 "Below are two answers, (A) and (B), that the assistant could give next.",
                 *parts,
                 "Weigh both answers first, then name the better one: (A) or (B)."

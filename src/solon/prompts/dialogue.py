@@ -1,6 +1,7 @@
 """How a dialogue becomes text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from solon.records import Message
 
@@ -18,6 +19,7 @@ HUMAN_ASSISTANT_TEMPLATE = (
 
 # Where a model that writes the dialogue on by itself must be cut.
 HUMAN_TURN = "\n\nHuman:"
+ASSISTANT_TURN = "\n\nAssistant:"
 
 
 def user(text: str) -> Message:
@@ -32,3 +34,34 @@ def transcript(messages: Sequence[Message]) -> str:
     """The dialogue as plain text to be quoted inside a question about it."""
     speakers = {"user": "Human", "assistant": "Assistant", "system": "System"}
     return "\n\n".join(f"{speakers[message['role']]}: {message['content']}" for message in messages)
+
+
+def reserved(tokenizer: Any) -> dict[str, str]:
+    """What the dialogue format alone may write, each with the form it gets where a message has it.
+
+    These are the tokenizer's special tokens, and the beginnings of turns in the Human/Assistant format. A
+    space breaks them: "<|im_end|>" becomes "< |im_end|>", which is ordinary text.
+    """
+    added = tokenizer.added_tokens_decoder.values()
+    special = {*tokenizer.all_special_tokens, *(token.content for token in added if token.special)}
+    forms = {}
+    for token in sorted(special):
+        first = len(token) - len(token.lstrip()) + 1
+        form = f"{token[:first]} {token[first:]}"
+        if token not in form:  # one character cannot be broken, nor can white space
+            forms[token] = form
+    if tokenizer.chat_template == HUMAN_ASSISTANT_TEMPLATE:
+        forms |= {turn: turn.replace("\n\n", "\n\n ") for turn in (HUMAN_TURN, ASSISTANT_TURN)}
+    return forms
+
+
+def neutral(text: str, forms: Mapping[str, str]) -> str:
+    """The text with everything ``reserved`` broken, so that no message can end its turn or begin another."""
+    for token, form in forms.items():
+        while token in text:  # again where they overlap
+            text = text.replace(token, form)
+    return text
+
+
+def neutral_messages(messages: Sequence[Message], forms: Mapping[str, str]) -> list[Message]:
+    return [{"role": message["role"], "content": neutral(message["content"], forms)} for message in messages]

@@ -11,6 +11,7 @@ from trl import RewardConfig, RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
 from solon import config, models
+from solon.prompts.dialogue import neutral_messages, reserved
 from solon.records import Message, PreferenceRecord
 from solon.stages import training
 
@@ -43,9 +44,9 @@ def train(
     Raises SolonError where there is nothing to train on or the loss is not finite.
     """
     training.no_progress_bars()
-    dataset = training.conversational(preferences, "prompt", "chosen", "rejected", "probability")
-    set_seed(seed)  # before loading: the head is new and drawn at random
     tokenizer = models.load_tokenizer(model)
+    dataset = training.conversational(preferences, tokenizer, "prompt", "chosen", "rejected", "probability")
+    set_seed(seed)  # before loading: the head is new and drawn at random
     trainer = SoftLabelTrainer(
         model=training.without_dropout(models.load_preference_model(model)),
         args=RewardConfig(
@@ -128,8 +129,11 @@ def score(
     Dialogues become tokens exactly as in training. Those of like length share a batch, to waste little
     padding; scores do not depend on it.
     """
+    forms = reserved(tokenizer)
     tokens = [
-        tokenizer.apply_chat_template(list(dialogue), tokenize=True, return_dict=True)["input_ids"]
+        tokenizer.apply_chat_template(neutral_messages(dialogue, forms), tokenize=True, return_dict=True)[
+            "input_ids"
+        ]
         for dialogue in dialogues
     ]
     order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))

@@ -10,7 +10,7 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from solon import config, models
 from solon.errors import SolonError
-from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE
+from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, neutral_messages, reserved
 from solon.records import Message, PromptRecord
 from solon.seeds import generator
 from solon.stages import ppo, preference, training
@@ -69,14 +69,17 @@ def train(
 def within_length(
     prompts: Sequence[PromptRecord], tokenizer: PreTrainedTokenizerBase, settings: config.Reinforce
 ) -> list[list[Message]]:
-    """The prompts of at most ``max_prompt_length`` tokens. Raises SolonError where they fill no step."""
+    """The prompts of at most ``max_prompt_length`` tokens, as engines see them.
+
+    Raises SolonError where they fill no step.
+    """
+    forms = reserved(tokenizer)
+    asked = [neutral_messages(record["prompt"], forms) for record in prompts]
     fitting = [
-        record["prompt"]
-        for record in prompts
+        prompt
+        for prompt in asked
         if len(
-            tokenizer.apply_chat_template(record["prompt"], add_generation_prompt=True, return_dict=True)[
-                "input_ids"
-            ]
+            tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
         )
         <= settings.max_prompt_length
     ]
@@ -137,9 +140,10 @@ def _train_with_trl(
     ]
     sequences = settings.prompts_per_step * settings.samples_per_prompt
     arguments = training.common_arguments(out, seed, sequences, settings.micro_batch_size, settings.report_to)
-    dataset = training.conversational([{"prompt": prompt} for step in schedule for prompt in step], "prompt")
-    set_seed(seed)
     tokenizer = models.load_tokenizer(policy)
+    rows = [{"prompt": prompt} for step in schedule for prompt in step]
+    dataset = training.conversational(rows, tokenizer, "prompt")
+    set_seed(seed)
     trainer = trainer_of(
         model=models.load_model(policy),
         reward_funcs=trl_reward,

@@ -28,9 +28,9 @@ def train(
     Raises SolonError where there is nothing to train on or the loss is not finite.
     """
     training.no_progress_bars()
-    dataset = training.conversational(examples, "prompt", "completion")
-    set_seed(seed)
     tokenizer = models.load_tokenizer(model)
+    dataset = training.conversational(examples, tokenizer, "prompt", "completion")
+    set_seed(seed)
     trainer = Finetuner(
         model=training.without_dropout(models.load_model(model)),
         args=SFTConfig(

@@ -18,6 +18,7 @@ from trl.trainer.utils import disable_dropout_in_model
 
 from solon import config, models
 from solon.errors import SolonError
+from solon.prompts.dialogue import neutral_messages, reserved
 from solon.run import RecordFile, write_atomically
 
 # Called after each optimiser step with the steps done, the steps in all, and the step's metrics.
@@ -81,11 +82,20 @@ def lora_config(lora: config.Lora | None, task: str) -> LoraConfig | None:
     )
 
 
-def conversational(records: Sequence[Mapping[str, Any]], *columns: str) -> datasets.Dataset:
-    """The named columns as a dataset for TRL."""
+def conversational(
+    records: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, *columns: str
+) -> datasets.Dataset:
+    """The named columns as a dataset for TRL, dialogues in the form in which engines see them too."""
     if not records:
         raise SolonError("there is nothing to train on: the stage before gave no usable records")
-    return datasets.Dataset.from_list([{column: record[column] for column in columns} for record in records])
+    forms = reserved(tokenizer)
+
+    def as_seen(value: Any) -> Any:
+        return neutral_messages(value, forms) if isinstance(value, list) else value
+
+    return datasets.Dataset.from_list(
+        [{column: as_seen(record[column]) for column in columns} for record in records]
+    )
 
 
 class Discreet:
