@@ -16,6 +16,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from solon import pipeline
+from solon.audit import audit
 from solon.config import Config
 from solon.errors import SolonError
 from solon.progress import Watcher
@@ -238,22 +239,31 @@ def test_how_often_to_save_does_not_make_anything_stale(copied: Path, tiny_model
     assert not (copied / "stale").exists()
 
 
-def test_human_helpfulness_labels_enter_with_their_source(tiny_model: Path, tmp_path: Path) -> None:
+def test_human_helpfulness_labels_enter_with_their_source(
+    finished: Path, tiny_model: Path, tmp_path: Path
+) -> None:
     human = tmp_path / "people.jsonl"
     rows = [
         {"prompt": f"Name {n} trees.", "chosen": f"Oak and {n} more.", "rejected": "No."} for n in range(6)
     ]
+    # One is about a prompt that the models are evaluated on: it must not be trained on.
+    prompts = RecordFile(finished / "01-red-team/prompts.jsonl").read()
+    evaluated = next(each["prompt"] for each in prompts if each["split"] == "held-out")
+    rows.append({"prompt": evaluated[0]["content"], "chosen": "Like so.", "rejected": "No."})
     human.write_text("".join(json.dumps(row) + "\n" for row in rows))
     folder = tmp_path / "run"
-    pipeline.run(config(tiny_model, preference_model={"helpfulness": str(human)}), folder)
+    changes = {"helpfulness": str(human), "held_out": 0}
+    pipeline.run(config(tiny_model, preference_model=changes), folder)
     preferences = RecordFile(folder / "05-feedback/preferences.jsonl").read()
     people = [each for each in preferences if each["label_source"] == "human"]
-    assert len(people) == 6
+    assert len(people) == 7
+    assert [each["prompt"] for each in people if each["split"] == "held-out"] == [evaluated]
+    assert [check.says for check in audit(folder)[1] if not check.ok] == []
     assert {each["labeller"] for each in people} == {"people.jsonl"}
     assert {each["aspect"] for each in people} == {"helpfulness"}
     assert {each["aspect"] for each in preferences if each["label_source"] == "ai"} == {"harmlessness"}
     assert (
-        "6 helpfulness comparisons were labelled by people"
+        "7 helpfulness comparisons were labelled by people"
         in manifest(folder)["stages"]["feedback"]["notes"][0]
     )
 

@@ -139,7 +139,12 @@ def run_feedback(work: Workspace) -> Done:
             "No human helpfulness comparisons were given, so the preference model learns harmlessness alone."
         )
     else:
-        human = data.comparisons(settings.helpfulness, settings.held_out)
+        # Prompts that the models are evaluated on must not be trained on, whoever labelled them.
+        evaluated = {data.folded(each["prompt"]) for name in SETS for each in work.prompts(name, "held-out")}
+        human = [
+            {**record, "split": "held-out"} if data.folded(record["prompt"]) in evaluated else record
+            for record in data.comparisons(settings.helpfulness, settings.held_out)
+        ]
         note = f"{len(human)} helpfulness comparisons were labelled by people ({human[0]['labeller']})."
 
     def make(missing: list[Any]) -> Iterator[PreferenceRecord]:
