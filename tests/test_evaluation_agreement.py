@@ -62,9 +62,9 @@ def test_both_orders_cancel_a_liking_for_a_letter() -> None:
     pairs = [pair(n) for n in range(6)]
     settings = Feedback(few_shot=False, both_orders=False, principles=2)  # orders are not for the user to say
     law = constitution.load("harmless")
-    judged = list(agreement.judge_pairs(Stub(letter=3.0, good=0.0), pairs, law, settings, seed=0))
-    assert [each.probability for each in judged] == pytest.approx([0.5] * 6)
-    assert [each.letter_a for each in judged] == pytest.approx([1 / (1 + np.exp(-3))] * 6)
+    judged = list(agreement.judge_pairs(Stub(letter=3.1, good=1e-8), pairs, law, settings, seed=0))
+    assert [each.probability for each in judged] == [0.5] * 6  # a tie, and not what rounding leaves of it
+    assert [each.letter_a for each in judged] == pytest.approx([1 / (1 + np.exp(-3.1))] * 6)
     judged = list(agreement.judge_pairs(Stub(letter=0.0, good=3.0), pairs, law, settings, seed=0))
     assert [each.probability for each in judged] == pytest.approx([1 / (1 + np.exp(-3))] * 6)
     assert [each.letter_a for each in judged] == pytest.approx([0.5] * 6)

@@ -136,7 +136,7 @@ def test_two_options_are_asked_in_both_orders(engine: Engine, plain: Plain) -> N
         one = answered_plainly(plain, each.choice.stem, [HARMFUL, ETHICAL])
         other = answered_plainly(plain, each.choice.stem, [ETHICAL, HARMFUL])
         assert each.probabilities[0] == pytest.approx((one[0] + other[1]) / 2, abs=1e-3)
-        assert sum(each.probabilities) == pytest.approx(1)
+        assert sum(each.probabilities) == pytest.approx(1, abs=1e-5)
 
 
 def test_more_options_are_asked_once(engine: Engine, plain: Plain) -> None:

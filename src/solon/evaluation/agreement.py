@@ -20,6 +20,7 @@ from solon.records import Message
 from solon.seeds import generator
 from solon.stages.feedback import Comparison, judge
 
+DIGITS = 6  # of a probability; the engines' log-probabilities are in float32
 SCORED_TOGETHER = 64  # pairs; enough to sort by length, and few enough that progress shows
 
 
@@ -53,7 +54,8 @@ def judge_pairs(
     )
     for compared, judgements in judge(engine, comparisons, law, settings, seed):
         as_a, as_b = (fmean(judgement.orders[order] for judgement in judgements) for order in (0, 1))
-        yield Judged(by_id[compared.id], (as_a + as_b) / 2, (as_a + 1 - as_b) / 2)
+        # Logits in bfloat16 are coarse, so the orders often cancel; what rounding leaves then is a tie.
+        yield Judged(by_id[compared.id], round((as_a + as_b) / 2, DIGITS), (as_a + 1 - as_b) / 2)
 
 
 def score_pairs(

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import softmax
 
 from solon import config
-from solon.evaluation import calibration
+from solon.evaluation import agreement, calibration
 from solon.evaluation.paper_evals import Choice
 from solon.inference.engine import Engine, Question, Request
 from solon.prompts.dialogue import assistant, user
@@ -32,7 +32,7 @@ CONCLUSION = "So the answer is"
 
 @dataclass(frozen=True)
 class Answered:
-    """What the model says: the probability of each option, in the file's order; they sum to 1."""
+    """What the model says: the probability of each option, in the file's order; their sum is 1, up to rounding."""
 
     choice: Choice
     probabilities: tuple[float, ...]
@@ -77,7 +77,8 @@ def answer(
         orders = found.setdefault(each.choice.id, [])
         orders.append([by_place[each.order.index(option)] for option in range(len(by_place))])
         if len(orders) == len(_orders(each.choice)):
-            yield Answered(each.choice, tuple(map(fmean, zip(*orders, strict=True))))
+            means = map(fmean, zip(*orders, strict=True))
+            yield Answered(each.choice, tuple(round(mean, agreement.DIGITS) for mean in means))
 
 
 def shots(choices: Sequence[Choice], count: int, seed: int) -> list[Choice]:
