@@ -32,7 +32,7 @@ CONCLUSION = "So the answer is"
 
 @dataclass(frozen=True)
 class Answered:
-    """What the model says: the probability of each option, in the file's order; their sum is 1, up to rounding."""
+    """What the model says: the probability of each option, in the file's order; rounded, their sum is 1."""
 
     choice: Choice
     probabilities: tuple[float, ...]
