@@ -218,7 +218,8 @@ def test_preference_scores_are_those_of_a_plain_forward_pass(scorer: Path, file:
 def test_the_command_measures_all_three_ways(
     capsys: pytest.CaptureFixture[str], tiny_model: Path, scorer: Path, file: Path, plain: Plain
 ) -> None:
-    command = ["eval", "hhh", tiny_model, "--data", file, "--preference-model", scorer, *TINY, "--zero-shot"]
+    every = ["--ways", "multiple-choice,likelihood", "--preference-model", scorer]
+    command = ["eval", "hhh", tiny_model, "--data", file, *every, *TINY, "--zero-shot"]
     assert solon(*command, "--json") == 0
     shown = json.loads(capsys.readouterr().out)
     assert list(shown) == ["comparisons", "multiple-choice", "likelihood", "preference-model"]

@@ -49,7 +49,7 @@ def add_to(app: typer.Typer) -> None:
 def helpful_honest_harmless(
     file: Annotated[str, typer.Option("--data", help="A file in the form of 438HHHEvaluations.")],
     model: ModelToMeasure = None,
-    ways: Annotated[str, typer.Option(help="Of the language model, with commas between.")] = ",".join(WAYS),
+    ways: Annotated[str, typer.Option(help=f"Of the language model: {','.join(WAYS)} or one.")] = WAYS[0],
     scorer: Scorer = None,
     few_shot: FewShot = None,
     chain_of_thought: Reason = None,
