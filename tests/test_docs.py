@@ -34,7 +34,9 @@ def test_the_example_constitution_is_valid(tmp_path: Path) -> None:
     assert len(loaded.examples.reasoning) == len(loaded.critique) == 1
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/configuration.md", "docs/constitution.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/configuration.md", "docs/constitution.md", "docs/evaluation.md"]
+)
 def test_the_commands_that_pages_name_exist(page: str) -> None:
     known = {command.name for command in cli.app.registered_commands}
     known |= {group.name for group in cli.app.registered_groups}

@@ -119,7 +119,7 @@ class Workspace:
         """The engines' token counts, and what servers cost, since the last call."""
         self._count()
         used, self._used = self._used, Counter()
-        return dict(used)
+        return {name: count for name, count in used.items() if count}
 
     def _count(self) -> None:
         if self._engine:
