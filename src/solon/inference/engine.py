@@ -72,16 +72,6 @@ class Usage:
     tokens_naive: int = 0  # prompt tokens had every request been computed on its own
     cost: float = 0.0  # of a server's tokens, at the configured prices
 
-    def since(self, earlier: "Usage") -> "Usage":
-        """What was used after ``earlier`` (a copy made with ``dataclasses.replace``)."""
-        return Usage(
-            self.requests - earlier.requests,
-            self.tokens_generated - earlier.tokens_generated,
-            self.tokens_computed - earlier.tokens_computed,
-            self.tokens_naive - earlier.tokens_naive,
-            self.cost - earlier.cost,
-        )
-
 
 Chain = Generator[Request, Completion, T]
 """A record in the making: yields requests one at a time, is sent each completion, returns the record."""
