@@ -5,12 +5,10 @@ from functools import partial
 from typing import Annotated, Any, TypeVar
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from solon import constitution
 from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Settings, configuration
-from solon.cli.show import SCREEN, show
+from solon.cli.show import SCREEN, show, show_rows
 from solon.config import Config, Feedback
 from solon.errors import SolonError
 from solon.evaluation import agreement, harm, hhh, paper_evals
@@ -198,10 +196,7 @@ def _print(figures: Mapping[str, Any], as_json: bool) -> None:
         return
     show({name: value for name, value in figures.items() if name != "confusion"}, as_json)
     for title, rows in _tables(figures):
-        table = Table(*rows[0], title=title, title_justify="left")
-        for row in rows:
-            table.add_row(*map(_cell, row.values()))
-        Console(highlight=False).print(table)
+        show_rows(rows, title)
 
 
 def _tables(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -220,9 +215,3 @@ def _tables(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from _tables(value, f"{prefix}{name} · ")
         elif isinstance(value, list) and value:
             yield f"{prefix}{name}", value
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, tuple):
-        return " to ".join(map(_cell, value))
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from solon import constitution, data
-from solon.cli import benchmarks
+from solon.cli import analyses, benchmarks
 from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Settings, configuration
 from solon.cli.show import SCREEN, show
 from solon.errors import SolonError
@@ -113,3 +113,4 @@ def evasiveness(
 
 
 benchmarks.add_to(app)
+analyses.add_to(app)

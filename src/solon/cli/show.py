@@ -3,7 +3,7 @@
 import json
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -100,6 +100,22 @@ def show(figures: Mapping[str, Any], as_json: bool, title: str = "") -> None:
     for name, value in lines(figures):
         table.add_row(Text(name), Text(value))
     Console(highlight=False).print(table)
+
+
+def show_rows(rows: Sequence[Mapping[str, Any]], title: str) -> None:
+    """A table with a column for each key of the first row."""
+    table = Table(*rows[0], title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row.values()))
+    Console(highlight=False).print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, tuple | list):
+        return " to ".join(map(_cell, value))
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def lines(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

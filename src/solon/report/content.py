@@ -1,15 +1,17 @@
 """What the report says: its verdict, tables and counts, worked out from the run's records and figures."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
 import plotly.graph_objects as go
 
+from solon.evaluation import attribution
+from solon.evaluation.attribution import Attribution, Critiques
 from solon.evaluation.calibration import wilson
 from solon.evaluation.elo import Rating
-from solon.records import ModelAnswer
+from solon.records import Aspect, ModelAnswer
 from solon.report import plots
 from solon.report.folder import Json, RunFolder
 from solon.report.plots import MODELS
@@ -169,8 +171,16 @@ def label_counts(run: RunFolder) -> list[tuple[tuple[str, str, str, str], int]]:
     return counts.most_common()
 
 
-def vote_counts(run: RunFolder) -> list[tuple[str, int]]:
-    return _counts(vote["principle"] for each in run.preferences for vote in each["votes"])
+def principles(run: RunFolder) -> tuple[dict[str, Attribution], list[Critiques]]:
+    """What the comparison principles of each aspect that was labelled did, and what the critique ones did."""
+    aspects: tuple[Aspect, Aspect] = ("harmlessness", "helpfulness")
+    by_aspect: dict[str, Attribution] = {}
+    for aspect in aspects:
+        records = [each for each in run.preferences if each["aspect"] == aspect]
+        found = attribution.attribute(records, run.law(aspect))
+        if found["comparisons"]:
+            by_aspect[aspect] = found
+    return by_aspect, attribution.critiques(run.revisions, run.law("harmlessness")) if run.revisions else []
 
 
 def order_effect(run: RunFolder) -> Json | None:
@@ -187,14 +197,6 @@ def order_effect(run: RunFolder) -> Json | None:
         "turned": fmean((first - 0.5) * (second - 0.5) < 0 for first, second in both),
         "first": fmean((first + 1 - second) / 2 for first, second in both),
     }
-
-
-def critique_counts(run: RunFolder) -> list[tuple[str, int]]:
-    return _counts(each["principle"] for revision in run.revisions for each in revision["rounds"])
-
-
-def _counts(principles: Iterable[str]) -> list[tuple[str, int]]:
-    return Counter(principles).most_common()
 
 
 def problem_rows(run: RunFolder) -> list[Json]:
@@ -257,6 +259,10 @@ def figures(run: RunFolder) -> dict[str, go.Figure]:
         "reliability": plots.reliability(preference_model.get("reliability") or []),
         "labels": plots.label_histogram([each["probability"] for each in run.preferences if each["votes"]]),
     }
+    by_aspect, _ = principles(run)
+    for aspect, found in by_aspect.items():
+        names = [each["principle"] for each in found["principles"]]
+        drawn[f"principles {aspect}"] = plots.principle_matrix(found["relations"], names)
     metrics = {
         "SL-CAI": (run.supervised_metrics, MODELS["sl-cai"].colour),
         "Preference model": (run.preference_model_metrics, plots.NEUTRAL),

@@ -7,9 +7,12 @@ from typing import Any
 
 import yaml
 
+from solon import constitution
+from solon.constitution import Constitution
 from solon.errors import SolonError
 from solon.records import (
     AnswerRecord,
+    Aspect,
     EvaluationRecord,
     JudgementRecord,
     PairRecord,
@@ -20,6 +23,11 @@ from solon.records import (
 from solon.run import RecordFile
 
 Json = dict[str, Any]
+
+CONSTITUTIONS: dict[Aspect, tuple[str, str]] = {  # the setting that names it, and its default
+    "harmlessness": ("constitution", "harmless"),
+    "helpfulness": ("preference_model.helpfulness_constitution", "helpful"),
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,22 @@ class RunFolder:
     def stages(self) -> Json:
         """The manifest's entry of every stage that was begun."""
         return self.manifest.get("stages") or {}
+
+    def law(self, aspect: Aspect) -> Constitution | None:
+        """The constitution that the aspect is labelled by; None where it is gone or has changed since."""
+        setting, default = CONSTITUTIONS[aspect]
+        inputs: Json = {}
+        for stage in ("critique", "feedback"):
+            inputs |= (self.stages.get(stage) or {}).get("inputs") or {}
+        *sections, name = setting.split(".")
+        settings = self.settings
+        for section in sections:
+            settings = settings.get(section) or {}
+        try:
+            law = constitution.load(settings.get(name) or default)
+        except SolonError:
+            return None
+        return law if law.content_hash == inputs.get(f"{setting}.hash") else None
 
 
 def read(folder: Path) -> RunFolder:

@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 
 from solon.report import content, transcripts
 from solon.report.folder import read
-from solon.report.plots import MODELS
+from solon.report.plots import ENOUGH_PAIRS, MODELS
 from solon.run import write_atomically
 
 
@@ -41,6 +41,7 @@ def write(run_dir: Path) -> Path:
         run=run,
         content=content,
         models=MODELS,
+        enough_pairs=ENOUGH_PAIRS,
         figures=figures,
         transcripts=transcripts.gather(run),
         style=_template("style.css"),

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
+from solon.evaluation.attribution import Relation
 from solon.evaluation.calibration import Bin
 from solon.evaluation.elo import Rating
 
@@ -23,6 +24,11 @@ MODELS: Mapping[str, Look] = {
     "sl-cai": Look("SL-CAI", "#c2761c"),
     "rl-cai": Look("RL-CAI", "#2b82c9"),
 }
+
+# From contradiction to agreement; the middle is a veil, so that it is grey on light and dark pages alike.
+DIVERGING = [[0, "#c2761c"], [0.5, "rgba(128,128,128,0.18)"], [1, "#2b82c9"]]
+ENOUGH_PAIRS = 5  # one pair alone always makes a correlation of 1 or −1
+NAME_LENGTH = 20  # characters of a principle's name beside a matrix; the whole is in its hover text
 
 NEUTRAL = "#7a6fae"  # figures of the preference model, which is none of the three
 
@@ -151,4 +157,42 @@ def curve(metrics: Sequence[Mapping[str, Any]], field: str, colour: str) -> go.F
         hovertemplate="step %{x}: %{y:.4g}<extra></extra>",
     )
     figure.update_xaxes(title_text="Step")
+    return figure
+
+
+def principle_matrix(relations: Sequence[Relation], names: Sequence[str]) -> go.Figure | None:
+    """How principles' votes go together; None where no two judged ``ENOUGH_PAIRS`` together."""
+    relations = [each for each in relations if each["pairs"] >= ENOUGH_PAIRS]
+    names = [name for name in names if any(name in (each["one"], each["other"]) for each in relations)]
+    if not names:
+        return None
+    place = {name: number for number, name in enumerate(names)}
+    shown: list[list[float | None]] = [[None] * len(names) for _ in names]
+    told = [[""] * len(names) for _ in names]
+    for each in relations:
+        text = f"same answer on {each['agreement']:.0%} of {each['pairs']} pairs"
+        if each["correlation"] is not None:
+            text += f"<br>correlation {each['correlation']:+.2f}".replace("-", "−")
+        for one, other in ((each["one"], each["other"]), (each["other"], each["one"])):
+            shown[place[one]][place[other]] = each["correlation"]
+            told[place[one]][place[other]] = f"{one}<br>{other}<br>{text}"
+    for number, name in enumerate(names):
+        told[number][number] = name
+    short = [name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1] + "…" for name in names]
+    ticks = {"tickvals": list(range(len(names))), "ticktext": short, "showgrid": False, "zeroline": False}
+    figure = _figure(150 + 22 * len(names), margin={"l": 8, "r": 8, "t": 8, "b": 8})
+    figure.add_heatmap(
+        z=shown,
+        text=told,
+        zmin=-1,
+        zmax=1,
+        xgap=1,
+        ygap=1,
+        colorscale=DIVERGING,
+        colorbar={"thickness": 10, "outlinewidth": 0, "tickvals": [-1, 0, 1], "len": 0.8},
+        hoverongaps=False,
+        hovertemplate="%{text}<extra></extra>",
+    )
+    figure.update_xaxes(tickangle=-90, **ticks)
+    figure.update_yaxes(autorange="reversed", **ticks)
     return figure
