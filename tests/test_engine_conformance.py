@@ -1,5 +1,9 @@
-"""What every engine must do. An engine joins by adding its factory to ``ENGINES``."""
+"""What every engine must do. An engine joins by adding its factory to ``ENGINES``.
 
+``SOLON_TEST_ENGINES=vllm`` tests others than the transformers engine (``make test-vllm``).
+"""
+
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from solon.config import EngineSettings
 from solon.errors import SolonError
 from solon.inference import open_engine
-from solon.inference.engine import Chain, Completion, Engine, Question, Request
+from solon.inference.engine import Chain, Completion, Engine, Question, Request, Usage
 from solon.inference.prefix import plan
 from solon.inference.sampling import sample
 from solon.models import load_model, load_tokenizer
@@ -24,7 +28,12 @@ ENGINES: dict[str, EngineFactory] = {
     "transformers": lambda model, batch: open_engine(
         model, EngineSettings(kind="transformers", dtype="float32", device="cpu", batch_size=batch)
     ),
+    "vllm": lambda model, batch: open_engine(
+        model,
+        EngineSettings(kind="vllm", dtype="float32", batch_size=batch, vllm={"enforce_eager": True}),
+    ),
 }
+TESTED = os.environ.get("SOLON_TEST_ENGINES", "transformers").split(",")
 
 PROMPTS = (
     "Name three colours.",
@@ -40,7 +49,7 @@ FEW_SHOT: list[Message] = [
 ]
 
 
-@pytest.fixture(scope="session", params=ENGINES)
+@pytest.fixture(scope="session", params=TESTED)
 def factory(request: pytest.FixtureRequest) -> EngineFactory:
     return ENGINES[request.param]
 
@@ -57,11 +66,17 @@ def reference() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return load_model("smollm2"), load_tokenizer("smollm2")
 
 
-@pytest.fixture
-def tiny(factory: EngineFactory, tiny_model: Path) -> Iterator[Engine]:
+@pytest.fixture(scope="session")
+def tiny_engine(factory: EngineFactory, tiny_model: Path) -> Iterator[Engine]:
     engine = factory(str(tiny_model), 4)
     yield engine
     engine.close()
+
+
+@pytest.fixture
+def tiny(tiny_engine: Engine) -> Engine:
+    tiny_engine.usage = Usage()
+    return tiny_engine
 
 
 def prompt_text(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> str:
@@ -163,6 +178,17 @@ def test_loglikelihood(smollm2: Engine, reference) -> None:
     np.testing.assert_allclose(smollm2.loglikelihood(dialogues), expected, atol=1e-3)
     with pytest.raises(ValueError, match="dialogue 0"):
         smollm2.loglikelihood([[user("Hello?")]])
+
+
+def test_texts_seen_before_are_scored_the_same(smollm2: Engine, reference) -> None:
+    """Their own tokens are in the caches then, not only their prompts'."""
+    model, tokenizer = reference
+    asked = [user("Write a short poem about the sea.")]
+    (completion,) = smollm2.generate([Request("poem", asked, temperature=0, max_tokens=80)])
+    expected = reference_logprob(model, tokenizer, prompt_text(tokenizer, asked), completion.text)
+    for _ in range(2):
+        [score] = smollm2.loglikelihood([[*asked, assistant(completion.text)]])
+        assert score == pytest.approx(expected, abs=1e-3)
 
 
 def test_scores_do_not_depend_on_the_other_questions(smollm2: Engine) -> None:

@@ -59,13 +59,22 @@ class OpenAISettings(Section):
     output_price: float = Field(default=0, ge=0)
 
 
+class VLLMSettings(Section):
+    """What only the vllm engine needs to know. The names are vLLM's own."""
+
+    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)  # share of each GPU's memory that it takes
+    tensor_parallel_size: Positive = 1  # GPUs that share the model
+    enforce_eager: bool = False  # nothing is compiled: starts sooner, runs slower
+
+
 class EngineSettings(Section):
-    kind: Literal["transformers"] = "transformers"
+    kind: Literal["transformers", "vllm"] = "transformers"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = (
         "auto"  # auto: the faster of the two where measured
     )
     device: str = "auto"
     batch_size: Positive = 64  # sequences decoded together, or requests with the server at a time
+    vllm: VLLMSettings = VLLMSettings()
     openai: OpenAISettings = OpenAISettings()
 
 

@@ -91,9 +91,10 @@ class Workspace:
 
     def engine(self, model: str) -> Engine:
         """The engine with the model loaded; one model is in memory at a time."""
-        if self._engine is None or self._engine.model_name != model:
-            self.close_engine()
-            self._engine = open_engine(model, self.engine_settings)
+        if self._engine and (self._engine.model_name == model or self._engine.load(model)):
+            return self._engine
+        self.close_engine()
+        self._engine = open_engine(model, self.engine_settings)
         return self._engine
 
     def settle_engine(self, earlier: Mapping[str, str]) -> dict[str, str]:

