@@ -82,6 +82,7 @@ def test_the_reward_rises(tiny_model: Path, judge: str, tmp_path: Path, algorith
         micro_batch_size=32,
         learning_rate=5e-3,
         epochs_per_step=4 if algorithm == "ppo" else 1,  # PPO lives on several passes
+        kl_limit=1000,  # rounding decides how far such steps go
     )
     last = reinforce.train(prompt_records(), str(tiny_model), judge, out, long, 0, unwatched)
     rows = metrics_of(out)

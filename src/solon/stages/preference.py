@@ -1,10 +1,12 @@
 """The preference model: trained on soft labels, it scores dialogues (paper, section 4.1)."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from torch.nn.functional import logsigmoid
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from trl import RewardConfig, RewardTrainer
@@ -13,7 +15,7 @@ from trl.trainer.reward_trainer import DataCollatorForPreference
 from solon import config, models
 from solon.prompts.dialogue import neutral_messages, reserved
 from solon.records import Message, PreferenceRecord
-from solon.stages import training
+from solon.stages import packing, training
 
 
 def soft_label_loss(chosen: torch.Tensor, rejected: torch.Tensor, probability: torch.Tensor) -> torch.Tensor:
@@ -47,25 +49,28 @@ def train(
     tokenizer = models.load_tokenizer(model)
     dataset = training.conversational(preferences, tokenizer, "prompt", "chosen", "rejected", "probability")
     set_seed(seed)  # before loading: the head is new and drawn at random
-    trainer = SoftLabelTrainer(
-        model=training.without_dropout(models.load_preference_model(model)),
-        args=RewardConfig(
-            **training.common_arguments(
-                out, seed, settings.batch_size, settings.micro_batch_size, settings.report_to
+    scorer = training.without_dropout(models.load_preference_model(model))
+    with packing.packed_scores(scorer) as packs:
+        collator = PackedCollator if packs else SoftLabelCollator
+        trainer = SoftLabelTrainer(
+            model=scorer,
+            args=RewardConfig(
+                **training.common_arguments(
+                    out, seed, settings.batch_size, settings.micro_batch_size, settings.report_to
+                ),
+                num_train_epochs=settings.epochs,
+                learning_rate=settings.learning_rate,
+                lr_scheduler_type="linear",
+                save_steps=settings.save_steps,
+                max_length=settings.max_length,
+                disable_dropout=False,  # done above; here it would also undo lora.dropout
             ),
-            num_train_epochs=settings.epochs,
-            learning_rate=settings.learning_rate,
-            lr_scheduler_type="linear",
-            save_steps=settings.save_steps,
-            max_length=settings.max_length,
-            disable_dropout=False,  # done above; here it would also undo lora.dropout
-        ),
-        data_collator=SoftLabelCollator(pad_token_id=tokenizer.pad_token_id),
-        train_dataset=dataset,
-        processing_class=tokenizer,
-        peft_config=training.lora_config(settings.lora, "SEQ_CLS"),
-    )
-    return training.run(trainer, tokenizer, out, _columns, progress)
+            data_collator=collator(pad_token_id=tokenizer.pad_token_id),
+            train_dataset=dataset,
+            processing_class=tokenizer,
+            peft_config=training.lora_config(settings.lora, "SEQ_CLS"),
+        )
+        return training.run(trainer, tokenizer, out, _columns, progress)
 
 
 class SoftLabelCollator(DataCollatorForPreference):  # type: ignore[misc]
@@ -74,6 +79,17 @@ class SoftLabelCollator(DataCollatorForPreference):  # type: ignore[misc]
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         labels = torch.tensor([example["probability"] for example in examples])
         return {**super().torch_call(examples), "probability": labels}
+
+
+class PackedCollator(SoftLabelCollator):
+    """The same batch without padding, and with what chosen and rejected begin with only once."""
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        pairs = [(example["chosen_ids"], example["rejected_ids"]) for example in examples]
+        batch = packing.pack(pairs, self.pad_token_id)
+        ends = batch.pop("ends").view(-1, 2).T.flatten()  # the chosen before the rejected, as TRL has them
+        labels = torch.tensor([example["probability"] for example in examples])
+        return {**batch, "ends": ends, "probability": labels}
 
 
 class SoftLabelTrainer(training.Discreet, RewardTrainer):  # type: ignore[misc]
@@ -126,8 +142,8 @@ def score(
 ) -> list[float]:
     """The preference model's score of each dialogue, which ends in an assistant's turn, in the order given.
 
-    Dialogues become tokens exactly as in training. Those of like length share a batch, to waste little
-    padding; scores do not depend on it.
+    Dialogues become tokens exactly as in training. ``batch_size`` of them go through the model at once, and
+    those that answer one prompt share it; scores do not depend on either.
     """
     forms = reserved(tokenizer)
     tokens = [
@@ -136,14 +152,23 @@ def score(
         ]
         for dialogue in dialogues
     ]
-    order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
+    pad = model.config.get_text_config().pad_token_id
     scores = [0.0] * len(tokens)
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        inputs = tokenizer.pad(
-            {"input_ids": [tokens[index] for index in batch]}, padding_side="right", return_tensors="pt"
-        ).to(model.device)
-        logits = model(**inputs, use_cache=False).logits.squeeze(-1).float()
-        for index, value in zip(batch, logits.tolist(), strict=True):
-            scores[index] = value
+    with packing.packed_scores(model) as packs:
+        # In the tokens' order one prompt's dialogues come together; where they are padded, like lengths do.
+        order = sorted(range(len(tokens)), key=lambda index: tokens[index] if packs else len(tokens[index]))
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            if packs:
+                prompts = groupby(batch, key=lambda index: dialogues[index][:-1])
+                inputs = packing.pack([[tokens[index] for index in group] for _, group in prompts], pad)
+            else:
+                inputs = tokenizer.pad(
+                    {"input_ids": [tokens[index] for index in batch]},
+                    padding_side="right",
+                    return_tensors="pt",
+                )
+            logits = model(**send_to_device(inputs, model.device), use_cache=False).logits.squeeze(-1).float()
+            for index, value in zip(batch, logits.tolist(), strict=True):
+                scores[index] = value
     return scores

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
 from solon import config, models
 from solon.records import Example
-from solon.stages import training
+from solon.stages import packing, training
+
+IGNORED = -100  # the label of a token that has no part in the loss
 
 
 def train(
@@ -31,24 +35,42 @@ def train(
     tokenizer = models.load_tokenizer(model)
     dataset = training.conversational(examples, tokenizer, "prompt", "completion")
     set_seed(seed)
-    trainer = Finetuner(
-        model=training.without_dropout(models.load_model(model)),
-        args=SFTConfig(
-            **training.common_arguments(
-                out, seed, settings.batch_size, settings.micro_batch_size, settings.report_to
+    student = training.without_dropout(models.load_model(model))
+    with packing.packed(student) as packs:
+        trainer = Finetuner(
+            model=student,
+            args=SFTConfig(
+                **training.common_arguments(
+                    out, seed, settings.batch_size, settings.micro_batch_size, settings.report_to
+                ),
+                num_train_epochs=settings.epochs,
+                learning_rate=settings.learning_rate,
+                lr_scheduler_type="constant",
+                save_steps=settings.save_steps,
+                max_length=settings.max_length,
+                completion_only_loss=True,
             ),
-            num_train_epochs=settings.epochs,
-            learning_rate=settings.learning_rate,
-            lr_scheduler_type="constant",
-            save_steps=settings.save_steps,
-            max_length=settings.max_length,
-            completion_only_loss=True,
-        ),
-        train_dataset=dataset,
-        processing_class=tokenizer,
-        peft_config=training.lora_config(settings.lora, "CAUSAL_LM"),
-    )
-    return training.run(trainer, tokenizer, out, _columns, progress)
+            train_dataset=dataset,
+            processing_class=tokenizer,
+            peft_config=training.lora_config(settings.lora, "CAUSAL_LM"),
+        )
+        if (
+            packs
+        ):  # not as an argument: TRL tells the model its padding token only where the collator is TRL's
+            trainer.data_collator = packed_batch
+        return training.run(trainer, tokenizer, out, _columns, progress)
+
+
+def packed_batch(examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A batch for TRL's trainer without padding.
+
+    TRL's own way to that needs flash attention: any other would attend across the whole row, under a mask.
+    """
+    batch = packing.pack([[example["input_ids"]] for example in examples], None)
+    del batch["ends"]
+    # A sequence's first token is not predicted: before it in the row is another sequence.
+    labels = [label for example in examples for label in (IGNORED, *example["labels"][1:])]
+    return {**batch, "labels": torch.tensor(labels)[None]}
 
 
 class Finetuner(training.Discreet, SFTTrainer):  # type: ignore[misc]
