@@ -1,4 +1,4 @@
-"""What only the vLLM engine does; what every engine does is in test_engine_conformance.py (make test-vllm)."""
+"""What only the vLLM engine does (make test-vllm); what all do is in test_engine_conformance.py."""
 
 import sys
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ QUESTION = Question("q", [user("Which?")], ("one", "another one, or two", "it"))
 def test_vllm_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
     monkeypatch.delitem(sys.modules, "solon.inference.vllm_engine", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Hidden(), *sys.meta_path])
-    for name in [name for name in sys.modules if name.split(".")[0] == "vllm"]:
+    for name in [name for name in sys.modules if name.startswith("vllm")]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(SolonError, match=r"pip install solon\[vllm\]"):
         open_engine(str(tiny_model), SETTINGS)
@@ -36,7 +36,7 @@ class Hidden:
 
     @staticmethod
     def find_spec(name: str, *_: object) -> None:
-        if name.split(".")[0] == "vllm":
+        if name.startswith("vllm"):
             raise ModuleNotFoundError("No module named 'vllm'", name="vllm")
 
 
@@ -142,7 +142,7 @@ def test_the_workspace_exchanges_weights_in_place(
 
 
 def test_what_vllm_cannot_do_is_said(engine: Engine, tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(SolonError, match="engine.device is 'mps'"):
+    with pytest.raises(SolonError, match=r"engine\.device is 'mps'"):
         open_engine(str(tiny_model), SETTINGS.model_copy(update={"device": "mps"}))
     GPT2Config(architectures=["Nonsense"], model_type="gpt2").save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path)

@@ -13,7 +13,7 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrai
 
 # vLLM reports its use to its makers unless told not to. It must be told before it is imported.
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
 from vllm import SamplingParams
 from vllm.engine.arg_utils import EngineArgs
@@ -81,7 +81,7 @@ class VLLMEngine(Engine):
         own = settings.vllm
         options: dict[str, Any] = {"block_size": CPU_BLOCK} if device == "cpu" else {}
         try:
-            config = EngineArgs(
+            self.vllm_config = EngineArgs(
                 model=resolve(model),
                 dtype=self.dtype,
                 max_model_len=-1,  # the model's own, or what there is memory for
@@ -94,7 +94,8 @@ class VLLMEngine(Engine):
                 distributed_executor_backend="mp",
                 **options,
             ).create_engine_config()
-            self._engine = LLMEngine(config, Executor.get_class(config), log_stats=False)
+            executor = Executor.get_class(self.vllm_config)
+            self._engine = LLMEngine(self.vllm_config, executor, log_stats=False)
         except SolonError:
             raise
         except Exception as error:  # vLLM's workers raise Exception itself
@@ -103,7 +104,7 @@ class VLLMEngine(Engine):
                 "short, change engine.vllm.gpu_memory_utilization (on a CPU also the environment variable "
                 "VLLM_CPU_KVCACHE_SPACE); a model that vLLM does not know runs with engine.kind transformers"
             ) from error
-        self._context = int(self._engine.model_config.max_model_len)
+        self._context = int(self.vllm_config.model_config.max_model_len)
         self._waiting: list[Writing] = []
         self._writing: dict[str, Writing] = {}  # by vLLM's id
         self._scoring: dict[str, Scored] = {}
@@ -137,6 +138,7 @@ class VLLMEngine(Engine):
             return False
         try:
             self._engine.collective_rpc("reload_weights", kwargs={"weights_path": source})
+            self._engine.collective_rpc(repack)
         except Exception as error:
             raise SolonError(
                 f"vLLM could not read the weights of {model!r} from {source}: {first_line(error)}; "
@@ -330,6 +332,16 @@ class VLLMEngine(Engine):
                 self._score(row, output)
             elif writing := self._writing.pop(output.request_id, None):
                 self._completions.append(self._completion(writing, output))
+
+
+def repack(worker: Any) -> None:
+    """Renew, in a worker, what a CPU multiplies with: packed copies of weights.
+
+    vLLM does not do it itself for an output layer whose weights are the embeddings'.
+    """
+    for layer in worker.get_model().modules():
+        if hasattr(layer, "cpu_linear") and layer.weight.numel():
+            layer.quant_method.process_weights_after_loading(layer)
 
 
 def generation_config(source: str) -> GenerationConfig:
