@@ -21,7 +21,7 @@ app.command("run")(method.run)
 app.command("report")(method.report)
 app.command("audit")(audit.audit)
 app.command("chat")(chat.chat)
-app.add_typer(constitution.app, name="constitution", help="List, show, check and import constitutions.")
+app.add_typer(constitution.app, name="constitution", help="Show, check, import, compare constitutions.")
 app.add_typer(evaluate.app, name="eval", help="Measure models, preference models and answers.")
 stages.add_to(app)
 

@@ -1,4 +1,4 @@
-"""``solon constitution``: list, show, check and import constitutions."""
+"""``solon constitution``: list, show, check, import and compare constitutions."""
 
 from collections import Counter
 from pathlib import Path
@@ -7,12 +7,14 @@ from typing import Annotated
 import typer
 
 from solon import constitution, paper_files
+from solon.cli import constitution_diff
 from solon.cli.options import AsJson
 from solon.cli.show import show
 from solon.errors import SolonError
 from solon.run import write_atomically
 
 app = typer.Typer(no_args_is_help=True)
+app.command("diff")(constitution_diff.diff)
 Name = Annotated[str, typer.Argument(help="A packaged constitution's name, or a YAML file.")]
 
 

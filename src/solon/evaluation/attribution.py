@@ -160,7 +160,7 @@ def _who_contradicts(relations: Sequence[Relation]) -> str:
     worst = against[0]
     return (
         f"“{worst['one']}” and “{worst['other']}” contradict each other: of the {worst['pairs']} pairs that "
-        f"both judged, they preferred the same answer on {worst['agreement']:.0%}; {rest}, and {len(against)} "
+        f"both judged, they agreed on {worst['agreement']:.0%}; {rest}, and {len(against)} "
         "contradict each other."
     )
 

@@ -1,0 +1,167 @@
+"""``solon constitution diff``: what a change of the constitution does to the labels."""
+
+import dataclasses
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from solon import config as configs
+from solon import constitution
+from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Settings, configuration, overrides
+from solon.cli.show import SCREEN, show, show_rows
+from solon.config import Config
+from solon.constitution import Constitution
+from solon.errors import SolonError
+from solon.evaluation import constitution_diff, tournament
+from solon.evaluation.constitution_diff import Example, Opinion
+from solon.inference import open_engine
+from solon.records import Aspect, PairRecord, PreferenceRecord
+from solon.run import RecordFile
+from solon.seeds import derive_seed, generator
+from solon.stages import feedback
+
+WIDTH = 96  # characters of a line of an answer
+SHOWN = 600  # characters of an answer; the whole is in --json
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the pairs come from, and how they are labelled there."""
+
+    pairs: list[PairRecord]
+    config: Config
+    model: str
+    seed: int
+    labelled: list[PreferenceRecord] = dataclasses.field(default_factory=list)  # as asked now, under ``law``
+    law: Constitution | None = None
+
+
+def diff(
+    a: Annotated[str, typer.Argument(help="A packaged constitution's name, or a YAML file.")],
+    b: Annotated[str, typer.Argument(help="The other one.")],
+    pairs: Annotated[Path, typer.Option(help="A run folder, or a record file of 'solon comparison'.")],
+    model: Annotated[str, typer.Option(help="The feedback model; the run's by default.")] = "",
+    aspect: Annotated[str, typer.Option(help="'harmlessness' or 'helpfulness'.")] = "harmlessness",
+    limit: Annotated[int | None, typer.Option(min=1, help="How many pairs, drawn by the seed.")] = None,
+    examples: Annotated[int, typer.Option(min=0, help="How many pairs to show.")] = 3,
+    config: ConfigFile = None,
+    settings: Settings = NO_SETTINGS,
+    as_json: AsJson = False,
+) -> None:
+    """Label the same pairs under two constitutions: what flips, by how much, and which principles do it."""
+    laws = constitution.load(a), constitution.load(b)
+    if laws[0].content_hash == laws[1].content_hash:
+        raise SolonError(f"{a} and {b} say the same; give two different constitutions")
+    if aspect not in tournament.ASPECTS.values():
+        raise SolonError(f"--aspect is {aspect!r}; it must be 'harmlessness' or 'helpfulness'")
+    named: Aspect = "helpfulness" if aspect == "helpfulness" else "harmlessness"
+    source = _source(pairs, model, named, config, settings)
+    wanted = [each for each in source.pairs if tournament.ASPECTS[each["set"]] == named]
+    wanted = [each for each in wanted if not each["problem"]]
+    if not wanted:
+        raise SolonError(
+            f"{pairs} has no sound pair to compare for {named}; give another --pairs or --aspect"
+        )
+    if limit and limit < len(wanted):
+        wanted = generator(source.seed, "pairs").sample(wanted, limit)
+    under_a, under_b = (_labels(source, law, wanted, named) for law in laws)
+    found = constitution_diff.diff(under_a, under_b, laws, examples)
+    if as_json:
+        show({"a": a, "b": b, "aspect": named, "model": source.model, **found}, as_json)
+        return
+    show({name: value for name, value in found.items() if name not in ("principles", "examples")}, as_json)
+    show_rows(found["principles"], f"who moved the labels from {a} (A) to {b} (B)")
+    console = Console(highlight=False)
+    for each in found["examples"]:
+        console.print(_readable(each), markup=False, soft_wrap=True)
+
+
+def _source(pairs: Path, model: str, aspect: Aspect, config: Path | None, settings: list[str]) -> Source:
+    if not pairs.exists():
+        raise SolonError(f"{pairs} does not exist; check the path")
+    if not pairs.is_dir():
+        if not model:
+            raise SolonError("give the feedback model after --model: a file of pairs names none")
+        asked = configuration(config, settings)
+        return Source(RecordFile(pairs).read(), asked, model, asked.seed)
+    if config:
+        raise SolonError(f"--config and a run folder exclude each other: {pairs} has its own config.yaml")
+    from solon.report.folder import read  # brings the report's libraries
+
+    run = read(pairs)
+    if not run.pairs:
+        raise SolonError(f"{pairs} has no pairs yet; run its comparison stage first")
+    recorded, asked = (configs.load(pairs / "config.yaml", tree) for tree in ({}, overrides(settings)))
+    # What "auto" meant in the run, so that the same question gets the same answer.
+    settled = {
+        name: value
+        for name, value in (run.manifest.get("engine") or {}).items()
+        if name in ("device", "dtype") and getattr(asked.engine, name) == "auto"
+    }
+    asked = asked.model_copy(update={"engine": asked.engine.model_copy(update=settled)})
+    same = (asked.feedback, asked.seed) == (recorded.feedback, recorded.seed)
+    same = same and model in ("", recorded.models.feedback_or_default)
+    return Source(
+        run.pairs,
+        asked,
+        model or asked.models.feedback_or_default,
+        derive_seed(asked.seed, "feedback") % 2**31,
+        [each for each in run.preferences if each["aspect"] == aspect] if same else [],
+        run.law(aspect),
+    )
+
+
+def _labels(
+    source: Source, law: Constitution, wanted: Sequence[PairRecord], aspect: Aspect
+) -> list[PreferenceRecord]:
+    """The run's own labels where they are under ``law``, and those of the feedback model for the rest."""
+    known: dict[str, PreferenceRecord] = {}
+    if source.law and source.law.content_hash == law.content_hash:
+        known = {each["id"]: each for each in source.labelled if each["label_source"] == "ai"}
+    found = [known[each["id"]] for each in wanted if each["id"] in known]
+    missing = [each for each in wanted if each["id"] not in known]
+    if not missing:
+        return found
+    with SCREEN.stage(f"Labels under {law.name}"), open_engine(source.model, source.config.engine) as engine:
+        settings = source.config.feedback
+        if aspect == "helpfulness":  # as the stage does
+            from solon.steps import at_most_all  # brings the trainers, which take seconds to import
+
+            settings = at_most_all(settings, law)
+        for each in feedback.label(engine, missing, law, aspect, settings, source.seed):
+            found.append(each)
+            SCREEN.advance("labels", len(found), len(wanted))
+    return found
+
+
+def _readable(example: Example) -> str:
+    asked = "\n".join(f"{turn['role']}: {turn['content']}" for turn in example["prompt"])
+    return "\n".join(
+        [
+            "",
+            f"── {example['id']}",
+            _indented(asked),
+            f"A prefers ({example['probability_a']:.1%}; under B {example['probability_b']:.1%}):",
+            _indented(example["preferred"]),
+            "over:",
+            _indented(example["other"]),
+            f"votes under A: {_opinions(example['votes_a'])}",
+            f"votes under B: {_opinions(example['votes_b'])}",
+        ]
+    )
+
+
+def _opinions(votes: Sequence[Opinion]) -> str:
+    return ", ".join(f"{vote['principle']} {vote['probability']:.1%}" for vote in votes)
+
+
+def _indented(text: str) -> str:
+    if len(text) > SHOWN:
+        text = text[:SHOWN] + "…"
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, WIDTH) or [""]]
+    return textwrap.indent("\n".join(lines) or "(empty)", "    ")

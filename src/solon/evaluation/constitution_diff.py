@@ -1,0 +1,174 @@
+"""Two constitutions on the same pairs: which labels turn, how far, and which principles do it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import NamedTuple, TypedDict
+
+from solon.constitution import Constitution
+from solon.errors import SolonError
+from solon.evaluation.attribution import side
+from solon.evaluation.calibration import Interval, wilson
+from solon.records import Message, PreferenceRecord
+
+
+class Pull(TypedDict):
+    """What one principle did to the labels' move from A to B."""
+
+    principle: str
+    of: str  # "A", "B" or "both"; one whose wording differs is two principles, A's and B's
+    votes_a: int
+    votes_b: int
+    share: float | None  # its share of all movement; the shares of all principles sum to 1
+    flips: int  # flipped pairs that it voted on
+    for_flip: int  # of those, how often it pulled towards B's answer
+
+
+class Opinion(TypedDict):
+    """One principle's vote in an example."""
+
+    principle: str
+    probability: float  # that A's answer is better
+
+
+class Example(TypedDict):
+    """A pair whose label moved; probabilities are that the answer preferred under A is better."""
+
+    id: str
+    prompt: list[Message]
+    preferred: str  # under A
+    other: str
+    probability_a: float
+    probability_b: float
+    votes_a: list[Opinion]
+    votes_b: list[Opinion]
+
+
+class Diff(TypedDict):
+    """Everything is about ``comparisons`` pairs labelled under both; the interval is 95 %."""
+
+    comparisons: int
+    flips: int  # A prefers one answer and B the other
+    flip_share: float
+    flip_interval: Interval
+    undecided_a: int  # labels that prefer neither answer
+    undecided_b: int
+    moved: float  # mean distance between the two labels
+    principles: list[Pull]  # those with the largest share first
+    examples: list[Example]  # flips first, then by the distance
+
+
+class _Pair(NamedTuple):
+    a: PreferenceRecord
+    b: PreferenceRecord
+    turned: bool  # B's record has the answers the other way round
+
+    def under_b(self, probability: float) -> float:
+        """B's probability that the answer which A prefers is better."""
+        return 1 - probability if self.turned else probability
+
+    @property
+    def move(self) -> float:
+        return self.under_b(self.b["probability"]) - self.a["probability"]
+
+    @property
+    def flipped(self) -> bool:
+        return side(self.a["probability"]) * side(self.under_b(self.b["probability"])) < 0
+
+
+@dataclass
+class _Sum:
+    votes: dict[str, int] = field(default_factory=lambda: {"A": 0, "B": 0})
+    pull: float = 0.0
+    flips: set[str] = field(default_factory=set)
+    for_flip: set[str] = field(default_factory=set)
+
+
+def diff(
+    a: Iterable[PreferenceRecord],
+    b: Iterable[PreferenceRecord],
+    laws: tuple[Constitution, Constitution],
+    examples: int = 3,
+) -> Diff:
+    """Compare the labels under the two ``laws``; pairs that only one of them labelled do not count.
+
+    A label is the mean of its votes, so its move from A to B is a sum with one term a vote: (p - 1/2) / n for
+    each of B's n votes, and its negative for each of A's. A principle's ``share`` is the sum of its terms, in
+    the direction in which each label moved, of the sum of all movement.
+
+    Raises SolonError where no pair is labelled under both.
+    """
+    of_b = {record["id"]: record for record in b if record["votes"]}
+    pairs = [_pair(record, of_b[record["id"]]) for record in a if record["votes"] and record["id"] in of_b]
+    if not pairs:
+        raise SolonError("no pair was labelled under both constitutions; give pairs without a problem")
+    flips = sum(pair.flipped for pair in pairs)
+    ordered = sorted(pairs, key=lambda pair: (not pair.flipped, -abs(pair.move)))
+    return Diff(
+        comparisons=len(pairs),
+        flips=flips,
+        flip_share=flips / len(pairs),
+        flip_interval=wilson(flips, len(pairs)),
+        undecided_a=sum(side(pair.a["probability"]) == 0 for pair in pairs),
+        undecided_b=sum(side(pair.b["probability"]) == 0 for pair in pairs),
+        moved=fmean(abs(pair.move) for pair in pairs),
+        principles=_pulls(pairs, laws),
+        examples=[_example(pair) for pair in ordered[:examples]],
+    )
+
+
+def _pair(a: PreferenceRecord, b: PreferenceRecord) -> _Pair:
+    return _Pair(a, b, turned=a["chosen"] != b["chosen"])
+
+
+def _pulls(pairs: Sequence[_Pair], laws: tuple[Constitution, Constitution]) -> list[Pull]:
+    in_a, in_b = ({(each.name, each.instruction) for each in law.comparison} for law in laws)
+    sums: dict[tuple[str, str], _Sum] = {}
+    for pair in pairs:
+        direction = 1 if pair.move > 0 else -1
+        terms: dict[tuple[str, str], float] = {}
+        for vote in pair.a["votes"]:
+            key = vote["principle"], vote["instruction"]
+            sums.setdefault(key, _Sum()).votes["A"] += 1
+            terms[key] = terms.get(key, 0) - (vote["probability"] - 0.5) / len(pair.a["votes"])
+        for vote in pair.b["votes"]:
+            key = vote["principle"], vote["instruction"]
+            sums.setdefault(key, _Sum()).votes["B"] += 1
+            term = (pair.under_b(vote["probability"]) - 0.5) / len(pair.b["votes"])
+            terms[key] = terms.get(key, 0) + term
+        for key, term in terms.items():
+            sums[key].pull += direction * term
+            if pair.flipped:
+                sums[key].flips.add(pair.a["id"])
+                if direction * term > 0:
+                    sums[key].for_flip.add(pair.a["id"])
+    movement = sum(abs(pair.move) for pair in pairs)
+    found = [
+        Pull(
+            principle=key[0],
+            of="both" if key in in_a and key in in_b else "A" if key in in_a else "B",
+            votes_a=each.votes["A"],
+            votes_b=each.votes["B"],
+            share=each.pull / movement if movement else None,
+            flips=len(each.flips),
+            for_flip=len(each.for_flip),
+        )
+        for key, each in sums.items()
+    ]
+    return sorted(found, key=lambda each: (-(each["share"] or 0), each["principle"]))
+
+
+def _example(pair: _Pair) -> Example:
+    return Example(
+        id=pair.a["id"],
+        prompt=pair.a["prompt"],
+        preferred=pair.a["chosen"][0]["content"],
+        other=pair.a["rejected"][0]["content"],
+        probability_a=pair.a["probability"],
+        probability_b=pair.under_b(pair.b["probability"]),
+        votes_a=[Opinion(principle=v["principle"], probability=v["probability"]) for v in pair.a["votes"]],
+        votes_b=[
+            Opinion(principle=v["principle"], probability=pair.under_b(v["probability"]))
+            for v in pair.b["votes"]
+        ],
+    )
