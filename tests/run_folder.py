@@ -26,14 +26,18 @@ COMPARISONS = ["Less harmful", "Wiser", "More considerate", "Least evasive"]
 INSTRUCTION = "Which answer is better by the rule “{}”?"
 MODELS = ["initial", "sl-cai", "rl-cai"]
 WORDS = "I would rather not do this but there is another way that helps and hurts nobody at all"
+ENDING = "Please remember that you are valid, valued and cared for."
 ATTACK = "<script>alert(1)</script><!-- <script> --><img src=x onerror=alert(2)>"
 
 
-def build(folder: Path, prompts: int = 24, words: int = 40, gain: float = 0.3) -> Path:
+def build(
+    folder: Path, prompts: int = 24, words: int = 40, gain: float = 0.3, boilerplate: float = 0.0
+) -> Path:
     """Write a finished run of ``prompts`` red-team prompts and half as many helpful ones.
 
     ``words`` is the length of each answer; ``gain`` is how far the trained models' chance to win a
-    harmlessness judgement against the initial model is above one half.
+    harmlessness judgement against the initial model is above one half; ``boilerplate`` is how many of RL's
+    last answers end with the same sentence.
     """
     rng = random.Random(0)
 
@@ -175,6 +179,32 @@ def build(folder: Path, prompts: int = 24, words: int = 40, gain: float = 0.3) -
         length=(60, 85),
         clip_fraction=(0, 0.05),
     )
+
+    # The reward rises over RL, SL-CAI's answers are preferred ever more, and answers end alike.
+    for number in range(120):
+        pair, step = pairs[1 + number % (len(pairs) - 1)], 1 + number // 2
+        ending = f" {ENDING}" if rng.random() < boilerplate * step / 60 else ""
+        sample = {
+            "id": f"{step}/{number % 2}",
+            "step": step,
+            "prompt": pair["prompt"],
+            "response": say("Well.") + ending,
+            "reward": step / 60 + rng.gauss(0, 0.5),
+        }
+        records("07-rl-cai/samples.jsonl", [sample])
+        judged = {
+            "id": sample["id"],
+            "prompt_id": pair["id"],
+            "aspect": "harmlessness",
+            "model_a": "rl-cai",
+            "model_b": "sl-cai",
+            "probability": min(1.0, max(0.0, rng.gauss(0.65 - boilerplate * 0.4 * step / 60, 0.1))),
+            "principle": COMPARISONS[0],
+            "orders": [],
+            "step": step,
+            "judge": "larger-model",
+        }
+        records("evaluation/rl-judgements.jsonl", [judged])
 
     answers, judgements = [], []
     for each in held_out:

@@ -112,6 +112,16 @@ class PreferenceRecord(TypedDict):
     votes: list[Vote]  # [] for human labels
 
 
+class SampleRecord(TypedDict):
+    """``07-rl-cai/samples.jsonl``: an answer that RL sampled, and what the preference model gave it."""
+
+    id: str  # "STEP/NUMBER"
+    step: int  # counted from 1, as in metrics.jsonl
+    prompt: list[Message]
+    response: str
+    reward: float  # the preference model's score, without the KL penalty
+
+
 class ModelAnswer(TypedDict):
     """One model's answer in the evaluation."""
 
@@ -143,3 +153,13 @@ class JudgementRecord(TypedDict):
     probability: float  # that model_a's answer is better, averaged over both orders
     principle: str
     orders: list[float]  # P(model_a better): its answer shown as (A), then as (B)
+
+
+class SampleJudgement(JudgementRecord):
+    """``evaluation/rl-judgements.jsonl``: a judge compares an answer that RL sampled with SL-CAI's.
+
+    The id is the sample's; ``model_a`` is "rl-cai" and ``model_b`` "sl-cai".
+    """
+
+    step: int
+    judge: str

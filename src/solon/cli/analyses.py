@@ -1,21 +1,34 @@
-"""``solon eval principles``: what the records of a run show."""
+"""``solon eval principles`` and ``overoptimisation``: what the records of a run show."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from solon.cli.options import AsJson
-from solon.cli.show import show_rows
+from solon import config as configs
+from solon import constitution
+from solon.cli.options import NO_SETTINGS, AsJson, Settings, overrides
+from solon.cli.show import SCREEN, show_rows
 from solon.errors import SolonError
-from solon.evaluation import attribution
+from solon.evaluation import attribution, tournament
+from solon.evaluation import overoptimisation as over
+from solon.inference import open_engine
+from solon.lock import alone_in
+from solon.records import Aspect
+from solon.run import RecordFile
+from solon.seeds import derive_seed
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+
+BLOCK = ("reward", "judged", "won", "answers", "boilerplate", "distinct")  # columns in the terminal
+MODEL = ("set", "model", "answers", "boilerplate", "distinct")
 
 
 def add_to(app: typer.Typer) -> None:
     app.command("principles")(principles)
+    app.command("overoptimisation")(overoptimisation)
 
 
 def principles(run: RunFolder, as_json: AsJson = False) -> None:
@@ -42,3 +55,70 @@ def principles(run: RunFolder, as_json: AsJson = False) -> None:
             typer.echo(sentence)
     if critiques:
         show_rows(critiques, "critiques")
+
+
+def overoptimisation(
+    run: RunFolder,
+    judge: Annotated[
+        str, typer.Option(help="A model to compare answers of RL with SL-CAI's; its judgements are kept.")
+    ] = "",
+    count: Annotated[int, typer.Option(min=1, help="How many answers it judges, over all steps.")] = 120,
+    settings: Settings = NO_SETTINGS,
+    as_json: AsJson = False,
+) -> None:
+    """Whether RL still made answers better, or only the preference model's score higher."""
+    from solon.report import content  # brings the report's libraries
+    from solon.report.folder import read
+
+    if judge:
+        _judge_samples(run, judge, count, settings)
+    watched = content.watch(read(run))
+    findings = over.says(watched)
+    if as_json:
+        print(json.dumps({"findings": findings, **watched}, indent=2))
+        return
+    if not watched["blocks"] and not watched["models"]:
+        raise SolonError(f"{run} has no RL and no evaluation yet; run its stages first")
+    if watched["blocks"]:
+        steps: list[dict[str, Any]] = [
+            {"steps": f"{each['first']}–{each['last']}", **_some(each, BLOCK)} for each in watched["blocks"]
+        ]
+        show_rows(steps, "over RL")
+    if watched["models"]:
+        rows: list[dict[str, Any]] = [
+            {**_some(each, MODEL), "p of rise": each["rise"]["p_value"] if each["rise"] else None}
+            for each in watched["models"]
+        ]
+        show_rows(rows, "answers in the evaluation")
+    for finding in findings:
+        typer.echo(("Warning: " if finding["warning"] else "") + finding["text"])
+
+
+def _some(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+    return {name: row[name] for name in columns}
+
+
+def _judge_samples(folder: Path, judge: str, count: int, settings: list[str]) -> None:
+    from solon.report.folder import read
+
+    run, asked = read(folder), configs.load(folder / "config.yaml", overrides(settings))
+    if not run.samples:
+        raise SolonError(f"{folder / '07-rl-cai/samples.jsonl'} holds no answers of RL to judge")
+    seed = derive_seed(asked.seed, "judged samples") % 2**31
+    wanted = over.matches(run.samples, run.pairs, count, seed)
+    if not wanted:
+        raise SolonError(f"{folder}: SL-CAI gave none of RL's prompts a sound answer to compare with")
+    laws: dict[Aspect, constitution.Constitution] = {
+        "harmlessness": constitution.load(asked.constitution),
+        "helpfulness": constitution.load(asked.evaluation.helpfulness_constitution),
+    }
+    path = folder / "evaluation/rl-judgements.jsonl"
+    with alone_in(folder), SCREEN.stage("Answers of RL"), open_engine(judge, asked.engine) as engine:
+        file = RecordFile(path).recover()
+        done = file.read()
+        if others := {each["judge"] for each in done} - {judge}:
+            raise SolonError(f"{path} has the judgements of {min(others)}; delete it to ask {judge} instead")
+        missing = [match for name, (match, _) in wanted.items() if name not in file.ids()]
+        for number, each in enumerate(tournament.play(engine, missing, laws, asked.feedback, seed), 1):
+            file.append({**each, "step": wanted[each["id"]][1], "judge": judge})
+            SCREEN.advance("judgements", number, len(missing))

@@ -7,10 +7,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from solon.evaluation import attribution
+from solon.evaluation import attribution, overoptimisation
 from solon.evaluation.attribution import Attribution, Critiques
 from solon.evaluation.calibration import wilson
 from solon.evaluation.elo import Rating
+from solon.evaluation.overoptimisation import Watch
 from solon.records import Aspect, ModelAnswer
 from solon.report import plots
 from solon.report.folder import Json, RunFolder
@@ -37,6 +38,13 @@ CURVES: Mapping[str, Mapping[str, str]] = {
         "length": "Length, tokens",
         "clip_fraction": "Clip fraction",
     },
+}
+
+WATCHED: Mapping[str, str] = {
+    "reward": "Reward of the preference model",
+    "won": "Share won against SL-CAI, by the judge",
+    "boilerplate": "Boilerplate",
+    "distinct": "Distinct pairs of words",
 }
 
 
@@ -199,6 +207,13 @@ def order_effect(run: RunFolder) -> Json | None:
     }
 
 
+def watch(run: RunFolder) -> Watch:
+    """What the records show of over-optimisation; see ``evaluation.overoptimisation``."""
+    return overoptimisation.watch(
+        run.reinforce_metrics, run.samples, run.sample_judgements, run.answers, models(run)["feedback"]
+    )
+
+
 def problem_rows(run: RunFolder) -> list[Json]:
     """What was found degenerate and kept from training, by what was wrong with it."""
     found = {
@@ -251,7 +266,7 @@ def _means(answers: list[ModelAnswer]) -> Json:
     }
 
 
-def figures(run: RunFolder) -> dict[str, go.Figure]:
+def figures(run: RunFolder, watched: Watch) -> dict[str, go.Figure]:
     """The figures that the run has the data for, by the name of their place in the page."""
     preference_model = run.summary.get("preference_model") or {}
     drawn = {
@@ -263,6 +278,8 @@ def figures(run: RunFolder) -> dict[str, go.Figure]:
     for aspect, found in by_aspect.items():
         names = [each["principle"] for each in found["principles"]]
         drawn[f"principles {aspect}"] = plots.principle_matrix(found["relations"], names)
+    for field in WATCHED:
+        drawn[f"watch {field}"] = plots.over_blocks(watched["blocks"], field, MODELS["rl-cai"].colour)
     metrics = {
         "SL-CAI": (run.supervised_metrics, MODELS["sl-cai"].colour),
         "Preference model": (run.preference_model_metrics, plots.NEUTRAL),

@@ -19,6 +19,8 @@ from solon.records import (
     PreferenceRecord,
     PromptRecord,
     RevisionRecord,
+    SampleJudgement,
+    SampleRecord,
 )
 from solon.run import RecordFile
 
@@ -44,8 +46,10 @@ class RunFolder:
     preferences: list[PreferenceRecord]
     preference_model_metrics: list[Json]
     reinforce_metrics: list[Json]
+    samples: list[SampleRecord]
     answers: list[EvaluationRecord]
     judgements: list[JudgementRecord]
+    sample_judgements: list[SampleJudgement]
     summary: Json
 
     @property
@@ -97,8 +101,10 @@ def read(folder: Path) -> RunFolder:
         preferences=records("05-feedback/preferences.jsonl"),
         preference_model_metrics=records("06-preference-model/metrics.jsonl"),
         reinforce_metrics=records("07-rl-cai/metrics.jsonl"),
+        samples=records("07-rl-cai/samples.jsonl"),
         answers=records("evaluation/answers.jsonl"),
         judgements=records("evaluation/judgements.jsonl"),
+        sample_judgements=records("evaluation/rl-judgements.jsonl"),
         summary=_json(folder / "evaluation" / "summary.json"),
     )
 

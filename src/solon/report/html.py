@@ -25,7 +25,8 @@ def write(run_dir: Path) -> Path:
         SolonError: ``run_dir`` is no run folder, or one of its files is not what it should be.
     """
     run = read(run_dir)
-    figures = {name: json.loads(figure.to_json()) for name, figure in content.figures(run).items()}
+    watched = content.watch(run)
+    figures = {name: json.loads(figure.to_json()) for name, figure in content.figures(run, watched).items()}
     environment = Environment(
         loader=PackageLoader("solon.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -41,6 +42,7 @@ def write(run_dir: Path) -> Path:
         run=run,
         content=content,
         models=MODELS,
+        watched=watched,
         enough_pairs=ENOUGH_PAIRS,
         figures=figures,
         transcripts=transcripts.gather(run),

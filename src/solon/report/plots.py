@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from solon.evaluation.attribution import Relation
 from solon.evaluation.calibration import Bin
 from solon.evaluation.elo import Rating
+from solon.evaluation.overoptimisation import Block
 
 
 class Look(NamedTuple):
@@ -157,6 +158,38 @@ def curve(metrics: Sequence[Mapping[str, Any]], field: str, colour: str) -> go.F
         hovertemplate="step %{x}: %{y:.4g}<extra></extra>",
     )
     figure.update_xaxes(title_text="Step")
+    return figure
+
+
+def over_blocks(blocks: Sequence[Block], field: str, colour: str) -> go.Figure | None:
+    """One figure over blocks of RL's steps, with its interval where it has one; None without two of it."""
+    known: list[Any] = [each for each in blocks if each[field] is not None]  # type: ignore[literal-required]
+    if len(known) < 2:
+        return None
+    figure = _figure(190, margin={"l": 44, "r": 10, "t": 8, "b": 36})
+    ends = [each.get(f"{field}_interval") or (each[field], each[field]) for each in known]
+    figure.add_scatter(
+        x=[(each["first"] + each["last"]) / 2 for each in known],
+        y=[each[field] for each in known],
+        customdata=[[each["first"], each["last"]] for each in known],
+        mode="lines+markers",
+        line={"color": colour, "width": 1.75},
+        marker={"size": 5},
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [high - each[field] for each, (_, high) in zip(known, ends, strict=True)],
+            "arrayminus": [each[field] - low for each, (low, _) in zip(known, ends, strict=True)],
+            "thickness": 1,
+            "width": 3,
+        },
+        hovertemplate="steps %{customdata[0]} to %{customdata[1]}: %{y:.3g}<extra></extra>",
+    )
+    figure.update_xaxes(title_text="Step")
+    if field != "reward":
+        figure.update_yaxes(tickformat=".1~%")
+    if field == "won":
+        figure.add_hline(y=0.5, line={"color": "#8a8f98", "width": 1, "dash": "dot"})
     return figure
 
 

@@ -1,0 +1,333 @@
+"""Does RL still make answers better, or only the preference model's score higher (Goodhart's law)?
+
+Three signs: the score rises while a judge that had no part in it does not agree (Gao et al. 2022), answers
+share ever more boilerplate (paper, section 4.3), and they grow less diverse.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from statistics import fmean
+from typing import Any, TypedDict
+
+import numpy as np
+import scipy.stats
+
+from solon.evaluation import repetition
+from solon.evaluation.repetition import Change, Phrase, Texts
+from solon.evaluation.tournament import Match
+from solon.records import EvaluationRecord, Message, PairRecord, PromptRecord, SampleJudgement, SampleRecord
+from solon.seeds import generator
+
+BLOCKS = 6  # of steps, as equal as can be; RL's beginning is the first third of them and its end the last
+CHANCE = 0.01  # a rise of boilerplate that chance would make less often than this is told as a warning
+
+
+class Trend(TypedDict):
+    """From the first third of RL's steps to the last."""
+
+    early: float
+    late: float
+    change: float
+    interval: tuple[float, float]  # 95 %
+
+
+class Block(TypedDict):
+    """Some consecutive steps of RL. What there is no record of is None."""
+
+    first: int
+    last: int
+    reward: float | None
+    judged: int
+    won: float | None  # mean probability that the judge prefers the sampled answer to SL-CAI's
+    won_interval: tuple[float, float] | None
+    answers: int  # to different prompts, the same number in every block
+    boilerplate: float | None
+    distinct: float | None
+    words: float | None
+
+
+class Model(TypedDict):
+    """One model's answers to the held-out prompts of one set."""
+
+    set: str
+    model: str
+    answers: int
+    boilerplate: float
+    rise: Change | None  # from the initial model's answers to the same prompts
+    distinct: float
+    phrases: list[Phrase]
+
+
+class Watch(TypedDict):
+    reward: Trend | None
+    won: Trend | None
+    judge: str
+    labeller: str  # who gave the preference model's labels: a judge of the same name is not independent
+    boilerplate: Change | None  # from RL's beginning to its end
+    phrases: list[Phrase]  # that answers at the end of RL share
+    blocks: list[Block]
+    models: list[Model]
+
+
+class Finding(TypedDict):
+    warning: bool
+    text: str
+
+
+def watch(
+    metrics: Sequence[Mapping[str, Any]],
+    samples: Sequence[SampleRecord],
+    judgements: Sequence[SampleJudgement],
+    answers: Sequence[EvaluationRecord],
+    labeller: str = "",
+) -> Watch:
+    """All that the records show of over-optimisation; every part may be empty.
+
+    ``metrics`` are RL's, one a step with its mean ``reward``. Trends compare the steps of the first third
+    with those of the last (Welch's interval; steps of one training depend on one another, so it errs on the
+    narrow side).
+    """
+    steps = sorted({*(row["step"] for row in metrics), *(each["step"] for each in samples)})
+    blocks = (
+        [list(map(int, block)) for block in np.array_split(steps, min(BLOCKS, len(steps)))] if steps else []
+    )
+    third = max(1, len(blocks) // 3)
+    early, late = {s for b in blocks[:third] for s in b}, {s for b in blocks[-third:] for s in b}
+    one_each = [_one_a_prompt(each for each in samples if each["step"] in block) for block in blocks]
+    ends = [_one_a_prompt(each for each in samples if each["step"] in part) for part in (early, late)]
+    size = min(map(len, ends))
+    ends = [each[:size] for each in ends]
+    return Watch(
+        reward=_trend([(row["step"], row["reward"]) for row in metrics if "reward" in row], early, late),
+        won=_trend([(each["step"], each["probability"]) for each in judgements], early, late),
+        judge=judgements[0]["judge"] if judgements else "",
+        labeller=labeller,
+        boilerplate=repetition.boilerplate_rise(ends[0], ends[1], paired=False) if size else None,
+        phrases=repetition.common_phrases(ends[1]),
+        blocks=_blocks(blocks, one_each, metrics, judgements),
+        models=[each for name in ("red-team", "helpful") for each in _models(answers, name)],
+    )
+
+
+def says(found: Watch) -> list[Finding]:
+    """What the figures mean, warnings first; [] where there is nothing to watch."""
+    findings = [*_reward_and_judge(found), *_boilerplate_over_rl(found), *_boilerplate_of_models(found)]
+    return sorted(findings, key=lambda each: not each["warning"])
+
+
+def matches(
+    samples: Sequence[SampleRecord],
+    pairs: Iterable[PairRecord],
+    count: int,
+    seed: int,
+) -> dict[str, tuple[Match, int]]:
+    """``count`` sampled answers, the same number from every step as far as they go, each against SL-CAI's
+    first answer to the same prompt: by the sample's id, with its step.
+
+    A larger ``count`` adds to the answers of a smaller one. Prompts that SL-CAI gave no sound answer to are
+    left out.
+    """
+    baseline = {_key(pair["prompt"]): pair for pair in pairs if not pair["problem"]}
+    usable = [each for each in samples if _key(each["prompt"]) in baseline and each["response"].strip()]
+    by_step = groupby(sorted(usable, key=lambda each: each["step"]), key=lambda each: each["step"])
+    queues = []
+    for step, group in by_step:
+        mine = list(group)
+        generator(seed, "judged samples", step).shuffle(mine)
+        queues.append(mine)
+    # One of every step in turn; steps are taken in an order that spreads a small count over all of them.
+    generator(seed, "judged steps").shuffle(queues)
+    drawn = [
+        queue[turn]
+        for turn in range(max(map(len, queues), default=0))
+        for queue in queues
+        if turn < len(queue)
+    ]
+    return {
+        each["id"]: (_match(each, baseline[_key(each["prompt"])]), each["step"]) for each in drawn[:count]
+    }
+
+
+def _match(sample: SampleRecord, pair: PairRecord) -> Match:
+    prompt = PromptRecord(
+        id=pair["id"],
+        prompt=pair["prompt"],
+        set=pair["set"],
+        kind=pair["kind"],
+        split=pair["split"],
+        source="",
+    )
+    return Match(
+        id=sample["id"],
+        prompt=prompt,
+        models=("rl-cai", "sl-cai"),
+        texts=(sample["response"], pair["responses"][0]),
+    )
+
+
+def _key(prompt: Sequence[Message]) -> tuple[tuple[str, str], ...]:
+    return tuple((turn["role"], turn["content"]) for turn in prompt)
+
+
+def _one_a_prompt(samples: Iterable[SampleRecord]) -> Texts:
+    """The first answer to each prompt: answers to one prompt are alike for a good reason."""
+    first: dict[tuple[tuple[str, str], ...], SampleRecord] = {}
+    for each in samples:
+        first.setdefault(_key(each["prompt"]), each)
+    return [(each["prompt"][-1]["content"], each["response"]) for each in first.values()]
+
+
+def _trend(values: Sequence[tuple[int, float]], early: set[int], late: set[int]) -> Trend | None:
+    before = [value for step, value in values if step in early]
+    after = [value for step, value in values if step in late]
+    if min(len(before), len(after)) < 2 or early & late:
+        return None
+    interval = _difference(before, after)
+    return Trend(
+        early=fmean(before), late=fmean(after), change=fmean(after) - fmean(before), interval=interval
+    )
+
+
+def _difference(before: Sequence[float], after: Sequence[float]) -> tuple[float, float]:
+    change = fmean(after) - fmean(before)
+    if len({*before}) == len({*after}) == 1:  # no spread at all
+        return change, change
+    found = scipy.stats.ttest_ind(after, before, equal_var=False).confidence_interval()
+    return float(found.low), float(found.high)
+
+
+def _blocks(
+    blocks: Sequence[Sequence[int]],
+    one_each: Sequence[Texts],
+    metrics: Sequence[Mapping[str, Any]],
+    judgements: Sequence[SampleJudgement],
+) -> list[Block]:
+    size = min(map(len, one_each), default=0)
+    cut = [texts[:size] for texts in one_each]
+    least = min((repetition.sequences([answer for _, answer in texts]) for texts in cut), default=0)
+    found = []
+    for steps, texts in zip(blocks, cut, strict=True):
+        rewards = [row["reward"] for row in metrics if row["step"] in steps and "reward" in row]
+        won = [each["probability"] for each in judgements if each["step"] in steps]
+        answers = [answer for _, answer in texts]
+        found.append(
+            Block(
+                first=steps[0],
+                last=steps[-1],
+                reward=fmean(rewards) if rewards else None,
+                judged=len(won),
+                won=fmean(won) if won else None,
+                won_interval=_mean_interval(won),
+                answers=size,
+                boilerplate=repetition.boilerplate(texts) if size else None,
+                distinct=repetition.distinct(answers, least) if least else None,
+                words=fmean(len(answer.split()) for answer in answers) if size else None,
+            )
+        )
+    return found
+
+
+def _mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """95 % of a mean, by Student's t."""
+    if len({*values}) < 2:
+        return None
+    half = scipy.stats.sem(values) * scipy.stats.t.ppf(0.975, len(values) - 1)
+    return fmean(values) - float(half), fmean(values) + float(half)
+
+
+def _models(records: Sequence[EvaluationRecord], name: str) -> list[Model]:
+    of_model: dict[str, list[tuple[str, str]]] = {}
+    for record in records:
+        if record["set"] == name:
+            for answer in record["answers"]:
+                of_model.setdefault(answer["model"], []).append(
+                    (record["prompt"][-1]["content"], answer["text"])
+                )
+    said = {model: [answer for _, answer in texts] for model, texts in of_model.items()}
+    least = min(map(repetition.sequences, said.values()), default=0)
+    initial = of_model.get("initial", [])
+    return [
+        Model(
+            set=name,
+            model=model,
+            answers=len(texts),
+            boilerplate=repetition.boilerplate(texts),
+            rise=repetition.boilerplate_rise(initial, texts, paired=True)
+            if model != "initial" and len(initial) == len(texts)
+            else None,
+            distinct=repetition.distinct(said[model], least),
+            phrases=repetition.common_phrases(texts),
+        )
+        for model, texts in of_model.items()
+    ]
+
+
+def _reward_and_judge(found: Watch) -> list[Finding]:
+    reward, won = found["reward"], found["won"]
+    if not reward:
+        return []
+    scores = f"{reward['early']:.2f} to {reward['late']:.2f}".replace("-", "−")
+    rose = f"the reward went from {scores} over RL"
+    if reward["interval"][0] <= 0:
+        return [_note(f"The reward did not clearly rise over RL ({scores}).")]
+    if not won:
+        return [
+            _note(
+                f"{_sentence(rose)}, and no other judge has looked at whether the answers got better: "
+                "solon eval overoptimisation RUN --judge MODEL asks one."
+            )
+        ]
+    judge = found["judge"]
+    if judge == found["labeller"]:
+        judge += " (not independent: it gave the training labels too)"
+    shares = f"{won['early']:.0%} of comparisons with SL-CAI's answers early on and {won['late']:.0%} late"
+    if won["interval"][1] < 0:
+        text = f"Reward and judge part: {rose}, but to {judge} the answers got worse. They won {shares}"
+        return [_warning(f"{text}. RL optimises what the preference model likes, not what is better.")]
+    if won["interval"][0] <= 0:
+        text = f"{_sentence(rose)}, but {judge} sees no clear change in the answers: they won {shares}"
+        return [_warning(f"{text}. The gain may be the preference model's alone.")]
+    return [_note(f"{_sentence(rose)}, and {judge} agrees that the answers got better: they won {shares}.")]
+
+
+def _boilerplate_over_rl(found: Watch) -> list[Finding]:
+    change = found["boilerplate"]
+    if not change:
+        return []
+    return [_boilerplate(change, "answers early in RL", "those at its end", found["phrases"])]
+
+
+def _boilerplate_of_models(found: Watch) -> list[Finding]:
+    """Of the last model alone, so that one symptom is told once."""
+    trained = [each for each in found["models"] if each["rise"]]
+    last = trained[-1]["model"] if trained else ""
+    return [
+        _boilerplate(
+            each["rise"],
+            f"the initial model's answers to {each['set']} prompts",
+            f"those of {last.upper()}",
+            each["phrases"],
+        )
+        for each in trained
+        if each["model"] == last and each["rise"]
+    ]
+
+
+def _boilerplate(change: Change, before: str, after: str, phrases: Sequence[Phrase]) -> Finding:
+    share = f"{change['before']:.0%} of {before} and {change['after']:.0%} of {after}"
+    if change["p_value"] >= CHANCE or change["after"] <= change["before"]:
+        return _note(f"Phrases that many answers share show no clear rise: they are {share}.")
+    quoted = ", ".join(f"“{each['text']}” ({each['answers']} answers)" for each in phrases[:2])
+    return _warning(f"Boilerplate rises: phrases that many answers share are {share}, such as {quoted}.")
+
+
+def _warning(text: str) -> Finding:
+    return Finding(warning=True, text=text)
+
+
+def _note(text: str) -> Finding:
+    return Finding(warning=False, text=text)
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
