@@ -21,7 +21,22 @@ SERVER_MODEL = "openai:"
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def named_on_server(model: str | None) -> str | None:
+    if model == SERVER_MODEL:
+        raise ValueError(f"is {SERVER_MODEL!r} and names no model; write {SERVER_MODEL}NAME")
+    return model
+
+
+ModelName = Annotated[str, AfterValidator(named_on_server)]
+
+
+def without_key(url: str | None) -> str | None:
+    if url and "@" in url:  # not shown: it may be the key
+        raise ValueError("has a user name or password in it; leave it out and set OPENAI_API_KEY")
+    return url
 
 
 class Models(Section):
@@ -30,9 +45,9 @@ class Models(Section):
     The assistant and the feedback model may also be on a server: ``openai:NAME``.
     """
 
-    assistant: str = "smollm2"  # answers, critiques and revises (paper: the helpful-only RLHF model)
-    policy: str | None = None  # is finetuned (paper: the pretrained model); the assistant by default
-    feedback: str | None = None  # judges (paper: a pretrained model); the assistant by default
+    assistant: ModelName = "smollm2"  # answers, critiques and revises (paper: the helpful-only RLHF model)
+    policy: ModelName | None = None  # is finetuned (paper: the pretrained model); the assistant by default
+    feedback: ModelName | None = None  # judges (paper: a pretrained model); the assistant by default
 
     @property
     def policy_or_default(self) -> str:
@@ -47,7 +62,7 @@ class OpenAISettings(Section):
     """How models named ``openai:NAME`` are reached. The key is in the environment: OPENAI_API_KEY."""
 
     # None: OPENAI_BASE_URL, or else OpenAI's own server. No user name or password in it.
-    base_url: str | None = Field(default=None, pattern=r"^https?://[^@]+$")
+    base_url: Annotated[str | None, Field(pattern=r"^https?://."), AfterValidator(without_key)] = None
     mode: Literal["chat", "completion"] = "chat"
     tokenizer: str | None = None  # completion mode: a model with the same tokenizer; NAME by default
     continue_final_message: bool = False  # chat mode: the server continues an assistant's message (vLLM does)
@@ -72,7 +87,7 @@ class EngineSettings(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = (
         "auto"  # auto: the faster of the two where measured
     )
-    device: str = "auto"
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     batch_size: Positive = 64  # sequences decoded together, or requests with the server at a time
     vllm: VLLMSettings = VLLMSettings()
     openai: OpenAISettings = OpenAISettings()
@@ -183,7 +198,8 @@ class Reinforce(Section):
     epochs_per_step: Positive = 1  # passes over each step's samples (mu in GRPO, epochs in PPO)
     learning_rate: float = Field(default=1e-6, gt=0)
     kl_coefficient: float = Field(default=0.05, ge=0)
-    kl_limit: float = Field(default=20.0, gt=0)  # nats a sequence; past it RL stops with its checkpoint
+    # nats a sequence; past it RL stops with its checkpoint (.inf: never)
+    kl_limit: float = Field(default=20.0, gt=0, allow_inf_nan=True)
     clip_range: float = Field(default=0.2, gt=0)  # PPO's epsilon (Schulman et al. 2017, section 3)
     discount: float = Field(default=1.0, gt=0, le=1)  # gamma, PPO only
     gae_lambda: float = Field(default=0.95, ge=0, le=1)  # PPO only

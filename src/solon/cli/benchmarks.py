@@ -174,7 +174,7 @@ def _score(scorer: str, pairs: Sequence[Pair], batch_size: int, asked: Config) -
     with SCREEN.stage(f"{scorer} as preference model"):
         score = partial(
             preference.score,
-            models.load_preference_model(scorer).to(models.best_device()),
+            models.load_preference_model(scorer, trained=True).to(models.best_device()),
             models.load_tokenizer(scorer),
             batch_size=batch_size,
         )

@@ -89,7 +89,7 @@ def preference_model(
     if not records:
         raise SolonError(f"{preferences} has no held-out comparison; give --all to take every one")
     scorer, tokenizer = (
-        models.load_preference_model(model).to(models.best_device()),
+        models.load_preference_model(model, trained=True).to(models.best_device()),
         models.load_tokenizer(model),
     )
     scores = {

@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from pydantic import ValidationError
 
 from solon.config import Config, load
 from solon.errors import SolonError
-from solon.yaml_file import describe
+from solon.yaml_file import describe, parse
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
 Settings = Annotated[
@@ -31,20 +30,15 @@ def overrides(settings: list[str]) -> dict[str, Any]:
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals or not all(name.split(".")):
-            raise SolonError(f"--set {setting!r} is no assignment; write it as --set critique.rounds=2")
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise SolonError(
-                f"--set {setting!r}: the value is not valid YAML; put quotes around it"
-            ) from None
+            raise SolonError(f"--set {setting!r:.60} is no assignment; write it as --set critique.rounds=2")
+        parsed, _ = parse(value, f"--set {name}")
         *outer, last = name.split(".")
         branch = tree
         for part in outer:
             branch = branch.setdefault(part, {})
             if not isinstance(branch, dict):
                 raise SolonError(
-                    f"--set {setting!r} sets a part of what an earlier --set gave; drop one of them"
+                    f"--set {setting!r:.60} sets a part of what an earlier --set gave; drop one of them"
                 )
         branch[last] = parsed
     return tree
@@ -58,4 +52,4 @@ def configuration(path: Path | None, settings: list[str]) -> Config:
     try:
         return Config.model_validate(asked)
     except ValidationError as error:
-        raise SolonError("\n".join(describe(Path("--set"), None, asked, error))) from None
+        raise SolonError("\n".join(describe(Path("--set"), None, asked, error, Config))) from None

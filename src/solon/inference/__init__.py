@@ -29,5 +29,7 @@ def open_engine(model: str, settings: EngineSettings) -> Engine:
             ) from None
         return VLLMEngine(model, settings)
     from solon.inference.transformers_engine import TransformersEngine  # not needed until a model is
+    from solon.models import check_device
 
+    check_device(settings.device)
     return TransformersEngine(model, settings)

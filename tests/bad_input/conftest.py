@@ -1,0 +1,21 @@
+"""Broken input is refused in a moment: a case that begins to work is stopped."""
+
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+import pytest
+
+LIMIT = 20  # seconds
+
+
+@pytest.fixture(autouse=True)
+def at_once() -> Iterator[None]:
+    def late(*_: int | FrameType | None) -> None:
+        raise AssertionError(f"not refused within {LIMIT} s")
+
+    old = signal.signal(signal.SIGALRM, late)
+    signal.alarm(LIMIT)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, old)
