@@ -1,6 +1,9 @@
 """Boilerplate and diversity, against scikit-learn's counts, scipy's permutation test and simulation."""
 
+import gzip
+import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -123,3 +126,24 @@ def test_the_longest_common_phrase_is_named_once() -> None:
     [found] = common_phrases(answers(20, 8))
     assert found == {"text": "please remember that you are valid valued and cared for", "answers": 8}
     assert common_phrases(answers(20, 2)) == []
+
+
+def test_the_papers_own_rl_samples_show_its_symptom(shared_data: Path) -> None:
+    """Section 4.3: RL-CAI came to end many answers alike; its helpful-only model of the start did not."""
+
+    def answers_of(model: str) -> dict[str, str]:
+        path = shared_data / "constitutional-ai-paper/samples" / f"PALMS_{model}.jsonl.gz"
+        rows = [json.loads(line) for line in gzip.open(path, "rt", encoding="utf-8")]
+        return {row["rl_prompt"]: row["sampled_answers"][0]["sampled_string"] for row in reversed(rows)}
+
+    helpful, rl_cai = answers_of("HRLHF"), answers_of("RLMADISON")
+    prompts = sorted(helpful.keys() & rl_cai.keys())
+    before, after = ([(prompt, model[prompt]) for prompt in prompts] for model in (helpful, rl_cai))
+    rise = boilerplate_rise(before, after, paired=True)
+    assert rise["before"] < 0.01
+    assert rise["after"] > 0.05
+    assert rise["p_value"] <= 0.002
+    assert common_phrases(after)[0]["answers"] >= 10
+    size = min(sequences([answer for _, answer in texts]) for texts in (before, after))
+    diverse = [distinct([answer for _, answer in texts], size) for texts in (before, after)]
+    assert diverse[1] < diverse[0] - 0.1

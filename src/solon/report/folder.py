@@ -1,6 +1,7 @@
 """Everything the report shows, read from a run folder. What a partial run does not have yet is empty."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from solon import constitution
 from solon.constitution import Constitution
 from solon.errors import SolonError
 from solon.records import (
+    KINDS,
     AnswerRecord,
     Aspect,
     EvaluationRecord,
@@ -74,8 +76,8 @@ class RunFolder:
         return law if law.content_hash == inputs.get(f"{setting}.hash") else None
 
 
-def read(folder: Path) -> RunFolder:
-    """Read a run folder, finished or not.
+def read(folder: Path, kinds: Mapping[str, Any] = KINDS) -> RunFolder:
+    """Read a run folder, finished or not. Records must be of their ``kinds``, by file name.
 
     Raises:
         SolonError: the folder is no run folder, or one of its files is not what it should be.
@@ -84,7 +86,7 @@ def read(folder: Path) -> RunFolder:
         raise SolonError(f"{folder} is not a run folder: it has neither config.yaml nor manifest.json")
 
     def records(path: str) -> list[Any]:
-        return RecordFile(folder / path).read()
+        return RecordFile(folder / path, kinds.get(Path(path).stem)).read()
 
     manifest = _json(folder / "manifest.json")
     config, settings = _config(folder / "config.yaml")

@@ -1,4 +1,4 @@
-"""Render the report: one HTML file with its style, script, figures and transcripts inside.
+"""Render pages: one HTML file each, with its style, script and figures inside.
 
 Jinja2 escapes all text; JSON blocks have ``<``, ``>`` and ``&`` escaped, and the page's script writes model
 text as text only. The page's content security policy forbids it every network request.
@@ -6,15 +6,18 @@ text as text only. The page's content security policy forbids it every network r
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from solon.report import content, transcripts
 from solon.report.folder import read
-from solon.report.plots import ENOUGH_PAIRS, MODELS
+from solon.report.plots import ENOUGH_PAIRS, MODELS, Look
 from solon.run import write_atomically
 
 
@@ -26,7 +29,31 @@ def write(run_dir: Path) -> Path:
     """
     run = read(run_dir)
     watched = content.watch(run)
-    figures = {name: json.loads(figure.to_json()) for name, figure in content.figures(run, watched).items()}
+    page = render(
+        "report.html.j2",
+        content.figures(run, watched),
+        MODELS,
+        ("figures.js", "report.js"),
+        run=run,
+        content=content,
+        models=MODELS,
+        watched=watched,
+        enough_pairs=ENOUGH_PAIRS,
+        transcripts=transcripts.gather(run),
+    )
+    path = run_dir / "report.html"
+    write_atomically(path, page)
+    return path
+
+
+def render(
+    template: str,
+    figures: Mapping[str, go.Figure],
+    colours: Mapping[str, Look],
+    scripts: tuple[str, ...] = ("figures.js",),
+    **context: Any,
+) -> str:
+    """The page of a template. ``colours`` become style variables, each called as its key."""
     environment = Environment(
         loader=PackageLoader("solon.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -38,21 +65,14 @@ def write(run_dir: Path) -> Path:
         "duration": _duration,
         "elo": content.elo,
     }
-    page = environment.get_template("report.html.j2").render(
-        run=run,
-        content=content,
-        models=MODELS,
-        watched=watched,
-        enough_pairs=ENOUGH_PAIRS,
-        figures=figures,
-        transcripts=transcripts.gather(run),
+    return environment.get_template(template).render(
+        figures={name: json.loads(figure.to_json()) for name, figure in figures.items()},
+        colours=colours,
         style=_template("style.css"),
-        script=_template("report.js"),
+        script=Markup("\n").join(map(_template, scripts)),
         plotly=Markup(get_plotlyjs()) if figures else "",
+        **context,
     )
-    path = run_dir / "report.html"
-    write_atomically(path, page)
-    return path
 
 
 def _template(name: str) -> Markup:

@@ -4,6 +4,7 @@ Titles are set in the page and colours of ink and grid by its stylesheet, so tha
 reader's light or dark theme; only the models' own colours are given here.
 """
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -50,39 +51,58 @@ def _figure(height: int, **layout: Any) -> go.Figure:
     )
 
 
-def elo_plane(harmlessness: Mapping[str, Rating], helpfulness: Mapping[str, Rating]) -> go.Figure | None:
-    """Harmlessness against helpfulness, as in the paper's Figure 2; None where no model has both."""
-    models = [model for model in MODELS if model in harmlessness and model in helpfulness]
+PALETTE = ("#2b82c9", "#c2761c", "#3f9142", "#a85fb0", "#c4534c", "#7d8590")  # 3:1 on either page
+
+
+def elo_plane(
+    harmlessness: Mapping[str, Rating],
+    helpfulness: Mapping[str, Rating],
+    looks: Mapping[str, Look] = MODELS,
+    path: bool = True,
+) -> go.Figure | None:
+    """Harmlessness against helpfulness, as in the paper's Figure 2; None where no model has both.
+
+    ``looks`` are those of the models in the order of the ``path`` that joins them.
+    """
+    models = [model for model in looks if model in harmlessness and model in helpfulness]
     if not models:
         return None
     figure = _figure(400, hovermode="closest", margin={"l": 60, "r": 28, "t": 28, "b": 52})
-    figure.add_scatter(
-        x=[helpfulness[model].elo for model in models],
-        y=[harmlessness[model].elo for model in models],
-        mode="lines",
-        line={"color": "#8a8f98", "width": 1, "dash": "dot"},
-        hoverinfo="skip",
-    )
+    if path:
+        _add_path(figure, [(helpfulness[model].elo, harmlessness[model].elo) for model in models], "#8a8f98")
     for model in models:
-        look, x, y = MODELS[model], helpfulness[model], harmlessness[model]
-        figure.add_scatter(
-            x=[x.elo],
-            y=[y.elo],
-            name=look.label,
-            mode="markers+text",
-            text=[f"<b>{look.label}</b>"],
-            textposition="top right",
-            textfont={"color": look.colour, "size": 14},
-            marker={"color": look.colour, "size": 12},
-            error_x=_error(x, look.colour),
-            error_y=_error(y, look.colour),
-            hovertemplate="helpfulness %{x:.0f}<br>harmlessness %{y:.0f}<extra>" + look.label + "</extra>",
-            cliponaxis=False,
-        )
+        _add_model(figure, looks[model], helpfulness[model], harmlessness[model])
     figure.update_xaxes(title_text="Helpfulness, Elo →", zerolinewidth=2)
     # One scale for both axes, so that a point of helpfulness looks no larger than one of harmlessness.
     figure.update_yaxes(title_text="Harmlessness, Elo →", zerolinewidth=2, scaleanchor="x")
     return figure
+
+
+def _add_path(figure: go.Figure, places: Sequence[tuple[float, float]], colour: str) -> None:
+    figure.add_scatter(
+        x=[x for x, _ in places],
+        y=[y for _, y in places],
+        mode="lines",
+        line={"color": colour, "width": 1, "dash": "dot"},
+        hoverinfo="skip",
+    )
+
+
+def _add_model(figure: go.Figure, look: Look, x: Rating, y: Rating) -> None:
+    figure.add_scatter(
+        x=[x.elo],
+        y=[y.elo],
+        name=look.label,
+        mode="markers+text",
+        text=[f"<b>{html.escape(look.label)}</b>"],  # Plotly reads a few tags in it
+        textposition="top right",
+        textfont={"color": look.colour, "size": 14},
+        marker={"color": look.colour, "size": 12},
+        error_x=_error(x, look.colour),
+        error_y=_error(y, look.colour),
+        hovertemplate="helpfulness %{x:.0f}<br>harmlessness %{y:.0f}<extra>%{fullData.name}</extra>",
+        cliponaxis=False,
+    )
 
 
 def _error(rating: Rating, colour: str) -> dict[str, Any]:
