@@ -62,7 +62,7 @@ Found = tuple[str, list[str]]
 
 def audit(path: Path) -> tuple[list[Json], list[Check]]:
     """The labels by who gave them, and the checks. Raises SolonError where ``path`` is no run folder."""
-    found = folders.read(path)
+    found = folders.read(path, kinds={})  # what does not fit is for the checks to tell
     run = Run(found, RecordFile(path / "03-sl-cai/examples.jsonl").read(), flat(found.settings))
     checks: dict[str, Callable[[Run], Found]] = {
         "no harmlessness label is human": no_human_harm,

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from solon.constitution import ComparisonExample, Constitution, CritiqueExample, ReasoningExample
 from solon.errors import SolonError
-from solon.yaml_file import complaint, in_file
+from solon.misfits import misfits
 
 # A turn begins the text or follows a blank line, so a line such as "A: yes" inside an answer stays in it.
 TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant|CritiqueRequest|Critique|RevisionRequest|Revision):")
@@ -221,13 +221,6 @@ def match(pattern: re.Pattern[str], text: str, field: str, expected: str) -> re.
 def fit(shape: Any, data: Any) -> Any:
     """``data`` checked against a shape; every field must be known, so that nothing is dropped unseen."""
     return TypeAdapter(shape).validate_python(data)
-
-
-def misfits(error: ValidationError) -> Iterator[str]:
-    for problem in error.errors():
-        location = in_file(problem["loc"])
-        field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
-        yield f"{field} {complaint(problem)}"
 
 
 def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

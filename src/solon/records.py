@@ -4,8 +4,9 @@ Every record has an ``id`` that is stable across runs and resumes. Texts that th
 the data they led to.
 """
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 Split = Literal["train", "held-out"]
@@ -20,11 +21,15 @@ class Message(TypedDict):
     content: str
 
 
+Dialogue = Annotated[list[Message], Field(min_length=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
 class PromptRecord(TypedDict):
     """``01-red-team/prompts.jsonl``: a dialogue that ends in a human turn."""
 
     id: str
-    prompt: list[Message]
+    prompt: Dialogue
     set: PromptSet
     kind: str  # kind of harm for a red-team prompt, topic for a helpful one, "" where unknown
     split: Split
@@ -47,20 +52,20 @@ class RevisionRecord(TypedDict):
     """``02-critique/revisions.jsonl``: an answer to a red-team prompt and its rounds of revision."""
 
     id: str
-    prompt: list[Message]
+    prompt: Dialogue
     kind: str
     answer: str
     rounds: list[Round]
-    messages: list[Message]  # the prompt with the last sound revision (the answer itself, if none was sound)
+    messages: Dialogue  # the prompt with the last sound revision (the answer itself, if none was sound)
 
 
 class AnswerRecord(TypedDict):
     """``02-critique/helpful.jsonl``: the assistant's own answer to a helpful prompt, kept as it is."""
 
     id: str
-    prompt: list[Message]
+    prompt: Dialogue
     kind: str
-    messages: list[Message]
+    messages: Dialogue
     problem: str  # "" or what is wrong with the answer; only sound answers are trained on
 
 
@@ -68,8 +73,8 @@ class Example(TypedDict):
     """``03-sl-cai/examples.jsonl``: one supervised example; loss falls on ``completion`` alone."""
 
     id: str
-    prompt: list[Message]
-    completion: list[Message]
+    prompt: Dialogue
+    completion: Dialogue
     source: str  # "revision 1", "revision 2", ... or "helpful"
 
 
@@ -77,11 +82,11 @@ class PairRecord(TypedDict):
     """``04-comparison/pairs.jsonl``: two answers of the SL-CAI model to one prompt."""
 
     id: str
-    prompt: list[Message]
+    prompt: Dialogue
     set: PromptSet
     kind: str
     split: Split
-    responses: list[str]  # exactly two
+    responses: Annotated[list[str], Field(min_length=2, max_length=2)]
     problem: str  # "" or why the pair cannot be compared ("identical", "empty", ...); such pairs get no label
 
 
@@ -90,7 +95,7 @@ class Vote(TypedDict):
 
     principle: str
     instruction: str
-    probability: float  # that the chosen response is the better one, as used (averaged, clamped)
+    probability: Probability  # that the chosen response is the better one, as used (averaged, clamped)
     orders: list[float]  # the same before clamping: chosen shown as (A), then (where asked) shown as (B)
     reasoning: list[str]  # chain of thought for each order; [] without chain of thought
     samples: int | None  # sampled answers counted; None where the probability is the model's own
@@ -100,10 +105,10 @@ class PreferenceRecord(TypedDict):
     """``05-feedback/preferences.jsonl``: a labelled comparison, in TRL's preference form."""
 
     id: str
-    prompt: list[Message]
-    chosen: list[Message]
-    rejected: list[Message]
-    probability: float  # that chosen is better, in [0.5, 1]: the soft label
+    prompt: Dialogue
+    chosen: Dialogue
+    rejected: Dialogue
+    probability: Probability  # that chosen is better, in [0.5, 1]: the soft label
     aspect: Aspect
     kind: str
     split: Split
@@ -117,7 +122,7 @@ class SampleRecord(TypedDict):
 
     id: str  # "STEP/NUMBER"
     step: int  # counted from 1, as in metrics.jsonl
-    prompt: list[Message]
+    prompt: Dialogue
     response: str
     reward: float  # the preference model's score, without the KL penalty
 
@@ -136,7 +141,7 @@ class EvaluationRecord(TypedDict):
     """``evaluation/answers.jsonl``: every model's answer to one held-out prompt, side by side."""
 
     id: str
-    prompt: list[Message]
+    prompt: Dialogue
     set: PromptSet
     kind: str
     answers: list[ModelAnswer]
@@ -150,7 +155,7 @@ class JudgementRecord(TypedDict):
     aspect: Aspect
     model_a: str
     model_b: str
-    probability: float  # that model_a's answer is better, averaged over both orders
+    probability: Probability  # that model_a's answer is better, averaged over both orders
     principle: str
     orders: list[float]  # P(model_a better): its answer shown as (A), then as (B)
 
@@ -163,3 +168,17 @@ class SampleJudgement(JudgementRecord):
 
     step: int
     judge: str
+
+
+KINDS: dict[str, Any] = {
+    "prompts": PromptRecord,
+    "generated": PromptRecord,
+    "revisions": RevisionRecord,
+    "helpful": AnswerRecord,
+    "examples": Example,
+    "pairs": PairRecord,
+    "preferences": PreferenceRecord,
+    "answers": EvaluationRecord,
+    "judgements": JudgementRecord,
+}
+"""What each of a run folder's record files holds, by the file's name."""

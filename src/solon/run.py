@@ -7,50 +7,95 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from solon.errors import SolonError
+from solon.misfits import misfits
 
 
 class RecordFile:
     """An append-only JSON Lines file of records with an ``id`` each.
 
     Every record is on disk before ``append`` returns. A last line torn by a kill is dropped when the file is
-    next opened, so a resumed stage sees whole records only.
+    next opened, so a resumed stage sees whole records only. ``kind`` is the type in ``records`` that every
+    record must fit, each with an id of its own; without one any JSON object does.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kind: Any = None) -> None:
         self.path = path
+        self.kind = TypeAdapter(kind) if kind else None
 
     def __iter__(self) -> Iterator[Any]:
+        """The records. Raises SolonError, naming the line, for one that cannot be read or does not fit."""
         if not self.path.exists():
             return
-        with self.path.open("rb") as file:
+        lines: dict[str, int] = {}
+        with self._opened("rb") as file:
             for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
+                if not line.endswith(b"\n") and not whole(line):
                     return  # torn by a kill; recover() drops it before anything is appended
-                try:
-                    yield json.loads(line)
-                except ValueError:
-                    raise SolonError(
-                        f"{self.path} line {number}: not a JSON record; restore the line or delete the file "
-                        "to have its stage done again"
-                    ) from None
+                record = self._record(line, f"{self.path} line {number}")
+                if self.kind and (earlier := lines.setdefault(record["id"], number)) != number:
+                    twice = f"id {record['id']!r:.60} is that of line {earlier}"
+                    raise SolonError(f"{self.path} line {number}: {twice}; remove one of the two")
+                yield record
+
+    def _record(self, line: bytes, place: str) -> Any:
+        try:
+            record = json.loads(line.decode())
+            if rb"\ud" in line.lower():  # half a character, unless the other half follows
+                json.dumps(record, ensure_ascii=False).encode()
+        except (ValueError, RecursionError):
+            mend = "restore the line or delete the file to have its stage done again"
+            raise SolonError(f"{place}: not a JSON record; {mend}") from None
+        if not isinstance(record, dict) or not isinstance(record.get("id", ""), str):
+            raise SolonError(f'{place}: not a record such as {{"id": "..."}}; restore the line')
+        if self.kind:
+            try:
+                self.kind.validate_python(record, strict=True)
+            except ValidationError as error:
+                raise SolonError(f"{place}: {next(misfits(error))}") from None
+        return record
 
     def read(self) -> list[Any]:
         return list(self)
 
     def ids(self) -> set[str]:
-        return {record["id"] for record in self}
+        """Raises SolonError where a record has none."""
+        try:
+            return {record["id"] for record in self}
+        except KeyError:
+            raise SolonError(f"{self.path} has a record without an id; name a record file") from None
 
     def recover(self) -> "RecordFile":
-        """Drop a torn last line. Call before appending."""
-        if self.path.exists():
-            with self.path.open("rb+") as file:
-                content = file.read()
-                whole = content.rfind(b"\n") + 1
-                if whole < len(content):
-                    file.truncate(whole)
-                    os.fsync(file.fileno())
+        """Drop a torn last line. Call before appending.
+
+        Raises SolonError where the file holds something else than records, and leaves it as it is.
+        """
+        if not self.path.exists():
+            return self
+        for _ in self:
+            pass
+        with self._opened("rb+") as file:
+            content = file.read()
+            end = content.rfind(b"\n") + 1
+            torn = content[end:]
+            if torn.strip(b"\0") and not torn.startswith(b"{"):
+                raise SolonError(f"{self.path} does not end like a record file; name another")
+            if whole(torn):
+                file.write(b"\n")
+            elif torn:
+                file.truncate(end)
+            os.fsync(file.fileno())
         return self
+
+    def _opened(self, mode: str) -> Any:
+        try:
+            return self.path.open(mode)
+        except OSError as error:
+            raise SolonError(
+                f"{self.path} cannot be read as a record file ({error.strerror}); name another"
+            ) from None
 
     def append(self, *records: Mapping[str, Any]) -> None:
         """Write the records and wait until they are on disk."""
@@ -68,6 +113,14 @@ class RecordFile:
         ordered = sorted(records, key=lambda record: place[record["id"]])
         if ordered != records:
             write_atomically(self.path, "".join(map(as_line, ordered)))
+
+
+def whole(line: bytes) -> bool:
+    """Whether a line lacks no more than its end: no part of an object is an object."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def as_line(record: Mapping[str, Any]) -> str:

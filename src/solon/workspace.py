@@ -17,7 +17,7 @@ from solon.inference import open_engine
 from solon.inference.engine import Engine, Usage
 from solon.inference.precision import choose_dtype
 from solon.progress import Watcher
-from solon.records import Message, PromptRecord, PromptSet, Split
+from solon.records import KINDS, Message, PromptRecord, PromptSet, Split
 from solon.run import RecordFile, complete
 from solon.seeds import derive_seed
 from solon.stages import preference, training
@@ -59,7 +59,7 @@ class Workspace:
     # Files
 
     def file(self, path: str) -> RecordFile:
-        return RecordFile(self.folder / path)
+        return RecordFile(self.folder / path, KINDS.get(Path(path).stem))
 
     def complete(
         self, path: str, wanted: Sequence[Any], make: Callable[[list[Any]], Iterable[Mapping[str, Any]]]

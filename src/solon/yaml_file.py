@@ -1,16 +1,16 @@
 """Reads a YAML file into a pydantic model; what is wrong is said with its line and field."""
 
 import math
-from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from yaml.reader import ReaderError
 
 from solon.errors import SolonError
+from solon.misfits import Location, complaint, field_of, in_file, known
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -158,62 +158,16 @@ def describe(
     path: Path, tree: yaml.Node | None, overrides: dict[str, Any], error: ValidationError, model: Any
 ) -> Iterator[str]:
     """A sentence for each field of ``model`` that does not fit: file, line, field, what is wrong."""
-    problems: dict[tuple[int | str, ...], list[Any]] = {}
+    problems: dict[Location, list[Any]] = {}
     for problem in error.errors():
         problems.setdefault(in_file(problem["loc"]), []).append(problem)
     for location, of_field in problems.items():  # several where a field may have several types
-        field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
         what = " or ".join(dict.fromkeys(complaint(each, known(model, location)) for each in of_field))
         place = "laid over it" if overridden(overrides, location) else f"line {line_of(tree, location)}"
-        yield f"{path} {place}: {field or 'the file'} {what}"
+        yield f"{path} {place}: {field_of(location) or 'the file'} {what}"
 
 
-def known(model: Any, location: Sequence[int | str]) -> list[str]:
-    """The fields that may stand where ``location`` is."""
-    for part in location[:-1]:
-        if not isinstance(part, int):
-            fields = [each.model_fields[part] for each in models(model) if part in each.model_fields]
-            model = fields[0].annotation if fields else None
-    return [name for each in models(model) for name in each.model_fields]
-
-
-def models(kind: Any) -> Iterator[type[BaseModel]]:
-    """The models in a type: those of its items, or of its alternatives."""
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        yield kind
-    for each in get_args(kind):
-        yield from models(each)
-
-
-def in_file(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """``location`` without the steps that pydantic adds for a type's alternatives."""
-    added = ("function-", "literal[", "constrained-")
-    return tuple(part for part in location if not str(part).startswith(added))
-
-
-def complaint(problem: Any, known: Sequence[str] = ()) -> str:
-    """What is wrong with a field, and the mend. ``known`` are the fields that may stand in its place."""
-    value, said = problem["input"], str(problem["msg"])
-    what = f"is {value!r:.60}: {said[:1].lower()}{said[1:]}; change it"
-    match problem["type"]:
-        case "missing":
-            what = "is missing; add it"
-        case "extra_forbidden":
-            meant = get_close_matches(str(problem["loc"][-1]).lower(), known, n=1)
-            mend = f"did you mean '{meant[0]}'?" if meant else "remove it or check its spelling"
-            what = f"is not a known field; {mend}"
-        case "invalid_key":
-            what = f"is {value!r:.60}, but the name of a field is text; remove it or check its spelling"
-        case "model_type" | "dict_type" | "list_type" if value is None:
-            what = "is empty; write what belongs there, or remove it"
-        case "model_type" | "dict_type":
-            what = f"is {value!r:.60}, but has fields of its own; write them below it"
-        case "value_error":
-            what = said.removeprefix("Value error, ")
-    return what
-
-
-def overridden(overrides: Any, location: tuple[int | str, ...]) -> bool:
+def overridden(overrides: Any, location: Location) -> bool:
     """Whether the value at ``location`` is one of the overrides."""
     for part in location:
         if not isinstance(overrides, dict):
@@ -224,7 +178,7 @@ def overridden(overrides: Any, location: tuple[int | str, ...]) -> bool:
     return not isinstance(overrides, dict)
 
 
-def line_of(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
+def line_of(node: yaml.Node | None, location: Location) -> int:
     """The line (from 1) of the deepest node on the way to ``location`` that the file has."""
     line = node.start_mark.line + 1 if node else 1
     for part in location:

@@ -15,7 +15,7 @@ from solon.evaluation import refusal, tournament
 from solon.evaluation.elo import Rating
 from solon.evaluation.preference import agreement
 from solon.inference import open_engine
-from solon.records import Aspect, JudgementRecord, PromptSet
+from solon.records import Aspect, JudgementRecord, PreferenceRecord, PromptSet
 from solon.run import RecordFile
 
 app = typer.Typer(no_args_is_help=True)
@@ -85,7 +85,9 @@ def preference_model(
 
     if not preferences.exists():
         raise SolonError(f"{preferences} does not exist; check the path")
-    records = [each for each in RecordFile(preferences) if every or each["split"] == "held-out"]
+    records = [
+        each for each in RecordFile(preferences, PreferenceRecord) if every or each["split"] == "held-out"
+    ]
     if not records:
         raise SolonError(f"{preferences} has no held-out comparison; give --all to take every one")
     scorer, tokenizer = (

@@ -14,7 +14,15 @@ from solon.config import Config
 from solon.errors import SolonError
 from solon.inference import open_engine
 from solon.inference.engine import Engine
-from solon.records import Aspect, PairRecord, PromptRecord, PromptSet
+from solon.records import (
+    AnswerRecord,
+    Aspect,
+    PairRecord,
+    PreferenceRecord,
+    PromptRecord,
+    PromptSet,
+    RevisionRecord,
+)
 from solon.run import RecordFile, complete
 from solon.stages import comparison as comparisons
 from solon.stages import critique as critiques
@@ -56,7 +64,7 @@ def write_prompts(
     """Have a model write red-team prompts like others."""
     asked = configuration(config, settings)
     wanted = asked.red_team.model_copy(update={"generate": count})
-    file = RecordFile(out).recover()
+    file = _out(out, PromptRecord)
     written = file.read()
     with SCREEN.stage("Red-team prompts"), open_engine(model, asked.engine) as engine:
         seeds = data.prompts(examples_from, "red-team")
@@ -84,7 +92,14 @@ def critique(
     def make(engine: Engine, missing: list[PromptRecord]) -> Iterable[Mapping[str, Any]]:
         return critiques.revise(engine, missing, law, asked.critique, asked.seed)
 
-    _write("Critique and revision", _training_prompts(prompts, "red-team"), out, model, asked, make)
+    _write(
+        "Critique and revision",
+        _training_prompts(prompts, "red-team"),
+        _out(out, RevisionRecord),
+        model,
+        asked,
+        make,
+    )
 
 
 def answer(
@@ -96,7 +111,9 @@ def answer(
     def make(engine: Engine, missing: list[PromptRecord]) -> Iterable[Mapping[str, Any]]:
         return critiques.answer(engine, missing, asked.critique, asked.seed)
 
-    _write("Helpful answers", _training_prompts(prompts, "helpful"), out, model, asked, make)
+    _write(
+        "Helpful answers", _training_prompts(prompts, "helpful"), _out(out, AnswerRecord), model, asked, make
+    )
 
 
 def supervised(
@@ -112,7 +129,9 @@ def supervised(
     from solon.stages import supervised as finetuning  # the trainers take seconds to import
 
     asked = configuration(config, settings)
-    mixed = examples.gather(_read(revisions), _read(helpful) if helpful else [], asked.supervised)
+    mixed = examples.gather(
+        _read(revisions, RevisionRecord), _read(helpful, AnswerRecord) if helpful else [], asked.supervised
+    )
     with SCREEN.stage("Supervised finetuning"):
         show(finetuning.train(mixed, model, out, asked.supervised, asked.seed, _steps()), as_json)
 
@@ -127,7 +146,14 @@ def comparison(
         held_out = asked.preference_model.held_out
         return comparisons.pair(engine, missing, asked.comparison, held_out, asked.seed)
 
-    _write("Two answers a prompt", _training_prompts(prompts, "red-team"), out, model, asked, make)
+    _write(
+        "Two answers a prompt",
+        _training_prompts(prompts, "red-team"),
+        _out(out, PairRecord),
+        model,
+        asked,
+        make,
+    )
 
 
 def feedback(
@@ -144,12 +170,12 @@ def feedback(
     named: Aspect = "helpfulness" if aspect == "helpfulness" else "harmlessness"
     if aspect != named:
         raise SolonError(f"--aspect is {aspect!r}; it must be 'harmlessness' or 'helpfulness'")
-    sound: list[PairRecord] = [pair for pair in _read(pairs) if not pair["problem"]]
+    sound: list[PairRecord] = [pair for pair in _read(pairs, PairRecord) if not pair["problem"]]
 
     def make(engine: Engine, missing: list[PairRecord]) -> Iterable[Mapping[str, Any]]:
         return feedbacks.label(engine, missing, law, named, asked.feedback, asked.seed)
 
-    _write("AI feedback", sound, out, model, asked, make)
+    _write("AI feedback", sound, _out(out, PreferenceRecord), model, asked, make)
 
 
 def preference_model(
@@ -164,7 +190,12 @@ def preference_model(
     from solon.stages import preference
 
     asked = configuration(config, settings)
-    records = [record for file in preferences for record in _read(file) if record["split"] == "train"]
+    records = [
+        record
+        for file in preferences
+        for record in _read(file, PreferenceRecord)
+        if record["split"] == "train"
+    ]
     if asked.preference_model.helpfulness not in {None, "ai"}:
         records += data.comparisons(str(asked.preference_model.helpfulness), asked.preference_model.held_out)
     with SCREEN.stage("Preference model"):
@@ -191,19 +222,27 @@ def reinforce(
         show(figures, as_json)
 
 
-def _write(title: str, wanted: Sequence[Any], out: Path, model: str, asked: Config, make: Make) -> None:
+def _write(title: str, wanted: Sequence[Any], out: RecordFile, model: str, asked: Config, make: Make) -> None:
     with SCREEN.stage(title), open_engine(model, asked.engine) as engine:
-        complete(RecordFile(out), wanted, partial(make, engine), partial(SCREEN.advance, "records"))
+        complete(out, wanted, partial(make, engine), partial(SCREEN.advance, "records"))
 
 
 def _training_prompts(source: str, prompt_set: PromptSet) -> list[PromptRecord]:
     return [record for record in data.prompts(source, prompt_set) if record["split"] == "train"]
 
 
-def _read(path: Path) -> list[Any]:
+def _read(path: Path, kind: Any) -> list[Any]:
     if not path.exists():
         raise SolonError(f"{path} does not exist; check the path")
-    return RecordFile(path).read()
+    records = RecordFile(path, kind).read()
+    if not records:
+        raise SolonError(f"{path} holds no records; name the file that the stage before wrote")
+    return records
+
+
+def _out(path: Path, kind: Any) -> RecordFile:
+    """The file to be completed, looked at before a model is loaded."""
+    return RecordFile(path, kind).recover()
 
 
 def _steps() -> Callable[[int, int, dict[str, float]], None]:
