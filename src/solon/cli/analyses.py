@@ -1,5 +1,6 @@
-"""``solon eval principles`` and ``overoptimisation``: what the records of a run show."""
+"""``solon eval principles``, ``overoptimisation`` and ``elo``: what records and people's choices show."""
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,9 +11,9 @@ import typer
 from solon import config as configs
 from solon import constitution
 from solon.cli.options import NO_SETTINGS, AsJson, Settings, overrides
-from solon.cli.show import SCREEN, show_rows
+from solon.cli.show import SCREEN, show, show_rows
 from solon.errors import SolonError
-from solon.evaluation import attribution, tournament
+from solon.evaluation import attribution, choices, tournament
 from solon.evaluation import overoptimisation as over
 from solon.inference import open_engine
 from solon.lock import alone_in
@@ -29,6 +30,7 @@ MODEL = ("set", "model", "answers", "boilerplate", "distinct")
 def add_to(app: typer.Typer) -> None:
     app.command("principles")(principles)
     app.command("overoptimisation")(overoptimisation)
+    app.command("elo")(elo)
 
 
 def principles(run: RunFolder, as_json: AsJson = False) -> None:
@@ -122,3 +124,44 @@ def _judge_samples(folder: Path, judge: str, count: int, settings: list[str]) ->
         for number, each in enumerate(tournament.play(engine, missing, laws, asked.feedback, seed), 1):
             file.append({**each, "step": wanted[each["id"]][1], "judge": judge})
             SCREEN.advance("judgements", number, len(missing))
+
+
+def elo(
+    file: Annotated[
+        Path, typer.Option("--choices", help="A table with prompt, model_a, model_b, choice; see the docs.")
+    ],
+    anchor: Annotated[str, typer.Option(help="The model with Elo 0; the mean is 0 without one.")] = "",
+    bootstrap: Annotated[int, typer.Option(min=1, help="Resamples behind the intervals.")] = 1000,
+    seed: int = 0,
+    plot: Annotated[
+        Path | None, typer.Option(help="Write a page with the plane of harmlessness and helpfulness.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Elo scores from pairwise choices of people, each aspect apart."""
+    found = choices.ratings(choices.read(file), anchor or None, bootstrap, seed)
+    if plot:
+        from solon.report import choices as page  # brings the report's libraries
+
+        page.write(found, file.name, plot)
+    if as_json:
+        as_dicts = {
+            aspect: {**each, "models": [dataclasses.asdict(rating) for rating in each["models"]]}
+            for aspect, each in found.items()
+        }
+        print(json.dumps(as_dicts, indent=2))
+        return
+    for aspect, each in found.items():
+        rows = [
+            {
+                "model": rating.model,
+                "Elo": f"{rating.elo:+.0f}",
+                "95 %": f"{rating.low:+.0f} to {rating.high:+.0f}",
+                "choices": rating.games,
+            }
+            for rating in each["models"]
+        ]
+        show_rows(rows, f"{aspect or 'all choices'}, Elo")
+        show({name: value for name, value in each.items() if name != "models"}, as_json=False)
+    if plot:
+        typer.echo(f"Plot: {plot}")

@@ -46,11 +46,31 @@ def run(
     _conclude(folder, path, as_json)
 
 
-def report(directory: Annotated[Path, typer.Argument(help="A run folder.")], as_json: AsJson = False) -> None:
-    """Write the HTML report of a run, finished or not."""
+def report(
+    directories: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="A run folder; several are compared.")
+    ],
+    out: Annotated[Path, typer.Option(help="The page to write where several runs are compared.")] = Path(
+        "comparison.html"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Write the HTML report of a run, finished or not, or one page that compares several."""
     from solon import report as reports
 
-    _conclude(directory, reports.write(directory), as_json)
+    if len(directories) == 1:
+        _conclude(directories[0], reports.write(directories[0]), as_json)
+        return
+    from solon.report import comparison
+
+    runs = comparison.write(directories, out)
+    if as_json:
+        print(json.dumps({"report": str(out), **comparison.as_json(runs)}, indent=2))
+        return
+    typer.echo(": ".join(comparison.verdict(runs)))
+    for caveat in comparison.caveats(runs):
+        typer.echo(caveat)
+    typer.echo(f"Report: {out}")
 
 
 def _conclude(folder: Path, path: Path, as_json: bool) -> None:

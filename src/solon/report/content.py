@@ -15,7 +15,7 @@ from solon.evaluation.overoptimisation import Watch
 from solon.records import Aspect, ModelAnswer
 from solon.report import plots
 from solon.report.folder import Json, RunFolder
-from solon.report.plots import MODELS
+from solon.report.plots import MODELS, Look
 
 STAGES: Mapping[str, str] = {
     "red-team": "Red-team prompts",
@@ -280,13 +280,18 @@ def figures(run: RunFolder, watched: Watch) -> dict[str, go.Figure]:
         drawn[f"principles {aspect}"] = plots.principle_matrix(found["relations"], names)
     for field in WATCHED:
         drawn[f"watch {field}"] = plots.over_blocks(watched["blocks"], field, MODELS["rl-cai"].colour)
-    metrics = {
-        "SL-CAI": (run.supervised_metrics, MODELS["sl-cai"].colour),
-        "Preference model": (run.preference_model_metrics, plots.NEUTRAL),
-        "RL-CAI": (run.reinforce_metrics, MODELS["rl-cai"].colour),
-    }
+    colours = {"SL-CAI": MODELS["sl-cai"].colour, "RL-CAI": MODELS["rl-cai"].colour}
     for training, fields in CURVES.items():
-        rows, colour = metrics[training]
+        look = Look(training, colours.get(training, plots.NEUTRAL))
         for field in fields:
-            drawn[f"{training} {field}"] = plots.curve(rows, field, colour)
+            drawn[f"{training} {field}"] = plots.curves([(look, metrics(run)[training])], field)
     return {name: figure for name, figure in drawn.items() if figure is not None}
+
+
+def metrics(run: RunFolder) -> dict[str, list[Json]]:
+    """What each training logged, by its name in ``CURVES``."""
+    return {
+        "SL-CAI": run.supervised_metrics,
+        "Preference model": run.preference_model_metrics,
+        "RL-CAI": run.reinforce_metrics,
+    }

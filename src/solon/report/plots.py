@@ -105,6 +105,53 @@ def _add_model(figure: go.Figure, look: Look, x: Rating, y: Rating) -> None:
     )
 
 
+def elo_paths(runs: Mapping[Look, Sequence[tuple[str, Rating, Rating]]]) -> go.Figure | None:
+    """The way of each run's models over the plane of ``elo_plane``; None where no run has both scores.
+
+    Models are (label, helpfulness, harmlessness), the last trained one last: it bears the run's name.
+    """
+    shown = {look: models for look, models in runs.items() if models}
+    if not shown:
+        return None
+    figure = _figure(440, hovermode="closest", margin={"l": 60, "r": 28, "t": 28, "b": 52})
+    for look, models in shown.items():
+        _add_path(figure, [(x.elo, y.elo) for _, x, y in models], look.colour)
+        for label, x, y in models[:-1]:
+            figure.add_scatter(
+                x=[x.elo],
+                y=[y.elo],
+                mode="markers",
+                marker={"color": look.colour, "size": 8, "symbol": "circle-open"},
+                hovertemplate="helpfulness %{x:.0f}<br>harmlessness %{y:.0f}<extra>%{fullData.name}</extra>",
+                name=f"{look.label}, {label}",
+                cliponaxis=False,
+            )
+        _, x, y = models[-1]
+        _add_model(figure, look, x, y)
+    figure.update_xaxes(title_text="Helpfulness, Elo →", zerolinewidth=2)
+    figure.update_yaxes(title_text="Harmlessness, Elo →", zerolinewidth=2, scaleanchor="x")
+    return figure
+
+
+def gains(runs: Sequence[tuple[Look, float, float, float]]) -> go.Figure | None:
+    """What each run gained, with its interval (gain, low, high); None without runs."""
+    if not runs:
+        return None
+    figure = _figure(90 + 44 * len(runs), margin={"l": 8, "r": 28, "t": 12, "b": 48})
+    for look, gain, low, high in runs:
+        figure.add_scatter(
+            x=[gain],
+            y=[look.label],
+            mode="markers",
+            marker={"color": look.colour, "size": 12},
+            error_x=_error(Rating(look.label, gain, low, high, 0), look.colour),
+            hovertemplate="%{x:+.0f} Elo<extra>%{y}</extra>",
+        )
+    figure.update_xaxes(title_text="Harmlessness gained, Elo →", zerolinewidth=2)
+    figure.update_yaxes(autorange="reversed", type="category")
+    return figure
+
+
 def _error(rating: Rating, colour: str) -> dict[str, Any]:
     return {
         "type": "data",
@@ -163,22 +210,25 @@ def label_histogram(probabilities: Sequence[float]) -> go.Figure | None:
     return figure
 
 
-def curve(metrics: Sequence[Mapping[str, Any]], field: str, colour: str) -> go.Figure | None:
-    """One logged figure over the steps; None where it was never logged."""
-    rows = [row for row in metrics if isinstance(row.get(field), int | float)]
-    if not rows:
-        return None
+def curves(logs: Sequence[tuple[Look, Sequence[Mapping[str, Any]]]], field: str) -> go.Figure | None:
+    """One logged figure over the steps, a line a log; None where it was never logged."""
     figure = _figure(190, margin={"l": 44, "r": 10, "t": 8, "b": 36})
-    figure.add_scatter(
-        x=[row.get("step", number) for number, row in enumerate(rows, 1)],
-        y=[row[field] for row in rows],
-        mode="lines+markers" if len(rows) < 30 else "lines",
-        line={"color": colour, "width": 1.75},
-        marker={"size": 4},
-        hovertemplate="step %{x}: %{y:.4g}<extra></extra>",
-    )
+    for look, metrics in logs:
+        rows = [row for row in metrics if isinstance(row.get(field), int | float)]
+        if rows:
+            figure.add_scatter(
+                x=[row.get("step", number) for number, row in enumerate(rows, 1)],
+                y=[row[field] for row in rows],
+                name=look.label,
+                mode="lines+markers" if len(rows) < 30 else "lines",
+                line={"color": look.colour, "width": 1.75},
+                marker={"size": 4},
+                hovertemplate="step %{x}: %{y:.4g}<extra>"
+                + ("%{fullData.name}" if len(logs) > 1 else "")
+                + "</extra>",
+            )
     figure.update_xaxes(title_text="Step")
-    return figure
+    return figure if figure.data else None
 
 
 def over_blocks(blocks: Sequence[Block], field: str, colour: str) -> go.Figure | None:

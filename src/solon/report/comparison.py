@@ -1,0 +1,217 @@
+"""What the page that compares runs says: which did best, and how they differ."""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import plotly.graph_objects as go
+
+from solon.errors import SolonError
+from solon.evaluation.elo import Rating
+from solon.manifest import flat
+from solon.report import content, plots
+from solon.report.folder import Json, RunFolder, read
+from solon.report.html import render
+from solon.report.plots import MODELS, PALETTE, Look
+from solon.run import write_atomically
+
+
+class Gain(NamedTuple):
+    """How far a run's last model is above its initial one on one aspect, in Elo, with its 95 % interval."""
+
+    elo: float
+    low: float
+    high: float
+
+
+class Compared(NamedTuple):
+    key: str  # of its colour in the page's style
+    look: Look  # its name and colour
+    run: RunFolder
+    model: str  # the last one that was evaluated; "" before the evaluation
+    harmlessness: Gain | None
+    helpfulness: Gain | None
+
+
+def write(folders: Sequence[Path], path: Path) -> list[Compared]:
+    """Write one page that compares the runs.
+
+    Raises SolonError for fewer than two or more than six runs, or a folder that is no run folder.
+    """
+    if not 2 <= len(folders) <= len(PALETTE):
+        raise SolonError(f"{len(folders)} runs cannot be compared on one page; give 2 to {len(PALETTE)}")
+    runs = gather(folders)
+    page = render(
+        "comparison.html.j2",
+        figures(runs),
+        {each.key: each.look for each in runs},
+        runs=runs,
+        content=content,
+        verdict=verdict(runs),
+        caveats=caveats(runs),
+        differences=differences(runs),
+        evaluation=evaluation_rows(runs),
+        models=MODELS,
+    )
+    write_atomically(path, page)
+    return runs
+
+
+def gather(folders: Sequence[Path]) -> list[Compared]:
+    found = [read(folder) for folder in folders]
+    names = [run.name for run in found]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    if len(set(names)) < len(names):
+        raise SolonError("a run folder is given twice; name different ones")
+    return [
+        _compared(f"run-{number}", Look(name, colour), run)
+        for number, (name, colour, run) in enumerate(zip(names, PALETTE, found, strict=False))
+    ]
+
+
+def _compared(key: str, look: Look, run: RunFolder) -> Compared:
+    harmlessness, helpfulness = (content.ratings(run, each) for each in ("harmlessness", "helpfulness"))
+    model = next((each for each in ("rl-cai", "sl-cai") if each in harmlessness), "")
+    return Compared(key, look, run, model, _gain(harmlessness, model), _gain(helpfulness, model))
+
+
+def _gain(ratings: Mapping[str, Rating], model: str) -> Gain | None:
+    if model not in ratings or "initial" not in ratings:
+        return None
+    return Gain(*content.difference(ratings, model))
+
+
+def verdict(runs: Sequence[Compared]) -> tuple[str, str]:
+    """Which did best, by the harmlessness its last model gained, and why: two halves of one sentence."""
+    ranked = sorted(
+        ((each, each.harmlessness) for each in runs if each.harmlessness), key=lambda each: -each[1].elo
+    )
+    if not ranked:
+        return "It is too early to tell", "no run has been evaluated."
+    (best, gain), *others = ranked
+    name = best.look.label
+    told = f"{MODELS[best.model].label} gained {_interval(gain)} of harmlessness over its initial model"
+    end = f"{_helpfulness(best)}."
+    if not others:
+        return f"Only {name} has been evaluated", f"its {told}{end}"
+    if gain.low <= 0:
+        return "No run clearly worked", f"the best is {name}, whose {told}{end}"
+    near = [one.look.label for one, other in others if difference(gain, other).low <= 0]
+    if near:
+        return "No run is clearly best", f"{name} is ahead, but not clearly of {_and(near)}; its {told}{end}"
+    second, next_gain = others[0]
+    more = f"{_interval(difference(gain, next_gain))} more than {second.look.label}, the next"
+    return f"{name} did best", f"its {told}, {more}{end}"
+
+
+def difference(one: Gain, other: Gain) -> Gain:
+    """How much more one run gained than another, with its 95 % interval.
+
+    The two are taken as independent and normal. Runs that are judged on the same prompts go up and down
+    together, so the interval is then too wide, not too narrow.
+    """
+    apart = one.elo - other.elo
+    half = math.hypot((one.high - one.low) / 2, (other.high - other.low) / 2)
+    return Gain(apart, apart - half, apart + half)
+
+
+def _interval(gain: Gain) -> str:
+    return f"{content.elo(gain.elo)} Elo ({content.elo(gain.low)} to {content.elo(gain.high)})"
+
+
+def _helpfulness(one: Compared) -> str:
+    gain = one.helpfulness
+    if gain is None:
+        return "; its helpfulness was not measured"
+    how = "a clear gain" if gain.low > 0 else "a clear loss" if gain.high < 0 else "no clear change"
+    return f"; its helpfulness shows {how}, {_interval(gain)}"
+
+
+def _and(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def caveats(runs: Sequence[Compared]) -> list[str]:
+    """Why the gains of the runs are not measured alike, a sentence each."""
+    evaluated = [each for each in runs if each.harmlessness]
+    alike: dict[str, list[Hashable]] = {
+        "the initial model": [content.models(each.run)["policy"] for each in evaluated],
+        "the judge": [content.models(each.run)["feedback"] for each in evaluated],
+        "the constitution": [(each.run.manifest.get("constitution") or {}).get("hash") for each in evaluated],
+        "the held-out prompts": [
+            frozenset(judged["prompt_id"] for judged in each.run.judgements) for each in evaluated
+        ],
+    }
+    differ = [what for what, values in alike.items() if len(set(values)) > 1]
+    told = ["Every gain is over the run's own initial model."] if evaluated else []
+    if differ:
+        told.append(f"The gains are not measured alike, since the runs differ in {_and(differ)}.")
+    return told
+
+
+def differences(runs: Sequence[Compared]) -> list[tuple[str, list[str]]]:
+    """The settings, and the facts of the manifest, in which the runs differ, with each run's value."""
+    facts = [_facts(each.run) for each in runs]
+    names = dict.fromkeys(name for each in facts for name in each)
+    rows = [(name, [_value(each.get(name, "not set")) for each in facts]) for name in names]
+    return [(name, values) for name, values in rows if len(set(values)) > 1]
+
+
+def _facts(run: RunFolder) -> Json:
+    law, environment = run.manifest.get("constitution") or {}, run.manifest.get("environment") or {}
+    return {
+        **flat(run.settings),
+        "constitution's hash": str(law.get("hash", "not recorded"))[:12],
+        "Solon": run.manifest.get("solon", "not recorded"),
+        **{f"{name} (library)": version for name, version in (environment.get("libraries") or {}).items()},
+    }
+
+
+def _value(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+def evaluation_rows(runs: Sequence[Compared]) -> list[tuple[Compared, Json]]:
+    return [(each, row) for each in runs for row in content.evaluation_rows(each.run)]
+
+
+def figures(runs: Sequence[Compared]) -> dict[str, go.Figure]:
+    plane = plots.elo_paths(
+        {
+            each.look: [
+                (MODELS[model].label, helpfulness[model], harmlessness[model])
+                for model in MODELS
+                if model in harmlessness and model in helpfulness
+            ]
+            for each in runs
+            for harmlessness in [content.ratings(each.run, "harmlessness")]
+            for helpfulness in [content.ratings(each.run, "helpfulness")]
+        }
+    )
+    lead = plane or plots.gains([(each.look, *each.harmlessness) for each in runs if each.harmlessness])
+    drawn = {"lead": lead}
+    for training, fields in content.CURVES.items():
+        for field in fields:
+            drawn[f"{training} {field}"] = plots.curves(
+                [(each.look, content.metrics(each.run)[training]) for each in runs], field
+            )
+    return {name: figure for name, figure in drawn.items() if figure is not None}
+
+
+def as_json(runs: Sequence[Compared]) -> Json:
+    return {
+        "verdict": ": ".join(verdict(runs)),
+        "caveats": caveats(runs),
+        "runs": {
+            each.look.label: {
+                "model": each.model,
+                "harmlessness": each.harmlessness and each.harmlessness._asdict(),
+                "helpfulness": each.helpfulness and each.helpfulness._asdict(),
+            }
+            for each in runs
+        },
+        "differences": dict(differences(runs)),
+    }
