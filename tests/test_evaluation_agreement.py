@@ -258,7 +258,9 @@ def test_an_empty_packed_list_is_said(tmp_path: Path) -> None:
         read_pairs(str(path))
 
 
-def test_the_command(capsys: pytest.CaptureFixture[str], tiny_model: Path, tmp_path: Path) -> None:
+def test_the_command(
+    capsys: pytest.CaptureFixture[str], tiny_model: Path, tiny_scorer: Path, tmp_path: Path
+) -> None:
     file = tmp_path / "panda.json"
     votes = [(1, 1, 1), (2, 2, 1), (0, 0, 0), (1, 2, 0), (2, 2, 2)]
     rows = [
@@ -273,7 +275,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tiny_model: Path, tmp_p
     ]
     file.write_text(json.dumps(rows))
     command = ["eval", "preferences", tiny_model, "--data", file, *TINY, "--zero-shot"]
-    assert solon(*command, "--json", "--preference-model", tiny_model) == 0
+    assert solon(*command, "--json", "--preference-model", tiny_scorer) == 0
     shown = json.loads(capsys.readouterr().out)
     assert (shown["comparisons"], shown["ties"]) == (5, 2)
     assert shown["judge"]["constitution"] == "helpful"

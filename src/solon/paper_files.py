@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from solon.constitution import ComparisonExample, Constitution, CritiqueExample, ReasoningExample
 from solon.errors import SolonError
 from solon.misfits import misfits
+from solon.tables import SHORTER, text_of, without_repeats
 
 # A turn begins the text or follows a blank line, so a line such as "A: yes" inside an answer stays in it.
 TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant|CritiqueRequest|Critique|RevisionRequest|Revision):")
@@ -57,15 +58,14 @@ def read(path: Path, name: str | None = None) -> Constitution:
 
     Without a name it takes the file's. Raises SolonError naming file and field for what does not fit.
     """
+    text = text_of(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=without_repeats)
-    except FileNotFoundError:
-        raise SolonError(f"{path} does not exist; check the path") from None
+        data = json.loads(text, object_pairs_hook=without_repeats)
     except json.JSONDecodeError as error:
         where = f"{path} line {error.lineno} column {error.colno}"
         raise SolonError(f"{where}: not valid JSON: {error.msg}; mend it there") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SolonError(f"{path} cannot be read as UTF-8 text: {error}") from None
+    except (ValueError, RecursionError):
+        raise SolonError(f"{path}: it is nested too deep, or a number is too long; {SHORTER}") from None
     except SolonError as error:
         raise SolonError(f"{path}: {error}") from None
     try:
@@ -221,13 +221,3 @@ def match(pattern: re.Pattern[str], text: str, field: str, expected: str) -> re.
 def fit(shape: Any, data: Any) -> Any:
     """``data`` checked against a shape; every field must be known, so that nothing is dropped unseen."""
     return TypeAdapter(shape).validate_python(data)
-
-
-def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, unless a field is there twice (the parser would keep the last one and say nothing)."""
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise SolonError(f"'{key}' is given a second time; remove one of the two")
-        found[key] = value
-    return found

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from solon.errors import SolonError
@@ -43,6 +44,8 @@ def prompt_of(row: Row) -> list[Message]:
         dialogue.pop()
     if not dialogue or dialogue[-1]["role"] != "user":
         raise SolonError(f"{row.place}: {column} has no user turn to answer; end it with one")
+    if next(turn["role"] for turn in dialogue if turn["role"] != "system") != "user":
+        raise SolonError(f"{row.place}: {column} begins with an assistant turn; put a user turn before it")
     return dialogue
 
 
@@ -123,18 +126,38 @@ def dialogue_of(row: Row, column: str) -> list[Message]:
     if isinstance(value, list):
         if not value:
             raise SolonError(f"{row.place}: {column} is an empty list; write it or remove the row")
-        return [message_of(item, row, f"{column}[{index}]") for index, item in enumerate(value)]
+        turns = [message_of(item, row, f"{column}[{index}]") for index, item in enumerate(value)]
+        by_turns([turn["role"] for turn in turns], row, column)
+        return turns
     return [user(text_of(value, row, column))]
 
 
 def turns_of(text: str, row: Row, column: str) -> list[Message]:
-    """hh-rlhf's text, "\\n\\nHuman: ...\\n\\nAssistant: ...", as messages; a blank last answer falls away."""
+    """hh-rlhf's text, "\\n\\nHuman: ...\\n\\nAssistant: ...", as messages; a blank last answer falls away.
+
+    Two turns in a row of one speaker become one.
+    """
     parts = re.split(r"\n\n(Human|Assistant):", text)
     turns = list(zip(parts[1::2], parts[2::2], strict=True))
     if turns[-1][0] == "Assistant" and not turns[-1][1].strip():
         turns.pop()
     speakers = {"Human": user, "Assistant": assistant}
-    return [speakers[speaker](text_of(said, row, column)) for speaker, said in turns]
+    dialogue: list[Message] = []
+    for speaker, said in turns:
+        turn = speakers[speaker](text_of(said, row, column))
+        if dialogue and dialogue[-1]["role"] == turn["role"]:  # one in a few thousand of hh-rlhf's
+            turn["content"] = f"{dialogue.pop()['content']}\n\n{turn['content']}"
+        dialogue.append(turn)
+    return dialogue
+
+
+def by_turns(roles: list[str], row: Row, column: str) -> None:
+    """Raises SolonError where the two do not speak by turns: many chat templates cannot write that."""
+    for index, (before, role) in enumerate(pairwise(roles), 1):
+        if role == before:
+            raise SolonError(f"{row.place}: {column}[{index}] is a second {role} turn in a row; join the two")
+        if role == "system":
+            raise SolonError(f"{row.place}: {column}[{index}] is a system turn; put it first or remove it")
 
 
 def message_of(item: Any, row: Row, field: str) -> Message:
@@ -157,6 +180,8 @@ def text_of(value: Any, row: Row, field: str) -> str:
         raise SolonError(f"{row.place}: {field} is {value!r:.60}, not text; write it as text")
     if re.search("[\ud800-\udfff]", value):  # could not be written to any file
         raise SolonError(f"{row.place}: {field} holds half a character (a lone surrogate); write it again")
+    if "\0" in value:
+        raise SolonError(f"{row.place}: {field} holds a NUL character; remove it")
     return value.strip()
 
 

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,11 @@ from typing import Any
 
 from solon.errors import SolonError
 
+csv.field_size_limit(2**31 - 1)  # a dialogue may well have more than the 131,072 characters that it is
+
 ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".csv", ".csv.gz", ".parquet")
 HUB = "datasets:"
+SHORTER = "write it flat, and long numbers as text"  # the mend for JSON that Python will not read
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,14 @@ def json_rows(path: Path) -> Iterator[Row]:
     if not text.strip():
         return
     try:
-        items = json.loads(text)
+        items = json.loads(text, object_pairs_hook=without_repeats)
+    except SolonError as error:
+        raise SolonError(f"{path}: {error}") from None
     except json.JSONDecodeError as error:
         more = "; name a file of one object a line .jsonl" if error.msg == "Extra data" else "; mend it there"
         raise SolonError(f"{path} line {error.lineno}: not valid JSON: {error.msg}{more}") from None
+    except (ValueError, RecursionError):
+        raise SolonError(f"{path}: it is nested too deep, or a number is too long; {SHORTER}") from None
     if not isinstance(items, list):
         raise SolonError(
             f"{path} line 1: expected a list of objects, found a {type(items).__name__}; put it in [ ]"
@@ -96,6 +104,11 @@ def csv_rows(path: Path) -> Iterator[Row]:
     line = 1
     try:
         columns = next(reader, [])
+        if twice := [name for name, count in Counter(columns).items() if count > 1]:
+            raise SolonError(
+                f"{path} line 1: the column {twice[0]!r:.60} is given twice; rename one of the two"
+            )
+        line = reader.line_num + 1
         for cells in reader:
             line = reader.line_num - sum(cell.count("\n") for cell in cells)  # where the row begins
             place = f"{path} line {line}"
@@ -170,11 +183,25 @@ def missing(path: Path) -> None:
 
 def parse(text: str, place: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=without_repeats)
+    except SolonError as error:
+        raise SolonError(f"{place}: {error}") from None
     except json.JSONDecodeError as error:
         raise SolonError(
             f"{place}: not valid JSON: {error.msg} at column {error.colno}; mend it there"
         ) from None
+    except (ValueError, RecursionError):
+        raise SolonError(f"{place}: it is nested too deep, or a number is too long; {SHORTER}") from None
+
+
+def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, unless a field is there twice (the parser would keep the last one and say nothing)."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise SolonError(f"'{key}' is given a second time; remove one of the two")
+        found[key] = value
+    return found
 
 
 def first_line(error: BaseException) -> str:

@@ -3,18 +3,20 @@
 import os
 import sys
 
-import click
 import typer
 
 from solon.cli import audit, chat, constitution, evaluate, method, stages
 from solon.cli.show import SCREEN
 from solon.errors import SolonError
 
+STOPPED = 130  # exit status, as shells have it for Ctrl-C
+
 app = typer.Typer(
     help="Train a language model to follow a written constitution.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
+    pretty_exceptions_show_locals=False,  # a key may be among them
 )
 app.command("init")(method.init)
 app.command("run")(method.run)
@@ -31,13 +33,27 @@ def main() -> None:
     # Threads that wait by spinning slow one another down many times over where another program runs as well.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        app(standalone_mode=False)
+        status = app(standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        status = STOPPED
     except SolonError as error:
         SCREEN.error(str(error))
         sys.exit(2)
-    except click.ClickException as error:
-        error.show()
+    except typer.TyperException as error:
+        SCREEN.error(misuse(error))
         sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
+    except OSError as error:  # a full disk, a folder that may not be written
+        where = f"{error.filename}: " if error.filename else ""
+        SCREEN.error(f"{where}{error.strerror or error}; mend that and give the same command again")
+        sys.exit(2)
+    if status == STOPPED:  # which typer makes of Ctrl-C
         SCREEN.error("Stopped. The same command goes on where this one was.")
-        sys.exit(130)
+        sys.exit(STOPPED)
+
+
+def misuse(error: typer.TyperException) -> str:
+    """What is wrong with the command line, and where to read what it takes; or that help where nothing is."""
+    said, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
+    if "\n" in said or context is None:
+        return said
+    return f"{said}{' See' if said.endswith('?') else '; see'} '{context.command_path} --help'"
