@@ -93,8 +93,8 @@ class ClientAChain(Engine):
 
 
 @contextmanager
-def serve(engine: VLLMEngine, caching: bool) -> Iterator[ClientAChain]:
-    """A server with the settings of the engine, but for prefix caching."""
+def serve(engine: VLLMEngine, caching: bool, reserved: str) -> Iterator[ClientAChain]:
+    """A server with the settings of the engine, but for prefix caching and the CPU cores kept for itself."""
     config = engine.vllm_config
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -112,12 +112,14 @@ def serve(engine: VLLMEngine, caching: bool) -> Iterator[ClientAChain]:
     }
     flags = ["disable-log-stats", "disable-uvicorn-access-log"]
     flags += ["enable-prefix-caching" if caching else "no-enable-prefix-caching"]
+    if not config.scheduler_config.enable_chunked_prefill:
+        flags.append("no-enable-chunked-prefill")
     if config.model_config.enforce_eager:
         flags.append("enforce-eager")
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     command += [f"--{name}={value}" for name, value in options.items()] + [f"--{flag}" for flag in flags]
     # The server of development mode takes the order to empty its cache.
-    environment = os.environ | {"VLLM_SERVER_DEV_MODE": "1"}
+    environment = os.environ | {"VLLM_SERVER_DEV_MODE": "1", "VLLM_CPU_NUM_OF_RESERVED_CPU": reserved}
     process = subprocess.Popen(command, stdout=sys.stderr, env=environment)
     address = f"http://127.0.0.1:{port}"
     try:
@@ -142,24 +144,26 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--reserved", default="0", help="CPU cores that the server keeps from the model")
     parser.add_argument("--eager", action="store_true", help="compile nothing: starts a minute sooner")
     parser.add_argument("--model", default="smollm2")
     asked = parser.parse_args()
-    settings = Critique(
-        rounds=asked.rounds, temperature=0.7, top_p=0.9, max_tokens=asked.tokens, attempts=1, few_shot=True
-    )
+    settings = Critique(rounds=asked.rounds, max_tokens=asked.tokens, attempts=1)
     law = constitution.load("harmless")
     prompts = data.select(data.prompts("packaged", "red-team"), "train", asked.chains, 0)
 
     def run(engine: Engine) -> int:
-        return len(list(critique.revise(engine, prompts, law, settings, seed=0)))
+        start = time.perf_counter()
+        made = len(list(critique.revise(engine, prompts, law, settings, seed=0)))
+        print(f"{type(engine).__name__}: {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
+        return made
 
     found: dict[str, object] = {}
     chosen = EngineSettings(kind="vllm", batch_size=asked.batch, vllm={"enforce_eager": asked.eager})
     with VLLMEngine(models.resolve(asked.model), chosen) as ours:
         run(ours)  # the first run of both is a warm-up
         for name, caching in (("with prefix caching", True), ("without prefix caching", False)):
-            with serve(ours, caching) as theirs:
+            with serve(ours, caching, asked.reserved) as theirs:
                 run(theirs)
 
                 def forget(theirs: ClientAChain = theirs) -> None:

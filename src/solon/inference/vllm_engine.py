@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
-# vLLM reports its use to its makers unless told not to. It must be told before it is imported.
+# vLLM reports its use to its makers unless told not to. All of it must be told before it is imported.
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+# It keeps a CPU core free for its scheduler, but here that waits while the model runs.
+os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
 
 from vllm import SamplingParams
 from vllm.engine.arg_utils import EngineArgs
@@ -79,7 +81,11 @@ class VLLMEngine(Engine):
             )
         self.dtype = str(choose_dtype(settings.dtype, torch.device(device))).removeprefix("torch.")
         own = settings.vllm
-        options: dict[str, Any] = {"block_size": CPU_BLOCK} if device == "cpu" else {}
+        options: dict[str, Any] = {}
+        if device == "cpu":
+            # A prompt computed in pieces draws a token after each, which vLLM on a CPU cannot take back from a
+            # request's own generator.
+            options |= {"block_size": CPU_BLOCK, "enable_chunked_prefill": False}
         try:
             self.vllm_config = EngineArgs(
                 model=resolve(model),
