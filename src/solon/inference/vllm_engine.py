@@ -83,8 +83,8 @@ class VLLMEngine(Engine):
         own = settings.vllm
         options: dict[str, Any] = {}
         if device == "cpu":
-            # A prompt computed in pieces draws a token after each, which vLLM on a CPU cannot take back from a
-            # request's own generator.
+            # A prompt computed in pieces draws a token after each, which vLLM on a CPU cannot take back from
+            # a request's own generator: it fails.
             options |= {"block_size": CPU_BLOCK, "enable_chunked_prefill": False}
         try:
             self.vllm_config = EngineArgs(
