@@ -9,8 +9,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.trainers import BpeTrainer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from solon.models import load_preference_model, load_tokenizer
-
 CHATML = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
@@ -64,14 +62,4 @@ def shared_data() -> Path:
     folder = Path(__file__).parent.parent.parent / "shared" / "data"
     if not folder.exists():
         pytest.skip("the folder ../shared/data is not here")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def tiny_scorer(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with a random head that gives one score: the form of a preference model."""
-    folder = tmp_path_factory.mktemp("tiny-scorer")
-    torch.manual_seed(0)
-    load_preference_model(str(tiny_model)).save_pretrained(folder)
-    load_tokenizer(str(tiny_model)).save_pretrained(folder)
     return folder
