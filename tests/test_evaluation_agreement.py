@@ -223,8 +223,7 @@ def test_hh_rlhf_is_read_row_by_row(shared_data: Path) -> None:
         assert each.probability == 1
         for text, answer in zip((row["chosen"], row["rejected"]), each.texts, strict=True):
             assert bare(text).endswith(bare(answer))
-    # Some dialogues part before their last turn; the judge sees all that follows.
-    assert sum(len(each.first) + len(each.second) > 2 for each in pairs) == 3
+    assert all(len(each.first) == len(each.second) == 1 for each in pairs)
 
 
 @pytest.mark.parametrize(

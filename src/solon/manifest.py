@@ -27,7 +27,7 @@ class Manifest:
             try:
                 self.facts = json.loads(path.read_text(encoding="utf-8"))
                 self.facts["stages"].items()
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 raise SolonError(
                     f"{path} is damaged; restore it, or delete it to have every stage done again"
                 ) from None

@@ -66,6 +66,10 @@ def write_prompts(
     wanted = asked.red_team.model_copy(update={"generate": count})
     file = _out(out, PromptRecord)
     written = file.read()
+    if other := [record["id"] for record in written if not red_team.is_generated(record["id"])]:
+        raise SolonError(
+            f"{out} holds a record {other[0]!r} of other input; give another file or delete this one"
+        )
     with SCREEN.stage("Red-team prompts"), open_engine(model, asked.engine) as engine:
         seeds = data.prompts(examples_from, "red-team")
         for number, record in enumerate(

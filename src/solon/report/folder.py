@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from solon import constitution
 from solon.constitution import Constitution
 from solon.errors import SolonError
@@ -25,6 +23,7 @@ from solon.records import (
     SampleRecord,
 )
 from solon.run import RecordFile
+from solon.yaml_file import parse, text_of
 
 Json = dict[str, Any]
 
@@ -88,7 +87,7 @@ def read(folder: Path, kinds: Mapping[str, Any] = KINDS) -> RunFolder:
     def records(path: str) -> list[Any]:
         return RecordFile(folder / path, kinds.get(Path(path).stem)).read()
 
-    manifest = _json(folder / "manifest.json")
+    manifest = _json(folder / "manifest.json", "stages")
     config, settings = _config(folder / "config.yaml")
     return RunFolder(
         name=str(manifest.get("name") or folder.resolve().name),
@@ -107,28 +106,29 @@ def read(folder: Path, kinds: Mapping[str, Any] = KINDS) -> RunFolder:
         answers=records("evaluation/answers.jsonl"),
         judgements=records("evaluation/judgements.jsonl"),
         sample_judgements=records("evaluation/rl-judgements.jsonl"),
-        summary=_json(folder / "evaluation" / "summary.json"),
+        summary=_json(folder / "evaluation" / "summary.json", "elo", "preference_model"),
     )
 
 
-def _json(path: Path) -> Json:
+def _json(path: Path, *objects: str) -> Json:
+    """The object in a file, where there is one; those of its fields in ``objects`` must be objects as well."""
     if not path.exists():
         return {}
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SolonError(f"{path}: not JSON ({error}); restore it or run its stage again") from None
     if not isinstance(value, dict):
         raise SolonError(f"{path}: expected a JSON object; restore it or run its stage again")
+    for name in objects:
+        if not isinstance(value.get(name) or {}, dict):
+            raise SolonError(f"{path}: {name} is {value[name]!r:.60}; restore it or run its stage again")
     return value
 
 
 def _config(path: Path) -> tuple[str, Json]:
     if not path.exists():
         return "", {}
-    text = path.read_text(encoding="utf-8")
-    try:
-        settings = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SolonError(f"{path}: not YAML ({error}); restore it") from None
+    text = text_of(path)
+    settings, _ = parse(text, str(path))
     return text, settings if isinstance(settings, dict) else {}

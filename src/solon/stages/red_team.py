@@ -1,5 +1,6 @@
 """More red-team prompts, written by the model itself after examples (paper, section 3.1: few-shot)."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 from solon import config
@@ -60,6 +61,11 @@ def write(
             if not missing:
                 break
         next_candidate = numbers[-1] + 1
+
+
+def is_generated(name: str) -> bool:
+    """Whether it is the id of a prompt written here."""
+    return re.fullmatch(r"generated-\d{1,9}", name) is not None
 
 
 def _first_line(completion: Completion) -> str:
