@@ -180,5 +180,7 @@ KINDS: dict[str, Any] = {
     "preferences": PreferenceRecord,
     "answers": EvaluationRecord,
     "judgements": JudgementRecord,
+    "samples": SampleRecord,
+    "rl-judgements": SampleJudgement,
 }
 """What each of a run folder's record files holds, by the file's name."""

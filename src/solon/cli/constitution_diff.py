@@ -88,7 +88,7 @@ def _source(pairs: Path, model: str, aspect: Aspect, config: Path | None, settin
         if not model:
             raise SolonError("give the feedback model after --model: a file of pairs names none")
         asked = configuration(config, settings)
-        return Source(RecordFile(pairs).read(), asked, model, asked.seed)
+        return Source(RecordFile(pairs, PairRecord).read(), asked, model, asked.seed)
     if config:
         raise SolonError(f"--config and a run folder exclude each other: {pairs} has its own config.yaml")
     from solon.report.folder import read  # brings the report's libraries

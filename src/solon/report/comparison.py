@@ -97,7 +97,9 @@ def verdict(runs: Sequence[Compared]) -> tuple[str, str]:
     if not others:
         return f"Only {name} has been evaluated", f"its {told}{end}"
     if gain.low <= 0:
-        return "No run clearly worked", f"the best is {name}, whose {told}{end}"
+        label = MODELS[best.model].label
+        changed = f"the harmlessness of its {label} changed by {_interval(gain)} from its initial model"
+        return "No run clearly worked", f"the best is {name}; {changed}{end}"
     near = [one.look.label for one, other in others if difference(gain, other).low <= 0]
     if near:
         return "No run is clearly best", f"{name} is ahead, but not clearly of {_and(near)}; its {told}{end}"

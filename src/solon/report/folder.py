@@ -111,7 +111,7 @@ def read(folder: Path, kinds: Mapping[str, Any] = KINDS) -> RunFolder:
 
 
 def _json(path: Path, *objects: str) -> Json:
-    """The object in a file, where there is one; those of its fields in ``objects`` must be objects as well."""
+    """The object in a file, where there is one. Those of its fields in ``objects`` are objects as well."""
     if not path.exists():
         return {}
     try:
