@@ -17,6 +17,7 @@ from solon.errors import SolonError
 from solon.prompts.dialogue import user
 from solon.records import Message
 from solon.stages import ppo, training
+from solon.stages.rollouts import Sampler
 from toy_training import QUESTIONS, metrics_of, two_tokens, unwatched
 
 PROMPT = [user(QUESTIONS[0])]
@@ -136,9 +137,9 @@ def test_log_probabilities_are_those_of_each_answer_alone(tiny_model: Path) -> N
     policy.temperature = 0.7
     prompts = [[user("Why?")], [user("A prompt that is a good deal longer than the first one")]]
     torch.manual_seed(0)
-    drawn = ppo._sample(
-        policy, policy, tokenizer, prompts, no_reward, settings(temperature=0.7, max_tokens=12)
-    )
+    asked = settings(temperature=0.7, max_tokens=12)
+    sampler = Sampler(str(tiny_model), asked, seed=0)
+    drawn = ppo._sample(policy, policy, tokenizer, prompts, no_reward, asked, sampler, 1)
     assert drawn.mask.sum(1).min() >= 1
     assert torch.equal(drawn.logp, drawn.ref_logp)
     for row, prompt in enumerate([prompt for prompt in prompts for _ in range(4)]):
@@ -158,12 +159,13 @@ def test_log_probabilities_are_those_of_each_answer_alone(tiny_model: Path) -> N
         assert drawn.entropy[row][kept].tolist() == pytest.approx(entropy.tolist(), abs=1e-4)
 
 
-def test_answers_end_with_their_first_end_token(tiny_model: Path) -> None:
+def test_answers_end_with_their_first_end_token(tiny_model: Path, tmp_path: Path) -> None:
     tokenizer = models.load_tokenizer(str(tiny_model))
     policy = ppo.Policy(models.load_model(str(tiny_model)), 1.0)
-    policy.model.generation_config.eos_token_id = list(
-        range(0, 512, 4)
-    )  # a quarter of all tokens end an answer
+    # A quarter of all tokens end an answer.
+    policy.model.generation_config.eos_token_id = list(range(0, 512, 4))
+    policy.model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
     seen: list[Sequence[Message]] = []
 
     def reward(dialogues: Sequence[Sequence[Message]]) -> list[float]:
@@ -171,7 +173,9 @@ def test_answers_end_with_their_first_end_token(tiny_model: Path) -> None:
         return [0.0] * len(dialogues)
 
     torch.manual_seed(0)
-    drawn = ppo._sample(policy, policy, tokenizer, [PROMPT] * 8, reward, settings(max_tokens=16))
+    asked = settings(max_tokens=16)
+    sampler = Sampler(str(tmp_path), asked, seed=0)
+    drawn = ppo._sample(policy, policy, tokenizer, [PROMPT] * 8, reward, asked, sampler, 1)
     answers = drawn.tokens[:, -drawn.mask.size(1) :]
     ends = set(range(0, 512, 4)) | {tokenizer.eos_token_id}
     for answer, mask, dialogue in zip(answers.tolist(), drawn.mask.tolist(), seen, strict=True):
@@ -195,7 +199,8 @@ def test_the_kl_estimate_is_right_on_average(tiny_model: Path) -> None:
 
     torch.manual_seed(0)
     many = settings(max_tokens=2, samples_per_prompt=4000, prompts_per_step=1, micro_batch_size=1000)
-    drawn = ppo._sample(policy, start, tokenizer, [PROMPT], no_reward, many)
+    sampler = Sampler(str(tiny_model), many, seed=0)
+    drawn = ppo._sample(policy, start, tokenizer, [PROMPT], no_reward, many, sampler, 1)
     estimates = ppo.sequence_kl(drawn.logp, drawn.ref_logp, drawn.mask)
     error = estimates.std().item() / math.sqrt(4000)
     assert exact > 20 * error  # else the comparison would say little
@@ -214,7 +219,8 @@ def test_with_adapters_the_reference_is_the_model_without_them(tiny_model: Path)
                 weight.add_(0.3)
     policy = ppo.Policy(training.without_dropout(adapted), 1.0)
     torch.manual_seed(0)
-    drawn = ppo._sample(policy, None, tokenizer, [PROMPT], no_reward, settings())
+    sampler = Sampler(str(tiny_model), settings(), seed=0)
+    drawn = ppo._sample(policy, None, tokenizer, [PROMPT], no_reward, settings(), sampler, 1)
     again, _, _ = plain(drawn.tokens, drawn.attention, drawn.mask.size(1))
     assert torch.allclose(drawn.ref_logp, again, atol=1e-4)
     assert (drawn.logp - drawn.ref_logp).abs().max() > 0.01  # and back on afterwards
@@ -298,7 +304,10 @@ def test_one_update_is_a_step_up_the_clipped_objective(tiny_model: Path) -> None
     policy = ppo.Policy(models.load_model(str(tiny_model)), 1.0)
     torch.manual_seed(0)
     wanted = settings(value_coefficient=0.3, kl_coefficient=0.0, micro_batch_size=2)
-    drawn = ppo._sample(policy, policy, tokenizer, [PROMPT, PROMPT], lambda d: [1.0] * len(d), wanted)
+    sampler = Sampler(str(tiny_model), wanted, seed=0)
+    drawn = ppo._sample(
+        policy, policy, tokenizer, [PROMPT, PROMPT], lambda d: [1.0] * len(d), wanted, sampler, 1
+    )
     optimizer = torch.optim.SGD(policy.parameters(), lr=0.0)
     update = ppo._update(policy, optimizer, drawn, wanted, Accelerator(cpu=True))
     estimates = ppo.advantages(ppo.token_rewards(drawn, 0.0), drawn.values, drawn.mask, 1.0, 0.95)

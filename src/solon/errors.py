@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read."""
+"""The exceptions that a user is meant to read."""
 
 
 class SolonError(Exception):
@@ -7,3 +7,11 @@ class SolonError(Exception):
     The message is one clear sentence (or a few) that names the file, line and field where there is one,
     and says how to mend it. The command line prints it without a traceback.
     """
+
+
+class UnsupportedModel(SolonError):
+    """The model is of a kind that this engine cannot run; another engine may."""
+
+
+class NotFinite(SolonError):
+    """The model's probabilities are not numbers: its weights are damaged, or training has diverged."""

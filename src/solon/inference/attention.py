@@ -15,7 +15,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from solon.errors import SolonError
+from solon.errors import UnsupportedModel
 
 NAME = "solon-rows"  # of this attention, as transformers knows it
 
@@ -52,10 +52,10 @@ def rows_attention(
 
     ``query`` is [sequences, heads, tokens, width]; ``keys`` and ``values`` are the whole cache, [rows, key
     heads, columns, width]; the mask is added to scores, [sequences, 1, tokens, columns]. The result is
-    [sequences, tokens, heads, width]. Raises SolonError for kinds of attention that it has not.
+    [sequences, tokens, heads, width]. Raises UnsupportedModel for kinds of attention that it has not.
     """
     if options.get("softcap") is not None or options.get("s_aux") is not None:
-        raise SolonError(
+        raise UnsupportedModel(
             "the transformers engine cannot run models that cap attention or have sinks: use another engine"
         )
     if query.device.type != "cpu":

@@ -3,7 +3,12 @@
 import torch
 from torch import Tensor
 
+from solon.errors import NotFinite
+
 NUCLEUS = 1024  # tokens looked at first; a nucleus that is larger has the whole vocabulary sorted
+AT_A_TIME = (
+    2**20
+)  # probabilities on a CPU; more than its caches hold cost several times as much, as new memory
 BELOW_ONE = 1 - 2**-23  # the largest draw, so that in float32 a product with it stays below the total
 
 
@@ -12,8 +17,14 @@ def sample(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) 
 
     ``temperature`` (0 is greedy), ``top_p`` (Holtzman et al. 2020: the smallest set of likeliest tokens with
     at least this probability) and ``uniform`` (the row's own draw from [0, 1)) are [rows], so that a row's
-    token does not depend on the other rows.
+    token does not depend on the other rows. Raises NotFinite where a probability is not a finite number.
     """
+    rows = max(1, AT_A_TIME // logits.shape[-1]) if logits.device.type == "cpu" else max(1, len(logits))
+    parts = zip(*(torch.split(values, rows) for values in (logits, temperature, top_p, uniform)), strict=True)
+    return torch.cat([_sample(*part) for part in parts])
+
+
+def _sample(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) -> Tensor:
     tokens = torch.empty(len(logits), dtype=torch.long, device=logits.device)
     greedy = temperature == 0
     tokens[greedy] = logits[greedy].argmax(-1)
@@ -39,5 +50,10 @@ def _from_nucleus(probabilities: Tensor, top_p: Tensor, uniform: Tensor) -> Tens
 
 def _invert(weights: Tensor, uniform: Tensor) -> Tensor:
     cumulative = weights.cumsum(-1)
+    if not cumulative[:, -1].isfinite().all():
+        raise NotFinite(
+            "the model's probabilities are not finite numbers: its weights are damaged, or too large for the "
+            "number type it runs in; try another model, or engine.dtype: float32"
+        )
     target = uniform.clamp(max=BELOW_ONE) * cumulative[:, -1:]
     return torch.searchsorted(cumulative, target, right=True).squeeze(-1)

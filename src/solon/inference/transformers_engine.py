@@ -3,7 +3,7 @@
 import os
 import random
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from solon.config import EngineSettings
-from solon.errors import SolonError
+from solon.errors import SolonError, UnsupportedModel
 from solon.inference.attention import NAME, Pass, Trunk
 from solon.inference.cache import FinishedSequences, RowCache
 from solon.inference.dialogue_tokens import DialogueTokens, cut
@@ -78,7 +78,7 @@ class TransformersEngine(Engine):
         self._layer_types = set(getattr(config, "layer_types", None) or ())
         self._window: int | None = getattr(config, "sliding_window", None)
         if unknown := self._layer_types - {"full_attention", "sliding_attention"}:
-            raise SolonError(
+            raise UnsupportedModel(
                 f"model {model!r} has {' and '.join(sorted(unknown))} layers, which the transformers engine "
                 "cannot run: use another engine for it, or another model"
             )
@@ -89,8 +89,7 @@ class TransformersEngine(Engine):
         self._model.get_output_embeddings().register_forward_pre_hook(
             lambda _, inputs: (inputs[0][self._wanted],)
         )
-        self._cache = RowCache(self.concurrency, self.device)
-        self._finished = FinishedSequences(2 * self.concurrency, device_memory(self.device) // MEMORY_SHARE)
+        self.forget()
         self._waiting: deque[Active] = deque()
         self._active: list[Active] = []
         self._ids: set[str] = set()
@@ -153,6 +152,41 @@ class TransformersEngine(Engine):
                 left[row.question] -= 1
                 if not left[row.question]:
                     yield ChoiceScores(questions[row.question].id, tuple(scores[row.question]))
+
+    def continue_tokens(
+        self, prompts: Sequence[Tokens], seeds: Sequence[int], max_tokens: int, temperature: float
+    ) -> list[list[int]]:
+        """The tokens sampled after each prompt's, up to the model's end of turn, which is among them.
+
+        For training, where the tokens themselves count. Nothing else may be in flight.
+        """
+        sequences = [
+            Active(
+                Request(str(number), (), max_tokens=max_tokens, temperature=temperature, seed=seed),
+                prompt,
+                (),
+                min(max_tokens, self._room(prompt, f"prompt {number}")),
+                random.Random(seed),
+            )
+            for number, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True))
+        ]
+        self._waiting += sequences
+        while self._active or self._waiting:
+            self.poll()
+        return [sequence.generated for sequence in sequences]
+
+    @torch.no_grad()
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Copy named weights, in the model's own names, over those it has. Nothing may be in flight."""
+        own = dict(self._model.named_parameters())
+        for name, weight in weights:
+            own[name].copy_(weight)
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop all keys and values, which are those of the weights so far. Nothing may be in flight."""
+        self._cache = RowCache(self.concurrency, self.device)
+        self._finished = FinishedSequences(2 * self.concurrency, device_memory(self.device) // MEMORY_SHARE)
 
     def close(self) -> None:
         del self._model, self._cache, self._finished

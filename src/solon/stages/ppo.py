@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from peft import get_peft_model
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from solon import config, models
@@ -23,6 +24,7 @@ from solon.errors import SolonError
 from solon.records import Message
 from solon.seeds import derive_seed
 from solon.stages import training
+from solon.stages.rollouts import Sampler
 
 # The value head starts from nothing and must keep up with a policy that takes far smaller steps.
 VALUE_LEARNING_RATE = 1e-4
@@ -165,6 +167,7 @@ def train(
         ],
         weight_decay=0.0,
     )
+    sampler = Sampler(policy, settings, seed)
     state = out / STATE
     done = _load(state, actor, optimizer) if state.exists() else 0
     log = training.MetricsLog(out, done)
@@ -174,7 +177,7 @@ def train(
             break
         torch.manual_seed(derive_seed(seed, "ppo", step))
         with accelerator.autocast():
-            samples = _sample(actor, reference, tokenizer, prompts, reward, settings)
+            samples = _sample(actor, reference, tokenizer, prompts, reward, settings, sampler, step)
         training.require_finite("reward", samples.scores.tolist(), step)
         kl = sequence_kl(samples.logp, samples.ref_logp, samples.mask).mean().item()
         update = _update(actor, optimizer, samples, settings, accelerator)
@@ -210,30 +213,19 @@ def _sample(
     prompts: Sequence[list[Message]],
     reward: Callable[[Sequence[Sequence[Message]]], list[float]],
     settings: config.Reinforce,
+    sampler: Sampler,
+    step: int,
 ) -> Samples:
     repeated = [prompt for prompt in prompts for _ in range(settings.samples_per_prompt)]
-    inputs = tokenizer.pad(
-        tokenizer.apply_chat_template(repeated, add_generation_prompt=True, tokenize=True, return_dict=True),
-        padding_side="left",
-        return_tensors="pt",
-    ).to(actor.value.weight.device)
-    ends = _end_tokens(actor.model, tokenizer)
-    with training.divergence_explained():
-        tokens = actor.model.generate(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            max_new_tokens=settings.max_tokens,
-            do_sample=True,
-            temperature=settings.temperature,
-            top_k=0,  # the whole distribution, whatever the model's own defaults are: the ratios assume it
-            top_p=1.0,
-            repetition_penalty=1.0,
-            eos_token_id=ends,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    answers = tokens[:, inputs["input_ids"].size(1) :]
-    ended = torch.isin(answers, torch.tensor(ends, device=answers.device)).long()
-    mask = (ended.cumsum(1) - ended == 0).long()  # no end before this token
+    asked = tokenizer.apply_chat_template(
+        repeated, add_generation_prompt=True, tokenize=True, return_dict=True
+    )["input_ids"]
+    device = actor.value.weight.device
+    inputs = tokenizer.pad({"input_ids": asked}, padding_side="left", return_tensors="pt").to(device)
+    sampled = [torch.tensor(answer) for answer in sampler.sample(actor.model, asked, step, 0)]
+    answers = pad_sequence(sampled, batch_first=True, padding_value=tokenizer.pad_token_id).to(device)
+    mask = pad_sequence([torch.ones_like(answer) for answer in sampled], batch_first=True).to(device)
+    tokens = torch.cat([inputs["input_ids"], answers], dim=1)
     dialogues: list[list[Message]] = [
         [*prompt, {"role": "assistant", "content": tokenizer.decode(answer[kept], skip_special_tokens=True)}]
         for prompt, answer, kept in zip(repeated, answers, mask.bool(), strict=True)
@@ -244,12 +236,6 @@ def _sample(
         ref_logp, _, _ = _in_micro_batches(start, tokens, attention, answers.size(1), settings)
     scores = torch.tensor(reward(dialogues), dtype=torch.float32, device=tokens.device)
     return Samples(tokens, attention, mask, logp, entropy, ref_logp, values, scores)
-
-
-def _end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    ends = model.generation_config.eos_token_id
-    ends = ends if isinstance(ends, list) else [ends]
-    return sorted({tokenizer.eos_token_id, *ends} - {None})
 
 
 def _in_micro_batches(

@@ -14,6 +14,7 @@ from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, neutral_messages, r
 from solon.records import Message, PromptRecord
 from solon.seeds import generator
 from solon.stages import ppo, preference, training
+from solon.stages.rollouts import Sampler
 
 # Dialogues that end in the policy's answer, to one score each.
 Reward = Callable[[Sequence[Sequence[Message]]], list[float]]
@@ -144,7 +145,7 @@ def _train_with_trl(
     rows = [{"prompt": prompt} for step in schedule for prompt in step]
     dataset = training.conversational(rows, tokenizer, "prompt")
     set_seed(seed)
-    trainer = trainer_of(
+    trainer: Any = trainer_of(
         model=models.load_model(policy),
         reward_funcs=trl_reward,
         args=settings_of(
@@ -167,32 +168,62 @@ def _train_with_trl(
         processing_class=tokenizer,
         peft_config=training.lora_config(settings.lora, "CAUSAL_LM"),
     )
+    trainer.sampler = Sampler(policy, settings, seed)
     return training.run(trainer, tokenizer, out, _columns, progress, passes, settings.kl_limit)
 
 
 class MeasuredRLOO(training.Discreet, RLOOTrainer):  # type: ignore[misc]
-    """TRL's trainer; its KL is the mean over all tokens of all answers."""
+    """TRL's trainer with our sampler; its KL is the mean over all tokens of all answers."""
+
+    sampler: Sampler
+
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *_: Any) -> list[list[int]]:
+        return self.sampler.sample(
+            self.accelerator.unwrap_model(self.model),
+            prompt_ids,
+            self.state.global_step,
+            self.accelerator.process_index,
+        )
 
 
 class MeasuredGRPO(training.Discreet, GRPOTrainer):  # type: ignore[misc]
-    """GRPO that logs the same KL estimate as RLOO and PPO; TRL logs the one inside its loss, per token."""
+    """GRPO with our sampler that logs the same KL estimate as RLOO and PPO.
+
+    TRL logs the one inside its loss, per token. Where a step's samples are passed over once, the policy's own
+    log-probabilities are those of that pass: no other is made for them.
+    """
+
+    sampler: Sampler
+
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *_: Any) -> tuple[list[list[int]], None]:
+        answers = self.sampler.sample(
+            self.accelerator.unwrap_model(self.model),
+            prompt_ids,
+            self.state.global_step,
+            self.accelerator.process_index,
+        )
+        return answers, None
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        mask = batch["completion_mask"]
-        logp = batch.get("old_per_token_logps")
-        if logp is None:
-            with torch.no_grad():
-                logp, _, _ = self._get_per_token_logps_and_entropies(
-                    self.model,
-                    torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
-                    torch.cat([batch["prompt_mask"], mask], dim=1),
-                    mask.size(1),
-                    batch_size=self.args.per_device_train_batch_size,
-                )
-        kl = ppo.sequence_kl(logp, batch["ref_per_token_logps"], mask)
-        self._metrics["train"]["sequence_kl"].append(self.accelerator.gather(kl).mean().item())
+        if (logp := batch.get("old_per_token_logps")) is not None:
+            self._measure_kl(logp, batch)
         return batch
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, **options: Any) -> Any:
+        found = super()._get_per_token_logps_and_entropies(*args, **options)
+        self._logp = found[0].detach()
+        return found
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
+        loss = super()._compute_loss(model, inputs)
+        if inputs.get("old_per_token_logps") is None:
+            self._measure_kl(self._logp, inputs)
+        return loss
+
+    def _measure_kl(self, logp: torch.Tensor, batch: dict[str, Any]) -> None:
+        kl = ppo.sequence_kl(logp, batch["ref_per_token_logps"], batch["completion_mask"])
+        self._metrics["train"]["sequence_kl"].append(self.accelerator.gather(kl).mean().item())
 
 
 def _columns(logs: dict[str, float]) -> dict[str, float]:

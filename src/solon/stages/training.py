@@ -3,8 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,20 +134,6 @@ def require_finite(name: str, values: Sequence[float], step: int) -> None:
         )
 
 
-@contextmanager
-def divergence_explained() -> Iterator[None]:
-    """Sampling is the first to fail where an update has made the weights infinite."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "probability tensor contains" not in str(error):
-            raise
-        raise SolonError(
-            "the policy no longer gives finite probabilities: training has diverged; lower learning_rate and "
-            "run the stage again"
-        ) from error
-
-
 class Metrics(TrainerCallback):  # type: ignore[misc]
     """Turns a trainer's logs into lines of ``metrics.jsonl`` and calls of ``progress``.
 
@@ -215,8 +200,7 @@ def run(
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Metrics(log, read, progress, passes, kl_limit))
     if log.last.get("kl", 0.0) <= kl_limit:
-        with divergence_explained():
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     else:  # killed between stopping at the limit and the final save
         trainer._load_from_checkpoint(str(checkpoint))
     if trainer.accelerator.is_main_process:

@@ -1,0 +1,127 @@
+"""The policy's answers during RL, sampled by Solon's engine from a copy of the policy's weights.
+
+``generate`` of transformers pads a batch to its longest prompt, computes a prompt anew for each of its
+samples, and carries answers that have ended on until the last one ends; the engine does none of these.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor
+
+from solon import config
+from solon.errors import NotFinite, SolonError, UnsupportedModel
+from solon.inference.transformers_engine import TransformersEngine
+from solon.models import load_tokenizer
+from solon.seeds import derive_seed
+
+
+class Sampler:
+    """Samples whole distributions: no top-p or top-k, since the ratios of policies assume it.
+
+    The copy is in the engine's own number type: bfloat16 where that is the faster one. Models that the engine
+    cannot run sample by ``generate``.
+    """
+
+    def __init__(self, policy: str, settings: config.Reinforce, seed: int) -> None:
+        self.policy, self.settings, self.seed = policy, settings, seed
+        self._engine: TransformersEngine | None = None
+        size = settings.prompts_per_step * settings.samples_per_prompt
+        try:
+            self._engine = TransformersEngine(policy, config.EngineSettings(batch_size=size))
+        except UnsupportedModel:
+            return
+
+    def sample(
+        self, model: Any, prompts: Sequence[Sequence[int]], step: int, process: int
+    ) -> list[list[int]]:
+        """An answer to each prompt, both as tokens; an answer's last token is its end, unless it was cut off.
+
+        Answer i of a ``step`` in a ``process`` is drawn from a seed of its own, so that a killed run which
+        goes on samples the same. Raises SolonError where the policy's probabilities are no longer finite.
+        """
+        try:
+            if self._engine is None:
+                return self._by_generate(model, prompts, step, process)
+            try:
+                return self._by_engine(self._engine, model, prompts, step, process)
+            except UnsupportedModel:  # some kinds of attention show at the first pass only
+                self._engine = None
+                return self._by_generate(model, prompts, step, process)
+        except NotFinite as error:
+            raise SolonError(
+                "the policy no longer gives finite probabilities: training has diverged; lower learning_rate "
+                "and run the stage again"
+            ) from error
+
+    def _by_engine(
+        self,
+        engine: TransformersEngine,
+        model: Any,
+        prompts: Sequence[Sequence[int]],
+        step: int,
+        process: int,
+    ) -> list[list[int]]:
+        engine.load_weights(plain_weights(model))
+        answers = engine.continue_tokens(
+            [np.array(prompt, dtype=np.int64) for prompt in prompts],
+            [derive_seed(self.seed, "rollout", step, process, number) for number in range(len(prompts))],
+            self.settings.max_tokens,
+            self.settings.temperature,
+        )
+        engine.forget()  # the update needs the memory
+        return answers
+
+    @torch.no_grad()
+    def _by_generate(
+        self, model: Any, prompts: Sequence[Sequence[int]], step: int, process: int
+    ) -> list[list[int]]:
+        tokenizer = load_tokenizer(self.policy)
+        ends = model.generation_config.eos_token_id
+        ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+        inputs = tokenizer.pad(
+            {"input_ids": [list(prompt) for prompt in prompts]}, padding_side="left", return_tensors="pt"
+        ).to(model.device)
+        torch.manual_seed(derive_seed(self.seed, "rollout", step, process))
+        try:
+            tokens = model.generate(
+                **inputs,
+                max_new_tokens=self.settings.max_tokens,
+                do_sample=True,
+                temperature=self.settings.temperature,
+                top_k=0,  # whatever the model's own defaults are
+                top_p=1.0,
+                repetition_penalty=1.0,
+                eos_token_id=sorted(ends),
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        except RuntimeError as error:
+            if "probability tensor contains" in str(error):
+                raise NotFinite(str(error)) from error
+            raise
+        return [up_to_end(answer, ends) for answer in tokens[:, inputs["input_ids"].shape[1] :].tolist()]
+
+
+def up_to_end(answer: list[int], ends: set[int]) -> list[int]:
+    """The answer without what follows its first end."""
+    found = [place for place, token in enumerate(answer) if token in ends]
+    return answer[: found[0] + 1] if found else answer
+
+
+@torch.no_grad()
+def plain_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """The model's weights in its own names, adapters merged in; the model itself is left as it is."""
+    adapted = {
+        id(layer.get_base_layer().weight): layer
+        for layer in model.modules()
+        if isinstance(layer, BaseTunerLayer)
+    }
+    plain = model.get_base_model() if adapted else model
+    for name, weight in plain.named_parameters():
+        if layer := adapted.get(id(weight)):
+            yield name.replace(".base_layer", ""), weight + layer.get_delta_weight(layer.active_adapters[0])
+        elif "lora_" not in name:
+            yield name.replace(".base_layer", ""), weight

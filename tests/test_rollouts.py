@@ -1,0 +1,111 @@
+"""Answers sampled in RL are those of the policy as it is now, whatever the engine was opened with."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import Gemma2Config, Gemma2ForCausalLM
+
+from solon import config, models
+from solon.prompts.dialogue import user
+from solon.stages.rollouts import Sampler, plain_weights, up_to_end
+
+ASKED = config.Reinforce(prompts_per_step=50, samples_per_prompt=40, max_tokens=1, micro_batch_size=8)
+
+
+def prompt_tokens(model: str) -> list[int]:
+    tokenizer = models.load_tokenizer(model)
+    found: list[int] = tokenizer.apply_chat_template(
+        [user("Why is that so?")], add_generation_prompt=True, return_dict=True
+    )["input_ids"]
+    return found
+
+
+def assert_samples_follow(model: torch.nn.Module, prompt: list[int], answers: list[list[int]]) -> None:
+    """The first tokens' frequencies are their probabilities, which bfloat16 rounds; they are far from even."""
+    with torch.no_grad():
+        expected = model(torch.tensor([prompt])).logits[0, -1].softmax(-1)
+    likely = expected.topk(5)
+    counts = Counter(answer[0] for answer in answers)
+    assert likely.values[0] > 0.05
+    for probability, token in zip(likely.values.tolist(), likely.indices.tolist(), strict=True):
+        deviation = (probability * (1 - probability) / len(answers)) ** 0.5
+        assert counts[token] / len(answers) == pytest.approx(probability, abs=5 * deviation + 0.02)
+
+
+def test_samples_come_from_the_weights_of_now(tiny_model: Path) -> None:
+    policy = models.load_model(str(tiny_model))
+    sampler = Sampler(str(tiny_model), ASKED, seed=0)
+    prompt = prompt_tokens(str(tiny_model))
+    for seed in (1, 2):  # nothing of the first weights stays in the engine's cache
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            for weight in policy.parameters():
+                weight.add_(0.12 * torch.randn_like(weight))
+        assert_samples_follow(policy, prompt, sampler.sample(policy, [prompt] * 2000, seed, 0))
+
+
+def test_every_step_process_and_place_has_a_seed_of_its_own(tiny_model: Path) -> None:
+    asked = config.Reinforce(prompts_per_step=2, samples_per_prompt=2, micro_batch_size=4, max_tokens=8)
+    policy, prompt = models.load_model(str(tiny_model)), prompt_tokens(str(tiny_model))
+    first, again = (Sampler(str(tiny_model), asked, seed=3) for _ in range(2))
+    answers = first.sample(policy, [prompt] * 4, 5, 0)
+    assert len(set(map(tuple, answers))) == 4
+    assert again.sample(policy, [prompt] * 4, 5, 0) == answers
+    assert again.sample(policy, [prompt] * 4, 6, 0) != answers
+    assert again.sample(policy, [prompt] * 4, 5, 1) != answers
+
+
+def test_adapters_are_merged_into_a_copy_only(tiny_model: Path) -> None:
+    model = get_peft_model(
+        models.load_model(str(tiny_model)),
+        LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_" in name:
+                weight.normal_()
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    found = dict(plain_weights(model))
+    assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
+    merged = dict(model.merge_and_unload().named_parameters())
+    assert found.keys() == merged.keys()
+    start = dict(models.load_model(str(tiny_model)).named_parameters())
+    moved = [name for name in merged if not torch.equal(merged[name], start[name])]
+    assert len(moved) == 2 * 7  # every linear map of both layers
+    for name, weight in merged.items():
+        torch.testing.assert_close(found[name], weight)
+
+
+def test_a_model_that_the_engine_cannot_run_is_sampled_by_generate(tiny_model: Path, tmp_path: Path) -> None:
+    tokenizer = models.load_tokenizer(str(tiny_model))
+    tokenizer.save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    policy = Gemma2ForCausalLM(
+        Gemma2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=16,
+            attn_logit_softcapping=50.0,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            initializer_range=0.3,
+        )
+    ).eval()
+    policy.save_pretrained(tmp_path)
+    prompt = prompt_tokens(str(tmp_path))
+    answers = Sampler(str(tmp_path), ASKED, seed=0).sample(policy, [prompt] * 2000, 1, 0)
+    assert_samples_follow(policy, prompt, answers)
+
+
+def test_an_answer_stops_at_its_first_end() -> None:
+    assert up_to_end([5, 6, 2, 7, 2], {2, 9}) == [5, 6, 2]
+    assert up_to_end([5, 6], {2}) == [5, 6]
