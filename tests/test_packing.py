@@ -218,7 +218,7 @@ OTHER = {
     "a state from token to token": JambaConfig(
         **TINY, num_experts=2, attn_layer_period=2, attn_layer_offset=1
     ),
-    "positions learned by heart": GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=128, num_labels=1),
+    "positions learned by heart": GPT2Config(**{**TINY, "n_embd": 32}),
     "layers that hand nothing on": NemotronConfig(**TINY, head_dim=8),
 }
 
