@@ -6,8 +6,9 @@ Needs the environment of ``make test-vllm``, and VLLM_CPU_KVCACHE_SPACE on a CPU
 chains (answer, then two rounds of critique and revision, few-shot) with the same sampling settings and seeds,
 on the same model in the same number type, with the same vLLM settings. The peer does what the public recipe
 of record does: each chain is a coroutine that sends every turn's whole chat over HTTP, all at once. It is
-measured against a server with prefix caching, then against one without. Before every run the prefix caches of
-both sides are emptied; the side that is not measured is idle. Only one server is there at a time.
+measured against a server with prefix caching, one that besides keeps a CPU core for itself (vLLM's own default;
+the vllm engine needs none), and one without prefix caching. Before every run the prefix caches of both sides
+are emptied; the side that is not measured is idle. Only one server is there at a time.
 """
 
 import argparse
@@ -30,6 +31,12 @@ from solon.inference.engine import Chain, ChoiceScores, Completion, Engine, Ques
 from solon.inference.vllm_engine import VLLMEngine
 from solon.prompts.dialogue import assistant
 from solon.stages import critique
+
+SERVERS = {  # whether it caches prefixes, and how many CPU cores it keeps from the model
+    "with prefix caching": (True, 0),
+    "with prefix caching and a core of its own": (True, 1),
+    "without prefix caching": (False, 0),
+}
 
 
 class ClientAChain(Engine):
@@ -93,7 +100,7 @@ class ClientAChain(Engine):
 
 
 @contextmanager
-def serve(engine: VLLMEngine, caching: bool, reserved: str) -> Iterator[ClientAChain]:
+def serve(engine: VLLMEngine, caching: bool, reserved: int) -> Iterator[ClientAChain]:
     """A server with the settings of the engine, but for prefix caching and the CPU cores kept for itself."""
     config = engine.vllm_config
     with socket.socket() as free:
@@ -119,7 +126,7 @@ def serve(engine: VLLMEngine, caching: bool, reserved: str) -> Iterator[ClientAC
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     command += [f"--{name}={value}" for name, value in options.items()] + [f"--{flag}" for flag in flags]
     # The server of development mode takes the order to empty its cache.
-    environment = os.environ | {"VLLM_SERVER_DEV_MODE": "1", "VLLM_CPU_NUM_OF_RESERVED_CPU": reserved}
+    environment = os.environ | {"VLLM_SERVER_DEV_MODE": "1", "VLLM_CPU_NUM_OF_RESERVED_CPU": str(reserved)}
     process = subprocess.Popen(command, stdout=sys.stderr, env=environment)
     address = f"http://127.0.0.1:{port}"
     try:
@@ -144,7 +151,6 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--reserved", default="0", help="CPU cores that the server keeps from the model")
     parser.add_argument("--eager", action="store_true", help="compile nothing: starts a minute sooner")
     parser.add_argument("--model", default="smollm2")
     asked = parser.parse_args()
@@ -162,8 +168,8 @@ def main() -> None:
     chosen = EngineSettings(kind="vllm", batch_size=asked.batch, vllm={"enforce_eager": asked.eager})
     with VLLMEngine(models.resolve(asked.model), chosen) as ours:
         run(ours)  # the first run of both is a warm-up
-        for name, caching in (("with prefix caching", True), ("without prefix caching", False)):
-            with serve(ours, caching, asked.reserved) as theirs:
+        for name, (caching, reserved) in SERVERS.items():
+            with serve(ours, caching, reserved) as theirs:
                 run(theirs)
 
                 def forget(theirs: ClientAChain = theirs) -> None:
