@@ -133,7 +133,8 @@ def test_the_papers_own_rl_samples_show_its_symptom(shared_data: Path) -> None:
 
     def answers_of(model: str) -> dict[str, str]:
         path = shared_data / "constitutional-ai-paper/samples" / f"PALMS_{model}.jsonl.gz"
-        rows = [json.loads(line) for line in gzip.open(path, "rt", encoding="utf-8")]
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            rows = [json.loads(line) for line in file]
         return {row["rl_prompt"]: row["sampled_answers"][0]["sampled_string"] for row in reversed(rows)}
 
     helpful, rl_cai = answers_of("HRLHF"), answers_of("RLMADISON")

@@ -37,7 +37,7 @@ def settings(**changes: Any) -> config.Reinforce:
     return config.Reinforce(**{**small, **changes})
 
 
-def no_reward(dialogues: Sequence[Sequence[Message]]) -> list[float]:
+def no_reward(dialogues: Sequence[Sequence[Message]], step: int) -> list[float]:
     return [0.0] * len(dialogues)
 
 
@@ -168,7 +168,7 @@ def test_answers_end_with_their_first_end_token(tiny_model: Path, tmp_path: Path
     tokenizer.save_pretrained(tmp_path)
     seen: list[Sequence[Message]] = []
 
-    def reward(dialogues: Sequence[Sequence[Message]]) -> list[float]:
+    def reward(dialogues: Sequence[Sequence[Message]], step: int) -> list[float]:
         seen.extend(dialogues)
         return [0.0] * len(dialogues)
 
@@ -267,7 +267,7 @@ def test_ppo_reaches_the_optimum_known_in_closed_form(tiny_model: Path, tmp_path
     optimum = start * (rewards.double() / beta).exp()
     optimum /= optimum.sum()
 
-    def reward(dialogues: Sequence[Sequence[Message]]) -> list[float]:
+    def reward(dialogues: Sequence[Sequence[Message]], step: int) -> list[float]:
         return [letter_reward(dialogue[-1]["content"]) for dialogue in dialogues]
 
     one_token = settings(
@@ -306,7 +306,7 @@ def test_one_update_is_a_step_up_the_clipped_objective(tiny_model: Path) -> None
     wanted = settings(value_coefficient=0.3, kl_coefficient=0.0, micro_batch_size=2)
     sampler = Sampler(str(tiny_model), wanted, seed=0)
     drawn = ppo._sample(
-        policy, policy, tokenizer, [PROMPT, PROMPT], lambda d: [1.0] * len(d), wanted, sampler, 1
+        policy, policy, tokenizer, [PROMPT, PROMPT], lambda d, _: [1.0] * len(d), wanted, sampler, 1
     )
     optimizer = torch.optim.SGD(policy.parameters(), lr=0.0)
     update = ppo._update(policy, optimizer, drawn, wanted, Accelerator(cpu=True))
@@ -316,7 +316,7 @@ def test_one_update_is_a_step_up_the_clipped_objective(tiny_model: Path) -> None
 
 
 def test_clip_fraction_is_seen_once_the_policy_moves(tiny_model: Path, tmp_path: Path) -> None:
-    def reward(dialogues: Sequence[Sequence[Message]]) -> list[float]:
+    def reward(dialogues: Sequence[Sequence[Message]], step: int) -> list[float]:
         return [float(len(dialogue[-1]["content"])) for dialogue in dialogues]
 
     fractions = {}

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from solon import config, models
 from solon.errors import SolonError
 from solon.prompts.dialogue import assistant, user
+from solon.run import RecordFile
 from solon.stages import preference, reinforce, training
 from toy_training import (
     CHECKPOINT,
@@ -97,6 +98,11 @@ def test_the_reward_rises(tiny_model: Path, judge: str, tmp_path: Path, algorith
     assert rows[-1]["kl"] > 0.5
     assert {row["learning_rate"] for row in rows} == {5e-3}
     assert all(0 <= row["clip_fraction"] <= 1 and 1 <= row["length"] <= 6 for row in rows)
+    samples = RecordFile(out / "samples.jsonl").read()
+    assert len({sample["id"] for sample in samples}) == len(samples) == 25 * 32
+    for row in rows:
+        rewards = [sample["reward"] for sample in samples if sample["step"] == row["step"]]
+        assert sum(rewards) / 32 == pytest.approx(row["reward"], abs=1e-4)
     # The saved folder is the trained policy, and loads as any other.
     AutoModelForCausalLM.from_pretrained(out)
     assert any(not torch.equal(weights_of(out)[name], old) for name, old in weights_of(tiny_model).items())
@@ -136,7 +142,7 @@ def test_stops_at_the_kl_limit_with_a_checkpoint(
     assert len(rows) < 30
     assert rows[-1]["kl"] > 3 and all(row["kl"] <= 3 for row in rows[:-1])
     assert metrics == {**rows[-1], "stopped_at_kl": rows[-1]["kl"]}
-    assert {path.name for path in out.iterdir()} == CHECKPOINT
+    assert {path.name for path in out.iterdir()} == CHECKPOINT | {"samples.jsonl"}
     AutoModelForCausalLM.from_pretrained(out)
 
 
@@ -210,7 +216,7 @@ def test_leaves_a_plain_folder_and_no_stray_output(
     assert captured.out == ""
     assert "it/s" not in captured.err and "examples/s" not in captured.err
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert {path.name for path in (tmp_path / "out").iterdir()} == CHECKPOINT
+    assert {path.name for path in (tmp_path / "out").iterdir()} == CHECKPOINT | {"samples.jsonl"}
     assert told == []
 
 

@@ -180,7 +180,13 @@ class TransformersEngine(Engine):
         """Copy named weights, in the model's own names, over those it has. Nothing may be in flight."""
         own = dict(self._model.named_parameters())
         for name, weight in weights:
-            own[name].copy_(weight)
+            own[name].data = weight.to(self.device, own[name].dtype, copy=True)
+        self.forget()
+
+    def unload(self) -> None:
+        """Give the memory back until ``load_weights`` is called with all weights. Nothing may be in flight."""
+        for weight in self._model.parameters():
+            weight.data = weight.new_empty(0)
         self.forget()
 
     def forget(self) -> None:

@@ -129,7 +129,7 @@ def whiten(values: Tensor, mask: Tensor) -> Tensor:
 def train(
     schedule: Sequence[Sequence[list[Message]]],
     policy: str,
-    reward: Callable[[Sequence[Sequence[Message]]], list[float]],
+    reward: Callable[[Sequence[Sequence[Message]], int], list[float]],
     out: Path,
     settings: config.Reinforce,
     seed: int,
@@ -211,7 +211,7 @@ def _sample(
     reference: Policy | None,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[list[Message]],
-    reward: Callable[[Sequence[Sequence[Message]]], list[float]],
+    reward: Callable[[Sequence[Sequence[Message]], int], list[float]],
     settings: config.Reinforce,
     sampler: Sampler,
     step: int,
@@ -234,7 +234,7 @@ def _sample(
     logp, entropy, values = _in_micro_batches(actor, tokens, attention, answers.size(1), settings)
     with actor.as_at_the_start() if reference is None else nullcontext(reference) as start:
         ref_logp, _, _ = _in_micro_batches(start, tokens, attention, answers.size(1), settings)
-    scores = torch.tensor(reward(dialogues), dtype=torch.float32, device=tokens.device)
+    scores = torch.tensor(reward(dialogues, step), dtype=torch.float32, device=tokens.device)
     return Samples(tokens, attention, mask, logp, entropy, ref_logp, values, scores)
 
 

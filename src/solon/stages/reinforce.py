@@ -14,10 +14,10 @@ from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, neutral_messages, r
 from solon.records import Message, PromptRecord
 from solon.seeds import generator
 from solon.stages import ppo, preference, training
-from solon.stages.rollouts import Sampler
+from solon.stages.rollouts import SampleLog, Sampler
 
-# Dialogues that end in the policy's answer, to one score each.
-Reward = Callable[[Sequence[Sequence[Message]]], list[float]]
+# Dialogues that end in the policy's answer, and the step that sampled them, to one score each.
+Reward = Callable[[Sequence[Sequence[Message]], int], list[float]]
 
 
 def train(
@@ -44,8 +44,9 @@ def train(
       in GRPO and PPO);
     - ``loss`` and ``learning_rate``.
 
-    All three take the same prompts in the same order. Adapters are trained without dropout, which would make
-    the policy that learns another than the one that sampled.
+    What was sampled, with its reward, goes to ``samples.jsonl`` in ``out``. Answers are sampled in the
+    engine's number type, as a copy of the policy. All three take the same prompts in the same order. Adapters
+    are trained without dropout, which would make the policy that learns another than the one that sampled.
 
     Raises SolonError where too few prompts fit ``max_prompt_length``, or a loss or reward is not finite.
     """
@@ -54,10 +55,15 @@ def train(
     judge_tokenizer = models.load_tokenizer(preference_model)
     tokenizer = models.load_tokenizer(policy)
 
-    def reward(dialogues: Sequence[Sequence[Message]]) -> list[float]:
+    samples = SampleLog(out, prompts, tokenizer)
+
+    def reward(dialogues: Sequence[Sequence[Message]], step: int) -> list[float]:
         if tokenizer.chat_template == HUMAN_ASSISTANT_TEMPLATE:
             dialogues = [without_opening_space(dialogue) for dialogue in dialogues]
-        return preference.score(model, judge_tokenizer, dialogues, settings.micro_batch_size)
+        scores = preference.score(model, judge_tokenizer, dialogues, settings.micro_batch_size)
+        training.require_finite("reward", scores, step)
+        samples.append(step, dialogues, scores)
+        return scores
 
     schedule = prompts_by_step(within_length(prompts, tokenizer, settings), settings, seed)
     algorithm = ppo.train if settings.algorithm == "ppo" else _train_with_trl
@@ -131,9 +137,9 @@ def _train_with_trl(
         prompts: list[Any], completions: list[Any], trainer_state: Any, **_: Any
     ) -> list[float | None]:
         scores = reward(
-            [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
+            [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)],
+            trainer_state.global_step // passes + 1,
         )
-        training.require_finite("reward", scores, trainer_state.global_step // passes + 1)
         return list(scores)
 
     settings_of, trainer_of = {"rloo": (RLOOConfig, MeasuredRLOO), "grpo": (GRPOConfig, MeasuredGRPO)}[

@@ -5,17 +5,22 @@ samples, and carries answers that have ended on until the last one ends; the eng
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from solon import config
 from solon.errors import NotFinite, SolonError, UnsupportedModel
 from solon.inference.transformers_engine import TransformersEngine
 from solon.models import load_tokenizer
+from solon.prompts.dialogue import neutral_messages, reserved
+from solon.records import Message, PromptRecord, SampleRecord
+from solon.run import RecordFile
 from solon.seeds import derive_seed
 
 
@@ -72,7 +77,7 @@ class Sampler:
             self.settings.max_tokens,
             self.settings.temperature,
         )
-        engine.forget()  # the update needs the memory
+        engine.unload()  # the update needs the memory
         return answers
 
     @torch.no_grad()
@@ -103,6 +108,41 @@ class Sampler:
                 raise NotFinite(str(error)) from error
             raise
         return [up_to_end(answer, ends) for answer in tokens[:, inputs["input_ids"].shape[1] :].tolist()]
+
+
+class SampleLog:
+    """``samples.jsonl``: every answer sampled, once, with the prompt as it was asked."""
+
+    def __init__(
+        self, out: Path, prompts: Sequence[PromptRecord], tokenizer: PreTrainedTokenizerBase
+    ) -> None:
+        self.file = RecordFile(out / "samples.jsonl").recover()
+        self._known = self.file.ids()
+        forms = reserved(tokenizer)
+        self._asked = {
+            turns(neutral_messages(record["prompt"], forms)): record["prompt"] for record in prompts
+        }
+
+    def append(self, step: int, dialogues: Sequence[Sequence[Message]], rewards: Sequence[float]) -> None:
+        """Write a step's answers; those of a step that a kill undid are there already, and come out alike."""
+        records: list[SampleRecord] = [
+            {
+                "id": f"{step}/{number}",
+                "step": step,
+                "prompt": self._asked[turns(prompt)],
+                "response": answer["content"],
+                "reward": reward,
+            }
+            for number, ((*prompt, answer), reward) in enumerate(zip(dialogues, rewards, strict=True))
+        ]
+        new = [record for record in records if record["id"] not in self._known]
+        if new:
+            self.file.append(*new)
+        self._known |= {record["id"] for record in new}
+
+
+def turns(prompt: Sequence[Message]) -> tuple[tuple[str, str], ...]:
+    return tuple((message["role"], message["content"]) for message in prompt)
 
 
 def up_to_end(answer: list[int], ends: set[int]) -> list[int]:

@@ -1,0 +1,156 @@
+"""Steps of reinforcement learning a second: Solon's GRPO against TRL's GRPOTrainer as it is.
+
+    python benchmarks/rl_step.py [--prompts 4] [--samples 4] [--tokens 48] [--runs 5] > result.json
+
+A step samples answers, scores them with the preference model, and updates the policy. Both sides take the
+same prompts, batch, micro-batch and settings, and every answer has the same length: ends of text are never
+sampled. TRL's trainer gets the preference model as a model, so that it scores in its own way. Trainers
+are made outside the time that is measured. Memory is the peak of a process that does one side's step and
+nothing else.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import side_by_side
+from transformers import set_seed
+from transformers.trainer_callback import PrinterCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from solon import config, data, models
+from solon.stages import preference, reinforce, training
+from solon.stages.rollouts import Sampler
+
+
+class Peer(training.Discreet, GRPOTrainer):  # type: ignore[misc]
+    """TRL's trainer."""
+
+
+class Step:
+    def __init__(self, model: str, settings: config.Reinforce, folder: str) -> None:
+        training.no_progress_bars()
+        self.model, self.settings, self.folder = model, settings, folder
+        self.tokenizer = models.load_tokenizer(model)
+        set_seed(0)
+        self.judge = models.load_preference_model(model)
+        self.judge.config.pad_token_id = self.tokenizer.pad_token_id
+        records = data.select(data.prompts("packaged", "red-team"), "train", None, 0)
+        fitting = reinforce.within_length(records, self.tokenizer, settings)
+        self.prompts = reinforce.prompts_by_step(fitting, settings, seed=0)[0]
+        self.ends = sorted(ends_of(model))
+        self.trainer: Any = None
+
+    def prepare(self, side: str) -> None:
+        settings = self.settings
+        sequences = settings.prompts_per_step * settings.samples_per_prompt
+        arguments = training.common_arguments(self.folder, 0, sequences, settings.micro_batch_size, [])
+        kind, judge = (Peer, self.judge) if side == "theirs" else (reinforce.MeasuredGRPO, self._reward)
+        self.trainer = kind(
+            model=models.load_model(self.model),
+            reward_funcs=judge,
+            reward_processing_classes=self.tokenizer if side == "theirs" else None,
+            args=GRPOConfig(
+                **{**arguments, "save_strategy": "no"},
+                max_steps=1,
+                shuffle_dataset=False,
+                num_generations=settings.samples_per_prompt,
+                max_completion_length=settings.max_tokens,
+                temperature=settings.temperature,
+                learning_rate=settings.learning_rate,
+                beta=settings.kl_coefficient,
+                generation_kwargs={"suppress_tokens": self.ends},
+            ),
+            train_dataset=training.conversational(
+                [{"prompt": prompt} for prompt in self.prompts], self.tokenizer, "prompt"
+            ),
+            processing_class=self.tokenizer,
+        )
+        self.trainer.remove_callback(PrinterCallback)
+        if side == "ours":
+            self.trainer.sampler = Sampler(self.model, settings, seed=0)
+            self.trainer.sampler._engine._dialogue.ends = set()
+
+    def _reward(self, prompts: list[Any], completions: list[Any], **_: Any) -> list[float]:
+        return preference.score(
+            self.judge,
+            self.tokenizer,
+            [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)],
+            self.settings.micro_batch_size,
+        )
+
+    def run(self) -> int:
+        self.trainer.train()
+        length = self.trainer.state.log_history[0]["completions/mean_length"]
+        assert length == self.settings.max_tokens, f"answers of {length} tokens on average"
+        return 1
+
+
+def ends_of(model: str) -> set[int]:
+    """The tokens that end a text."""
+    ends = models.load_model(model).generation_config.eos_token_id
+    ends = ends if isinstance(ends, list) else [ends]
+    return {models.load_tokenizer(model).eos_token_id, *ends} - {None}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--prompts", type=int, default=4)
+    parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--tokens", type=int, default=48)
+    parser.add_argument("--micro-batch-size", type=int, default=8)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument(
+        "--alone", choices=["ours", "theirs"], help="one step of one side, and its peak memory"
+    )
+    asked = parser.parse_args()
+    settings = config.Reinforce(
+        algorithm="grpo",
+        steps=1,
+        prompts_per_step=asked.prompts,
+        samples_per_prompt=asked.samples,
+        micro_batch_size=asked.micro_batch_size,
+        max_tokens=asked.tokens,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        step = Step(asked.model, settings, folder)
+        if asked.alone:
+            step.prepare(asked.alone)
+            step.run()
+            print(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text()).group(1))
+            return
+        trainers: dict[str, Any] = {}
+
+        def prepare() -> None:
+            for side in ("ours", "theirs"):
+                step.prepare(side)
+                trainers[side] = step.trainer
+
+        def work(side: str) -> int:
+            step.trainer = trainers[side]
+            return step.run()
+
+        found = side_by_side.compare(prepare, lambda: work("ours"), lambda: work("theirs"), asked.runs)
+
+    def peak_memory(side: str) -> float:
+        command = [sys.executable, __file__, f"--alone={side}", *sys.argv[1:]]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        return round(int(done.stdout.split()[-1]) / 1e6, 2)
+
+    side_by_side.show(
+        benchmark="RL steps/s, GRPO",
+        asked=vars(asked),
+        dtype="float32; our sampler's copy of the policy in bfloat16 where that is faster",
+        peer="TRL's GRPOTrainer as it is",
+        **found,
+        peak_memory_gb={side: peak_memory(side) for side in ("ours", "theirs")},
+    )
+
+
+if __name__ == "__main__":
+    main()
