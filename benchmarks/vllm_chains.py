@@ -6,7 +6,7 @@ Needs the environment of ``make test-vllm``, and VLLM_CPU_KVCACHE_SPACE on a CPU
 chains (answer, then two rounds of critique and revision, few-shot) with the same sampling settings and seeds,
 on the same model in the same number type, with the same vLLM settings. The peer does what the public recipe
 of record does: each chain is a coroutine that sends every turn's whole chat over HTTP, all at once. It is
-measured against a server with prefix caching, one that besides keeps a CPU core for itself (vLLM's own default;
+measured against a server with prefix caching, one that also keeps a core for itself (vLLM's own default;
 the vllm engine needs none), and one without prefix caching. Before every run the prefix caches of both sides
 are emptied; the side that is not measured is idle. Only one server is there at a time.
 """
