@@ -2,11 +2,12 @@
 
 It prints its port, then serves the same model at several addresses: ``/plain/v1``, ``/silent/v1`` (gives no
 log-probabilities), ``/refusing/v1`` (refuses to be asked for them), ``/faulty/v1`` (30 % of the calls fail,
-in six ways), ``/broken/v1`` (always fails) and ``/locked/v1`` (wants the key "the-key"). ``GET /stats`` tells
-what each was asked.
+in six ways), ``/broken/v1`` (always fails) and ``/locked/v1`` (wants the key $LOCKED_WITH, or "the-key").
+``GET /stats`` tells what each was asked.
 """
 
 import json
+import os
 import random
 import sys
 import time
@@ -169,7 +170,7 @@ class Handler(BaseHTTPRequestHandler):
             return int(fault), "try again"
         if address == "broken":
             return 500, "out of memory"
-        if address == "locked" and self.key != "the-key":
+        if address == "locked" and self.key != os.environ.get("LOCKED_WITH", "the-key"):
             return 401, f"Incorrect API key provided: {self.key}"
         if asked["model"] != "tiny":
             return 404, "no such model"

