@@ -184,7 +184,7 @@ class TransformersEngine(Engine):
         self.forget()
 
     def unload(self) -> None:
-        """Give the memory back until ``load_weights`` is called with all weights. Nothing may be in flight."""
+        """Give the weights' memory back until ``load_weights`` brings all. Nothing may be in flight."""
         for weight in self._model.parameters():
             weight.data = weight.new_empty(0)
         self.forget()
