@@ -6,7 +6,7 @@ samples, and carries answers that have ended on until the last one ends; the eng
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from solon import config
 from solon.errors import NotFinite, SolonError, UnsupportedModel
 from solon.inference.transformers_engine import TransformersEngine
-from solon.models import load_tokenizer
+from solon.models import best_device, load_tokenizer
 from solon.prompts.dialogue import neutral_messages, reserved
 from solon.records import Message, PromptRecord, SampleRecord
 from solon.run import RecordFile
@@ -27,7 +27,7 @@ from solon.seeds import derive_seed
 class Sampler:
     """Samples whole distributions: no top-p or top-k, since the ratios of policies assume it.
 
-    The copy is in the engine's own number type: bfloat16 where that is the faster one. Models that the engine
+    The copy is in bfloat16 where the processor has it. Models that the engine
     cannot run sample by ``generate``.
     """
 
@@ -36,7 +36,9 @@ class Sampler:
         self._engine: TransformersEngine | None = None
         size = settings.prompts_per_step * settings.samples_per_prompt
         try:
-            self._engine = TransformersEngine(policy, config.EngineSettings(batch_size=size))
+            self._engine = TransformersEngine(
+                policy, config.EngineSettings(batch_size=size, dtype=number_type())
+            )
         except UnsupportedModel:
             return
 
@@ -139,6 +141,14 @@ class SampleLog:
         if new:
             self.file.append(*new)
         self._known |= {record["id"] for record in new}
+
+
+def number_type() -> Literal["auto", "bfloat16", "float32"]:
+    """Nothing is timed on a CPU: a run that goes on after a kill must choose as it did before."""
+    if best_device() != "cpu":
+        return "auto"
+    has = torch.cpu.get_capabilities()
+    return "bfloat16" if has.get("avx512_bf16") or has.get("amx_bf16") else "float32"
 
 
 def turns(prompt: Sequence[Message]) -> tuple[tuple[str, str], ...]:
