@@ -45,6 +45,14 @@ def test_the_commands_that_pages_name_exist(page: str) -> None:
     assert set(named) <= known
 
 
+def test_the_performance_page_tells_what_was_measured() -> None:
+    text = (ROOT / "docs/performance.md").read_text()
+    for path in (ROOT / "benchmarks/results").glob("*.json"):
+        [rows] = [re.findall(rf"^\|.*\| ([\d.]+)[^|]*\| `{path.name}` \|$", text, flags=re.MULTILINE)]
+        measured = set(re.findall(r'"ratio": ([\d.]+)', path.read_text()))
+        assert set(rows) == measured, path.name
+
+
 def test_the_readmes_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
     [example] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     quick = example.replace("[:8]", "[:1]").replace("Critique(rounds=2)", "Critique(rounds=1, max_tokens=8)")
