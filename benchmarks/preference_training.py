@@ -1,6 +1,6 @@
 """Preference model training, dialogue tokens a second: packed rows with shared beginnings against TRL.
 
-    python benchmarks/preference_training.py [--pairs 8] [--micro-batch-size 2] [--runs 5] > result.json
+    python benchmarks/preference_training.py [--pairs 6] [--micro-batch-size 2] [--runs 5] > result.json
 
 Both train SmolLM2 on the same real comparisons: hh-rlhf's first of several turns, in the file's order. Each
 run is one optimiser step over all pairs. The peer is TRL's RewardTrainer with its own collator and loss, at
@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from contextlib import nullcontext
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from statistics import fmean, median
@@ -118,7 +119,7 @@ class Step:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=8)
+    parser.add_argument("--pairs", type=int, default=6)
     parser.add_argument("--micro-batch-size", type=int, default=2)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--model", default="smollm2")
@@ -139,6 +140,7 @@ def main() -> None:
 def measure(step: Step, asked: argparse.Namespace) -> None:
     size = asked.micro_batch_size
 
+    @cache
     def peak_memory(side: str, micro_batch_size: int) -> float:
         options = f"--alone={side} --micro-batch-size={micro_batch_size} --pairs={asked.pairs}".split()
         command = [sys.executable, __file__, f"--model={asked.model}", *options]
