@@ -1,6 +1,7 @@
 """The paper's own files: all that they say arrives, and what does not fit is refused with its place."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -212,3 +213,13 @@ def test_errors_name_the_file_and_the_place(tmp_path: Path, data: Any, said: str
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SolonError, match=r"absent\.json does not exist"):
         paper_files.read(tmp_path / "absent.json")
+
+
+def test_a_long_text_that_does_not_fit_is_refused_at_once(tmp_path: Path) -> None:
+    frame = "\n{} (A) [[[ ]]] (B) [[[ ]]] Assistant: Let's think step by step:\n Human: So the answer is: "
+    path = tmp_path / "long.json"
+    path.write_text(json.dumps([{"prompt": "Human: Consider the following conversation:\n" + frame * 1000}]))
+    started = time.perf_counter()
+    with pytest.raises(SolonError, match="does not fit"):
+        paper_files.read(path)
+    assert time.perf_counter() - started < 5  # backtracking takes 18 s for a sixth of it

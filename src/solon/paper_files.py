@@ -24,12 +24,14 @@ CRITIQUE_EXAMPLE = re.compile(r"(Human Assistant )+CritiqueRequest Critique Revi
 CRITIQUE_REQUEST = re.compile(r"\s*CritiqueRequest:(.*?)(?:\n\s*Critique:)?\s*", re.DOTALL)
 REVISION_REQUEST = re.compile(r"\s*RevisionRequest:(.*?)(?:\n\s*Revision:)?\s*", re.DOTALL)
 OPTIONS = re.compile(r"\s*Options:\s*$")
-# "{}" stands where the paper puts a comparison principle, drawn anew each time.
+# "{}" stands where the paper puts a comparison principle, drawn anew each time. Each part ends where what
+# follows it is first found: in a long text that does not fit, trying every other place would take for ever.
 REASONING = re.compile(
-    r"\s*Human: Consider the following conversation[^\n]*:\n(?P<dialogue>.*)\n\s*\{\}"
-    r"\s*\(A\) \[\[\[(?P<a>.*)\]\]\]\s*\(B\) \[\[\[(?P<b>.*)\]\]\]"
-    r"\s*Assistant: Let's think step by step:(?P<reasoning>.*)"
-    r"\n\s*Human:\s*So the answer is: \((?P<answer>[AB])\)\s*",
+    r"\s*Human: Consider the following conversation[^\n]*:\n"
+    r"(?>(?P<dialogue>.*?)\n\s*\{\}\s*\(A\) \[\[\[)"
+    r"(?>(?P<a>.*?)\]\]\]\s*\(B\) \[\[\[)"
+    r"(?>(?P<b>.*?)\]\]\]\s*Assistant: Let's think step by step:)"
+    r"(?>(?P<reasoning>.*?)\n\s*Human:\s*So the answer is: )\((?P<answer>[AB])\)\s*",
     re.DOTALL,
 )
 
