@@ -20,7 +20,7 @@ from solon.run import RecordFile
 from solon.tables import Row, rows
 
 few = settings(
-    max_examples=40,
+    max_examples=30,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     derandomize=True,
