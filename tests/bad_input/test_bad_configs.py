@@ -184,9 +184,12 @@ CASES = [
 
 
 @named(CASES)
-def test_is_refused(broken: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_is_refused(
+    broken: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_model: Path
+) -> None:
     path = place(broken.content, tmp_path / "config.yaml")
-    refused(capsys, tmp_path, broken.says, "run", path)
+    quick = [] if "models" in str(broken.content) else ["--set", f"models.assistant={tiny_model}"]
+    refused(capsys, tmp_path, broken.says, "run", path, *quick)
 
 
 SETTINGS = [
