@@ -12,9 +12,6 @@ process that does one side's step and nothing else.
 
 import argparse
 import gc
-import re
-import subprocess
-import sys
 import tempfile
 import time
 from contextlib import nullcontext
@@ -132,7 +129,7 @@ def main() -> None:
         if asked.alone:
             step.prepare(asked.alone, asked.micro_batch_size)
             step.run(asked.alone)
-            print(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text()).group(1))
+            print(side_by_side.own_peak())
         else:
             measure(step, asked)
 
@@ -143,9 +140,7 @@ def measure(step: Step, asked: argparse.Namespace) -> None:
     @cache
     def peak_memory(side: str, micro_batch_size: int) -> float:
         options = f"--alone={side} --micro-batch-size={micro_batch_size} --pairs={asked.pairs}".split()
-        command = [sys.executable, __file__, f"--model={asked.model}", *options]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        return round(int(done.stdout) / 1e6, 2)
+        return side_by_side.peak_memory(__file__, f"--model={asked.model}", *options)
 
     def try_size(micro_batch_size: int) -> int:
         step.prepare("theirs", micro_batch_size, pairs=4)

@@ -10,11 +10,8 @@ nothing else.
 """
 
 import argparse
-import re
-import subprocess
 import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import side_by_side
@@ -23,6 +20,7 @@ from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from solon import config, data, models
+from solon.inference.dialogue_tokens import end_tokens
 from solon.stages import preference, reinforce, training
 from solon.stages.rollouts import Sampler
 
@@ -42,7 +40,7 @@ class Step:
         records = data.select(data.prompts("packaged", "red-team"), "train", None, 0)
         fitting = reinforce.within_length(records, self.tokenizer, settings)
         self.prompts = reinforce.prompts_by_step(fitting, settings, seed=0)[0]
-        self.ends = sorted(ends_of(model))
+        self.ends = sorted(end_tokens(self.tokenizer, models.load_model(model)))
         self.trainer: Any = None
 
     def prepare(self, side: str) -> None:
@@ -90,13 +88,6 @@ class Step:
         return 1
 
 
-def ends_of(model: str) -> set[int]:
-    """The tokens that end a text."""
-    ends = models.load_model(model).generation_config.eos_token_id
-    ends = ends if isinstance(ends, list) else [ends]
-    return {models.load_tokenizer(model).eos_token_id, *ends} - {None}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=4)
@@ -122,7 +113,7 @@ def main() -> None:
         if asked.alone:
             step.prepare(asked.alone)
             step.run()
-            print(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text()).group(1))
+            print(side_by_side.own_peak())
             return
         trainers: dict[str, Any] = {}
 
@@ -137,18 +128,16 @@ def main() -> None:
 
         found = side_by_side.compare(prepare, lambda: work("ours"), lambda: work("theirs"), asked.runs)
 
-    def peak_memory(side: str) -> float:
-        command = [sys.executable, __file__, f"--alone={side}", *sys.argv[1:]]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        return round(int(done.stdout.split()[-1]) / 1e6, 2)
-
     side_by_side.show(
         benchmark="RL steps/s, GRPO",
         asked=vars(asked),
         dtype="float32; our sampler's copy of the policy in bfloat16 where that is faster",
         peer="TRL's GRPOTrainer as it is",
         **found,
-        peak_memory_gb={side: peak_memory(side) for side in ("ours", "theirs")},
+        peak_memory_gb={
+            side: side_by_side.peak_memory(__file__, f"--alone={side}", *sys.argv[1:])
+            for side in ("ours", "theirs")
+        },
     )
 
 

@@ -2,10 +2,14 @@
 
 import json
 import platform
+import re
 import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,6 +45,20 @@ def best(candidates: list[int], work: Callable[[int], int]) -> int:
         return work(candidate) / (time.perf_counter() - start)
 
     return max(candidates, key=rate)
+
+
+def own_peak() -> int:
+    """The most memory that this process has had, in kB; what forked it does not count."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found.group(1))
+
+
+def peak_memory(script: str, *options: str) -> float:
+    """Of a process of its own, in GB: the script must end by printing its ``own_peak``."""
+    command = [sys.executable, script, *options]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return round(int(done.stdout.split()[-1]) / 1e6, 2)
 
 
 def machine() -> dict[str, Any]:

@@ -9,33 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from solon import cli, constitution
+from command import TINY, fails, solon
+from solon import constitution
 from solon.run import RecordFile
 
 SOLON = str(Path(sys.executable).parent / "solon")
-TINY = ["--set", "engine={dtype: float32, device: cpu, batch_size: 8}"]
-
-
-def solon(*arguments: str | Path) -> int:
-    """The exit status of the command, called in this process."""
-    old = sys.argv
-    sys.argv = ["solon", *map(str, arguments)]
-    try:
-        cli.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    finally:
-        sys.argv = old
-    return 0
-
-
-def fails(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """What a command that the user must mend says."""
-    assert solon(*arguments) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "Traceback" not in said.err
-    return said.err
 
 
 def test_help_lists_every_stage() -> None:

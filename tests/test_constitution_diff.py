@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from command import fails, solon
 from solon import constitution
 from solon.cli.show import SCREEN
 from solon.config import EngineSettings, Feedback
@@ -21,7 +22,6 @@ from solon.prompts.dialogue import assistant, user
 from solon.run import RecordFile
 from solon.seeds import derive_seed
 from solon.stages import feedback
-from test_cli import fails, solon
 
 
 def law(name: str, *principles: str) -> Constitution:

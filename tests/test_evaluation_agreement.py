@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, brier_score_loss, cohen_kappa_score, mean_squared_error
 
+from command import TINY, fails, solon
 from solon import constitution, models
 from solon.config import Feedback
 from solon.errors import SolonError
@@ -19,7 +20,6 @@ from solon.evaluation.calibration import expected_calibration_error
 from solon.evaluation.paper_evals import Pair, read_pairs
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.prompts.dialogue import assistant, user
-from test_cli import TINY, fails, solon
 
 HH = "hh-rlhf/harmless-base/test.even.jsonl.gz"
 PANDALM = "pandalm/testset-v1.json.gz"

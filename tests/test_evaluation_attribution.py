@@ -13,11 +13,11 @@ import pytest
 from sklearn.metrics import accuracy_score
 
 import run_folder
+from command import fails, solon
 from solon import constitution
 from solon.evaluation.attribution import Attribution, attribute, changed, correlation, critiques, says
 from solon.report import folder
 from solon.run import RecordFile
-from test_cli import fails, solon
 
 NAMES = ["kind", "honest", "lawful", "brief", "brave"]
 LAW = constitution.Constitution.model_validate(

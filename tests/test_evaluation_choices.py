@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from command import fails, solon
 from solon.errors import SolonError
 from solon.evaluation import choices
 from solon.evaluation.elo import PRIOR, SCALE
-from test_cli import fails, solon
 from test_report import Page, browse, needs_browser
 
 STRENGTHS = {

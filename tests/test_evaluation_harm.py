@@ -12,6 +12,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, brier_score_loss, confusion_matrix, f1_score
 
+from command import TINY, fails, solon
 from solon.config import EngineSettings, Feedback
 from solon.errors import SolonError
 from solon.evaluation import harm
@@ -19,7 +20,6 @@ from solon.evaluation.paper_evals import Choice, read_choices
 from solon.inference import open_engine
 from solon.inference.engine import Engine
 from solon.prompts.dialogue import user
-from test_cli import TINY, fails, solon
 from test_evaluation_hhh import Plain
 
 EVALS = "constitutional-ai-paper/evals"

@@ -12,6 +12,7 @@ import torch
 from scipy.stats import binomtest
 from sklearn.metrics import brier_score_loss
 
+from command import TINY, fails, solon
 from solon import constitution, models
 from solon.config import EngineSettings, Feedback
 from solon.errors import SolonError
@@ -22,7 +23,6 @@ from solon.prompts import comparison as prompts
 from solon.prompts.dialogue import assistant, user
 from solon.records import Message
 from solon.stages import preference
-from test_cli import TINY, fails, solon
 
 FILE = "constitutional-ai-paper/evals/438HHHEvaluations.even.jsonl.gz"
 ROWS = [

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import run_folder
+from command import fails, solon
 from solon.evaluation.overoptimisation import matches, says, watch
 from solon.report import content, folder
 from solon.run import RecordFile
-from test_cli import fails, solon
 
 
 def metrics(rewards: list[float]) -> list[dict[str, Any]]:

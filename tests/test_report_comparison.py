@@ -10,11 +10,11 @@ import scipy.stats
 import yaml
 
 import run_folder
+from command import fails, solon
 from solon.errors import SolonError
 from solon.report import comparison
 from solon.report.comparison import Gain, caveats, difference, differences, gather, verdict
 from solon.run import RecordFile
-from test_cli import fails, solon
 from test_report import Page, browse, needs_browser, set_elo
 
 GAINS = {"every-principle": 0.4, "one-principle": 0.2, "without-critique": 0.0}

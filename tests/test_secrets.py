@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from test_cli import fails, solon
+from command import fails, solon
 
 SERVER = Path(__file__).parent / "openai_server.py"
 KEY = "sk-planted-4f1c9be07d2a"

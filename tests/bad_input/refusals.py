@@ -1,14 +1,13 @@
 """How a case of bad input is run: the real command in this process, watched for anything it writes."""
 
 import hashlib
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from solon import cli
+from command import solon
 
 Content = str | bytes | Callable[[Path], None]
 """What a broken file holds, or what makes it at the path given."""
@@ -39,19 +38,6 @@ def place(content: Content, path: Path) -> Path:
     else:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
-
-
-def solon(*arguments: str | Path) -> int:
-    """The exit status of the command."""
-    old = sys.argv
-    sys.argv = ["solon", *map(str, arguments)]
-    try:
-        cli.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    finally:
-        sys.argv = old
-    return 0
 
 
 def snapshot(folder: Path) -> dict[str, str]:

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from refusals import refused, solon
+from refusals import refused
+
+from command import solon
 
 SOLON = str(Path(sys.executable).parent / "solon")
 

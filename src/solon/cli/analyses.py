@@ -120,7 +120,8 @@ def _judge_samples(folder: Path, judge: str, count: int, settings: list[str]) ->
         done = file.read()
         if others := {each["judge"] for each in done} - {judge}:
             raise SolonError(f"{path} has the judgements of {min(others)}; delete it to ask {judge} instead")
-        missing = [match for name, (match, _) in wanted.items() if name not in file.ids()]
+        known = {each["id"] for each in done}
+        missing = [match for name, (match, _) in wanted.items() if name not in known]
         for number, each in enumerate(tournament.play(engine, missing, laws, asked.feedback, seed), 1):
             file.append({**each, "step": wanted[each["id"]][1], "judge": judge})
             SCREEN.advance("judgements", number, len(missing))

@@ -15,7 +15,8 @@ import scipy.stats
 from solon.evaluation import repetition
 from solon.evaluation.repetition import Change, Phrase, Texts
 from solon.evaluation.tournament import Match
-from solon.records import EvaluationRecord, Message, PairRecord, PromptRecord, SampleJudgement, SampleRecord
+from solon.prompts.dialogue import turns
+from solon.records import EvaluationRecord, PairRecord, PromptRecord, SampleJudgement, SampleRecord
 from solon.seeds import generator
 
 BLOCKS = 6  # of steps, as equal as can be; RL's beginning is the first third of them and its end the last
@@ -127,8 +128,8 @@ def matches(
     A larger ``count`` adds to the answers of a smaller one. Prompts that SL-CAI gave no sound answer to are
     left out.
     """
-    baseline = {_key(pair["prompt"]): pair for pair in pairs if not pair["problem"]}
-    usable = [each for each in samples if _key(each["prompt"]) in baseline and each["response"].strip()]
+    baseline = {turns(pair["prompt"]): pair for pair in pairs if not pair["problem"]}
+    usable = [each for each in samples if turns(each["prompt"]) in baseline and each["response"].strip()]
     by_step = groupby(sorted(usable, key=lambda each: each["step"]), key=lambda each: each["step"])
     queues = []
     for step, group in by_step:
@@ -144,7 +145,7 @@ def matches(
         if turn < len(queue)
     ]
     return {
-        each["id"]: (_match(each, baseline[_key(each["prompt"])]), each["step"]) for each in drawn[:count]
+        each["id"]: (_match(each, baseline[turns(each["prompt"])]), each["step"]) for each in drawn[:count]
     }
 
 
@@ -165,15 +166,11 @@ def _match(sample: SampleRecord, pair: PairRecord) -> Match:
     )
 
 
-def _key(prompt: Sequence[Message]) -> tuple[tuple[str, str], ...]:
-    return tuple((turn["role"], turn["content"]) for turn in prompt)
-
-
 def _one_a_prompt(samples: Iterable[SampleRecord]) -> Texts:
     """The first answer to each prompt: answers to one prompt are alike for a good reason."""
     first: dict[tuple[tuple[str, str], ...], SampleRecord] = {}
     for each in samples:
-        first.setdefault(_key(each["prompt"]), each)
+        first.setdefault(turns(each["prompt"]), each)
     return [(each["prompt"][-1]["content"], each["response"]) for each in first.values()]
 
 

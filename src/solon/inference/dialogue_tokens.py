@@ -1,6 +1,7 @@
 """Dialogues as the tokens that a model continues, and the tokens it generated as text."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -30,8 +31,7 @@ class DialogueTokens:
         self.tokenizer = tokenizer
         self.reserved = reserved(tokenizer)
         self.plain = tokenizer.chat_template == HUMAN_ASSISTANT_TEMPLATE
-        ends = model.generation_config.eos_token_id
-        self.ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+        self.ends = end_tokens(tokenizer, model)
 
     def prompt(self, messages: Sequence[Message], prefill: str) -> tuple[str, Tokens]:
         """Everything before the text to be generated or scored, as text and as tokens."""
@@ -70,6 +70,12 @@ class DialogueTokens:
 
     def _encode(self, text: str) -> Tokens:
         return np.array(self.tokenizer.encode(text, add_special_tokens=False), dtype=np.int64)
+
+
+def end_tokens(tokenizer: PreTrainedTokenizerBase, model: Any) -> set[int]:
+    """The tokens that end a turn."""
+    ends = model.generation_config.eos_token_id
+    return {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
 
 
 def cut(text: str, stops: tuple[str, ...]) -> str | None:

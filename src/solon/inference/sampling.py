@@ -6,9 +6,7 @@ from torch import Tensor
 from solon.errors import NotFinite
 
 NUCLEUS = 1024  # tokens looked at first; a nucleus that is larger has the whole vocabulary sorted
-AT_A_TIME = (
-    2**20
-)  # probabilities on a CPU; more than its caches hold cost several times as much, as new memory
+AT_A_TIME = 2**20  # probabilities, on a CPU: more than its caches hold cost several times as much
 BELOW_ONE = 1 - 2**-23  # the largest draw, so that in float32 a product with it stays below the total
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from solon.config import EngineSettings
-from solon.errors import SolonError, UnsupportedModel
+from solon.errors import UnsupportedModel
 from solon.inference.attention import NAME, Pass, Trunk
 from solon.inference.cache import FinishedSequences, RowCache
 from solon.inference.dialogue_tokens import DialogueTokens, cut
@@ -20,6 +20,7 @@ from solon.inference.engine import ChoiceScores, Completion, Engine, Question, R
 from solon.inference.precision import choose_dtype
 from solon.inference.prefix import Stretch, Tokens, alike, common_length, plan
 from solon.inference.sampling import sample
+from solon.inference.scoring import Scored, Sheet, room
 from solon.models import best_device, load_model, load_tokenizer
 
 PASS_TOKENS = 2048  # at most this many prompt tokens, padding included, in one forward pass
@@ -43,16 +44,6 @@ class Active:
     def tokens(self) -> Tokens:
         """The tokens whose keys and values are in the cache: the last generated one has not been run yet."""
         return np.concatenate([self.prompt, np.array(self.generated[:-1], dtype=np.int64)])
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A sequence to score: a prompt and all but the last token of one or more choices."""
-
-    question: int
-    tokens: Tokens
-    start: int  # position of the prompt's last token, which predicts the first token of the choices
-    choices: dict[int, Tokens]  # by number; they differ in their last token only
 
 
 class TransformersEngine(Engine):
@@ -82,7 +73,7 @@ class TransformersEngine(Engine):
                 f"model {model!r} has {' and '.join(sorted(unknown))} layers, which the transformers engine "
                 "cannot run: use another engine for it, or another model"
             )
-        self._context: int | None = getattr(config, "max_position_embeddings", None)
+        self._context: int = getattr(config, "max_position_embeddings", None) or 2**31
         self._dialogue = DialogueTokens(load_tokenizer(model), self._model)
         # The head runs on the wanted positions only: logits at all positions of a prompt would fill memory.
         self._wanted: tuple[Tensor, Tensor] | None = None
@@ -106,14 +97,14 @@ class TransformersEngine(Engine):
         if request.id in self._ids:
             raise ValueError(f"request {request.id!r} is in flight already")
         _, prompt = self._dialogue.prompt(request.messages, request.prefill)
-        room = self._room(prompt, f"the prompt of request {request.id!r}")
+        most = min(request.max_tokens, self._room(prompt, f"the prompt of request {request.id!r}"))
         self._ids.add(request.id)
         self._waiting.append(
             Active(
                 request,
                 prompt,
                 self._dialogue.stops(request.stop),
-                min(request.max_tokens, room),
+                most,
                 random.Random(request.seed),
             )
         )
@@ -139,19 +130,15 @@ class TransformersEngine(Engine):
         Raises SolonError where a prompt with its choice does not fit the model's context, ValueError where a
         choice is empty.
         """
-        rows = [row for number, question in enumerate(questions) for row in self._rows(number, question)]
-        rows.sort(key=lambda row: row.tokens.tolist())
-        scores = [[0.0] * len(question.choices) for question in questions]
-        left = [0] * len(questions)
-        for row in rows:
-            left[row.question] += 1
-        for start in range(0, len(rows), self.concurrency):
-            batch = rows[start : start + self.concurrency]
-            self._score(batch, scores)
-            for row in batch:
-                left[row.question] -= 1
-                if not left[row.question]:
-                    yield ChoiceScores(questions[row.question].id, tuple(scores[row.question]))
+        sheet = Sheet(self._dialogue, questions)
+        for row in sheet.rows:
+            self._room(row.tokens, sheet.name(row))
+        self.usage.requests += len(questions)
+        self.usage.tokens_naive += sheet.tokens
+        for start in range(0, len(sheet.rows), self.concurrency):
+            batch = sheet.rows[start : start + self.concurrency]
+            for row, found in zip(batch, self._score(batch), strict=True):
+                yield from sheet.enter(row, found)
 
     def continue_tokens(
         self, prompts: Sequence[Tokens], seeds: Sequence[int], max_tokens: int, temperature: float
@@ -203,15 +190,7 @@ class TransformersEngine(Engine):
             torch.cuda.empty_cache()
 
     def _room(self, tokens: Tokens, what: str) -> int:
-        """How many tokens may follow."""
-        if self._context is None:
-            return 2**31
-        if len(tokens) >= self._context:
-            raise SolonError(
-                f"{what} is {len(tokens)} tokens long, but {self.model_name!r} can read only "
-                f"{self._context}: shorten it, or use a model with a longer context"
-            )
-        return self._context - len(tokens)
+        return room(self._context, tokens, what, self.model_name)
 
     # Generation
 
@@ -299,24 +278,10 @@ class TransformersEngine(Engine):
 
     # Scoring
 
-    def _rows(self, number: int, question: Question) -> list[Scored]:
-        """The distinct sequences that score the question's choices: one for all choices of a single token."""
-        text, prompt = self._dialogue.prompt(question.messages, question.prefill)
-        rows: dict[bytes, Scored] = {}
-        for index, choice in enumerate(question.choices):
-            target = self._dialogue.continuation(text, prompt, choice, bool(question.prefill))
-            if not len(target):
-                raise ValueError(f"choice {index} of question {question.id!r} is empty")
-            tokens = np.concatenate([prompt, target[:-1]])
-            self._room(tokens, f"question {question.id!r}")
-            row = rows.setdefault(tokens.tobytes(), Scored(number, tokens, len(prompt) - 1, {}))
-            row.choices[index] = target
-            self.usage.tokens_naive += len(tokens)
-        self.usage.requests += 1
-        return list(rows.values())
-
     @torch.inference_mode()
-    def _score(self, rows: list[Scored], scores: list[list[float]]) -> None:
+    def _score(self, rows: list[Scored]) -> list[dict[int, float]]:
+        """The log-probabilities of each row's choices, by number."""
+        scores = [dict.fromkeys(row.choices, 0.0) for row in rows]
         cache = RowCache(len(rows), self.device)
         cache.reserve(max(len(row.tokens) for row in rows))
         sequences = [row.tokens for row in rows]
@@ -327,9 +292,10 @@ class TransformersEngine(Engine):
             for choice, target in row.choices.items():
                 tokens = torch.from_numpy(target[begin : begin + len(logprobs)]).to(self.device)
                 picked = logprobs.gather(-1, tokens[:, None])
-                scores[row.question][choice] += picked.sum(dtype=torch.float32).item()
+                scores[number][choice] += picked.sum(dtype=torch.float32).item()
         # The rows are sorted, so none of them has more in common with the next batch than the last one.
         self._finished.keep(sequences[-1], cache.read(len(rows) - 1, len(sequences[-1])))
+        return scores
 
     # The model
 

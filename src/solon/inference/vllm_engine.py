@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
@@ -32,6 +31,7 @@ from solon.inference.dialogue_tokens import DialogueTokens, cut
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.inference.precision import choose_dtype
 from solon.inference.prefix import Tokens
+from solon.inference.scoring import Scored, Sheet, room
 from solon.models import load_tokenizer, resolve
 
 CPU_BLOCK = 32  # tokens; prefixes are shared in whole blocks, and vLLM's own 128 on a CPU would lose much
@@ -47,16 +47,6 @@ class Writing:
     prompt: Tokens
     stops: tuple[str, ...]
     most: int  # tokens that may be generated
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A sequence to score: a prompt and all but the last token of one or more choices."""
-
-    question: int
-    tokens: Tokens
-    start: int  # position of the prompt's last token, which predicts the first token of the choices
-    choices: dict[int, Tokens]  # by number; they differ in their last token only
 
 
 class VLLMEngine(Engine):
@@ -167,11 +157,9 @@ class VLLMEngine(Engine):
         if request.id in self._ids:
             raise ValueError(f"request {request.id!r} is in flight already")
         _, prompt = self._dialogue.prompt(request.messages, request.prefill)
-        room = self._room(prompt, f"the prompt of request {request.id!r}")
+        most = min(request.max_tokens, self._room(prompt, f"the prompt of request {request.id!r}"))
         self._ids.add(request.id)
-        self._waiting.append(
-            Writing(request, prompt, self._dialogue.stops(request.stop), min(request.max_tokens, room))
-        )
+        self._waiting.append(Writing(request, prompt, self._dialogue.stops(request.stop), most))
         self.usage.requests += 1
         self.usage.tokens_naive += len(prompt)
 
@@ -193,13 +181,12 @@ class VLLMEngine(Engine):
         Raises SolonError where a prompt with its choice does not fit the model's context, ValueError where a
         choice is empty.
         """
-        rows = [row for number, question in enumerate(questions) for row in self._rows(number, question)]
-        rows.sort(key=lambda row: row.tokens.tolist())
-        scores = [[0.0] * len(question.choices) for question in questions]
-        left = [0] * len(questions)
-        for row in rows:
-            left[row.question] += 1
-        waiting = deque(rows)
+        sheet = Sheet(self._dialogue, questions, MAX_LOGPROB_TOKEN_IDS)
+        for row in sheet.rows:
+            self._room(row.tokens, sheet.name(row))
+        self.usage.requests += len(questions)
+        self.usage.tokens_naive += sheet.tokens
+        waiting = deque(sheet.rows)
         try:
             while waiting or self._scoring or self._scores:
                 while waiting and len(self._scoring) < self.concurrency:
@@ -207,12 +194,7 @@ class VLLMEngine(Engine):
                 if not self._scores:
                     self._step()
                 while self._scores:
-                    row, found = self._scores.popleft()
-                    for choice, score in found.items():
-                        scores[row.question][choice] = score
-                    left[row.question] -= 1
-                    if not left[row.question]:
-                        yield ChoiceScores(questions[row.question].id, tuple(scores[row.question]))
+                    yield from sheet.enter(*self._scores.popleft())
         finally:  # where the caller has had enough
             self._engine.abort_request(list(self._scoring))
             self._scoring.clear()
@@ -227,13 +209,7 @@ class VLLMEngine(Engine):
         self._ids.clear()
 
     def _room(self, tokens: Tokens, what: str) -> int:
-        """How many tokens may follow."""
-        if len(tokens) >= self._context:
-            raise SolonError(
-                f"{what} is {len(tokens)} tokens long, but {self.model_name!r} can read only "
-                f"{self._context}: shorten it, or use a model with a longer context"
-            )
-        return self._context - len(tokens)
+        return room(self._context, tokens, what, self.model_name)
 
     # Generation
 
@@ -263,23 +239,6 @@ class VLLMEngine(Engine):
         return Completion(writing.request.id, text, finish, len(tokens))
 
     # Scoring
-
-    def _rows(self, number: int, question: Question) -> list[Scored]:
-        """The distinct sequences that score the question's choices: one for all choices of a single token."""
-        text, prompt = self._dialogue.prompt(question.messages, question.prefill)
-        rows: dict[tuple[bytes, int], Scored] = {}
-        for index, choice in enumerate(question.choices):
-            target = self._dialogue.continuation(text, prompt, choice, bool(question.prefill))
-            if not len(target):
-                raise ValueError(f"choice {index} of question {question.id!r} is empty")
-            tokens = np.concatenate([prompt, target[:-1]])
-            self._room(tokens, f"question {question.id!r}")
-            key = tokens.tobytes(), index // MAX_LOGPROB_TOKEN_IDS
-            row = rows.setdefault(key, Scored(number, tokens, len(prompt) - 1, {}))
-            row.choices[index] = target
-            self.usage.tokens_naive += len(tokens)
-        self.usage.requests += 1
-        return list(rows.values())
 
     def _ask(self, row: Scored, anew: bool = False) -> None:
         """One token is generated, to have the distribution that it comes from.

@@ -63,5 +63,10 @@ def neutral(text: str, forms: Mapping[str, str]) -> str:
     return text
 
 
+def turns(messages: Sequence[Message]) -> tuple[tuple[str, str], ...]:
+    """The dialogue as a key: equal for equal roles and contents."""
+    return tuple((message["role"], message["content"]) for message in messages)
+
+
 def neutral_messages(messages: Sequence[Message], forms: Mapping[str, str]) -> list[Message]:
     return [{"role": message["role"], "content": neutral(message["content"], forms)} for message in messages]

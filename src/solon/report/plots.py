@@ -72,10 +72,14 @@ def elo_plane(
         _add_path(figure, [(helpfulness[model].elo, harmlessness[model].elo) for model in models], "#8a8f98")
     for model in models:
         _add_model(figure, looks[model], helpfulness[model], harmlessness[model])
+    _add_plane(figure)
+    return figure
+
+
+def _add_plane(figure: go.Figure) -> None:
     figure.update_xaxes(title_text="Helpfulness, Elo →", zerolinewidth=2)
     # One scale for both axes, so that a point of helpfulness looks no larger than one of harmlessness.
     figure.update_yaxes(title_text="Harmlessness, Elo →", zerolinewidth=2, scaleanchor="x")
-    return figure
 
 
 def _add_path(figure: go.Figure, places: Sequence[tuple[float, float]], colour: str) -> None:
@@ -128,8 +132,7 @@ def elo_paths(runs: Mapping[Look, Sequence[tuple[str, Rating, Rating]]]) -> go.F
             )
         _, x, y = models[-1]
         _add_model(figure, look, x, y)
-    figure.update_xaxes(title_text="Helpfulness, Elo →", zerolinewidth=2)
-    figure.update_yaxes(title_text="Harmlessness, Elo →", zerolinewidth=2, scaleanchor="x")
+    _add_plane(figure)
     return figure
 
 

@@ -178,7 +178,6 @@ def train(
         torch.manual_seed(derive_seed(seed, "ppo", step))
         with accelerator.autocast():
             samples = _sample(actor, reference, tokenizer, prompts, reward, settings, sampler, step)
-        training.require_finite("reward", samples.scores.tolist(), step)
         kl = sequence_kl(samples.logp, samples.ref_logp, samples.mask).mean().item()
         update = _update(actor, optimizer, samples, settings, accelerator)
         tokens = samples.mask.sum()

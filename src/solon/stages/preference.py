@@ -55,14 +55,8 @@ def train(
         trainer = SoftLabelTrainer(
             model=scorer,
             args=RewardConfig(
-                **training.common_arguments(
-                    out, seed, settings.batch_size, settings.micro_batch_size, settings.report_to
-                ),
-                num_train_epochs=settings.epochs,
-                learning_rate=settings.learning_rate,
+                **training.epoch_arguments(out, seed, settings),
                 lr_scheduler_type="linear",
-                save_steps=settings.save_steps,
-                max_length=settings.max_length,
                 disable_dropout=False,  # done above; here it would also undo lora.dropout
             ),
             data_collator=collator(pad_token_id=tokenizer.pad_token_id),

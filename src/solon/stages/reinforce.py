@@ -178,18 +178,24 @@ def _train_with_trl(
     return training.run(trainer, tokenizer, out, _columns, progress, passes, settings.kl_limit)
 
 
+def sampled(trainer: Any, prompts: list[list[int]]) -> list[list[int]]:
+    """What the policy of now answers, in the place of a trainer's own generation."""
+    answers: list[list[int]] = trainer.sampler.sample(
+        trainer.accelerator.unwrap_model(trainer.model),
+        prompts,
+        trainer.state.global_step,
+        trainer.accelerator.process_index,
+    )
+    return answers
+
+
 class MeasuredRLOO(training.Discreet, RLOOTrainer):  # type: ignore[misc]
     """TRL's trainer with our sampler; its KL is the mean over all tokens of all answers."""
 
     sampler: Sampler
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *_: Any) -> list[list[int]]:
-        return self.sampler.sample(
-            self.accelerator.unwrap_model(self.model),
-            prompt_ids,
-            self.state.global_step,
-            self.accelerator.process_index,
-        )
+        return sampled(self, prompt_ids)
 
 
 class MeasuredGRPO(training.Discreet, GRPOTrainer):  # type: ignore[misc]
@@ -202,13 +208,7 @@ class MeasuredGRPO(training.Discreet, GRPOTrainer):  # type: ignore[misc]
     sampler: Sampler
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *_: Any) -> tuple[list[list[int]], None]:
-        answers = self.sampler.sample(
-            self.accelerator.unwrap_model(self.model),
-            prompt_ids,
-            self.state.global_step,
-            self.accelerator.process_index,
-        )
-        return answers, None
+        return sampled(self, prompt_ids), None
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)

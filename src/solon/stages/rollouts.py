@@ -5,6 +5,7 @@ samples, and carries answers that have ended on until the last one ends; the eng
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,9 +17,10 @@ from transformers import PreTrainedTokenizerBase
 
 from solon import config
 from solon.errors import NotFinite, SolonError, UnsupportedModel
+from solon.inference.dialogue_tokens import end_tokens
 from solon.inference.transformers_engine import TransformersEngine
 from solon.models import best_device, load_tokenizer
-from solon.prompts.dialogue import neutral_messages, reserved
+from solon.prompts.dialogue import neutral_messages, reserved, turns
 from solon.records import Message, PromptRecord, SampleRecord
 from solon.run import RecordFile
 from solon.seeds import derive_seed
@@ -27,20 +29,19 @@ from solon.seeds import derive_seed
 class Sampler:
     """Samples whole distributions: no top-p or top-k, since the ratios of policies assume it.
 
-    The copy is in bfloat16 where the processor has it. Models that the engine
-    cannot run sample by ``generate``.
+    The copy is in bfloat16 where the processor has it. Models that the engine cannot run sample by
+    ``generate``.
     """
 
     def __init__(self, policy: str, settings: config.Reinforce, seed: int) -> None:
-        self.policy, self.settings, self.seed = policy, settings, seed
+        self.settings, self.seed = settings, seed
+        self._tokenizer = load_tokenizer(policy)
         self._engine: TransformersEngine | None = None
         size = settings.prompts_per_step * settings.samples_per_prompt
-        try:
+        with suppress(UnsupportedModel):
             self._engine = TransformersEngine(
                 policy, config.EngineSettings(batch_size=size, dtype=number_type())
             )
-        except UnsupportedModel:
-            return
 
     def sample(
         self, model: Any, prompts: Sequence[Sequence[int]], step: int, process: int
@@ -51,13 +52,12 @@ class Sampler:
         goes on samples the same. Raises SolonError where the policy's probabilities are no longer finite.
         """
         try:
-            if self._engine is None:
-                return self._by_generate(model, prompts, step, process)
-            try:
-                return self._by_engine(self._engine, model, prompts, step, process)
-            except UnsupportedModel:  # some kinds of attention show at the first pass only
-                self._engine = None
-                return self._by_generate(model, prompts, step, process)
+            if self._engine:
+                try:
+                    return self._by_engine(self._engine, model, prompts, step, process)
+                except UnsupportedModel:  # some kinds of attention show at the first pass only
+                    self._engine = None
+            return self._by_generate(model, prompts, step, process)
         except NotFinite as error:
             raise SolonError(
                 "the policy no longer gives finite probabilities: training has diverged; lower learning_rate "
@@ -86,10 +86,8 @@ class Sampler:
     def _by_generate(
         self, model: Any, prompts: Sequence[Sequence[int]], step: int, process: int
     ) -> list[list[int]]:
-        tokenizer = load_tokenizer(self.policy)
-        ends = model.generation_config.eos_token_id
-        ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
-        inputs = tokenizer.pad(
+        ends = end_tokens(self._tokenizer, model)
+        inputs = self._tokenizer.pad(
             {"input_ids": [list(prompt) for prompt in prompts]}, padding_side="left", return_tensors="pt"
         ).to(model.device)
         torch.manual_seed(derive_seed(self.seed, "rollout", step, process))
@@ -103,7 +101,7 @@ class Sampler:
                 top_p=1.0,
                 repetition_penalty=1.0,
                 eos_token_id=sorted(ends),
-                pad_token_id=tokenizer.pad_token_id,
+                pad_token_id=self._tokenizer.pad_token_id,
             )
         except RuntimeError as error:
             if "probability tensor contains" in str(error):
@@ -149,10 +147,6 @@ def number_type() -> Literal["auto", "bfloat16", "float32"]:
         return "auto"
     has = torch.cpu.get_capabilities()
     return "bfloat16" if has.get("avx512_bf16") or has.get("amx_bf16") else "float32"
-
-
-def turns(prompt: Sequence[Message]) -> tuple[tuple[str, str], ...]:
-    return tuple((message["role"], message["content"]) for message in prompt)
 
 
 def up_to_end(answer: list[int], ends: set[int]) -> list[int]:

@@ -40,23 +40,16 @@ def train(
         trainer = Finetuner(
             model=student,
             args=SFTConfig(
-                **training.common_arguments(
-                    out, seed, settings.batch_size, settings.micro_batch_size, settings.report_to
-                ),
-                num_train_epochs=settings.epochs,
-                learning_rate=settings.learning_rate,
+                **training.epoch_arguments(out, seed, settings),
                 lr_scheduler_type="constant",
-                save_steps=settings.save_steps,
-                max_length=settings.max_length,
                 completion_only_loss=True,
             ),
             train_dataset=dataset,
             processing_class=tokenizer,
             peft_config=training.lora_config(settings.lora, "CAUSAL_LM"),
         )
-        if (
-            packs
-        ):  # not as an argument: TRL tells the model its padding token only where the collator is TRL's
+        if packs:
+            # Not as an argument: TRL tells the model its padding token only where the collator is TRL's.
             trainer.data_collator = packed_batch
         return training.run(trainer, tokenizer, out, _columns, progress)
 

@@ -62,6 +62,17 @@ def common_arguments(
     }
 
 
+def epoch_arguments(out: Path, seed: int, settings: config.Training) -> dict[str, Any]:
+    """The same for training that passes over a data set."""
+    return {
+        **common_arguments(out, seed, settings.batch_size, settings.micro_batch_size, settings.report_to),
+        "num_train_epochs": settings.epochs,
+        "learning_rate": settings.learning_rate,
+        "save_steps": settings.save_steps,
+        "max_length": settings.max_length,
+    }
+
+
 def without_dropout(model: Any) -> Any:
     """The model with every dropout off that it has so far (adapters that come later keep theirs)."""
     disable_dropout_in_model(model)

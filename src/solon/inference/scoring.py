@@ -1,0 +1,85 @@
+"""Questions as sequences to score, and the scores of sequences as answers to the questions."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from solon.errors import SolonError
+from solon.inference.dialogue_tokens import DialogueTokens
+from solon.inference.engine import ChoiceScores, Question
+from solon.inference.prefix import Tokens
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A sequence to score: a prompt and all but the last token of one or more choices."""
+
+    question: int
+    tokens: Tokens
+    start: int  # position of the prompt's last token, which predicts the first token of the choices
+    choices: dict[int, Tokens]  # by number; they differ in their last token only
+
+
+class Sheet:
+    """The sequences of some questions, in the order of their tokens, and what has been found of them.
+
+    All choices of a single token share a sequence, ``most`` of them at a time. Raises ValueError where a
+    choice is empty.
+    """
+
+    def __init__(
+        self, dialogue: DialogueTokens, questions: Sequence[Question], most: int | None = None
+    ) -> None:
+        self._questions = questions
+        self.rows = [
+            row
+            for number, question in enumerate(questions)
+            for row in _rows(dialogue, number, question, most or len(question.choices))
+        ]
+        self.rows.sort(key=lambda row: row.tokens.tolist())
+        self._scores = [[0.0] * len(question.choices) for question in questions]
+        self._left = [0] * len(questions)
+        for row in self.rows:
+            self._left[row.question] += 1
+
+    @property
+    def tokens(self) -> int:
+        """Of all choices, each with its prompt, had every one been computed on its own."""
+        return sum(len(row.tokens) * len(row.choices) for row in self.rows)
+
+    def name(self, row: Scored) -> str:
+        """The row's question, as a message has it."""
+        return f"question {self._questions[row.question].id!r}"
+
+    def enter(self, row: Scored, found: Mapping[int, float]) -> Iterator[ChoiceScores]:
+        """Take in log-probabilities of a row's choices; yields a question's answer with its last row."""
+        scores = self._scores[row.question]
+        for choice, score in found.items():
+            scores[choice] = score
+        self._left[row.question] -= 1
+        if not self._left[row.question]:
+            yield ChoiceScores(self._questions[row.question].id, tuple(scores))
+
+
+def _rows(dialogue: DialogueTokens, number: int, question: Question, most: int) -> list[Scored]:
+    text, prompt = dialogue.prompt(question.messages, question.prefill)
+    rows: dict[tuple[bytes, int], Scored] = {}
+    for index, choice in enumerate(question.choices):
+        target = dialogue.continuation(text, prompt, choice, bool(question.prefill))
+        if not len(target):
+            raise ValueError(f"choice {index} of question {question.id!r} is empty")
+        tokens = np.concatenate([prompt, target[:-1]])
+        row = rows.setdefault((tokens.tobytes(), index // most), Scored(number, tokens, len(prompt) - 1, {}))
+        row.choices[index] = target
+    return list(rows.values())
+
+
+def room(context: int, tokens: Tokens, what: str, model: str) -> int:
+    """How many tokens may follow. Raises SolonError where there is no room for one."""
+    if len(tokens) >= context:
+        raise SolonError(
+            f"{what} is {len(tokens)} tokens long, but {model!r} can read only {context}: shorten it, or use "
+            "a model with a longer context"
+        )
+    return context - len(tokens)
