@@ -46,7 +46,6 @@ def plain(
                 dialogues[start : start + batch],
                 add_generation_prompt=True,
                 padding=True,
-                padding_side="left",
                 return_dict=True,
                 return_tensors="pt",
             )
@@ -102,7 +101,8 @@ def main() -> None:
     prompts = data.select(data.prompts("packaged", "red-team"), "train", asked.chains, 0)
     dtype = choose_dtype("auto", torch.device("cpu"))
     model, tokenizer = models.load_model(asked.model, dtype), models.load_tokenizer(asked.model)
-    sizes = [size for size in (8, 16, 32) if size <= asked.chains]
+    tokenizer.padding_side = "left"
+    sizes = [size for size in (4, 8, 16, 32) if size <= asked.chains]
     batch = side_by_side.best(sizes, lambda size: plain(model, tokenizer, prompts, law, settings, size))
 
     engines: list[Engine] = []
