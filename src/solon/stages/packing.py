@@ -32,18 +32,23 @@ NAME = "solon-packed"  # of this attention, as transformers knows it
 Branches = Sequence[Sequence[Tensor]]
 
 
-def pack(groups: Sequence[Sequence[Sequence[int]]], pad: int | None) -> dict[str, Any]:
+def pack(
+    groups: Sequence[Sequence[Sequence[int] | Tokens]], pad: int | None, shared: Sequence[int] | None = None
+) -> dict[str, Any]:
     """The inputs of a model under ``packed_scores``: one row, and where each sequence's score is read.
 
-    ``groups`` holds token sequences, not empty, and those of a group are best ones that begin alike. As in
-    transformers' own classifiers, a score is read at the last token that is not ``pad``; what comes after it
-    has no part in the score and is left out. ``ends`` has the groups' sequences one after another.
+    ``groups`` holds token sequences, not empty, and those of a group are best ones that begin alike: they
+    share all that they have in common, or as much as ``shared`` says for each group. As in transformers' own
+    classifiers, a score is read at the last token that is not ``pad``; what comes after it has no part in
+    the score and is left out. ``ends`` has the groups' sequences one after another.
     """
     tokens, positions, ends, branches = [], [], [], []
     place = 0
-    for group in groups:
+    for number, group in enumerate(groups):
         sequences = [_without_end(np.asarray(sequence), pad) for sequence in group]
         common = min(common_length(sequences[0], sequence) for sequence in sequences)
+        if shared:
+            common = min(common, shared[number])
         tokens.append(sequences[0][:common])
         positions.append(np.arange(common))
         place += common

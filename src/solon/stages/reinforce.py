@@ -1,6 +1,7 @@
 """Reinforcement learning against the preference model: the RL-CAI model (paper, section 4.2)."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from solon.errors import SolonError
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, neutral_messages, reserved
 from solon.records import Message, PromptRecord
 from solon.seeds import generator
-from solon.stages import ppo, preference, training
+from solon.stages import packing, ppo, preference, training
 from solon.stages.rollouts import SampleLog, Sampler
+from solon.stages.sample_logprobs import SharedPrompts
 
 # Dialogues that end in the policy's answer, and the step that sampled them, to one score each.
 Reward = Callable[[Sequence[Sequence[Message]], int], list[float]]
@@ -151,8 +153,9 @@ def _train_with_trl(
     rows = [{"prompt": prompt} for step in schedule for prompt in step]
     dataset = training.conversational(rows, tokenizer, "prompt")
     set_seed(seed)
+    model = models.load_model(policy)
     trainer: Any = trainer_of(
-        model=models.load_model(policy),
+        model=model,
         reward_funcs=trl_reward,
         args=settings_of(
             **{**arguments, "logging_steps": passes},
@@ -175,7 +178,15 @@ def _train_with_trl(
         peft_config=training.lora_config(settings.lora, "CAUSAL_LM"),
     )
     trainer.sampler = Sampler(policy, settings, seed)
-    return training.run(trainer, tokenizer, out, _columns, progress, passes, settings.kl_limit)
+    with ExitStack() as packed:
+        # With adapters the reference is the same model without them.
+        both = [each for each in (model, trainer.ref_model) if each is not None]
+        if trainer.sampler.has_engine:  # ``generate`` knows no packed rows
+            packs = [packed.enter_context(packing.packed(each)) for each in both]
+            trainer.packs = all(packs)
+        if not trainer.packs:
+            packed.close()
+        return training.run(trainer, tokenizer, out, _columns, progress, passes, settings.kl_limit)
 
 
 def sampled(trainer: Any, prompts: list[list[int]]) -> list[list[int]]:
@@ -189,7 +200,7 @@ def sampled(trainer: Any, prompts: list[list[int]]) -> list[list[int]]:
     return answers
 
 
-class MeasuredRLOO(training.Discreet, RLOOTrainer):  # type: ignore[misc]
+class MeasuredRLOO(training.Discreet, SharedPrompts, RLOOTrainer):  # type: ignore[misc]
     """TRL's trainer with our sampler; its KL is the mean over all tokens of all answers."""
 
     sampler: Sampler
@@ -198,7 +209,7 @@ class MeasuredRLOO(training.Discreet, RLOOTrainer):  # type: ignore[misc]
         return sampled(self, prompt_ids)
 
 
-class MeasuredGRPO(training.Discreet, GRPOTrainer):  # type: ignore[misc]
+class MeasuredGRPO(training.Discreet, SharedPrompts, GRPOTrainer):  # type: ignore[misc]
     """GRPO with our sampler that logs the same KL estimate as RLOO and PPO.
 
     TRL logs the one inside its loss, per token. Where a step's samples are passed over once, the policy's own

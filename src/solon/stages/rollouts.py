@@ -43,6 +43,10 @@ class Sampler:
                 policy, config.EngineSettings(batch_size=size, dtype=number_type())
             )
 
+    @property
+    def has_engine(self) -> bool:
+        return self._engine is not None
+
     def sample(
         self, model: Any, prompts: Sequence[Sequence[int]], step: int, process: int
     ) -> list[list[int]]:

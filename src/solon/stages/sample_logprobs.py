@@ -1,0 +1,96 @@
+"""Log-probabilities of sampled answers for TRL's RL trainers, a prompt computed once for all its answers.
+
+TRL pads a micro-batch to its longest prompt and answer, and runs the prompt again for each of its samples,
+forward and backward, in the policy and in the reference. Here a micro-batch is one row of ``packing``.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import send_to_device
+from torch import Tensor
+from trl.trainer.utils import split_tensor_dict
+
+from solon.inference.prefix import Tokens
+from solon.stages.packing import pack
+
+
+class SharedPrompts:
+    """Goes before a TRL trainer of RL; where ``packs`` is set its models must be under ``packing.packed``."""
+
+    packs = False
+
+    def _prepare_inputs(self: Any, generation_batch: Any) -> Any:
+        """TRL's without its shuffle, so that a prompt's answers stay in one micro-batch.
+
+        All micro-batches of a step add up to one update, so their order is nothing to training.
+        """
+        count = self.args.steps_per_generation
+        if self._step % (count * self.num_iterations) == 0 or self._buffered_inputs is None:
+            sampled = self._generate_and_score_completions(generation_batch)
+            self._buffered_inputs = split_tensor_dict(sampled, count)
+        return self._buffered_inputs[self._step % count]
+
+    def _get_per_token_logps_and_entropies(
+        self: Any,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        **rest: Any,
+    ) -> tuple[Tensor, Tensor | None, None]:
+        """Each [sequences, logits_to_keep], for the answers' tokens, 0 where ``attention_mask`` is 0."""
+        if not self.packs:
+            found: tuple[Tensor, Tensor | None, None] = super()._get_per_token_logps_and_entropies(  # type: ignore[misc]
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **rest
+            )
+            return found
+        lengths = attention_mask[:, -logits_to_keep:].sum(1).tolist()
+        sequences = [
+            ids[seen].cpu().numpy() for ids, seen in zip(input_ids, attention_mask.bool(), strict=True)
+        ]
+        size = batch_size or len(sequences)
+        logprobs, entropies = [], []
+        for start in range(0, len(sequences), size):
+            part = slice(start, start + size)
+            row, places = packed_answers(sequences[part], lengths[part])
+            with self.accelerator.autocast():
+                output = model(**send_to_device(row, input_ids.device), fused_lm_head=True)
+            logprobs.append(_padded(output.log_probs[0], places, logits_to_keep))
+            if compute_entropy:
+                entropies.append(_padded(output.entropy[0], places, logits_to_keep))
+        return torch.cat(logprobs), torch.cat(entropies) if compute_entropy else None, None
+
+
+def packed_answers(
+    sequences: Sequence[Tokens], lengths: Sequence[int]
+) -> tuple[dict[str, Any], list[Tensor]]:
+    """One row of the sequences, each a prompt and then an answer of the length given, not empty.
+
+    The row has the answers' tokens as ``shift_labels`` where they are predicted. The places of these come
+    with it, for each sequence. Neighbours with the same prompt share it but for its last token: what comes
+    after that differs, and a place has one label.
+    """
+    numbered = zip(sequences, lengths, strict=True)
+    groups = [
+        (len(prompt), [sequence for sequence, _ in group])
+        for prompt, group in groupby(numbered, key=lambda each: each[0][: len(each[0]) - each[1]].tolist())
+    ]
+    row = pack([group for _, group in groups], None, [size - 1 for size, _ in groups])
+    labels = torch.full_like(row["input_ids"], -100)
+    places = []
+    for end, sequence, length in zip(row.pop("ends").tolist(), sequences, lengths, strict=True):
+        places.append(torch.arange(end - length, end))
+        labels[0, places[-1]] = torch.from_numpy(np.asarray(sequence[len(sequence) - length :]))
+    return row | {"shift_labels": labels}, places
+
+
+def _padded(values: Tensor, places: Sequence[Tensor], width: int) -> Tensor:
+    """[sequences, width]: each sequence's values, 0 after them."""
+    rows = torch.nn.utils.rnn.pad_sequence([values[each] for each in places], batch_first=True)
+    return torch.nn.functional.pad(rows, (0, width - rows.shape[1]))
