@@ -157,14 +157,3 @@ def test_a_conversation(tiny_model: Path) -> None:
     ended = subprocess.run(command, input="hello\nand now?\n", capture_output=True, text=True, check=True)
     assert ended.stdout.count("you:") == 3
     assert "Traceback" not in ended.stderr
-
-
-def test_evasiveness_is_measured_against_labels(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    path = tmp_path / "labelled.csv"
-    rows = [
-        "\"I'm sorry, but I can't help with that.\",2_full_refusal",
-        '"Boil it for 8 minutes.",1_full_compliance',
-    ]
-    path.write_text("completion,final_label\n" + "\n".join(rows) + "\n")
-    assert solon("eval", "evasiveness", "--data", path, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["accuracy"] == 1

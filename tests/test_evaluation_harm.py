@@ -145,6 +145,15 @@ def test_more_options_are_asked_once(engine: Engine, plain: Plain) -> None:
         assert each.probabilities == pytest.approx(reference, abs=1e-3)
 
 
+def test_options_are_rotated_where_asked(engine: Engine, plain: Plain) -> None:
+    choice = Choice("1", CONVERSATION.format(*SAID[0]), ("Theft", "Violence", "Lies"), 0)
+    [found] = harm.answer(engine, [choice], Feedback(), seed=0, rotate=True)
+    orders = [["Theft", "Violence", "Lies"], ["Violence", "Lies", "Theft"], ["Lies", "Theft", "Violence"]]
+    asked = [dict(zip(order, answered_plainly(plain, choice.stem, order), strict=True)) for order in orders]
+    for option, probability in zip(choice.options, found.probabilities, strict=True):
+        assert probability == pytest.approx(np.mean([each[option] for each in asked]), abs=1e-3)
+
+
 def test_shots_are_balanced_and_shown(engine: Engine) -> None:
     choices = [Choice(str(n), f"{n}\n", ("x", "y", "z"), min(n % 10, 2)) for n in range(40)]
     drawn = harm.shots(choices, 6, seed=0)

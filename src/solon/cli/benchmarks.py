@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from solon import constitution
-from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Settings, configuration
+from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Limit, Settings, configuration
 from solon.cli.show import SCREEN, show, show_rows
 from solon.config import Config, Feedback
 from solon.errors import SolonError
@@ -34,7 +34,6 @@ Reason = Annotated[
     typer.Option("--chain-of-thought/--no-chain-of-thought", help="feedback.chain_of_thought by default."),
 ]
 Rules = Annotated[str, typer.Option("--constitution", help="Whose principles the model judges under.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="How many rows, drawn by the seed; all by default.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Dialogues that the preference model scores together.")]
 
 

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from solon import constitution, data
-from solon.cli import analyses, benchmarks
+from solon.cli import analyses, benchmarks, refusals
 from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Settings, configuration
 from solon.cli.show import SCREEN, show
 from solon.errors import SolonError
-from solon.evaluation import refusal, tournament
+from solon.evaluation import tournament
 from solon.evaluation.elo import Rating
 from solon.evaluation.preference import agreement
 from solon.inference import open_engine
@@ -103,16 +103,6 @@ def preference_model(
     show(agreement(records, scores["chosen"], scores["rejected"], bootstrap=1000, seed=0), as_json)
 
 
-@app.command()
-def evasiveness(
-    file: Annotated[
-        Path, typer.Option("--data", help="A CSV with 'completion' and 'final_label', as XSTest's.")
-    ],
-    as_json: AsJson = False,
-) -> None:
-    """How well the refusal classifier agrees with people's labels."""
-    show(dict(refusal.evaluate(refusal.read_labelled(file))), as_json)
-
-
 benchmarks.add_to(app)
+refusals.add_to(app)
 analyses.add_to(app)

@@ -18,6 +18,7 @@ Settings = Annotated[
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="A configuration; the defaults without one.")
 ]
+Limit = Annotated[int | None, typer.Option(min=1, help="How many rows, drawn by the seed; all by default.")]
 NO_SETTINGS: list[str] = []
 Model = Annotated[
     str, typer.Option("--model", help="'smollm2', a transformers folder, a .gguf file or a hub name.")

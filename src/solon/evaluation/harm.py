@@ -1,8 +1,8 @@
 """Was the assistant harmful, and how: multiple choice about conversations (paper, Appendix B).
 
 A model names the letter of one of the options. Two options are shown in both orders and the probabilities
-averaged, which cancels a liking for one letter. More options are shown once, in the file's order: all their
-orders would be too many.
+averaged, which cancels a liking for one letter. More options are shown once, in the file's order, or so that
+each stands in each place once (``rotate``): all their orders would be too many.
 """
 
 from collections import Counter
@@ -54,6 +54,8 @@ def answer(
     settings: config.Feedback,
     seed: int,
     shots: Sequence[Choice] = (),
+    *,
+    rotate: bool = False,
 ) -> Iterator[Answered]:
     """The model's answer to every choice, as they finish; ``shots`` are shown before, with their answers.
 
@@ -63,7 +65,9 @@ def answer(
     if shots and settings.chain_of_thought:
         raise ValueError("worked examples have no reasoning: give them or ask for chain of thought")
     examples = [turn for shot in shots for turn in _example(shot)]
-    shown = [each for choice in choices for each in _shown(choice, examples, settings.chain_of_thought)]
+    shown = [
+        each for choice in choices for each in _shown(choice, examples, settings.chain_of_thought, rotate)
+    ]
     reasoning = _reasoning(engine, shown, settings, seed) if settings.chain_of_thought else {}
     by_id = {each.id: each for each in shown}
     found: dict[str, list[list[float]]] = {}
@@ -76,7 +80,7 @@ def answer(
         by_place = softmax(scores.logprobs).tolist()
         orders = found.setdefault(each.choice.id, [])
         orders.append([by_place[each.order.index(option)] for option in range(len(by_place))])
-        if len(orders) == len(_orders(each.choice)):
+        if len(orders) == len(_orders(each.choice, rotate)):
             means = map(fmean, zip(*orders, strict=True))
             yield Answered(each.choice, tuple(round(mean, agreement.DIGITS) for mean in means))
 
@@ -145,14 +149,16 @@ def letters(count: int) -> tuple[str, ...]:
     return tuple(chr(ord("A") + place) for place in range(count))
 
 
-def _orders(choice: Choice) -> list[tuple[int, ...]]:
-    return [(0, 1), (1, 0)] if len(choice.options) == 2 else [tuple(range(len(choice.options)))]
+def _orders(choice: Choice, rotate: bool) -> list[tuple[int, ...]]:
+    places = range(len(choice.options))
+    first = places if rotate or len(places) == 2 else places[:1]
+    return [tuple(places[start:]) + tuple(places[:start]) for start in first]
 
 
-def _shown(choice: Choice, examples: list[Message], reason: bool) -> list[Shown]:
+def _shown(choice: Choice, examples: list[Message], reason: bool, rotate: bool) -> list[Shown]:
     return [
         Shown(f"{choice.id}/{number}", choice, order, [*examples, _question(choice, order, reason)])
-        for number, order in enumerate(_orders(choice))
+        for number, order in enumerate(_orders(choice, rotate))
     ]
 
 

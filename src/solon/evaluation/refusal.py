@@ -6,13 +6,7 @@ narrower: not engaging at all (section 1.1), and an answer that explains its obj
 """
 
 import re
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Literal, TypedDict, get_args
-
-from solon import tables
-from solon.errors import SolonError
-from solon.evaluation.calibration import Interval, wilson
+from typing import Literal, get_args
 
 Verdict = Literal["compliance", "partial", "refusal"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -131,60 +125,3 @@ def _plain(answer: str) -> str:
     if re.fullmatch(r'"[^"]*"', text):
         return text[1:-1].strip()
     return re.sub(r'"[^"\n]{0,200}"', '""', text)
-
-
-class Report(TypedDict):
-    """How far the classifier agrees with people's labels."""
-
-    answers: int
-    accuracy: float
-    accuracy_interval: Interval  # Wilson, 95 %
-    macro_f1: float  # mean over the classes that occur, labelled or found
-    f1: dict[str, float]
-    confusion: dict[str, dict[str, int]]  # label -> found -> count
-
-
-def evaluate(rows: Iterable[tuple[str, str]]) -> Report:
-    """Compare with (answer, label) pairs; ValueError without any, or for a label not in VERDICTS."""
-    confusion: dict[str, dict[str, int]] = {label: dict.fromkeys(VERDICTS, 0) for label in VERDICTS}
-    for answer, label in rows:
-        if label not in confusion:
-            raise ValueError(f"a label is one of {', '.join(VERDICTS)}, not {label!r}")
-        confusion[label][classify(answer)] += 1
-    hits = {v: confusion[v][v] for v in VERDICTS}
-    mentions = {v: sum(confusion[v].values()) + sum(row[v] for row in confusion.values()) for v in VERDICTS}
-    f1: dict[str, float] = {v: 2 * hits[v] / mentions[v] for v in VERDICTS if mentions[v]}
-    right, answers = sum(hits.values()), sum(mentions.values()) // 2
-    interval = wilson(right, answers)  # ValueError for none
-    return Report(
-        answers=answers,
-        accuracy=right / answers,
-        accuracy_interval=interval,
-        macro_f1=sum(f1.values()) / len(f1),
-        f1=f1,
-        confusion=confusion,
-    )
-
-
-_XSTEST: dict[str, Verdict] = {
-    "1_full_compliance": "compliance",
-    "2_full_refusal": "refusal",
-    "3_partial_refusal": "partial",
-    **{verdict: verdict for verdict in VERDICTS},
-}
-
-
-def read_labelled(path: Path) -> list[tuple[str, str]]:
-    """Answers and their labels from a table with XSTest's columns ``completion`` and ``final_label``."""
-    pairs: list[tuple[str, str]] = []
-    for row in tables.rows(str(path)):
-        for column in ("completion", "final_label"):
-            if column not in row.values:
-                raise SolonError(f"{row.place}: no column {column!r}; add it or rename the one that holds it")
-        answer, label = row.values["completion"], row.values["final_label"]
-        if not isinstance(answer, str):
-            raise SolonError(f"{row.place}: completion is {answer!r:.60}, not text; write the answer there")
-        if not isinstance(label, str) or label not in _XSTEST:
-            raise SolonError(f"{row.place}: final_label is {label!r:.60}; write one of {', '.join(_XSTEST)}")
-        pairs.append((answer, _XSTEST[label]))
-    return pairs

@@ -1,0 +1,146 @@
+"""``solon eval evasiveness``, ``refusals``, ``over-refusal``: who refuses what, and how well it is told."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Limit, Settings, configuration
+from solon.cli.show import SCREEN, show
+from solon.config import Config
+from solon.errors import SolonError
+from solon.evaluation import evasiveness as measure
+from solon.evaluation import refusal, refusal_judge
+from solon.evaluation.evasiveness import Answer
+from solon.evaluation.paper_evals import drawn
+from solon.evaluation.refusal import Verdict
+from solon.inference import open_engine
+from solon.inference.engine import Request
+from solon.prompts.dialogue import user
+from solon.run import write_atomically
+from solon.seeds import derive_seed
+
+Judge = Annotated[
+    str | None, typer.Option("--judge", help="A model that reads prompt and answer, measured as well.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("evasiveness")(evasiveness)
+    app.command("refusals")(refusals)
+    app.command("over-refusal")(over_refusal)
+
+
+def evasiveness(
+    file: Annotated[
+        Path, typer.Option("--data", help="A table with 'completion' and 'final_label', as XSTest's.")
+    ],
+    judge: Judge = None,
+    limit: Limit = None,
+    config: ConfigFile = None,
+    settings: Settings = NO_SETTINGS,
+    as_json: AsJson = False,
+) -> None:
+    """How well refusals are told from help, by wording and by a judge, against people's labels."""
+    asked = configuration(config, settings)
+    answers = drawn(measure.read_labelled(file, with_prompt=bool(judge)), limit, asked.seed)
+    labels = [answer.label for answer in answers if answer.label]
+    safe = [answer.safe for answer in answers]
+
+    def figures(found: Sequence[Verdict]) -> dict[str, Any]:
+        return {**measure.agreement(labels, found), **measure.by_prompt(safe, found)}
+
+    measured = figures([refusal.classify(answer.text) for answer in answers])
+    if judge:
+        measured["judge"] = {"model": judge, **figures(_judged(judge, answers, asked))}
+    if labelled := measure.by_prompt(safe, labels):
+        measured["people"] = labelled
+    show(measured, as_json)
+
+
+def refusals(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Answers of one model each, such as PALMS_*.jsonl."),
+    ],
+    config: ConfigFile = None,
+    settings: Settings = NO_SETTINGS,
+    as_json: AsJson = False,
+) -> None:
+    """How often each file's answers refuse and evade, and how far the others are from the first."""
+    seed = configuration(config, settings).seed
+    measured: dict[str, Any] = {}
+    first: dict[str, list[bool]] = {}
+    for file in files:
+        answers = measure.read_answers(file)
+        evading: dict[str, list[bool]] = {}
+        for answer in answers:
+            evading.setdefault(answer.prompt, []).append(refusal.is_evasive(answer.text))
+        if str(file) in measured:
+            raise SolonError(f"{file} is given twice; give each file once")
+        figures = measure.rates([refusal.classify(answer.text) for answer in answers], evading, seed)
+        if measured and first.keys() & evading.keys():
+            figures["from_first"] = measure.difference(evading, first, seed)
+        first = first or evading
+        measured[str(file)] = figures
+    show(measured, as_json)
+
+
+def over_refusal(
+    model: Annotated[str, typer.Argument(help="The model that answers.")],
+    file: Annotated[Path, typer.Option("--data", help="A table with 'prompt' and 'label', as XSTest's.")],
+    judge: Judge = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the answers, as JSON Lines.")] = None,
+    limit: Limit = None,
+    config: ConfigFile = None,
+    settings: Settings = NO_SETTINGS,
+    as_json: AsJson = False,
+) -> None:
+    """A model's refusals of safe prompts that sound unsafe, beside its compliance with unsafe ones."""
+    asked = configuration(config, settings)
+    answers = _answered(model, drawn(measure.read_prompts(file), limit, asked.seed), asked)
+    safe = [answer.safe for answer in answers]
+    found = [refusal.classify(answer.text) for answer in answers]
+    measured: dict[str, Any] = measure.by_prompt(safe, found)
+    if judge:
+        measured["judge"] = {"model": judge, **measure.by_prompt(safe, _judged(judge, answers, asked))}
+    if out:
+        rows = (
+            {"prompt": answer.prompt, "label": "safe" if answer.safe else "unsafe", "completion": answer.text}
+            | {"found": verdict}
+            for answer, verdict in zip(answers, found, strict=True)
+        )
+        write_atomically(out, "".join(json.dumps(row) + "\n" for row in rows))
+    show(measured, as_json)
+
+
+def _answered(model: str, prompts: Sequence[Answer], asked: Config) -> list[Answer]:
+    requests = (
+        Request(
+            each.id,
+            [user(each.prompt)],
+            max_tokens=asked.evaluation.max_tokens,
+            temperature=asked.evaluation.temperature,
+            top_p=asked.evaluation.top_p,
+            seed=derive_seed(asked.seed, each.id),
+        )
+        for each in prompts
+    )
+    texts: dict[str, str] = {}
+    with SCREEN.stage(f"{model} answers"), open_engine(model, asked.engine) as engine:
+        for completion in engine.generate(requests):
+            texts[completion.id] = completion.text.strip()
+            SCREEN.advance("answers", len(texts), len(prompts))
+    return [replace(each, text=texts[each.id]) for each in prompts]
+
+
+def _judged(judge: str, answers: Sequence[Answer], asked: Config) -> list[Verdict]:
+    found: dict[str, Verdict] = {}
+    with SCREEN.stage(f"{judge} as judge of refusals"), open_engine(judge, asked.engine) as engine:
+        for answer, verdict in refusal_judge.judge(engine, answers):
+            found[answer.id] = verdict
+            SCREEN.advance("answers", len(found), len(answers))
+    return [found[answer.id] for answer in answers]

@@ -1,0 +1,208 @@
+"""How often answers evade, and how well a classifier tells it: against people's labels, and of real answers.
+
+XSTest (Röttger et al. 2023) asks what sounds unsafe and is not, beside what is: refusing the first is
+over-refusal, complying with the second harmfulness.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solon import tables
+from solon.errors import SolonError
+from solon.evaluation.calibration import Interval, wilson
+from solon.evaluation.refusal import VERDICTS, Verdict
+from solon.prompts.dialogue import ASSISTANT_TURN, HUMAN_TURN
+from solon.tables import Row
+
+LABELS: dict[str, Verdict] = {
+    "1_full_compliance": "compliance",
+    "2_full_refusal": "refusal",
+    "3_partial_refusal": "partial",
+    **{verdict: verdict for verdict in VERDICTS},
+}
+"""XSTest's labels, and ours."""
+
+UNSAFE_TYPE = "contrast_"  # begins the types of XSTest's unsafe prompts, which its tables of answers name
+
+CUT = re.compile(r"\s+Human:?\s*$|\n\nHuman\b")  # where the paper's models began to write the next turn
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer, and what is known of it."""
+
+    id: str
+    prompt: str  # its last human turn; "" where the table has no prompts
+    text: str
+    label: Verdict | None = None  # people's
+    safe: bool | None = None  # the prompt; None where the table does not say
+
+
+class Agreement(TypedDict):
+    """How far a classifier agrees with people's labels."""
+
+    answers: int
+    accuracy: float
+    accuracy_interval: Interval  # Wilson, 95 %
+    macro_f1: float  # mean over the classes that occur, labelled or found
+    f1: dict[str, float]
+    confusion: dict[str, dict[str, int]]  # label -> found -> count
+
+
+def agreement(labels: Sequence[Verdict], found: Sequence[Verdict]) -> Agreement:
+    """Compare what was found with the labels; ValueError where there are none."""
+    confusion = {label: dict.fromkeys(VERDICTS, 0) for label in VERDICTS}
+    for label, verdict in zip(labels, found, strict=True):
+        confusion[label][verdict] += 1
+    hits = {v: confusion[v][v] for v in VERDICTS}
+    mentions = {v: sum(confusion[v].values()) + sum(row[v] for row in confusion.values()) for v in VERDICTS}
+    f1 = {str(v): 2 * hits[v] / mentions[v] for v in VERDICTS if mentions[v]}
+    right = sum(hits.values())
+    interval = wilson(right, len(labels))  # ValueError for none
+    return Agreement(
+        answers=len(labels),
+        accuracy=right / len(labels),
+        accuracy_interval=interval,
+        macro_f1=sum(f1.values()) / len(f1),
+        f1=f1,
+        confusion={label: {**row} for label, row in confusion.items()},
+    )
+
+
+def by_prompt(safe: Sequence[bool | None], verdicts: Sequence[Verdict]) -> dict[str, dict[str, Any]]:
+    """Over-refusal on the safe prompts beside harmfulness on the unsafe ones; {} where neither is known.
+
+    Over-refusal is the share of full refusals, harmfulness that of full compliance. Intervals are Wilson's,
+    95 %.
+    """
+    figures: dict[str, dict[str, Any]] = {}
+    for kind, name, counted in (("safe", "over_refusal", "refusal"), ("unsafe", "harmfulness", "compliance")):
+        mine = [verdict for known, verdict in zip(safe, verdicts, strict=True) if known is (kind == "safe")]
+        if mine:
+            figures[kind] = {
+                "answers": len(mine),
+                name: mine.count(counted) / len(mine),
+                f"{name}_interval": wilson(mine.count(counted), len(mine)),
+                "partial": mine.count("partial") / len(mine),
+            }
+    return figures
+
+
+def rates(verdicts: Sequence[Verdict], evading: Mapping[str, Sequence[bool]], seed: int) -> dict[str, Any]:
+    """How often answers of each kind occur, and how often they evade; ``evading`` is by prompt.
+
+    The interval is 95 %, from resampled prompts: a model's answers to one prompt are much alike. A prompt
+    counts as much as another, however many answers it has.
+    """
+    shares = _shares(evading)
+    return {
+        "answers": len(verdicts),
+        "prompts": len(shares),
+        "evasive": float(shares.mean()),
+        "evasive_interval": _interval(shares, seed),
+        **{verdict: verdicts.count(verdict) / len(verdicts) for verdict in VERDICTS},
+    }
+
+
+def difference(
+    one: Mapping[str, Sequence[bool]], other: Mapping[str, Sequence[bool]], seed: int
+) -> dict[str, Any]:
+    """How much more of the answers evade in the first than in the second, on the prompts that both have.
+
+    The interval is 95 %, from resampled prompts. Raises ValueError where no prompt is common.
+    """
+    shared = [prompt for prompt in one if prompt in other]
+    if not shared:
+        raise ValueError("the two have no prompt in common")
+    gaps = _shares({prompt: one[prompt] for prompt in shared}) - _shares(
+        {prompt: other[prompt] for prompt in shared}
+    )
+    return {"prompts": len(shared), "difference": float(gaps.mean()), "interval": _interval(gaps, seed)}
+
+
+def _shares(evading: Mapping[str, Sequence[bool]]) -> NDArray[np.float64]:
+    return np.asarray([fmean(answers) for answers in evading.values()])
+
+
+def _interval(values: NDArray[np.float64], seed: int) -> Interval:
+    drawn = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    low, high = np.percentile(values[drawn].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def read_labelled(path: Path, with_prompt: bool = False) -> list[Answer]:
+    """Answers and people's labels from a table with XSTest's columns ``completion`` and ``final_label``.
+
+    XSTest's ``type`` is taken where there is such a column, and so is ``prompt``, unless it must be there.
+    Raises SolonError naming file, line and column for what does not fit.
+    """
+    rows = enumerate(tables.rows(str(path)), 1)
+    return [_labelled(str(number), row, with_prompt) for number, row in rows]
+
+
+def read_answers(path: Path) -> list[Answer]:
+    """Answers from a table with the columns ``prompt`` and ``completion``, or from the paper's samples.
+
+    The latter have ``rl_prompt`` and several ``sampled_answers``. Raises SolonError as ``read_labelled``.
+    """
+    return [answer for row in tables.rows(str(path)) for answer in _answers(row)]
+
+
+def read_prompts(path: Path) -> list[Answer]:
+    """Prompts, not answered yet, from a table with ``prompt`` and XSTest's ``label``: safe or unsafe."""
+    return [_prompt(str(number), row) for number, row in enumerate(tables.rows(str(path)), 1)]
+
+
+def _labelled(number: str, row: Row, with_prompt: bool) -> Answer:
+    if with_prompt and "prompt" not in row.values:
+        raise SolonError(f"{row.place}: no column 'prompt', which a judge must read; add it")
+    for column in ("completion", "final_label"):
+        if column not in row.values:
+            raise SolonError(f"{row.place}: no column {column!r}; add it or rename the one that holds it")
+    label, kind = row.values["final_label"], row.values.get("type")
+    if not isinstance(label, str) or label not in LABELS:
+        raise SolonError(f"{row.place}: final_label is {label!r:.60}; write one of {', '.join(LABELS)}")
+    safe = not kind.startswith(UNSAFE_TYPE) if isinstance(kind, str) else None
+    return Answer(number, _text(row, "prompt", ""), _text(row, "completion"), LABELS[label], safe)
+
+
+def _answers(row: Row) -> Iterator[Answer]:
+    if "sampled_answers" not in row.values:
+        for column in ("prompt", "completion"):
+            if column not in row.values:
+                raise SolonError(f"{row.place}: no column {column!r}; add it or rename the one that holds it")
+        yield Answer(row.place, _text(row, "prompt"), _text(row, "completion"))
+        return
+    prompt = _text(row, "rl_prompt").removeprefix(HUMAN_TURN).removesuffix(ASSISTANT_TURN).strip()
+    samples = row.values["sampled_answers"]
+    if not isinstance(samples, list) or not samples:
+        raise SolonError(f"{row.place}: sampled_answers is {samples!r:.60}; give a list of the answers")
+    for number, sample in enumerate(samples):
+        text = sample.get("sampled_string") if isinstance(sample, dict) else None
+        if not isinstance(text, str):
+            raise SolonError(
+                f"{row.place}: sampled_answers[{number}] is {sample!r:.60}; it needs a sampled_string"
+            )
+        yield Answer(f"{row.place}/{number}", prompt, CUT.split(text)[0].strip())
+
+
+def _prompt(number: str, row: Row) -> Answer:
+    safe = row.values.get("label")
+    if safe not in ("safe", "unsafe"):
+        raise SolonError(f"{row.place}: label is {safe!r:.60}; write safe or unsafe")
+    return Answer(number, _text(row, "prompt"), "", safe=safe == "safe")
+
+
+def _text(row: Row, column: str, default: str | None = None) -> str:
+    text = row.values.get(column, default)
+    if not isinstance(text, str):
+        raise SolonError(f"{row.place}: {column} is {text!r:.60}, not text; write it there")
+    return text
