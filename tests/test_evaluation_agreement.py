@@ -54,6 +54,9 @@ class Stub(Engine):
             a_is_good = "(A) good" in each.messages[-1]["content"]
             yield ChoiceScores(each.id, (self.letter + (self.good if a_is_good else -self.good), 0.0))
 
+    def forget(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

@@ -202,23 +202,7 @@ def test_a_run_stopped_again_and_again_ends_the_same(
                 with (folder / "02-critique/revisions.jsonl").open("ab") as raw:
                     raw.write(b'{"id": "half')  # a kill tears the line that is being written
     assert stops > 8
-    first, last = results(finished), results(folder)
-    # What is judged in another batch is rounded in another way, and what learns from the labels feels it.
-    # What comes before is the same to the byte; given the same labels training is too (tests of its stages).
-    before = {name for name in first if name.split("-")[0] in {"01", "02", "03", "04"}}
-    assert len(before) >= 6
-    assert {name for name in before if last.get(name) != first[name]} == set()
-    labels = "05-feedback/preferences.jsonl"
-    for one, other in zip(RecordFile(folder / labels), RecordFile(finished / labels), strict=True):
-        assert one["id"] == other["id"]
-        assert one["probability"] == pytest.approx(other["probability"], abs=1e-6)
-    judgements = "evaluation/judgements.jsonl"
-    assert RecordFile(folder / judgements).ids() == RecordFile(finished / judgements).ids()
-    for name in ("06-preference-model", "07-rl-cai"):
-        steps = [
-            [row["step"] for row in RecordFile(run / name / "metrics.jsonl")] for run in (folder, finished)
-        ]
-        assert steps[0] == steps[1]
+    assert results(folder) == results(finished)
 
 
 def stale(watch: Callable[[str], None]) -> Watcher:

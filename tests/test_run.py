@@ -64,6 +64,26 @@ def test_complete_keeps_what_was_made_before_it_was_stopped(tmp_path: Path) -> N
     assert [json.loads(line)["id"] for line in file.path.read_text().splitlines()] == ["b"]
 
 
+def test_a_block_is_made_as_a_whole_and_what_is_there_stays(tmp_path: Path) -> None:
+    file = RecordFile(tmp_path / "records.jsonl")
+    file.append({"id": "a", "n": 0}, {"id": "b", "n": 0}, {"id": "d", "n": 0})
+    asked: list[str] = []
+
+    def make(missing: list[dict[str, str]]) -> list[dict[str, object]]:
+        asked.extend(each["id"] for each in missing)
+        return [{"id": each["id"], "n": 1} for each in missing]
+
+    records = complete(file, [*WANTED, {"id": "e"}], make, ignore, block=2)
+    assert asked == ["c", "d", "e"]
+    assert [(each["id"], each["n"]) for each in records] == [
+        ("a", 0),
+        ("b", 0),
+        ("c", 1),
+        ("d", 0),
+        ("e", 1),
+    ]
+
+
 def test_records_of_other_input_are_refused(tmp_path: Path) -> None:
     file = RecordFile(tmp_path / "records.jsonl")
     file.append({"id": "z"})

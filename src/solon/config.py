@@ -181,6 +181,11 @@ class Feedback(Section):
     temperature: float = Field(default=0.0, ge=0)  # of the reasoning; greedy by default
     max_tokens: Positive = 256  # of the reasoning
 
+    def questions(self, principles: int) -> int:
+        """How many are asked about one pair under a constitution of so many comparison principles."""
+        drawn = principles if self.principles == "all" else self.principles
+        return drawn * (2 if self.both_orders else 1)
+
 
 class PreferenceModel(Training):
     learning_rate: float = Field(default=2e-5, gt=0)

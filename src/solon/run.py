@@ -132,24 +132,28 @@ def complete(
     wanted: Sequence[Any],
     make: Callable[[list[Any]], Iterable[Mapping[str, Any]]],
     progress: Callable[[int, int], None],
+    block: int = 1,
 ) -> list[Any]:
     """One record for each of ``wanted``, with its id: what the file lacks is made and appended as it comes.
 
-    ``make`` gets those of ``wanted`` that have no record yet. ``progress`` is told how many of how many are
-    there. Called again after a kill it goes on where it was. The records come in the order of ``wanted``.
+    ``make`` gets those of ``wanted`` that have no record yet, and with them the rest of their block: each
+    ``block`` of ``wanted`` is made as a whole or not at all. What the file has stays. ``progress`` is told
+    how many of how many are there. Called again after a kill it goes on where it was. The records come in
+    the order of ``wanted``.
     """
     done = file.recover().ids()
     if other := done - {each["id"] for each in wanted}:
         raise SolonError(
             f"{file.path} holds a record '{min(other)}' of other input; give another file or delete this one"
         )
-    missing = [each for each in wanted if each["id"] not in done]
-    count = len(wanted) - len(missing)
-    progress(count, len(wanted))
+    blocks = [wanted[start : start + block] for start in range(0, len(wanted), block)]
+    missing = [each for block in blocks if any(one["id"] not in done for one in block) for each in block]
+    progress(len(done), len(wanted))
     for record in make(missing) if missing else ():
-        file.append(record)
-        count += 1
-        progress(count, len(wanted))
+        if record["id"] not in done:
+            file.append(record)
+            done.add(record["id"])
+            progress(len(done), len(wanted))
     file.put_in_order([each["id"] for each in wanted])
     return file.read()
 
@@ -163,6 +167,16 @@ def write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def flush(path: Path) -> None:
+    """Wait until the file, or every file in the folder, is on disk."""
+    for each in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        number = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def file_hash(path: Path) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from solon.constitution import Constitution
 from solon.errors import SolonError
 from solon.evaluation import preference as preference_evaluation
 from solon.evaluation import tournament
+from solon.inference.engine import Engine
 from solon.prompts.dialogue import assistant
 from solon.records import Aspect, Message, PairRecord, PreferenceRecord, PromptRecord, PromptSet, Split
 from solon.run import file_hash, write_atomically
@@ -72,16 +74,20 @@ def _generate(work: Workspace, seeds: Sequence[PromptRecord]) -> list[PromptReco
 
 
 def run_critique(work: Workspace) -> Done:
-    engine, settings = work.engine(work.roles["assistant"]), work.config.critique
-    revisions = work.complete(
+    model, settings = work.roles["assistant"], work.config.critique
+    revisions = work.generate(
         "02-critique/revisions.jsonl",
         work.prompts("red-team", "train"),
-        lambda prompts: critique.revise(engine, prompts, work.constitution, settings, work.seed("critique")),
+        model,
+        partial(
+            critique.revise, constitution=work.constitution, settings=settings, seed=work.seed("critique")
+        ),
     )
-    helpful = work.complete(
+    helpful = work.generate(
         "02-critique/helpful.jsonl",
         work.prompts("helpful", "train"),
-        lambda prompts: critique.answer(engine, prompts, settings, work.seed("helpful")),
+        model,
+        partial(critique.answer, settings=settings, seed=work.seed("helpful")),
     )
     found = Counter(each["problem"] for record in revisions for each in record["rounds"])
     found.update(record["problem"] for record in helpful)
@@ -122,12 +128,15 @@ def run_comparison(work: Workspace) -> Done:
     prompts = work.prompts("red-team", "train")
     if work.config.preference_model.helpfulness == "ai":
         prompts += work.prompts("helpful", "train")
-    engine, held_out = work.engine(work.sl_cai), work.config.preference_model.held_out
-    pairs = work.complete(
+    pairs = work.generate(
         "04-comparison/pairs.jsonl",
         prompts,
-        lambda missing: comparison.pair(
-            engine, missing, work.config.comparison, held_out, work.seed("comparison")
+        work.sl_cai,
+        partial(
+            comparison.pair,
+            settings=work.config.comparison,
+            held_out=work.config.preference_model.held_out,
+            seed=work.seed("comparison"),
         ),
     )
     unusable = sum(bool(pair["problem"]) for pair in pairs)
@@ -158,23 +167,35 @@ def run_feedback(work: Workspace) -> Done:
         ]
         note = f"{len(human)} helpfulness comparisons were labelled by people ({human[0]['labeller']})."
 
-    def make(missing: list[Any]) -> Iterator[PreferenceRecord]:
-        yield from (record for record in missing if "label_source" in record)
-        for aspect, rules in zip(ASPECTS, (work.constitution, work.helpful_labels), strict=True):
-            yield from feedback.label(
-                work.engine(work.roles["feedback"]),
-                [
-                    pair
-                    for pair in missing
-                    if "responses" in pair and tournament.ASPECTS[pair["set"]] == aspect
-                ],
-                rules,
-                aspect,
-                at_most_all(work.config.feedback, rules) if aspect == "helpfulness" else work.config.feedback,
-                work.seed("feedback"),
-            )
+    laws = dict(zip(ASPECTS, (work.constitution, work.helpful_labels), strict=True))
+    labels = work.generate(
+        "05-feedback/preferences.jsonl",
+        [*wanted, *human],
+        work.roles["feedback"],
+        partial(_label, laws=laws, settings=work.config.feedback, seed=work.seed("feedback")),
+        work.config.feedback.questions(len(work.constitution.comparison)),
+    )
+    return Done(len(labels), [note])
 
-    return Done(len(work.complete("05-feedback/preferences.jsonl", [*wanted, *human], make)), [note])
+
+def _label(
+    engine: Engine,
+    records: list[Any],
+    laws: Mapping[Aspect, Constitution],
+    settings: config.Feedback,
+    seed: int,
+) -> Iterator[PreferenceRecord]:
+    """Labels of pairs, each by the rules of its aspect; comparisons that people labelled stay as they are."""
+    yield from (record for record in records if "label_source" in record)
+    for aspect, rules in laws.items():
+        yield from feedback.label(
+            engine,
+            [pair for pair in records if "responses" in pair and tournament.ASPECTS[pair["set"]] == aspect],
+            rules,
+            aspect,
+            at_most_all(settings, rules) if aspect == "helpfulness" else settings,
+            seed,
+        )
 
 
 def at_most_all(settings: config.Feedback, rules: Constitution) -> config.Feedback:
@@ -227,12 +248,12 @@ def run_evaluation(work: Workspace) -> Done:
     records = tournament.side_by_side(prompts, texts, _scores(work, prompts, texts))
     work.complete("evaluation/answers.jsonl", records, lambda missing: missing)
     rules = dict(zip(ASPECTS, (work.constitution, work.helpful_evaluation), strict=True))
-    judgements = work.complete(
+    judgements = work.generate(
         "evaluation/judgements.jsonl",
         tournament.matches(prompts, texts),
-        lambda missing: tournament.play(
-            work.engine(work.roles["feedback"]), missing, rules, work.config.feedback, seed
-        ),
+        work.roles["feedback"],
+        partial(tournament.play, constitutions=rules, settings=work.config.feedback, seed=seed),
+        requests=2,  # both orders
     )
     ratings = {
         aspect: tournament.ratings(judgements, aspect, "initial", settings.bootstrap, seed)
@@ -248,12 +269,11 @@ def run_evaluation(work: Workspace) -> Done:
 
 
 def _answers(work: Workspace, model: str, name: str, prompts: Sequence[PromptRecord]) -> dict[str, str]:
-    answers = work.complete(
+    answers = work.generate(
         f"evaluation/{model}.jsonl",
         prompts,
-        lambda missing: tournament.answer(
-            work.engine(name), missing, work.config.evaluation, work.seed("evaluation")
-        ),
+        name,
+        partial(tournament.answer, settings=work.config.evaluation, seed=work.seed("evaluation")),
     )
     return {each["id"]: each["text"] for each in answers}
 

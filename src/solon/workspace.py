@@ -13,7 +13,7 @@ import torch
 from solon import constitution, models
 from solon.config import SERVER_MODEL, Config
 from solon.errors import SolonError
-from solon.inference import open_engine
+from solon.inference import blocks, open_engine
 from solon.inference.engine import Engine, Usage
 from solon.inference.precision import choose_dtype
 from solon.progress import Watcher
@@ -66,6 +66,26 @@ class Workspace:
     ) -> list[Any]:
         """One record for each of ``wanted`` in the file, made where it is missing; see ``run.complete``."""
         return complete(self.file(path), wanted, make, partial(self.watcher.advance, Path(path).stem))
+
+    def generate(
+        self,
+        path: str,
+        wanted: Sequence[Any],
+        model: str,
+        make: Callable[[Engine, list[Any]], Iterable[Mapping[str, Any]]],
+        requests: int = 1,
+    ) -> list[Any]:
+        """The same, made by an engine with ``model`` in blocks; see ``blocks.generate``."""
+        return blocks.generate(
+            self.file(path),
+            wanted,
+            model,
+            self.config.engine,
+            lambda: self.engine(model),
+            make,
+            partial(self.watcher.advance, Path(path).stem),
+            requests,
+        )
 
     def prompts(self, prompt_set: PromptSet, split: Split) -> list[PromptRecord]:
         return [

@@ -12,7 +12,7 @@ from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Model, Settings, 
 from solon.cli.show import SCREEN, show
 from solon.config import Config
 from solon.errors import SolonError
-from solon.inference import open_engine
+from solon.inference import blocks, open_engine
 from solon.inference.engine import Engine
 from solon.records import (
     AnswerRecord,
@@ -23,7 +23,7 @@ from solon.records import (
     PromptSet,
     RevisionRecord,
 )
-from solon.run import RecordFile, complete
+from solon.run import RecordFile
 from solon.stages import comparison as comparisons
 from solon.stages import critique as critiques
 from solon.stages import examples, red_team
@@ -36,8 +36,6 @@ Records = Annotated[Path, typer.Argument(help="The record file of the stage befo
 Out = Annotated[Path, typer.Argument(help="The record file to write; one that is there is completed.")]
 Checkpoint = Annotated[Path, typer.Argument(help="The folder to write the model to.")]
 Rules = Annotated[str, typer.Option("--constitution", help="A packaged constitution's name, or a YAML file.")]
-
-Make = Callable[[Engine, list[Any]], Iterable[Mapping[str, Any]]]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -179,7 +177,8 @@ def feedback(
     def make(engine: Engine, missing: list[PairRecord]) -> Iterable[Mapping[str, Any]]:
         return feedbacks.label(engine, missing, law, named, asked.feedback, asked.seed)
 
-    _write("AI feedback", sound, _out(out, PreferenceRecord), model, asked, make)
+    questions = asked.feedback.questions(len(law.comparison))
+    _write("AI feedback", sound, _out(out, PreferenceRecord), model, asked, make, questions)
 
 
 def preference_model(
@@ -226,9 +225,18 @@ def reinforce(
         show(figures, as_json)
 
 
-def _write(title: str, wanted: Sequence[Any], out: RecordFile, model: str, asked: Config, make: Make) -> None:
+def _write(
+    title: str,
+    wanted: Sequence[Any],
+    out: RecordFile,
+    model: str,
+    asked: Config,
+    make: blocks.Make,
+    requests: int = 1,
+) -> None:
+    progress = partial(SCREEN.advance, "records")
     with SCREEN.stage(title), open_engine(model, asked.engine) as engine:
-        complete(out, wanted, partial(make, engine), partial(SCREEN.advance, "records"))
+        blocks.generate(out, wanted, model, asked.engine, lambda: engine, make, progress, requests)
 
 
 def _training_prompts(source: str, prompt_set: PromptSet) -> list[PromptRecord]:

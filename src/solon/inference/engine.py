@@ -6,13 +6,14 @@ instead of waiting for the slowest record of the round before.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self, TypeVar
 
 from solon.records import Message
 
 T = TypeVar("T")
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,25 @@ class Engine(ABC):
         Then nothing has changed, and an engine for ``model`` must be opened anew.
         """
         return False
+
+    @abstractmethod
+    def forget(self) -> None:
+        """Keep nothing of earlier requests that could touch later ones. Nothing may be in flight."""
+
+    def run_blocks(
+        self,
+        records: Sequence[Record],
+        size: int,
+        make: Callable[["Engine", list[Record]], Iterable[T]],
+    ) -> Iterator[T]:
+        """What ``make`` gives for each ``size`` records, in blocks that know nothing of one another.
+
+        How a text is rounded depends on what is computed beside it and on what is in the cache. So a block's
+        results are the same in every run in which it is made as a whole.
+        """
+        for start in range(0, len(records), size):
+            self.forget()
+            yield from make(self, list(records[start : start + size]))
 
     def __enter__(self) -> Self:
         return self

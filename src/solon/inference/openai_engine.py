@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 from dataclasses import replace
 from math import log
@@ -18,6 +18,7 @@ from solon.inference.openai_server import Refused, Server
 from solon.seeds import derive_seed
 
 T = TypeVar("T")
+Record = TypeVar("Record")
 Asked = TypeVar("Asked", Request, Question)
 
 VOTE_TOKENS = 8  # room for a letter and what a model likes to put around it
@@ -78,6 +79,15 @@ class OpenAIEngine(Engine):
         finally:
             for future in futures:
                 future.cancel()
+
+    def forget(self) -> None:
+        """Nothing is kept here."""
+
+    def run_blocks(
+        self, records: Sequence[T], size: int, make: Callable[[Engine, list[T]], Iterable[Record]]
+    ) -> Iterator[Record]:
+        """All at once: no block makes a server's answers repeatable, and waiting for its end takes time."""
+        yield from make(self, list(records))
 
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()

@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from solon import config, models
 from solon.errors import SolonError
 from solon.records import Message
+from solon.run import flush
 from solon.seeds import derive_seed
 from solon.stages import training
 from solon.stages.rollouts import Sampler
@@ -293,6 +294,7 @@ def clipped_surrogate(log_ratio: Tensor, estimates: Tensor, clip_range: float) -
 def _save(path: Path, actor: Policy, optimizer: torch.optim.Optimizer, step: int) -> None:
     partial = path.with_suffix(".partial")
     torch.save({"actor": actor.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, partial)
+    flush(partial)
     partial.replace(path)  # a kill leaves the old state or the new one
 
 

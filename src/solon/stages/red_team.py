@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from solon import config
+from solon.config import SERVER_MODEL
 from solon.errors import SolonError
 from solon.inference.engine import Completion, Engine, Request
 from solon.prompts.dialogue import user
@@ -38,12 +39,16 @@ def write(
     kept = [set(words(record["prompt"][-1]["content"])) for record in [*seeds, *written]]
     missing = settings.generate - len(written)
     next_candidate = 1 + max((int(record["id"].removeprefix("generated-")) for record in written), default=-1)
-    last_candidate = TRIES * settings.generate
+    last_candidate, batch = TRIES * settings.generate, engine.concurrency
+    # The batch that a kill has broken off is made again as a whole, for its texts to be the same (see
+    # inference/blocks.py); a server is asked for the rest of it only.
+    begun = 0 if engine.model_name.startswith(SERVER_MODEL) else next_candidate % batch
     while missing > 0 and next_candidate < last_candidate:
-        numbers = range(next_candidate, min(next_candidate + engine.concurrency, last_candidate))
-        requests = {number: _request(number, examples, settings, seed) for number in numbers}
-        texts = {each.id: _first_line(each) for each in engine.generate(requests.values())}
-        for number in numbers:
+        numbers = range(next_candidate - begun, min(next_candidate - begun + batch, last_candidate))
+        engine.forget()
+        requests = [_request(number, examples, settings, seed) for number in numbers]
+        texts = {each.id: _first_line(each) for each in engine.generate(requests)}
+        for number in numbers[begun:]:
             text = texts[str(number)]
             said = set(words(text))
             if problem(text, []) or len(said) < 3 or any(similar(said, other) for other in kept):
@@ -60,7 +65,7 @@ def write(
             missing -= 1
             if not missing:
                 break
-        next_candidate = numbers[-1] + 1
+        next_candidate, begun = numbers[-1] + 1, 0
 
 
 def is_generated(name: str) -> bool:

@@ -18,7 +18,9 @@ from trl.trainer.utils import disable_dropout_in_model
 from solon import config, models
 from solon.errors import SolonError
 from solon.prompts.dialogue import neutral_messages, reserved
-from solon.run import RecordFile, write_atomically
+from solon.run import RecordFile, flush, write_atomically
+
+ASIDE = "unfinished"  # where in a checkpoint folder things are written that are not whole yet, and deleted
 
 # Called after each optimiser step with the steps done, the steps in all, and the step's metrics.
 Progress = Callable[[int, int, dict[str, float]], None]
@@ -117,6 +119,17 @@ class Discreet:
     def create_model_card(self, *_: Any, **__: Any) -> None:
         pass
 
+    def _get_output_dir(self, trial: Any) -> str:
+        """Where checkpoints are written, until they are whole."""
+        return str(Path(super()._get_output_dir(trial)) / ASIDE)  # type: ignore[misc]
+
+    def _save_checkpoint(self: Any, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            put_in_place(Path(self.args.output_dir), f"checkpoint-{self.state.global_step}")
+        self.accelerator.wait_for_everyone()
+
 
 class MetricsLog:
     """``metrics.jsonl`` in the checkpoint folder: one line an optimiser step, the same columns on each."""
@@ -178,10 +191,7 @@ class Metrics(TrainerCallback):  # type: ignore[misc]
 
 
 def resumable(out: Path) -> Path | None:
-    """The last whole ``checkpoint-*`` folder in ``out``. Those that a kill tore are deleted.
-
-    The trainer writes ``trainer_state.json`` last, so a folder where it loads is whole.
-    """
+    """The last ``checkpoint-*`` folder in ``out``. Damaged ones, whose state cannot be read, are deleted."""
     whole = {}
     for folder in out.glob("checkpoint-*"):
         try:
@@ -189,6 +199,23 @@ def resumable(out: Path) -> Path | None:
         except (OSError, ValueError):
             shutil.rmtree(folder)
     return whole[max(whole)] if whole else None
+
+
+def put_in_place(out: Path, name: str) -> None:
+    """Give a checkpoint that was written aside its place, in one step, and delete those before it."""
+    flush(out / ASIDE / name)
+    (out / ASIDE / name).rename(out / name)
+    for older in out.glob("checkpoint-*"):
+        if older.name != name:
+            delete(older)
+
+
+def delete(checkpoint: Path) -> None:
+    """In one step too: what a kill leaves of its files must not be taken for a checkpoint."""
+    gone = checkpoint.parent / ASIDE / checkpoint.name
+    gone.parent.mkdir(exist_ok=True)
+    checkpoint.rename(gone)
+    shutil.rmtree(gone)
 
 
 def run(
@@ -206,6 +233,8 @@ def run(
     """
     if len(trainer.train_dataset) == 0:
         raise SolonError("there is nothing to train on: every example is longer than max_length; raise it")
+    if trainer.accelerator.is_main_process:
+        shutil.rmtree(out / ASIDE, ignore_errors=True)
     checkpoint = resumable(out)
     log = MetricsLog(out, int(checkpoint.name.split("-")[1]) // passes if checkpoint else 0)
     trainer.remove_callback(PrinterCallback)
@@ -217,13 +246,18 @@ def run(
     if trainer.accelerator.is_main_process:
         save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out)
         for folder in out.glob("checkpoint-*"):
-            shutil.rmtree(folder)
+            delete(folder)
+        shutil.rmtree(out / ASIDE, ignore_errors=True)
     return dict(log.last)
 
 
 def save(model: Any, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
-    """Write an ordinary transformers folder; adapters are merged into the weights they adapt."""
+    """Write an ordinary transformers folder, and wait until it is on disk.
+
+    Adapters are merged into the weights they adapt.
+    """
     if isinstance(model, PeftModel):
         model = model.merge_and_unload()
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
+    flush(out)
