@@ -8,7 +8,7 @@ each turn of all chains in batches of its best size, the whole prompt of every t
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import side_by_side
 import torch
@@ -16,9 +16,8 @@ from transformers import PreTrainedTokenizerBase
 
 from solon import constitution, data, models
 from solon.config import Critique, EngineSettings
-from solon.inference import open_engine
-from solon.inference.engine import Engine
 from solon.inference.precision import choose_dtype
+from solon.inference.transformers_engine import TransformersEngine
 from solon.prompts.critique import worked_examples
 from solon.prompts.dialogue import assistant, user
 from solon.records import Message, PromptRecord
@@ -88,6 +87,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--alone", choices=side_by_side.SIDES, help="one side once, and its peak memory")
     asked = parser.parse_args()
     settings = Critique(
         rounds=ROUNDS,
@@ -100,30 +100,37 @@ def main() -> None:
     law = constitution.load("harmless")
     prompts = data.select(data.prompts("packaged", "red-team"), "train", asked.chains, 0)
     dtype = choose_dtype("auto", torch.device("cpu"))
-    model, tokenizer = models.load_model(asked.model, dtype), models.load_tokenizer(asked.model)
-    tokenizer.padding_side = "left"
     sizes = [size for size in (4, 8, 16, 32) if size <= asked.chains]
-    batch = side_by_side.best(sizes, lambda size: plain(model, tokenizer, prompts, law, settings, size))
 
-    engines: list[Engine] = []
-
-    def prepare() -> None:
-        """A new engine, which has nothing in its cache yet."""
+    def open_ours() -> TransformersEngine:
         name = str(dtype).removeprefix("torch.")
-        engines[:] = [open_engine(asked.model, EngineSettings(device="cpu", dtype=name))]
+        return TransformersEngine(asked.model, EngineSettings(device="cpu", dtype=name))
 
-    def ours() -> int:
-        return len(list(critique.revise(engines[0], prompts, law, settings, seed=0)))
+    def ours(engine: TransformersEngine) -> int:
+        return len(list(critique.revise(engine, prompts, law, settings, seed=0)))
 
-    found = side_by_side.compare(
-        prepare, ours, lambda: plain(model, tokenizer, prompts, law, settings, batch), asked.runs
-    )
+    def open_theirs() -> Callable[[int], int]:
+        model, tokenizer = models.load_model(asked.model, dtype), models.load_tokenizer(asked.model)
+        tokenizer.padding_side = "left"
+        return lambda size: plain(model, tokenizer, prompts, law, settings, size)
+
+    if asked.alone:
+        if asked.alone == "ours":
+            ours(open_ours())
+        else:
+            open_theirs()(min(sizes[-1], 8))
+        print(side_by_side.own_peak())
+        return
+    engine, theirs = open_ours(), open_theirs()
+    batch = side_by_side.best(sizes, theirs)
+    found = side_by_side.compare(engine.forget, lambda: ours(engine), lambda: theirs(batch), asked.runs)
     side_by_side.show(
         benchmark="critique-revision chains/s",
         asked=vars(asked),
         dtype=str(dtype),
         peer=f"model.generate, batches of {batch} (the best of {sizes})",
         **found,
+        peak_memory_gb=side_by_side.peaks(__file__),
     )
 
 

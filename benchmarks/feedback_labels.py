@@ -7,16 +7,14 @@ longest, with the head on the last position alone. Both sides' labels are compar
 """
 
 import argparse
-from collections.abc import Sequence
 
 import side_by_side
 import torch
 
 from solon import constitution, data, models
 from solon.config import EngineSettings, Feedback
-from solon.inference import open_engine
-from solon.inference.engine import Engine
 from solon.inference.precision import choose_dtype
+from solon.inference.transformers_engine import TransformersEngine
 from solon.prompts import comparison
 from solon.records import PairRecord
 from solon.stages.feedback import label
@@ -34,6 +32,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--layout", default="principle-first")
+    parser.add_argument("--alone", choices=side_by_side.SIDES, help="one side once, and its peak memory")
     asked = parser.parse_args()
     settings = Feedback(principles="all", few_shot=not asked.zero_shot, layout=asked.layout)
     law = constitution.load("harmless")
@@ -50,7 +49,7 @@ def main() -> None:
         for record in data.select(data.prompts("packaged", "red-team"), "train", asked.pairs, 0)
     ]
     dtype = choose_dtype("auto", torch.device("cpu"))
-    model, tokenizer = models.load_model(asked.model, dtype), models.load_tokenizer(asked.model)
+    tokenizer = models.load_tokenizer(asked.model)
     shots = (
         comparison.worked_examples(law.examples.comparison, law.comparison, settings.layout)
         if settings.few_shot
@@ -74,7 +73,7 @@ def main() -> None:
     ]
     letters = [tokenizer.encode(letter, add_special_tokens=False)[0] for letter in comparison.LETTERS]
 
-    def plain(batch: int) -> list[float]:
+    def plain(model: torch.nn.Module, batch: int) -> list[float]:
         """The probability of (A) for every question."""
         found: list[float] = []
         for start in range(0, len(texts), batch):
@@ -90,27 +89,33 @@ def main() -> None:
             found += logits[:, letters].float().softmax(-1)[:, 0].tolist()
         return found
 
-    def count(found: Sequence[object]) -> int:
-        return (
-            len(found) // (2 * len(law.comparison)) if found and isinstance(found[0], float) else len(found)
-        )
+    def theirs(model: torch.nn.Module, batch: int) -> int:
+        return len(plain(model, batch)) // (2 * len(law.comparison))
+
+    def open_ours() -> TransformersEngine:
+        name = str(dtype).removeprefix("torch.")
+        return TransformersEngine(asked.model, EngineSettings(device="cpu", dtype=name))
 
     labels: list[float] = []
-    engines: list[Engine] = []
 
-    def prepare() -> None:
-        """A new engine, which has nothing in its cache yet."""
-        name = str(dtype).removeprefix("torch.")
-        engines[:] = [open_engine(asked.model, EngineSettings(device="cpu", dtype=name))]
-
-    def ours() -> int:
-        found = list(label(engines[0], pairs, law, "harmlessness", settings, seed=0))
+    def ours(engine: TransformersEngine) -> int:
+        found = list(label(engine, pairs, law, "harmlessness", settings, seed=0))
         labels[:] = [each["probability"] for each in sorted(found, key=lambda each: each["id"])]
         return len(found)
 
-    batch = side_by_side.best([4, 8, 16], lambda size: count(plain(size)))
-    found = side_by_side.compare(prepare, ours, lambda: count(plain(batch)), asked.runs)
-    votes = torch.tensor(plain(batch)).view(len(pairs), len(law.comparison), 2)
+    if asked.alone:
+        if asked.alone == "ours":
+            ours(open_ours())
+        else:
+            theirs(models.load_model(asked.model, dtype), 8)
+        print(side_by_side.own_peak())
+        return
+    engine, model = open_ours(), models.load_model(asked.model, dtype)
+    batch = side_by_side.best([4, 8, 16], lambda size: theirs(model, size))
+    found = side_by_side.compare(
+        engine.forget, lambda: ours(engine), lambda: theirs(model, batch), asked.runs
+    )
+    votes = torch.tensor(plain(model, batch)).view(len(pairs), len(law.comparison), 2)
     theirs = torch.stack([votes[..., 0], 1 - votes[..., 1]]).mean(0).mean(1)
     order = sorted(range(len(pairs)), key=lambda number: pairs[number]["id"])
     gaps = [
@@ -124,6 +129,7 @@ def main() -> None:
         peer=f"one pass for each question, batches of {batch} (the best of 4, 8, 16)",
         largest_difference_of_labels=round(max(gaps), 5),
         **found,
+        peak_memory_gb=side_by_side.peaks(__file__),
     )
 
 

@@ -10,7 +10,6 @@ nothing else.
 """
 
 import argparse
-import sys
 import tempfile
 from typing import Any
 
@@ -97,7 +96,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument(
-        "--alone", choices=["ours", "theirs"], help="one step of one side, and its peak memory"
+        "--alone", choices=side_by_side.SIDES, help="one step of one side, and its peak memory"
     )
     asked = parser.parse_args()
     settings = config.Reinforce(
@@ -134,10 +133,7 @@ def main() -> None:
         dtype="float32; our sampler's copy of the policy in bfloat16 where that is faster",
         peer="TRL's GRPOTrainer as it is",
         **found,
-        peak_memory_gb={
-            side: side_by_side.peak_memory(__file__, f"--alone={side}", *sys.argv[1:])
-            for side in ("ours", "theirs")
-        },
+        peak_memory_gb=side_by_side.peaks(__file__),
     )
 
 
