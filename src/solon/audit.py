@@ -16,6 +16,7 @@ from solon.records import Example, Message
 from solon.report import folder as folders
 from solon.report.folder import Json, RunFolder
 from solon.run import RecordFile, file_hash
+from solon.stages.examples import sound_revisions
 from solon.tables import HUB, label
 
 SHOWN = 3  # faults named of each check; all are counted
@@ -179,10 +180,9 @@ def human_labels(run: Run) -> Found:
 
 def supervised_examples(run: Run) -> Found:
     sound: dict[str, tuple[Sequence[Message], str]] = {
-        f"{record['id']}/{number}": (record["prompt"], each["revision"])
+        f"{record['id']}/{number}": (record["prompt"], text)
         for record in run.folder.revisions
-        for number, each in enumerate(record["rounds"], 1)
-        if not each["problem"]
+        for number, text in sound_revisions(record)
     }
     revised = len(sound)
     sound |= {

@@ -112,7 +112,9 @@ class RedTeam(Section):
 
 
 class Critique(Section):
-    rounds: Positive = 4  # paper, section 3.2: four revisions
+    rounds: Count = 4  # paper, section 3.2: four revisions; 0 keeps the answers (SL-CAI-0, section 3.5)
+    # how many of the constitution's principles, drawn once for the run, rounds draw from (paper, Figure 6)
+    principles: Positive | Literal["all"] = "all"
     critique: bool = True  # False revises directly (paper, section 3.5, Figure 7)
     few_shot: bool = True
     temperature: float = Field(default=1.0, ge=0)  # paper, section 3.2
@@ -192,6 +194,7 @@ class PreferenceModel(Training):
     held_out: float = Field(default=0.1, ge=0, lt=1)  # share of the prompts kept for accuracy and calibration
     helpfulness: str | None = None  # a file of human helpfulness comparisons, "ai", or none
     helpfulness_constitution: str = "helpful"  # whose principles label helpfulness where "ai" is asked for
+    labels: Literal["soft", "hard"] = "soft"  # hard: the likelier answer is better for sure (paper, section 4)
 
 
 class Reinforce(Section):

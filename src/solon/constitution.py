@@ -134,6 +134,23 @@ class Constitution(Part):
             )
         return rng.choice(self.critique)
 
+    def with_critique(self, count: int | Literal["all"], rng: random.Random) -> "Constitution":
+        """The same with only ``count`` of its critique principles, drawn at random and in the file's order.
+
+        The fewer that one ``rng`` draws are among the more that it draws. Raises SolonError where the
+        constitution has fewer than ``count``.
+        """
+        have = len(self.critique)
+        if count == "all":
+            return self
+        if count > have:
+            raise SolonError(
+                f"constitution '{self.name}' has {have} critique principles and {count} were asked for; "
+                "add principles or ask for 'all'"
+            )
+        drawn = sorted(rng.sample(range(have), have)[:count])
+        return self.model_copy(update={"critique": [self.critique[number] for number in drawn]})
+
     def draw_comparison(
         self, rng: random.Random, count: int | Literal["all"] = 1
     ) -> list[ComparisonPrinciple]:

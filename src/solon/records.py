@@ -75,7 +75,7 @@ class Example(TypedDict):
     id: str
     prompt: Dialogue
     completion: Dialogue
-    source: str  # "revision 1", "revision 2", ... or "helpful"
+    source: str  # "revision 1", "revision 2", ... or "helpful"; "revision 0" is the answer itself
 
 
 class PairRecord(TypedDict):

@@ -43,7 +43,8 @@ class Workspace:
                 f"models.policy is {self.roles['policy']!r}, on a server, but the policy is trained here: "
                 "set models.policy to a local model"
             )
-        self.constitution.draw_critique(random.Random(0))
+        rng = random.Random(0)
+        self.constitution.with_critique(config.critique.principles, rng).draw_critique(rng)
         self.constitution.draw_comparison(random.Random(0), config.feedback.principles)
         self.helpful_evaluation.draw_comparison(random.Random(0))
         if config.preference_model.helpfulness == "ai":

@@ -21,11 +21,24 @@ def revise(
 ) -> Iterator[RevisionRecord]:
     """The assistant's answer to every prompt, revised ``settings.rounds`` times; records come as they finish.
 
-    Every round draws one critique principle. Prompts advance on their own: none waits for another's round.
-    Raises SolonError where the constitution has no critique principle, or a prompt does not fit the model.
+    Every round draws one of the ``settings.principles`` critique principles that ``seed`` drew for all prompts.
+    Prompts advance on their own: none waits for another's round. Raises SolonError where the constitution has
+    too few critique principles, or a prompt does not fit the model.
     """
+    constitution = constitution.with_critique(settings.principles, generator(seed, "principles"))
     shots = worked_examples(constitution.examples.critique, settings.critique) if settings.few_shot else []
     return engine.run_chains(_chain(prompt, shots, constitution, settings, seed) for prompt in prompts)
+
+
+def first_rounds(record: RevisionRecord, count: int) -> RevisionRecord:
+    """The record as ``revise`` makes it with ``count`` rounds, where it has as many or more.
+
+    What is sampled in a round has a seed of its own and depends on the rounds before it alone.
+    """
+    rounds = record["rounds"][:count]
+    sound = [each["revision"] for each in rounds if not each["problem"]]
+    last = assistant(sound[-1] if sound else record["answer"])
+    return {**record, "rounds": rounds, "messages": [*record["prompt"], last]}
 
 
 def answer(

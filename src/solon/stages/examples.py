@@ -6,6 +6,7 @@ from solon import config
 from solon.errors import SolonError
 from solon.prompts.dialogue import assistant
 from solon.records import AnswerRecord, Example, Message, RevisionRecord
+from solon.stages.degenerate import problem
 
 
 def gather(
@@ -13,14 +14,15 @@ def gather(
 ) -> list[Example]:
     """What SL-CAI is trained on: sound revisions of every round, or each prompt's last, and helpful answers.
 
+    Where no round was asked for, the first answers stand for the revisions: SL-CAI-0 (paper, section 3.5).
     Raises SolonError where no revision is sound.
     """
     made: list[Example] = []
     for record in revisions:
-        sound = [(number, each) for number, each in enumerate(record["rounds"], 1) if not each["problem"]]
+        sound = sound_revisions(record)
         made += [
-            _example(f"{record['id']}/{number}", record["prompt"], each["revision"], f"revision {number}")
-            for number, each in (sound if settings.revisions == "all" else sound[-1:])
+            _example(f"{record['id']}/{number}", record["prompt"], text, f"revision {number}")
+            for number, text in (sound if settings.revisions == "all" else sound[-1:])
         ]
     if not made:
         raise SolonError(
@@ -33,6 +35,18 @@ def gather(
         if not record["problem"]
     ]
     return made
+
+
+def sound_revisions(record: RevisionRecord) -> list[tuple[int, str]]:
+    """The sound revisions with their rounds, from 1; of a record without rounds the answer, as round 0."""
+    if record["rounds"]:
+        return [
+            (number, each["revision"])
+            for number, each in enumerate(record["rounds"], 1)
+            if not each["problem"]
+        ]
+    text = record["answer"]
+    return [] if problem(text, [record["prompt"][-1]["content"]]) else [(0, text)]
 
 
 def _example(name: str, prompt: list[Message], text: str, source: str) -> Example:

@@ -47,7 +47,8 @@ def train(
     """
     training.no_progress_bars()
     tokenizer = models.load_tokenizer(model)
-    dataset = training.conversational(preferences, tokenizer, "prompt", "chosen", "rejected", "probability")
+    labelled = [_hard(each) for each in preferences] if settings.labels == "hard" else preferences
+    dataset = training.conversational(labelled, tokenizer, "prompt", "chosen", "rejected", "probability")
     set_seed(seed)  # before loading: the head is new and drawn at random
     scorer = training.without_dropout(models.load_preference_model(model))
     with packing.packed_scores(scorer) as packs:
@@ -65,6 +66,11 @@ def train(
             peft_config=training.lora_config(settings.lora, "SEQ_CLS"),
         )
         return training.run(trainer, tokenizer, out, _columns, progress)
+
+
+def _hard(record: PreferenceRecord) -> PreferenceRecord:
+    """With a label of 0 or 1 (paper, section 4); where neither answer is likelier there is none to take."""
+    return {**record, "probability": 1.0 if record["probability"] > 0.5 else 0.5}
 
 
 class SoftLabelCollator(DataCollatorForPreference):  # type: ignore[misc]

@@ -258,6 +258,8 @@ def save(model: Any, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
     """
     if isinstance(model, PeftModel):
         model = model.merge_and_unload()
+    for weights in out.glob("*.safetensors"):
+        weights.unlink()  # not written over: the file may be another run's as well (see ``reuse``)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     flush(out)
