@@ -3,12 +3,13 @@
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from solon import report
+from solon import report, reuse
 from solon.config import Config
 from solon.lock import alone_in
 from solon.manifest import Manifest, changes, flat
@@ -20,10 +21,18 @@ from solon.workspace import Workspace
 NOT_INPUTS = (".save_steps", ".report_to")  # they change how a stage is run and not what comes of it
 
 
-def run(config: Config, folder: Path, watcher: Watcher | None = None) -> Path:
-    """Take the whole method to its end in ``folder`` and return the path of the report.
+def run(
+    config: Config,
+    folder: Path,
+    watcher: Watcher | None = None,
+    *,
+    until: str = STAGES[-1].name,
+    donors: Sequence[Path] = (),
+) -> Path:
+    """Take the method to its end, or to the stage ``until``, in ``folder`` and return the path of the report.
 
-    Stages that are done are not done again. A stage whose settings have changed, and all after it, are: the
+    Stages that are done are not done again. Those that one of the ``donors``, other run folders, has done with
+    the same settings and inputs are taken from it. A stage whose settings have changed, and all after it, are: the
     watcher is told which and why, and their old results are moved aside into ``folder/stale``.
     Raises SolonError for anything that the user can mend, and where another process works in the folder.
     """
@@ -39,12 +48,17 @@ def run(config: Config, folder: Path, watcher: Watcher | None = None) -> Path:
             name=folder.resolve().name,
             seed=config.seed,
             constitution={"name": work.constitution.name, "hash": work.constitution.content_hash},
-            engine=work.settle_engine(manifest.facts.get("engine") or {}),
+            engine=work.settle_engine(manifest.facts.get("engine") or reuse.engine(donors)),
             models={role: {"name": name, "hash": work.hashes[name]} for role, name in work.roles.items()},
         )
         for stage in STAGES:
-            if manifest.stages.get(stage.name, {}).get("status") != "done":
+            entry = manifest.stages.get(stage.name)
+            if entry is None and reuse.take(stage, work, manifest, wanted, donors):
+                pass
+            elif entry is None or entry["status"] != "done":
                 run_stage(stage, work, manifest, wanted[stage.name])
+            if stage.name == until:
+                break
         work.close_engine()
         return report.write(folder)
 
