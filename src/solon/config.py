@@ -194,7 +194,7 @@ class PreferenceModel(Training):
     held_out: float = Field(default=0.1, ge=0, lt=1)  # share of the prompts kept for accuracy and calibration
     helpfulness: str | None = None  # a file of human helpfulness comparisons, "ai", or none
     helpfulness_constitution: str = "helpful"  # whose principles label helpfulness where "ai" is asked for
-    labels: Literal["soft", "hard"] = "soft"  # hard: the likelier answer is better for sure (paper, section 4)
+    labels: Literal["soft", "hard"] = "soft"  # hard: 1 for the likelier answer (paper, section 4)
 
 
 class Reinforce(Section):

@@ -31,9 +31,9 @@ def run(
 ) -> Path:
     """Take the method to its end, or to the stage ``until``, in ``folder`` and return the path of the report.
 
-    Stages that are done are not done again. Those that one of the ``donors``, other run folders, has done with
-    the same settings and inputs are taken from it. A stage whose settings have changed, and all after it, are: the
-    watcher is told which and why, and their old results are moved aside into ``folder/stale``.
+    Stages that are done are not done again. A stage whose settings have changed, and all after it, are: the
+    watcher is told which and why, and their old results are moved aside into ``folder/stale``. What another
+    run, one of the folders ``donors``, has done with the same settings and inputs is taken from it.
     Raises SolonError for anything that the user can mend, and where another process works in the folder.
     """
     work = Workspace(config, folder, watcher or Watcher())

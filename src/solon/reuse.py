@@ -23,11 +23,11 @@ def engine(donors: Sequence[Path]) -> dict[str, str]:
 
 
 def take(stage: Stage, work: Workspace, manifest: Manifest, wanted: Inputs, donors: Sequence[Path]) -> bool:
-    """Take a stage that is not begun from the first of the ``donors`` that has done the same; whether one had.
+    """Take a stage that is not begun from the first of the ``donors`` that has done the same, if one has.
 
     A stage's result is decided by its inputs and the stages before it, so all of these must be alike, and the
-    engine, which rounds in its own way. Where a donor only has more rounds of critique and revision, the first
-    of them are put in the stage's files, and nothing is left for it to make.
+    engine, which rounds in its own way. Where a donor differs in having more rounds of critique and revision,
+    the first of them are put in the stage's files, and nothing is left for it to make.
     """
     for donor in donors:
         theirs = _manifest(donor)
@@ -83,7 +83,7 @@ def _take_rounds(source: Path, target: Path, count: int) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """The folder appears in one step. What a kill left of an earlier copy is not missed: no stage began it."""
+    """The folder appears in one step. What is there is of a copy that a kill stopped: no stage began it."""
     partial = target.with_name(f"{target.name}.partial")
     for each in (partial, target):
         if each.exists():

@@ -159,6 +159,5 @@ class Workspace:
     def score(self, dialogues: Sequence[Sequence[Message]]) -> list[float]:
         """The run's preference model's score of each dialogue."""
         self.close_engine()
-        model = models.load_preference_model(self.preference_model, trained=True).to(models.best_device())
-        tokenizer = models.load_tokenizer(self.preference_model)
-        return preference.score(model, tokenizer, dialogues, self.config.preference_model.micro_batch_size)
+        batch_size = self.config.preference_model.micro_batch_size
+        return preference.scorer(self.preference_model, batch_size)(dialogues)

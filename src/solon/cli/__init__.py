@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from solon.cli import audit, chat, constitution, evaluate, method, stages
+from solon.cli import audit, chat, constitution, evaluate, method, stages, sweep
 from solon.cli.show import SCREEN
 from solon.errors import SolonError
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.command("init")(method.init)
 app.command("run")(method.run)
+app.command("sweep")(sweep.sweep)
 app.command("report")(method.report)
 app.command("audit")(audit.audit)
 app.command("chat")(chat.chat)

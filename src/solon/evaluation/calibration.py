@@ -4,6 +4,8 @@ A prediction is the probability that the first of two answers is the better one;
 may be soft (anything in [0, 1]) or hard (0 or 1). The paper plots such curves in Figure 9 and section 4.1.
 """
 
+from collections.abc import Sequence
+from statistics import fmean
 from typing import Literal, TypedDict
 
 import numpy as np
@@ -32,6 +34,14 @@ def wilson(successes: float, n: int) -> Interval:
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+
+
+def mean_interval(values: Sequence[float]) -> Interval | None:
+    """95 % interval of a mean, by Student's t; None where there are no two different values."""
+    if len({*values}) < 2:
+        return None
+    half = scipy.stats.sem(values) * scipy.stats.t.ppf(0.975, len(values) - 1)
+    return fmean(values) - float(half), fmean(values) + float(half)
 
 
 def agreements(predicted: ArrayLike, labels: ArrayLike) -> float:

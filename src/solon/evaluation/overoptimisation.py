@@ -13,6 +13,7 @@ import numpy as np
 import scipy.stats
 
 from solon.evaluation import repetition
+from solon.evaluation.calibration import mean_interval
 from solon.evaluation.repetition import Change, Phrase, Texts
 from solon.evaluation.tournament import Match
 from solon.prompts.dialogue import turns
@@ -214,7 +215,7 @@ def _blocks(
                 reward=fmean(rewards) if rewards else None,
                 judged=len(won),
                 won=fmean(won) if won else None,
-                won_interval=_mean_interval(won),
+                won_interval=mean_interval(won),
                 answers=size,
                 boilerplate=repetition.boilerplate(texts) if size else None,
                 distinct=repetition.distinct(answers, least) if least else None,
@@ -222,14 +223,6 @@ def _blocks(
             )
         )
     return found
-
-
-def _mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """95 % of a mean, by Student's t."""
-    if len({*values}) < 2:
-        return None
-    half = scipy.stats.sem(values) * scipy.stats.t.ppf(0.975, len(values) - 1)
-    return fmean(values) - float(half), fmean(values) + float(half)
 
 
 def _models(records: Sequence[EvaluationRecord], name: str) -> list[Model]:

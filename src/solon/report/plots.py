@@ -35,6 +35,19 @@ NAME_LENGTH = 20  # characters of a principle's name beside a matrix; the whole 
 NEUTRAL = "#7a6fae"  # figures of the preference model, which is none of the three
 
 
+class Dot(NamedTuple):
+    """A figure with its interval, at a place on the axis below it."""
+
+    place: float
+    value: float
+    low: float
+    high: float
+
+
+def _dot(rating: Rating) -> Dot:
+    return Dot(0, rating.elo, rating.low, rating.high)
+
+
 def _figure(height: int, **layout: Any) -> go.Figure:
     return go.Figure(
         layout={
@@ -102,8 +115,8 @@ def _add_model(figure: go.Figure, look: Look, x: Rating, y: Rating) -> None:
         textposition="top right",
         textfont={"color": look.colour, "size": 14},
         marker={"color": look.colour, "size": 12},
-        error_x=_error(x, look.colour),
-        error_y=_error(y, look.colour),
+        error_x=_error([_dot(x)], look.colour),
+        error_y=_error([_dot(y)], look.colour),
         hovertemplate="helpfulness %{x:.0f}<br>harmlessness %{y:.0f}<extra>%{fullData.name}</extra>",
         cliponaxis=False,
     )
@@ -147,7 +160,7 @@ def gains(runs: Sequence[tuple[Look, float, float, float]]) -> go.Figure | None:
             y=[look.label],
             mode="markers",
             marker={"color": look.colour, "size": 12},
-            error_x=_error(Rating(look.label, gain, low, high, 0), look.colour),
+            error_x=_error([Dot(0, gain, low, high)], look.colour),
             hovertemplate="%{x:+.0f} Elo<extra>%{y}</extra>",
         )
     figure.update_xaxes(title_text="Harmlessness gained, Elo →", zerolinewidth=2)
@@ -155,12 +168,12 @@ def gains(runs: Sequence[tuple[Look, float, float, float]]) -> go.Figure | None:
     return figure
 
 
-def _error(rating: Rating, colour: str) -> dict[str, Any]:
+def _error(dots: Sequence[Dot], colour: str) -> dict[str, Any]:
     return {
         "type": "data",
         "symmetric": False,
-        "array": [rating.high - rating.elo],
-        "arrayminus": [rating.elo - rating.low],
+        "array": [dot.high - dot.value for dot in dots],
+        "arrayminus": [dot.value - dot.low for dot in dots],
         "color": colour,
         "thickness": 1.5,
         "width": 4,
@@ -301,4 +314,61 @@ def principle_matrix(relations: Sequence[Relation], names: Sequence[str]) -> go.
     )
     figure.update_xaxes(tickangle=-90, **ticks)
     figure.update_yaxes(autorange="reversed", **ticks)
+    return figure
+
+
+def dots(
+    series: Sequence[tuple[Look, Sequence[Dot]]], ticks: Sequence[str], below: str, beside: str
+) -> go.Figure | None:
+    """Figures with their intervals, joined in each series; ``ticks`` name the places 0, 1, ..."""
+    shown = [(look, found) for look, found in series if found]
+    if not shown:
+        return None
+    figure = _figure(330, showlegend=True, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
+    for number, (look, found) in enumerate(shown):
+        aside = 0.06 * (number - (len(shown) - 1) / 2)  # or their intervals would hide one another
+        figure.add_scatter(
+            x=[dot.place + aside for dot in found],
+            y=[dot.value for dot in found],
+            name=html.escape(look.label),
+            mode="lines+markers",
+            line={"color": look.colour, "width": 1.5, "dash": "dot"},
+            marker={"color": look.colour, "size": 9},
+            error_y=_error(found, look.colour),
+            hovertemplate="%{y:.3g}<extra>%{fullData.name}</extra>",
+        )
+    places = list(range(len(ticks)))
+    figure.update_xaxes(title_text=below, tickvals=places, ticktext=[html.escape(tick) for tick in ticks])
+    figure.update_yaxes(title_text=beside, zerolinewidth=2)
+    return figure
+
+
+def reliabilities(series: Sequence[tuple[Look, Sequence[Bin]]]) -> go.Figure | None:
+    """The curve of ``reliability`` for several preference models; None without bins."""
+    shown = [(look, bins) for look, bins in series if bins]
+    if not shown:
+        return None
+    figure = _figure(330, showlegend=True, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
+    figure.add_scatter(
+        x=[0.5, 1],
+        y=[0.5, 1],
+        mode="lines",
+        line={"color": "#8a8f98", "width": 1, "dash": "dot"},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    for look, bins in shown:
+        figure.add_scatter(
+            x=[each["predicted"] for each in bins],
+            y=[each["observed"] for each in bins],
+            customdata=[each["count"] for each in bins],
+            name=html.escape(look.label),
+            mode="lines+markers",
+            line={"color": look.colour, "width": 1.5},
+            marker={"size": 8},
+            hovertemplate="predicted %{x:.2f}<br>observed %{y:.2f}<br>%{customdata} comparisons"
+            "<extra>%{fullData.name}</extra>",
+        )
+    figure.update_xaxes(title_text="Predicted probability")
+    figure.update_yaxes(title_text="Observed frequency")
     return figure

@@ -21,7 +21,7 @@ def revise(
 ) -> Iterator[RevisionRecord]:
     """The assistant's answer to every prompt, revised ``settings.rounds`` times; records come as they finish.
 
-    Every round draws one of the ``settings.principles`` critique principles that ``seed`` drew for all prompts.
+    Every round draws one critique principle, of the ``settings.principles`` drawn for all prompts together.
     Prompts advance on their own: none waits for another's round. Raises SolonError where the constitution has
     too few critique principles, or a prompt does not fit the model.
     """

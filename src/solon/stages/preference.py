@@ -1,6 +1,7 @@
 """The preference model: trained on soft labels, it scores dialogues (paper, section 4.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,12 @@ def _columns(logs: dict[str, float]) -> dict[str, float]:
         "gradient_norm": logs["grad_norm"],
         "learning_rate": logs["learning_rate"],
     }
+
+
+def scorer(folder: str, batch_size: int) -> Callable[[Sequence[Sequence[Message]]], list[float]]:
+    """``score`` by the preference model in ``folder``. Raises SolonError where there is none."""
+    model = models.load_preference_model(folder, trained=True).to(models.best_device())
+    return partial(score, model, models.load_tokenizer(folder), batch_size=batch_size)
 
 
 @torch.no_grad()

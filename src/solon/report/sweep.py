@@ -1,0 +1,332 @@
+"""The page and the figures of a study: what changes with what varies (paper, Figures 5, 6, 7 and 9)."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import plotly.graph_objects as go
+
+from solon import models
+from solon.evaluation import repetition, revisions, tournament
+from solon.evaluation.calibration import Bin, wilson
+from solon.evaluation.revisions import Revised
+from solon.progress import Watcher
+from solon.prompts.dialogue import assistant
+from solon.records import Aspect, Message
+from solon.report import comparison, content, plots
+from solon.report.comparison import Compared, Gain
+from solon.report.folder import Json, RunFolder, read
+from solon.report.html import render
+from solon.report.plots import MODELS, PALETTE, Dot, Look
+from solon.run import RecordFile, write_atomically
+from solon.seeds import stable_id
+from solon.stages import preference
+from solon.sweep import Study
+
+ASPECTS: Mapping[Aspect, Look] = {
+    "harmlessness": Look("Harmlessness", PALETTE[0]),
+    "helpfulness": Look("Helpfulness", PALETTE[1]),
+}
+TRAINED = ("sl-cai", "rl-cai")
+SCORED_TOGETHER = 16  # dialogues in a pass of the preference model
+BLOCK = 128  # of them between two writes of the file: enough to sort by length, few enough to lose
+
+
+@dataclass(frozen=True)
+class Variation:
+    """The runs of one variation, one a seed, and what they come to together."""
+
+    key: str  # of its colour in the page's style
+    look: Look
+    runs: Mapping[str, RunFolder]  # by the names of their folders
+    elo: Mapping[str, Mapping[Aspect, Gain]]  # over the initial model, by model and aspect
+    revised: Sequence[Revised]
+    distinct: float | None  # of the pairs of words in the last revisions
+    preference_model: Json  # on held-out comparisons
+
+    @property
+    def compared(self) -> Compared:
+        model = next((each for each in reversed(TRAINED) if each in self.elo), "")
+        of_model = self.elo.get(model, {})
+        run = next(iter(self.runs.values()))
+        return Compared(
+            self.key, self.look, run, model, of_model.get("harmlessness"), of_model.get("helpfulness")
+        )
+
+
+def gather(runs: Mapping[str, Mapping[str, RunFolder]], scores: Mapping[str, float]) -> list[Variation]:
+    """``runs`` are by variation, then by folder; ``scores`` are by what ``text_id`` calls a text."""
+    last = {name: _last_revisions(found.values()) for name, found in runs.items()}
+    least = min((repetition.sequences(texts) for texts in last.values() if texts), default=0)
+    return [
+        Variation(
+            key=f"variation-{number}",
+            look=Look(name, PALETTE[number % len(PALETTE)]),
+            runs=found,
+            elo=_elo(list(found.values())),
+            revised=_revised(found.values(), scores),
+            distinct=repetition.distinct(last[name], least) if least and last[name] else None,
+            preference_model=_preference_model(found.values()),
+        )
+        for number, (name, found) in enumerate(runs.items())
+    ]
+
+
+def _last_revisions(runs: Iterable[RunFolder]) -> list[str]:
+    return [record["messages"][-1]["content"] for run in runs for record in run.revisions]
+
+
+def _elo(runs: Sequence[RunFolder]) -> dict[str, dict[Aspect, Gain]]:
+    """Of the seeds' models together: each seed's SL-CAI counts as one and the same."""
+    found: dict[str, dict[Aspect, Gain]] = {}
+    for aspect in ASPECTS:
+        if len(runs) == 1:
+            ratings = content.ratings(runs[0], aspect)
+        else:
+            asked = runs[0].settings.get("evaluation") or {}
+            judged = [each for run in runs for each in run.judgements]
+            rated = tournament.ratings(judged, aspect, "initial", asked.get("bootstrap", 1000), 0)
+            ratings = {each.model: each for each in rated}
+        for model in TRAINED:
+            if model in ratings and "initial" in ratings:
+                found.setdefault(model, {})[aspect] = Gain(*content.difference(ratings, model))
+    return found
+
+
+def _revised(runs: Iterable[RunFolder], scores: Mapping[str, float]) -> list[Revised]:
+    of_prompt: dict[str, list[list[float]]] = {}
+    for run in runs:
+        for record in run.revisions:
+            names = [text_id(record["prompt"], text) for text in revisions.texts(record)]
+            if all(name in scores for name in names):
+                of_prompt.setdefault(record["id"], []).append([scores[name] for name in names])
+    # A prompt that several seeds have counts once, with their mean.
+    rows = [[fmean(column) for column in zip(*rows, strict=True)] for rows in of_prompt.values()]
+    return revisions.by_number(rows)
+
+
+def _preference_model(runs: Iterable[RunFolder]) -> Json:
+    """Accuracy and calibration over the held-out comparisons of all seeds."""
+    found = [run.summary["preference_model"] for run in runs if run.summary.get("preference_model")]
+    if not found:
+        return {}
+    count = sum(each["comparisons"] for each in found)
+    accuracy, brier = (
+        sum(each[name] * each["comparisons"] for each in found) / count for name in ("accuracy", "brier")
+    )
+    curve = _together([bin for each in found for bin in each["reliability"]])
+    return {
+        "comparisons": count,
+        "accuracy": accuracy,
+        "accuracy_interval": wilson(min(count, accuracy * count), count),
+        "brier": brier,
+        "ece": sum(bin["count"] * abs(bin["predicted"] - bin["observed"]) for bin in curve) / count,
+        "reliability": curve,
+    }
+
+
+def _together(bins: Sequence[Bin]) -> list[Bin]:
+    """Bins of several curves, which are the same tenths of [0, 1], as one curve."""
+    tenths: dict[int, list[Bin]] = {}
+    for each in bins:
+        tenths.setdefault(min(9, math.floor(10 * each["predicted"])), []).append(each)
+    found = []
+    for _, same in sorted(tenths.items()):
+        count = sum(each["count"] for each in same)
+        predicted, observed = (
+            sum(each[name] * each["count"] for each in same) / count for name in ("predicted", "observed")
+        )
+        found.append(Bin(predicted=predicted, observed=observed, count=count))
+    return found
+
+
+def text_id(prompt: Sequence[Message], text: str) -> str:
+    return stable_id(json.dumps(prompt), text)
+
+
+def write(study: Study, folder: Path, watcher: Watcher) -> Path:
+    """Write the study's page and ``sweep.json`` from its run folders, finished or not.
+
+    Raises SolonError where what is to score the revisions is no preference model.
+    """
+    runs = {
+        variation: {member.name: read(folder / member.name) for member in members}
+        for variation, members in study.varies().items()
+    }
+    scorer, told = _scorer(study, folder)
+    scores = _scores(folder / "scores.jsonl", scorer, runs.values(), watcher) if scorer else {}
+    found = gather(runs, scores)
+    said = verdict(found), caveats(found, told)
+    page = render(
+        "sweep.html.j2",
+        figures(found),
+        {each.key: each.look for each in found},
+        study=study,
+        variations=found,
+        aspects=ASPECTS,
+        models={model: MODELS[model] for model in TRAINED},
+        verdict=said[0],
+        caveats=said[1],
+        differences=comparison.differences([each.compared for each in found]),
+        work={name: work_done(run) for each in found for name, run in each.runs.items()},
+    )
+    path = folder / "sweep.html"
+    write_atomically(path, page)
+    write_atomically(folder / "sweep.json", json.dumps(as_json(study, found, *said), indent=2) + "\n")
+    return path
+
+
+def _scorer(study: Study, folder: Path) -> tuple[str, str]:
+    """The folder of the preference model that scores all revisions, and a sentence on it; "" without one."""
+    if study.sweep.scored_by:
+        return study.sweep.scored_by, f"Revisions are scored by the preference model {study.sweep.scored_by}."
+    first = study.members[0]
+    made = folder / first.name / "06-preference-model"
+    if not (made / "config.json").exists():
+        return "", "Revisions are not scored: no preference model is there yet; name one as 'scored_by'."
+    return str(made), (
+        f"All revisions are scored by one preference model, that of {first.name}. It was trained in this "
+        "study, on answers to the same prompts; name another as 'scored_by' for a view from outside."
+    )
+
+
+def _scores(
+    path: Path, scorer: str, runs: Iterable[Mapping[str, RunFolder]], watcher: Watcher
+) -> dict[str, float]:
+    """The preference model's score of every text of every revision. What the file has is not scored again."""
+    wanted: dict[str, list[Message]] = {
+        text_id(record["prompt"], text): [*record["prompt"], assistant(text)]
+        for of_variation in runs
+        for run in of_variation.values()
+        for record in run.revisions
+        for text in revisions.texts(record)
+    }
+    by_model = models.weights_hash(scorer)
+    names = {name: stable_id(by_model, name) for name in wanted}
+    file = RecordFile(path).recover()
+    have = {record["id"]: record["score"] for record in file}
+    missing = [name for name in wanted if names[name] not in have]
+    if missing:
+        score = preference.scorer(scorer, SCORED_TOGETHER)
+        with watcher.stage("Scores of revisions"):
+            for start in range(0, len(missing), BLOCK):
+                block = missing[start : start + BLOCK]
+                made = dict(zip(block, score([wanted[name] for name in block]), strict=True))
+                file.append(*({"id": names[name], "score": value} for name, value in made.items()))
+                have |= {names[name]: value for name, value in made.items()}
+                watcher.advance("scores", start + len(block), len(missing))
+    return {name: have[names[name]] for name in wanted}
+
+
+def verdict(found: Sequence[Variation]) -> tuple[str, str]:
+    """Which variation did best by harmlessness, or else by the scores of its last revisions: two halves."""
+    compared = [each.compared for each in found]
+    scored = [each for each in found if each.revised]
+    if any(each.harmlessness for each in compared) or not scored:
+        return comparison.verdict(compared)
+    best = max(scored, key=lambda each: each.revised[-1]["gain"])
+    last = best.revised[-1]
+    interval = last["gain_interval"]
+    within = f" ({interval[0]:+.2f} to {interval[1]:+.2f})" if interval else ""
+    return f"The revisions of {best.look.label} score highest", (
+        f"the last are {last['gain']:+.2f}{within} above the first answers."
+    )
+
+
+def caveats(found: Sequence[Variation], scorer: str) -> list[str]:
+    told = comparison.caveats([each.compared for each in found])
+    seeds = max(len(each.runs) for each in found)
+    if seeds > 1:
+        told.append(
+            f"Every variation was run with {seeds} seeds, whose judgements are taken together. The intervals "
+            "are over prompts; how far the seeds are apart is in the table of runs."
+        )
+    return [*told, scorer]
+
+
+def figures(found: Sequence[Variation]) -> dict[str, go.Figure]:
+    ticks = [each.look.label for each in found]
+    drawn: dict[str, go.Figure | None] = {
+        f"elo {model}": plots.dots(
+            [
+                (
+                    look,
+                    [
+                        Dot(place, *each.elo[model][aspect])
+                        for place, each in enumerate(found)
+                        if aspect in each.elo.get(model, {})
+                    ],
+                )
+                for aspect, look in ASPECTS.items()
+            ],
+            ticks,
+            "",
+            "Elo over the initial model",
+        )
+        for model in TRAINED
+    }
+    most = max((len(each.revised) for each in found), default=0)
+    drawn["revisions"] = plots.dots(
+        [
+            (each.look, [_dot(row["revisions"], row["score"], row["score_interval"]) for row in each.revised])
+            for each in found
+        ],
+        [str(number) for number in range(most)],
+        "Number of revisions",
+        "Score of the preference model",
+    )
+    drawn["reliability"] = plots.reliabilities(
+        [(each.look, each.preference_model.get("reliability", [])) for each in found]
+    )
+    return {name: figure for name, figure in drawn.items() if figure is not None}
+
+
+def _dot(place: float, value: float, interval: tuple[float, float] | None) -> Dot:
+    return Dot(place, value, *(interval or (value, value)))
+
+
+def work_done(run: RunFolder) -> Json:
+    """What a run took itself, and which of its stages came from another one."""
+    done = [each for each in run.stages.values() if each["status"] == "done"]
+    used: Counter[str] = Counter()
+    for each in run.stages.values():
+        used.update(each["usage"])
+    reused = [name for name, each in run.stages.items() if each.get("reused")]
+    own = {model: _elo([run]).get(model, {}) for model in TRAINED}
+    return {
+        "stages": len(done),
+        "reused": reused,
+        "seconds": sum(each["seconds"] for each in run.stages.values()),
+        "tokens_computed": used["tokens_computed"],
+        "elo": {
+            model: {aspect: gain._asdict() for aspect, gain in gains.items()}
+            for model, gains in own.items()
+            if gains
+        },
+    }
+
+
+def as_json(study: Study, found: Sequence[Variation], told: tuple[str, str], warned: list[str]) -> Json:
+    return {
+        "study": study.title,
+        "verdict": ": ".join(told),
+        "caveats": warned,
+        "variations": {
+            each.look.label: {
+                "elo": {
+                    model: {aspect: gain._asdict() for aspect, gain in gains.items()}
+                    for model, gains in each.elo.items()
+                },
+                "revisions": list(each.revised),
+                "distinct": each.distinct,
+                "preference_model": each.preference_model,
+                "runs": {name: work_done(run) for name, run in each.runs.items()},
+            }
+            for each in found
+        },
+        "differences": dict(comparison.differences([each.compared for each in found])),
+    }
