@@ -1,5 +1,6 @@
 """Answer, critique and revision: what is asked in which order, what is kept, what is tried again."""
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,37 @@ def test_all_rounds_or_the_last_are_trained_on() -> None:
     last = examples.gather([record], [], Supervised(revisions="last"))
     assert [each["completion"][0]["content"] for each in last] == ["Ask the owner."]
     assert len({each["id"] for each in every}) == 2
+
+
+def test_without_rounds_the_sound_answers_are_trained_on() -> None:
+    record = revised()
+    assert record["rounds"] == []
+    [example] = examples.gather([record], [], Supervised())
+    assert example["source"] == "revision 0"
+    assert example["completion"] == [{"role": "assistant", "content": "Take it."}]
+    _, empty = drive(chain(rounds=0), [" "])
+    assert len(examples.gather([record, empty], [], Supervised())) == 1
+
+
+def test_the_first_rounds_are_those_of_a_run_with_fewer() -> None:
+    record = revised("Ask first.", "Ask the owner.", "Ask.")
+    for count, said in enumerate([[], ["Ask first."], ["Ask first.", "Ask the owner."]]):
+        assert critique.first_rounds(record, count) == revised(*said)
+    _, stuck = drive(chain(rounds=2, attempts=1), ["Take it.", "Theft.", "Ask.", "Theft.", ""])
+    assert critique.first_rounds(stuck, 2) == stuck
+    assert critique.first_rounds(stuck, 1)["messages"][-1]["content"] == "Ask."
+
+
+def test_rounds_draw_from_so_many_principles_as_were_asked_for() -> None:
+    assert LAW.with_critique("all", random.Random(0)) is LAW
+    assert LAW.with_critique(len(LAW.critique), random.Random(0)) == LAW
+    sets = [
+        {each.name for each in LAW.with_critique(count, random.Random(5)).critique} for count in (1, 2, 4, 8)
+    ]
+    assert [len(each) for each in sets] == [1, 2, 4, 8]
+    assert sets[0] < sets[1] < sets[2] < sets[3]
+    with pytest.raises(SolonError, match="16 critique principles and 17 were asked for"):
+        LAW.with_critique(17, random.Random(0))
 
 
 def test_nothing_to_train_on_is_said() -> None:

@@ -105,6 +105,16 @@ def test_each_pair_gets_its_own_label(tiny_model: Path, tmp_path: Path) -> None:
     assert expit(better - worse) == pytest.approx(wanted, abs=0.04)
 
 
+def test_hard_labels_are_those_of_the_likelier_answer(tiny_model: Path, tmp_path: Path) -> None:
+    tie = pair("Which?", "This one.", "That one.", 0.5)
+    hard = [{**record, "probability": 1.0} for record in PAIRS]
+    preference.train([*PAIRS, tie], str(tiny_model), tmp_path / "a", settings(labels="hard"), 0, unwatched)
+    preference.train([*hard, tie], str(tiny_model), tmp_path / "b", settings(), 0, unwatched)
+    assert_same_weights(tmp_path / "a", tmp_path / "b")
+    preference.train([*PAIRS, tie], str(tiny_model), tmp_path / "c", settings(), 0, unwatched)
+    assert metrics_of(tmp_path / "c") != metrics_of(tmp_path / "a")
+
+
 def test_first_step_reports_the_untrained_models_loss(tiny_model: Path, tmp_path: Path) -> None:
     """Seven pairs in micro-batches of 2, 2, 2 and 1: each pair counts alike."""
     base = tmp_path / "scored"

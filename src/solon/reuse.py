@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from solon.manifest import Manifest, now
+from solon.manifest import Manifest
 from solon.run import RecordFile, as_line, write_atomically
 from solon.stages.critique import first_rounds
 from solon.steps import STAGES, Stage
@@ -35,22 +35,16 @@ def take(stage: Stage, work: Workspace, manifest: Manifest, wanted: Inputs, dono
             continue
         if _alike(theirs, stage, wanted):
             _copy(donor / stage.folder, work.folder / stage.folder)
-            entry = theirs.stages[stage.name]
-            note = f"Taken from {donor.name}, which did this stage with the same settings and inputs."
-            manifest.stages[stage.name] = {
-                **entry,
-                "started": now(),
-                "finished": now(),
-                "seconds": 0.0,
-                "usage": {},
-                "notes": [*(each for each in entry["notes"] if each != entry.get("reused")), note],
-                "reused": note,
-            }
-            manifest.save()
+            same = f"Taken from {donor.name}, which did this stage with the same settings and inputs."
+            manifest.take(stage.name, theirs.stages[stage.name], same)
             work.watcher.say(f"{stage.title}: taken from {donor.name}.")
             return True
         if stage.name == "critique" and _more_rounds(theirs, stage, wanted):
             _take_rounds(donor / stage.folder, work.folder / stage.folder, wanted["critique"][ROUNDS])
+            manifest.begin(stage.name, wanted[stage.name])
+            manifest.stages[stage.name]["reused"] = (
+                f"The first rounds are taken from {donor.name}, which has more."
+            )
             work.watcher.say(f"{stage.title}: the first rounds are taken from {donor.name}.")
             return False
     return False

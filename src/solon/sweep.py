@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from importlib import resources
@@ -11,17 +11,26 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
-from solon import config, pipeline
+from solon import config, models, pipeline
 from solon.config import Config
 from solon.errors import SolonError
+from solon.evaluation import revisions
 from solon.lock import alone_in
 from solon.misfits import Location
 from solon.progress import Watcher
+from solon.prompts.dialogue import assistant
+from solon.records import Message
+from solon.report.folder import RunFolder, read
+from solon.run import RecordFile
+from solon.seeds import stable_id
 from solon.stages import preference
 from solon.steps import STAGES, check_data
 from solon.workspace import Workspace
 from solon.yaml_file import line_of, load_yaml, merge, parse, text_of
 
+STAGE_NAMES = tuple(stage.name for stage in STAGES)
+SCORED_TOGETHER = 16  # dialogues in a pass of the preference model
+BLOCK = 128  # of them between two writes of the file: enough to sort by length, few enough to lose
 NAME = r"[A-Za-z0-9][\w.-]*"
 
 
@@ -56,7 +65,7 @@ class Sweep(BaseModel):
     values: list[Any] = []  # ... over these
     variations: Annotated[dict[str, Settings], AfterValidator(folder_names)] = {}  # by name
     seeds: Annotated[list[int], AfterValidator(once)] = []  # every variation once with each; or the base's
-    until: Literal[tuple(stage.name for stage in STAGES)] = "evaluation"  # type: ignore[valid-type]
+    until: Literal[STAGE_NAMES] = "evaluation"  # type: ignore[valid-type]
     # The folder of a preference model to score all revisions with; that of the first run by default.
     scored_by: str | None = None
 
@@ -194,7 +203,8 @@ def run(study: Study, folder: Path, watcher: Watcher | None = None) -> Path:
         raise SolonError(f"{folder} is a run folder, and a study holds several; give another with --dir")
     # Said now, not after hours of work.
     if study.sweep.scored_by:
-        preference.scorer(study.sweep.scored_by, 1)
+        with watcher.stage("Preference model to score with"):
+            preference.scorer(study.sweep.scored_by, 1)
     for member in study.members:
         check_data(Workspace(member.config, folder / member.name, watcher))
     with alone_in(folder):
@@ -205,4 +215,57 @@ def run(study: Study, folder: Path, watcher: Watcher | None = None) -> Path:
             watcher.say(f"{member.name} ({number} of {len(members)})")
             pipeline.run(member.config, folder / member.name, watcher, until=study.sweep.until, donors=donors)
             donors.append(folder / member.name)
-        return page.write(study, folder, watcher)
+        runs = {
+            variation: {member.name: read(folder / member.name) for member in members}
+            for variation, members in study.varies().items()
+        }
+        scorer, said = scored_by(study, folder)
+        scores = score(folder / "scores.jsonl", scorer, runs.values(), watcher) if scorer else {}
+        return page.write(study, folder, runs, scores, said)
+
+
+def scored_by(study: Study, folder: Path) -> tuple[str, str]:
+    """The preference model that scores all revisions, "" where there is none yet, and a sentence on it."""
+    if study.sweep.scored_by:
+        return study.sweep.scored_by, f"Revisions are scored by the preference model {study.sweep.scored_by}."
+    first = study.members[0].name
+    if STAGE_NAMES.index(study.sweep.until) < STAGE_NAMES.index("preference-model"):
+        return (
+            "",
+            "Revisions are not scored: the study trains no preference model and names none as 'scored_by'.",
+        )
+    return Workspace(study.members[0].config, folder / first, Watcher()).preference_model, (
+        f"All revisions are scored by one preference model, that of {first}. It was trained in this study, "
+        "on answers to the same prompts; name another as 'scored_by' for a view from outside."
+    )
+
+
+def score(
+    path: Path, scorer: str, runs: Iterable[Mapping[str, RunFolder]], watcher: Watcher
+) -> dict[str, float]:
+    """The preference model's score of every text of every revision, by ``text_id``.
+
+    What the file has by the same model is not scored again.
+    """
+    wanted: dict[str, list[Message]] = {
+        revisions.text_id(record["prompt"], text): [*record["prompt"], assistant(text)]
+        for of_variation in runs
+        for run in of_variation.values()
+        for record in run.revisions
+        for text in revisions.texts(record)
+    }
+    by_model = models.weights_hash(scorer)
+    names = {text: stable_id(by_model, text) for text in wanted}
+    file = RecordFile(path).recover()
+    have: dict[str, float] = {record["id"]: record["score"] for record in file}
+    missing = [text for text in wanted if names[text] not in have]
+    if missing:
+        with watcher.stage("Scores of revisions"):
+            scores_of = preference.scorer(scorer, SCORED_TOGETHER)
+            for start in range(0, len(missing), BLOCK):
+                block = missing[start : start + BLOCK]
+                made = dict(zip(block, scores_of([wanted[text] for text in block]), strict=True))
+                file.append(*({"id": names[text], "score": value} for text, value in made.items()))
+                have |= {names[text]: value for text, value in made.items()}
+                watcher.advance("scores", start + len(block), len(missing))
+    return {text: have[names[text]] for text in wanted}

@@ -1,11 +1,13 @@
 """A preference model's scores of answers and their revisions (paper, section 3.5; Figures 5 to 7)."""
 
+import json
 from collections.abc import Sequence
 from statistics import fmean
 from typing import TypedDict
 
 from solon.evaluation.calibration import Interval, mean_interval
-from solon.records import RevisionRecord
+from solon.records import Message, RevisionRecord
+from solon.seeds import stable_id
 from solon.stages.critique import first_rounds
 
 
@@ -25,6 +27,11 @@ def texts(record: RevisionRecord) -> list[str]:
     return [
         first_rounds(record, count)["messages"][-1]["content"] for count in range(len(record["rounds"]) + 1)
     ]
+
+
+def text_id(prompt: Sequence[Message], text: str) -> str:
+    """Of a text as the answer to a prompt, wherever it was written."""
+    return stable_id(json.dumps(prompt), text)
 
 
 def by_number(scores: Sequence[Sequence[float]]) -> list[Revised]:

@@ -10,21 +10,16 @@ from statistics import fmean
 
 import plotly.graph_objects as go
 
-from solon import models
 from solon.evaluation import repetition, revisions, tournament
 from solon.evaluation.calibration import Bin, wilson
 from solon.evaluation.revisions import Revised
-from solon.progress import Watcher
-from solon.prompts.dialogue import assistant
-from solon.records import Aspect, Message
+from solon.records import Aspect
 from solon.report import comparison, content, plots
 from solon.report.comparison import Compared, Gain
-from solon.report.folder import Json, RunFolder, read
+from solon.report.folder import Json, RunFolder
 from solon.report.html import render
 from solon.report.plots import MODELS, PALETTE, Dot, Look
-from solon.run import RecordFile, write_atomically
-from solon.seeds import stable_id
-from solon.stages import preference
+from solon.run import write_atomically
 from solon.sweep import Study
 
 ASPECTS: Mapping[Aspect, Look] = {
@@ -32,8 +27,6 @@ ASPECTS: Mapping[Aspect, Look] = {
     "helpfulness": Look("Helpfulness", PALETTE[1]),
 }
 TRAINED = ("sl-cai", "rl-cai")
-SCORED_TOGETHER = 16  # dialogues in a pass of the preference model
-BLOCK = 128  # of them between two writes of the file: enough to sort by length, few enough to lose
 
 
 @dataclass(frozen=True)
@@ -59,7 +52,7 @@ class Variation:
 
 
 def gather(runs: Mapping[str, Mapping[str, RunFolder]], scores: Mapping[str, float]) -> list[Variation]:
-    """``runs`` are by variation, then by folder; ``scores`` are by what ``text_id`` calls a text."""
+    """``runs`` are by variation, then by folder; ``scores`` are by ``revisions.text_id``."""
     last = {name: _last_revisions(found.values()) for name, found in runs.items()}
     least = min((repetition.sequences(texts) for texts in last.values() if texts), default=0)
     return [
@@ -101,7 +94,7 @@ def _revised(runs: Iterable[RunFolder], scores: Mapping[str, float]) -> list[Rev
     of_prompt: dict[str, list[list[float]]] = {}
     for run in runs:
         for record in run.revisions:
-            names = [text_id(record["prompt"], text) for text in revisions.texts(record)]
+            names = [revisions.text_id(record["prompt"], text) for text in revisions.texts(record)]
             if all(name in scores for name in names):
                 of_prompt.setdefault(record["id"], []).append([scores[name] for name in names])
     # A prompt that several seeds have counts once, with their mean.
@@ -144,23 +137,16 @@ def _together(bins: Sequence[Bin]) -> list[Bin]:
     return found
 
 
-def text_id(prompt: Sequence[Message], text: str) -> str:
-    return stable_id(json.dumps(prompt), text)
-
-
-def write(study: Study, folder: Path, watcher: Watcher) -> Path:
-    """Write the study's page and ``sweep.json`` from its run folders, finished or not.
-
-    Raises SolonError where what is to score the revisions is no preference model.
-    """
-    runs = {
-        variation: {member.name: read(folder / member.name) for member in members}
-        for variation, members in study.varies().items()
-    }
-    scorer, told = _scorer(study, folder)
-    scores = _scores(folder / "scores.jsonl", scorer, runs.values(), watcher) if scorer else {}
+def write(
+    study: Study,
+    folder: Path,
+    runs: Mapping[str, Mapping[str, RunFolder]],
+    scores: Mapping[str, float],
+    scorer: str,
+) -> Path:
+    """Write the study's page and ``sweep.json``; see ``gather``. ``scorer`` says whose the scores are."""
     found = gather(runs, scores)
-    said = verdict(found), caveats(found, told)
+    said = verdict(found), caveats(found, scorer)
     page = render(
         "sweep.html.j2",
         figures(found),
@@ -178,48 +164,6 @@ def write(study: Study, folder: Path, watcher: Watcher) -> Path:
     write_atomically(path, page)
     write_atomically(folder / "sweep.json", json.dumps(as_json(study, found, *said), indent=2) + "\n")
     return path
-
-
-def _scorer(study: Study, folder: Path) -> tuple[str, str]:
-    """The folder of the preference model that scores all revisions, and a sentence on it; "" without one."""
-    if study.sweep.scored_by:
-        return study.sweep.scored_by, f"Revisions are scored by the preference model {study.sweep.scored_by}."
-    first = study.members[0]
-    made = folder / first.name / "06-preference-model"
-    if not (made / "config.json").exists():
-        return "", "Revisions are not scored: no preference model is there yet; name one as 'scored_by'."
-    return str(made), (
-        f"All revisions are scored by one preference model, that of {first.name}. It was trained in this "
-        "study, on answers to the same prompts; name another as 'scored_by' for a view from outside."
-    )
-
-
-def _scores(
-    path: Path, scorer: str, runs: Iterable[Mapping[str, RunFolder]], watcher: Watcher
-) -> dict[str, float]:
-    """The preference model's score of every text of every revision. What the file has is not scored again."""
-    wanted: dict[str, list[Message]] = {
-        text_id(record["prompt"], text): [*record["prompt"], assistant(text)]
-        for of_variation in runs
-        for run in of_variation.values()
-        for record in run.revisions
-        for text in revisions.texts(record)
-    }
-    by_model = models.weights_hash(scorer)
-    names = {name: stable_id(by_model, name) for name in wanted}
-    file = RecordFile(path).recover()
-    have = {record["id"]: record["score"] for record in file}
-    missing = [name for name in wanted if names[name] not in have]
-    if missing:
-        score = preference.scorer(scorer, SCORED_TOGETHER)
-        with watcher.stage("Scores of revisions"):
-            for start in range(0, len(missing), BLOCK):
-                block = missing[start : start + BLOCK]
-                made = dict(zip(block, score([wanted[name] for name in block]), strict=True))
-                file.append(*({"id": names[name], "score": value} for name, value in made.items()))
-                have |= {names[name]: value for name, value in made.items()}
-                watcher.advance("scores", start + len(block), len(missing))
-    return {name: have[names[name]] for name in wanted}
 
 
 def verdict(found: Sequence[Variation]) -> tuple[str, str]:
@@ -295,7 +239,7 @@ def work_done(run: RunFolder) -> Json:
     used: Counter[str] = Counter()
     for each in run.stages.values():
         used.update(each["usage"])
-    reused = [name for name, each in run.stages.items() if each.get("reused")]
+    reused = {name: each["reused"] for name, each in run.stages.items() if each.get("reused")}
     own = {model: _elo([run]).get(model, {}) for model in TRAINED}
     return {
         "stages": len(done),

@@ -1,0 +1,310 @@
+"""Studies: what runs share is done once and is the same, and figures are those of the runs."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+import scipy.stats
+import yaml
+
+import run_folder
+from solon import models, pipeline, sweep
+from solon.audit import audit
+from solon.config import Config
+from solon.errors import SolonError
+from solon.evaluation import revisions
+from solon.evaluation.calibration import mean_interval
+from solon.lock import alone_in
+from solon.progress import Watcher
+from solon.report import sweep as page
+from solon.report.folder import read
+from solon.run import RecordFile, file_hash, write_atomically
+from solon.stages import training
+from test_pipeline import SMALL, Stopping, manifest, results
+from test_report import Page, browse, needs_browser
+
+FEW = {"red_team.red_team.train": 4, "red_team.helpful.train": 2, "critique.max_tokens": 8}
+UNTIL_LABELS = ["red-team", "critique", "supervised", "comparison", "feedback"]
+
+
+@pytest.fixture
+def base(tiny_model: Path, tmp_path: Path) -> Path:
+    settings = {**SMALL, "models": {"assistant": str(tiny_model)}}
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(settings))
+    return tmp_path / "study.yaml"
+
+
+def study(path: Path, **fields: Any) -> sweep.Study:
+    path.write_text(yaml.safe_dump({"base": "base.yaml", **fields}, sort_keys=False))
+    return sweep.load(str(path))
+
+
+def watched(say: Callable[[str], None]) -> Watcher:
+    watcher = Watcher()
+    watcher.say = say  # type: ignore[method-assign]
+    return watcher
+
+
+def test_what_runs_share_is_done_once(base: Path, tmp_path: Path) -> None:
+    """Labels of two kinds share five stages, and a run with one round its round."""
+    folder, said = tmp_path / "out", []
+    variations = {"one": {"critique.rounds": 1}, "soft": {}, "hard": {"preference_model.labels": "hard"}}
+    asked = study(base, variations=variations, until="preference-model")
+    sweep.run(asked, folder, watched(said.append))
+    assert [each.split(" ")[0] for each in said if " of 3)" in each] == ["soft", "hard", "one"]
+    soft, hard, one = (manifest(folder / name)["stages"] for name in ("soft", "hard", "one"))
+    assert list(hard) == list(soft) == [*UNTIL_LABELS, "preference-model"]
+    for stage, entry in hard.items():
+        assert entry["status"] == "done"
+        assert entry["records"] == soft[stage]["records"] > 0
+        if stage in UNTIL_LABELS:
+            assert (entry["seconds"], entry["usage"]) == (0, {})
+            assert entry["notes"] == [*soft[stage]["notes"], entry["reused"]]
+            assert "Taken from soft" in entry["reused"]
+    assert "Critique and revision: taken from soft." in said
+    first, other = results(folder / "soft"), results(folder / "hard")
+    alike = {name for name in first if name[:2] < "06" and name[0] == "0"}
+    assert {name: other[name] for name in alike} == {name: first[name] for name in alike}
+    assert other["06-preference-model/model.safetensors"] != first["06-preference-model/model.safetensors"]
+    weights = "03-sl-cai/model.safetensors"
+    assert (folder / "soft" / weights).samefile(folder / "hard" / weights)
+    # One round of two: nothing was sampled, and what is there is what the run alone samples.
+    assert soft["critique"]["usage"]["tokens_computed"] > 0
+    assert one["critique"]["usage"] == {}
+    assert one["supervised"]["seconds"] > 0
+    alone = next(each.config for each in asked.members if each.name == "one")
+    pipeline.run(alone, tmp_path / "alone", until="critique")
+    assert manifest(tmp_path / "alone")["stages"]["critique"]["usage"]["tokens_computed"] > 0
+    for file in ("revisions.jsonl", "helpful.jsonl"):
+        path = Path("02-critique") / file
+        assert (folder / "one" / path).read_bytes() == (tmp_path / "alone" / path).read_bytes()
+    for name in ("soft", "hard", "one"):
+        assert [check.says for check in audit(folder / name)[1] if not check.ok] == []
+        assert (folder / name / "report.html").exists()
+    # The same again computes nothing, and training another model on shared weights leaves the others'.
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.jsonl")}
+    sweep.run(asked, folder)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.jsonl")} == before
+    changed = models.load_model(str(folder / "hard/03-sl-cai"))
+    changed.get_input_embeddings().weight.data += 1
+    training.save(changed, models.load_tokenizer(str(folder / "hard/03-sl-cai")), folder / "hard/03-sl-cai")
+    assert file_hash(folder / "soft" / weights) == first[weights] != file_hash(folder / "hard" / weights)
+
+
+def test_a_study_stopped_again_and_again_ends_the_same(base: Path, tmp_path: Path) -> None:
+    asked = study(base, setting="critique.rounds", values=[0, 1, 2], until="critique", settings=FEW)
+    assert [member.name for member in asked.members] == ["rounds-0", "rounds-1", "rounds-2"]
+    sweep.run(asked, tmp_path / "whole")
+    stops = 0
+    while True:
+        try:
+            sweep.run(asked, tmp_path / "stopped", Stopping(after=9))
+            break
+        except KeyboardInterrupt:
+            stops += 1
+    assert stops > 3
+    pages = {"sweep.html", "sweep.json"}  # they hold times
+    stopped, whole = results(tmp_path / "stopped"), results(tmp_path / "whole")
+    assert stopped.keys() == whole.keys() >= pages
+    assert {name for name in whole if stopped[name] != whole[name]} <= pages
+    zero = RecordFile(tmp_path / "whole/rounds-0/02-critique/revisions.jsonl").read()
+    assert all(each["rounds"] == [] for each in zero)
+    with alone_in(tmp_path / "whole"), pytest.raises(SolonError, match="is in use"):
+        sweep.run(asked, tmp_path / "whole")
+
+
+def test_what_has_changed_is_done_again_and_not_taken(base: Path, tmp_path: Path) -> None:
+    folder, said = tmp_path / "out", []
+    fields = {"variations": {"a": {}, "b": {"supervised.revisions": "last"}}, "until": "critique"}
+    sweep.run(study(base, **fields, settings=FEW), folder)
+    before = {name: results(folder / name) for name in "ab"}
+    sweep.run(study(base, **fields, settings={**FEW, "critique.top_p": 0.5}), folder, watched(said.append))
+    assert "critique.top_p was 1.0, is now 0.5" in said[1]
+    assert "Critique and revision: taken from a." in said
+    after = {name: results(folder / name) for name in "ab"}
+    for name in "ab":
+        changed = {path for path in before[name] if after[name].get(path) != before[name][path]}
+        assert "02-critique/revisions.jsonl" in changed
+        assert "01-red-team/prompts.jsonl" not in changed
+    assert after["a"]["02-critique/revisions.jsonl"] == after["b"]["02-critique/revisions.jsonl"]
+
+
+def test_another_engine_shares_nothing(base: Path, tmp_path: Path) -> None:
+    asked = study(base, setting="engine.dtype", values=["float32", "bfloat16"], until="red-team")
+    sweep.run(asked, tmp_path / "out")
+    for name in ("dtype-float32", "dtype-bfloat16"):
+        entry = manifest(tmp_path / "out" / name)["stages"]["red-team"]
+        assert "reused" not in entry
+        assert entry["usage"]["tokens_computed"] > 0
+
+
+def test_what_auto_means_is_decided_once(base: Path, tmp_path: Path) -> None:
+    settings = {"engine": {"dtype": "auto", "device": "cpu"}, "red_team.generate": 0}
+    asked = study(
+        base, variations={"a": {}, "b": {"evaluation.top_p": 0.5}}, settings=settings, until="red-team"
+    )
+    pipeline.run(asked.members[0].config, tmp_path / "out/a", until="red-team")
+    path = tmp_path / "out/a/manifest.json"
+    facts = json.loads(path.read_text())
+    facts["engine"]["dtype"] = {"float32": "bfloat16"}.get(facts["engine"]["dtype"], "float32")
+    write_atomically(path, json.dumps(facts))
+    sweep.run(asked, tmp_path / "out")
+    assert manifest(tmp_path / "out/b")["engine"] == facts["engine"]
+    assert "reused" in manifest(tmp_path / "out/b")["stages"]["red-team"]
+
+
+def test_seeds_are_members_of_their_own(base: Path) -> None:
+    asked = study(base, setting="critique.few_shot", values=[True, False], seeds=[3, 4])
+    assert [member.name for member in asked.members] == [
+        f"few_shot-{value}-seed-{seed}" for value in ("true", "false") for seed in (3, 4)
+    ]
+    assert [member.config.seed for member in asked.members] == [3, 4, 3, 4]
+    assert list(asked.varies()) == ["few_shot-true", "few_shot-false"]
+
+
+def test_settings_are_laid_over_the_base_in_order(base: Path) -> None:
+    base.write_text(
+        yaml.safe_dump(
+            {
+                "base": "base.yaml",
+                "settings": {"critique": {"rounds": 3}, "critique.top_p": 0.5},
+                "variations": {"a": {"critique.top_p": 0.7}, "b": {"feedback": {"principles": 3}}},
+            }
+        )
+    )
+    a, b = sweep.load(str(base), {"critique": {"top_p": 0.6}, "seed": 9}).members
+    assert (a.config.critique.rounds, b.config.critique.rounds) == (3, 3)
+    assert (a.config.critique.top_p, b.config.critique.top_p) == (0.7, 0.6)
+    assert b.config.feedback.principles == 3
+    assert not b.config.feedback.few_shot  # the base's
+    assert a.config.seed == 9
+
+
+@pytest.mark.parametrize("name", sweep.packaged())
+def test_packaged_studies_are_whole_and_share(name: str) -> None:
+    found = sweep.load(name)
+    assert len(found.members) >= 2
+    assert found.sweep.until == "evaluation"
+    assert isinstance(found.members[0].config, Config)
+
+
+# The figures
+
+
+def test_gains_are_those_of_a_paired_t_test() -> None:
+    rows = [[0.1, 0.5, 0.3], [0.4, 0.2, 0.9], [-1.0, 0.3, 0.1], [0.6, 0.6, 0.8]]
+    found = revisions.by_number(rows)
+    assert [each["revisions"] for each in found] == [0, 1, 2]
+    first, last = [row[0] for row in rows], [row[2] for row in rows]
+    expected = scipy.stats.ttest_rel(last, first).confidence_interval(0.95)
+    assert found[2]["gain"] == pytest.approx(fmean(last) - fmean(first))
+    assert found[2]["gain_interval"] == pytest.approx(tuple(expected))
+    assert found[2]["score_interval"] == pytest.approx(
+        tuple(scipy.stats.ttest_1samp(last, 0).confidence_interval(0.95))
+    )
+    assert found[0]["gain_interval"] is None
+    assert mean_interval([1.0]) is None
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of two variations with two seeds each, as finished runs leave it."""
+    folder = tmp_path_factory.mktemp("study")
+    for variation, gain in {"none": 0.0, "all": 0.4}.items():
+        for seed, prompts in {1: 48, 2: 60}.items():
+            run_folder.build(folder / f"{variation}-seed-{seed}", prompts=prompts, gain=gain)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def written(built: Path) -> tuple[Path, dict[str, Any], dict[str, float]]:
+    base = built / "base.yaml"
+    base.write_text("{}\n")
+    path = built / "study.yaml"
+    asked = study(
+        path,
+        title="<b>Kinds</b>",
+        variations={"none": {}, "all": {"feedback.principles": "all"}},
+        seeds=[1, 2],
+    )
+    runs = {
+        name: {each.name: read(built / each.name) for each in members}
+        for name, members in asked.varies().items()
+    }
+    scores = {
+        revisions.text_id(record["prompt"], text): float(len(text) % 7)
+        for found in runs.values()
+        for run in found.values()
+        for record in run.revisions
+        for text in revisions.texts(record)
+    }
+    out = page.write(asked, built, runs, scores, "Scored by the length of the text.")
+    return out, json.loads((built / "sweep.json").read_text()), scores
+
+
+def test_the_figures_are_those_of_the_runs(
+    built: Path, written: tuple[Path, dict[str, Any], dict[str, float]]
+) -> None:
+    _, figures, _ = written
+    for name in ("none", "all"):
+        of_seeds = [
+            json.loads((built / f"{name}-seed-{seed}/evaluation/summary.json").read_text()) for seed in (1, 2)
+        ]
+        found = figures["variations"][name]
+        for seed, summary in enumerate(of_seeds, 1):
+            own = found["runs"][f"{name}-seed-{seed}"]["elo"]["rl-cai"]["harmlessness"]["elo"]
+            elo = {each["model"]: each["elo"] for each in summary["elo"]["harmlessness"]}
+            assert own == pytest.approx(elo["rl-cai"] - elo["initial"])
+        singles = [each["elo"]["rl-cai"]["harmlessness"]["elo"] for each in found["runs"].values()]
+        together = found["elo"]["rl-cai"]["harmlessness"]
+        assert min(singles) <= together["elo"] <= max(singles)
+        assert together["low"] < together["elo"] < together["high"]
+        assert [each["revisions"] for each in found["revisions"]] == [0, 1, 2]
+        agreed = [each["preference_model"] for each in of_seeds]
+        count = sum(each["comparisons"] for each in agreed)
+        assert found["preference_model"]["comparisons"] == count
+        assert found["preference_model"]["accuracy"] == pytest.approx(
+            sum(each["accuracy"] * each["comparisons"] for each in agreed) / count
+        )
+    assert figures["verdict"].startswith("all did best")
+    assert any("2 seeds" in caveat for caveat in figures["caveats"])
+
+
+def test_one_runs_figures_are_its_own(built: Path) -> None:
+    run = read(built / "all-seed-1")
+    [found] = page.gather({"all": {"all-seed-1": run}}, {})
+    summary = run.summary["preference_model"]
+    for name in ("accuracy", "brier", "ece"):
+        assert found.preference_model[name] == pytest.approx(summary[name]), name
+    assert found.revised == []
+
+
+def test_the_page_shows_every_figure(written: tuple[Path, dict[str, Any], dict[str, float]]) -> None:
+    path, figures, scores = written
+    shown = Page.at(path)
+    assert "<b>Kinds</b>" in shown.text
+    assert "all did best" in shown.text
+    drawn = shown.json["figures"]
+    assert set(drawn) == {"elo sl-cai", "elo rl-cai", "revisions", "reliability"}
+    harmlessness, helpfulness = drawn["elo rl-cai"]["data"]
+    of = [figures["variations"][name]["elo"]["rl-cai"] for name in ("none", "all")]
+    assert harmlessness["y"] == [each["harmlessness"]["elo"] for each in of]
+    assert helpfulness["y"] == [each["helpfulness"]["elo"] for each in of]
+    for line, name in zip(drawn["revisions"]["data"], ("none", "all"), strict=True):
+        assert line["y"] == [each["score"] for each in figures["variations"][name]["revisions"]]
+    assert {attributes["data-figure"] for _, attributes in shown.tags if "data-figure" in attributes} == set(
+        drawn
+    )
+    links = [attributes["href"] for tag, attributes in shown.tags if tag == "a"]
+    assert "all-seed-2/report.html" in links
+    assert scores
+
+
+@needs_browser
+def test_a_browser_draws_it(written: tuple[Path, dict[str, Any], dict[str, float]], tmp_path: Path) -> None:
+    path, _, _ = written
+    document = browse(path.as_uri(), tmp_path)
+    assert document.count('class="plot-container') == len(Page.at(path).json["figures"])
