@@ -1,6 +1,7 @@
 """Studies: what runs share is done once and is the same, and figures are those of the runs."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
@@ -308,3 +309,15 @@ def test_a_browser_draws_it(written: tuple[Path, dict[str, Any], dict[str, float
     path, _, _ = written
     document = browse(path.as_uri(), tmp_path)
     assert document.count('class="plot-container') == len(Page.at(path).json["figures"])
+
+
+def test_the_documented_examples_are_studies(tmp_path: Path) -> None:
+    text = (Path(__file__).parent.parent / "docs/sweeps.md").read_text()
+    found = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+    assert len(found) == 2
+    names = []
+    for example in found:
+        (tmp_path / "study.yaml").write_text(example)
+        names.append([member.name for member in sweep.load(str(tmp_path / "study.yaml")).members])
+    assert names[0][:2] == ["critique-seed-0", "critique-seed-1"]
+    assert names[1][-1] == "principles-16"
