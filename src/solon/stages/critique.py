@@ -33,7 +33,8 @@ def revise(
 def first_rounds(record: RevisionRecord, count: int) -> RevisionRecord:
     """The record as ``revise`` makes it with ``count`` rounds, where it has as many or more.
 
-    What is sampled in a round has a seed of its own and depends on the rounds before it alone.
+    What is sampled in a round has a seed of its own and depends on the rounds before it alone; only
+    how a batch rounds may differ.
     """
     rounds = record["rounds"][:count]
     sound = [each["revision"] for each in rounds if not each["problem"]]
