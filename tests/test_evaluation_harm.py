@@ -175,7 +175,9 @@ def random_answers(count: int, options: int, seed: int = 0) -> list[harm.Answere
         weights = rng.random(options) ** 3
         weights[right] += 0.3 * rng.random()
         answered.append(
-            harm.Answered(Choice(str(number), "", names, right), tuple((weights / weights.sum()).tolist()))
+            harm.Answered(
+                Choice(str(number), "", names, right), tuple((weights / weights.sum()).tolist()), ()
+            )
         )
     return answered
 
@@ -209,7 +211,7 @@ def test_figures_are_those_of_the_references(options: int) -> None:
 
 def test_ties_are_shared() -> None:
     choice = Choice("1", "", ("x", "y"), 1)
-    figures = harm.summary([harm.Answered(choice, (0.5, 0.5))] * 4, bootstrap=5, seed=0)
+    figures = harm.summary([harm.Answered(choice, (0.5, 0.5), ())] * 4, bootstrap=5, seed=0)
     assert figures["accuracy"] == 0.5
     assert figures["confusion"] == {"x": {"x": 0, "y": 0}, "y": {"x": 2, "y": 2}}
     assert figures["f1"]["x"] == 0

@@ -36,6 +36,7 @@ class Answered:
 
     choice: Choice
     probabilities: tuple[float, ...]
+    orders: tuple[tuple[float, ...], ...]  # the same before averaging, as each order was shown
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def answer(
     ]
     reasoning = _reasoning(engine, shown, settings, seed) if settings.chain_of_thought else {}
     by_id = {each.id: each for each in shown}
-    found: dict[str, list[list[float]]] = {}
+    found: dict[str, dict[str, tuple[float, ...]]] = {}
     questions = [
         Question(each.id, each.messages, letters(len(each.order)), _prefill(reasoning.get(each.id)))
         for each in shown
@@ -78,11 +79,12 @@ def answer(
     for scores in engine.choice_logprobs(questions):
         each = by_id[scores.id]
         by_place = softmax(scores.logprobs).tolist()
-        orders = found.setdefault(each.choice.id, [])
-        orders.append([by_place[each.order.index(option)] for option in range(len(by_place))])
-        if len(orders) == len(_orders(each.choice, rotate)):
+        mine = found.setdefault(each.choice.id, {})
+        mine[each.id] = tuple(by_place[each.order.index(option)] for option in range(len(by_place)))
+        if len(mine) == len(_orders(each.choice, rotate)):
+            orders = tuple(mine[one.id] for one in shown if one.choice is each.choice)
             means = map(fmean, zip(*orders, strict=True))
-            yield Answered(each.choice, tuple(round(mean, agreement.DIGITS) for mean in means))
+            yield Answered(each.choice, tuple(round(mean, agreement.DIGITS) for mean in means), orders)
 
 
 def shots(choices: Sequence[Choice], count: int, seed: int) -> list[Choice]:
