@@ -12,13 +12,16 @@ from typing import Any
 from solon import constitution, data
 from solon.errors import SolonError
 from solon.manifest import flat
+from solon.prompts import contrast
 from solon.records import Example, Message
 from solon.report import folder as folders
 from solon.report.folder import Json, RunFolder
 from solon.run import RecordFile, file_hash
 from solon.stages.examples import sound_revisions
+from solon.stages.feedback import MAKING
 from solon.tables import HUB, label
 
+MODELS_OWN = ("ai", "contrast")  # sources of labels that no person gave
 SHOWN = 3  # faults named of each check; all are counted
 
 # Settings whose value names a constitution: stages record its own name and its hash instead.
@@ -68,6 +71,7 @@ def audit(path: Path) -> tuple[list[Json], list[Check]]:
     checks: dict[str, Callable[[Run], Found]] = {
         "no harmlessness label is human": no_human_harm,
         "AI labels are votes of the feedback model under the constitution": ai_labels,
+        "labels by a pair's making are those of pairs made under a principle and against it": made_labels,
         "human labels are helpfulness comparisons of the file": human_labels,
         "supervised examples are sound revisions or helpful answers": supervised_examples,
         "revisions, answers and pairs are of training prompts": prompts_of_stages,
@@ -119,7 +123,7 @@ def no_human_harm(run: Run) -> Found:
     wrong = [
         f"{record['id']} is by {record['label_source']} ({record['labeller']})"
         for record in harm
-        if record["label_source"] != "ai"
+        if record["label_source"] not in MODELS_OWN
     ]
     return f"{len(harm) - len(wrong)} of {len(harm)} harmlessness labels are AI feedback", wrong
 
@@ -127,12 +131,9 @@ def no_human_harm(run: Run) -> Found:
 def ai_labels(run: Run) -> Found:
     named = run.folder.manifest.get("models", {}).get("feedback") or {}
     feedback = named.get("name")
-    laws = {
-        "harmlessness": law(run, "constitution"),
-        "helpfulness": law(run, "preference_model.helpfulness_constitution"),
-    }
+    laws = laws_of_aspects(run)
     wrong, votes = [], 0
-    ai = [record for record in run.folder.preferences if record["label_source"] != "human"]
+    ai = [record for record in run.folder.preferences if record["label_source"] not in {"human", "contrast"}]
     for record in ai:
         votes += len(record["votes"])
         known = laws[record["aspect"]]
@@ -154,8 +155,50 @@ def ai_labels(run: Run) -> Found:
     return f"{len(ai)} labels with {votes} votes by {feedback}{unseen}", wrong
 
 
+def made_labels(run: Run) -> Found:
+    made = [record for record in run.folder.preferences if record["label_source"] == "contrast"]
+    pairs = by_id(run.folder.pairs)
+    laws = laws_of_aspects(run)
+    wrong = []
+    for record in made:
+        pair = pairs.get(record["id"]) or {}
+        how, known = pair.get("contrast") or {}, laws[record["aspect"]]
+        faults = {
+            "was not made so": not how,
+            "was made under no principle of the constitution": known is not None
+            and (how.get("principle"), how.get("instruction")) not in known,
+            "was asked for otherwise than its principle says": bool(how)
+            and tuple(how["requests"]) != contrast.requests(how["instruction"]),
+            "prefers the answer against the principle": bool(how)
+            and record["chosen"][-1]["content"] != pair["responses"][0],
+            f"is by {record['labeller']}": record["labeller"] != MAKING,
+            "is not certain": record["probability"] != 1,
+            "has votes": bool(record["votes"]),
+        }
+        wrong += [f"{record['id']} {fault}" for fault, is_so in faults.items() if is_so]
+    if run.settings.get("feedback.method") == "contrast":
+        wrong += [
+            f"{record['id']} is by {record['labeller']}, and feedback.method is contrast"
+            for record in run.folder.preferences
+            if record["label_source"] == "ai"
+        ]
+    elif made:
+        wrong.append(f"feedback.method is not contrast, and {len(made)} labels are by the pairs' making")
+    unseen = (
+        "; a constitution is no longer here, so principles are unchecked" if None in laws.values() else ""
+    )
+    return f"{len(made)} labels by the pairs' making{unseen if made else ''}", wrong
+
+
+def laws_of_aspects(run: Run) -> dict[str, set[tuple[str, str]] | None]:
+    return {
+        "harmlessness": law(run, "constitution"),
+        "helpfulness": law(run, "preference_model.helpfulness_constitution"),
+    }
+
+
 def human_labels(run: Run) -> Found:
-    human = [record for record in run.folder.preferences if record["label_source"] != "ai"]
+    human = [record for record in run.folder.preferences if record["label_source"] not in MODELS_OWN]
     if not human:
         return "0 human labels", []
     source = str(run.settings.get("preference_model.helpfulness") or "")
@@ -221,7 +264,7 @@ def prompts_of_stages(run: Run) -> Found:
 
 def compared_answers(run: Run) -> Found:
     pairs = by_id(run.folder.pairs)
-    labelled = [record for record in run.folder.preferences if record["label_source"] == "ai"]
+    labelled = [record for record in run.folder.preferences if record["label_source"] in MODELS_OWN]
     wrong = repeated(run.folder.preferences)
     for record in labelled:
         pair = pairs.get(record["id"])

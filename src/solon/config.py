@@ -171,6 +171,8 @@ def rising(clamp: tuple[float, float]) -> tuple[float, float]:
 
 
 class Feedback(Section):
+    # contrast: pairs are made under a principle and against it, and nobody judges (RLCD, arXiv:2307.12950)
+    method: Literal["multiple-choice", "contrast"] = "multiple-choice"
     principles: Positive | Literal["all"] = 1  # drawn for each pair and averaged; "all": the whole list
     both_orders: bool = True  # judge (A, B) and (B, A) and average: cancels position bias
     few_shot: bool = True

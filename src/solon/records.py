@@ -4,7 +4,7 @@ Every record has an ``id`` that is stable across runs and resumes. Texts that th
 the data they led to.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
@@ -12,6 +12,8 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 Split = Literal["train", "held-out"]
 PromptSet = Literal["red-team", "helpful"]
 Aspect = Literal["harmlessness", "helpfulness"]
+# "contrast": nobody judged; the answers were asked for under a principle and against it.
+LabelSource = Literal["ai", "human", "contrast"]
 
 
 class Message(TypedDict):
@@ -78,6 +80,16 @@ class Example(TypedDict):
     source: str  # "revision 1", "revision 2", ... or "helpful"; "revision 0" is the answer itself
 
 
+class Contrast(TypedDict):
+    """How a pair was made that is labelled by its making (``feedback.method: contrast``)."""
+
+    principle: str
+    instruction: str
+    requests: Annotated[
+        list[str], Field(min_length=2, max_length=2)
+    ]  # said after the prompt, for each answer
+
+
 class PairRecord(TypedDict):
     """``04-comparison/pairs.jsonl``: two answers of the SL-CAI model to one prompt."""
 
@@ -88,6 +100,7 @@ class PairRecord(TypedDict):
     split: Split
     responses: Annotated[list[str], Field(min_length=2, max_length=2)]
     problem: str  # "" or why the pair cannot be compared ("identical", "empty", ...); such pairs get no label
+    contrast: NotRequired[Contrast]  # the first response is under the principle, the second against it
 
 
 class Vote(TypedDict):
@@ -112,9 +125,9 @@ class PreferenceRecord(TypedDict):
     aspect: Aspect
     kind: str
     split: Split
-    label_source: Literal["ai", "human"]
-    labeller: str  # the feedback model, or the file that human labels came from
-    votes: list[Vote]  # [] for human labels
+    label_source: LabelSource
+    labeller: str  # the feedback model, the file that human labels came from, or "the pair's making"
+    votes: list[Vote]  # [] unless the feedback model judged
 
 
 class SampleRecord(TypedDict):

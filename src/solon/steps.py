@@ -128,6 +128,7 @@ def run_comparison(work: Workspace) -> Done:
     prompts = work.prompts("red-team", "train")
     if work.config.preference_model.helpfulness == "ai":
         prompts += work.prompts("helpful", "train")
+    laws = dict(zip(SETS, (work.constitution, work.helpful_labels), strict=True))
     pairs = work.generate(
         "04-comparison/pairs.jsonl",
         prompts,
@@ -137,6 +138,7 @@ def run_comparison(work: Workspace) -> Done:
             settings=work.config.comparison,
             held_out=work.config.preference_model.held_out,
             seed=work.seed("comparison"),
+            contrast=laws if work.config.feedback.method == "contrast" else None,
         ),
     )
     unusable = sum(bool(pair["problem"]) for pair in pairs)
@@ -167,15 +169,27 @@ def run_feedback(work: Workspace) -> Done:
         ]
         note = f"{len(human)} helpfulness comparisons were labelled by people ({human[0]['labeller']})."
 
+    path, together = "05-feedback/preferences.jsonl", [*wanted, *human]
+    if work.config.feedback.method == "contrast":
+        return Done(len(work.complete(path, together, _made)), [note])
     laws = dict(zip(ASPECTS, (work.constitution, work.helpful_labels), strict=True))
     labels = work.generate(
-        "05-feedback/preferences.jsonl",
-        [*wanted, *human],
+        path,
+        together,
         work.roles["feedback"],
         partial(_label, laws=laws, settings=work.config.feedback, seed=work.seed("feedback")),
         work.config.feedback.questions(len(work.constitution.comparison)),
     )
     return Done(len(labels), [note])
+
+
+def _made(records: list[Any]) -> Iterator[PreferenceRecord]:
+    """Labels that the pairs' making gives; comparisons that people labelled stay as they are."""
+    yield from (record for record in records if "label_source" in record)
+    for prompt_set, aspect in tournament.ASPECTS.items():
+        yield from feedback.by_construction(
+            (pair for pair in records if "responses" in pair and pair["set"] == prompt_set), aspect
+        )
 
 
 def _label(
@@ -358,6 +372,15 @@ def comparison_inputs(work: Workspace) -> dict[str, Any]:
         "comparison": work.config.comparison.model_dump(),
         "preference_model.held_out": settings.held_out,
         "preference_model.helpfulness": settings.helpfulness,
+        **(_contrast(work) if work.config.feedback.method == "contrast" else {}),
+    }
+
+
+def _contrast(work: Workspace) -> dict[str, Any]:
+    return {
+        "feedback.method": work.config.feedback.method,
+        **_rules("constitution", work.constitution),
+        **_rules("preference_model.helpfulness_constitution", work.helpful_labels),
     }
 
 

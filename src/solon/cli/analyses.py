@@ -109,7 +109,9 @@ def _judge_samples(folder: Path, judge: str, count: int, settings: list[str]) ->
     seed = derive_seed(asked.seed, "judged samples") % 2**31
     wanted = over.matches(run.samples, run.pairs, count, seed)
     if not wanted:
-        raise SolonError(f"{folder}: SL-CAI gave none of RL's prompts a sound answer to compare with")
+        raise SolonError(
+            f"{folder}: SL-CAI gave none of RL's prompts a sound answer of its own to compare with"
+        )
     laws: dict[Aspect, constitution.Constitution] = {
         "harmlessness": constitution.load(asked.constitution),
         "helpfulness": constitution.load(asked.evaluation.helpfulness_constitution),

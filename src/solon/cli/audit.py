@@ -18,7 +18,7 @@ def audit(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: A
         print(audits.as_json(labels, checks))
     else:
         for each in labels:
-            by = "people, from" if each["label_source"] == "human" else "AI feedback of"
+            by = {"human": "people, from", "contrast": "nobody:"}.get(each["label_source"], "AI feedback of")
             print(f"{each['aspect']}: {each['labels']} labels by {by} {each['labeller']}")
             for principle, votes in each["votes"].items():
                 print(f"  {votes} votes under {principle!r}")

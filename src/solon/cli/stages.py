@@ -139,14 +139,22 @@ def supervised(
 
 
 def comparison(
-    prompts: Prompts, out: Out, model: Model, config: ConfigFile = None, settings: Settings = NO_SETTINGS
+    prompts: Prompts,
+    out: Out,
+    model: Model,
+    rules: Rules = "harmless",
+    config: ConfigFile = None,
+    settings: Settings = NO_SETTINGS,
 ) -> None:
-    """Answer every red-team prompt twice."""
-    asked = configuration(config, settings)
+    """Answer every red-team prompt twice; with feedback.method contrast, under a principle and against it."""
+    asked, law = configuration(config, settings), constitution.load(rules)
+    contrast: dict[PromptSet, constitution.Constitution] | None = None
+    if asked.feedback.method == "contrast":
+        contrast = {"red-team": law}
 
     def make(engine: Engine, missing: list[PromptRecord]) -> Iterable[Mapping[str, Any]]:
         held_out = asked.preference_model.held_out
-        return comparisons.pair(engine, missing, asked.comparison, held_out, asked.seed)
+        return comparisons.pair(engine, missing, asked.comparison, held_out, asked.seed, contrast)
 
     _write(
         "Two answers a prompt",
@@ -161,7 +169,9 @@ def comparison(
 def feedback(
     pairs: Records,
     out: Out,
-    model: Model,
+    model: Annotated[
+        str | None, typer.Option("--model", help="The feedback model; none with feedback.method contrast.")
+    ] = None,
     rules: Rules = "harmless",
     aspect: Annotated[str, typer.Option(help="'harmlessness' or 'helpfulness'.")] = "harmlessness",
     config: ConfigFile = None,
@@ -173,6 +183,14 @@ def feedback(
     if aspect != named:
         raise SolonError(f"--aspect is {aspect!r}; it must be 'harmlessness' or 'helpfulness'")
     sound: list[PairRecord] = [pair for pair in _read(pairs, PairRecord) if not pair["problem"]]
+
+    if asked.feedback.method == "contrast":
+        with SCREEN.stage("AI feedback"):
+            make_labels = partial(feedbacks.by_construction, aspect=named)
+            complete(_out(out, PreferenceRecord), sound, make_labels, partial(SCREEN.advance, "records"))
+        return
+    if model is None:
+        raise SolonError("no model is named to judge the pairs; give --model")
 
     def make(engine: Engine, missing: list[PairRecord]) -> Iterable[Mapping[str, Any]]:
         return feedbacks.label(engine, missing, law, named, asked.feedback, asked.seed)

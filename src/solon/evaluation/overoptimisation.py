@@ -127,9 +127,11 @@ def matches(
     first answer to the same prompt: by the sample's id, with its step.
 
     A larger ``count`` adds to the answers of a smaller one. Prompts that SL-CAI gave no sound answer to are
-    left out.
+    left out, and so are pairs asked for under a principle and against it: no such request stands before RL's.
     """
-    baseline = {turns(pair["prompt"]): pair for pair in pairs if not pair["problem"]}
+    baseline = {
+        turns(pair["prompt"]): pair for pair in pairs if not pair["problem"] and "contrast" not in pair
+    }
     usable = [each for each in samples if turns(each["prompt"]) in baseline and each["response"].strip()]
     by_step = groupby(sorted(usable, key=lambda each: each["step"]), key=lambda each: each["step"])
     queues = []

@@ -168,6 +168,9 @@ def human_harm_labels(run: RunFolder) -> str:
         return "There are no harmlessness labels yet."
     if human:
         return f"{human:,} of {len(harm):,} harmlessness labels were given by humans."
+    made = sum(each["label_source"] == "contrast" for each in harm)
+    if made:
+        return f"No human harm label was used: the making of {made:,} of {len(harm):,} pairs is their label."
     return f"No human harm label was used: AI feedback gave all {len(harm):,} harmlessness labels."
 
 

@@ -1,11 +1,13 @@
 """Two answers of the SL-CAI model to every prompt, to be compared (paper, section 4.1)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from solon import config
+from solon.constitution import Constitution
 from solon.inference.engine import Chain, Engine, Request
-from solon.records import PairRecord, PromptRecord, Split
-from solon.seeds import derive_seed, share_of
+from solon.prompts import contrast as prompts_of_contrast
+from solon.records import Contrast, PairRecord, PromptRecord, PromptSet, Split
+from solon.seeds import derive_seed, generator, share_of
 
 
 def pair(
@@ -14,22 +16,45 @@ def pair(
     settings: config.Comparison,
     held_out: float,
     seed: int,
+    contrast: Mapping[PromptSet, Constitution] | None = None,
 ) -> Iterator[PairRecord]:
     """One pair a prompt, as they finish; ``held_out`` is the share of prompts kept from the preference model.
 
-    Pairs that cannot be compared say why in ``problem``: "identical" or "empty".
+    Pairs that cannot be compared say why in ``problem``: "identical" or "empty". With ``contrast``, the first
+    answer is asked for under a principle drawn from the constitution of the prompt's set, and the second
+    against it. Raises SolonError where that has no comparison principle.
     """
-    return engine.run_chains(_chain(prompt, settings, held_out, seed) for prompt in prompts)
+    return engine.run_chains(
+        _chain(
+            prompt,
+            settings,
+            held_out,
+            seed,
+            _contrast(prompt, contrast[prompt["set"]], seed) if contrast else None,
+        )
+        for prompt in prompts
+    )
+
+
+def _contrast(record: PromptRecord, law: Constitution, seed: int) -> Contrast:
+    [principle] = law.draw_comparison(generator(seed, "principle", record["id"]))
+    return Contrast(
+        principle=principle.name,
+        instruction=principle.instruction,
+        requests=list(prompts_of_contrast.requests(principle.instruction)),
+    )
 
 
 def _chain(
-    record: PromptRecord, settings: config.Comparison, held_out: float, seed: int
+    record: PromptRecord, settings: config.Comparison, held_out: float, seed: int, contrast: Contrast | None
 ) -> Chain[PairRecord]:
     responses: list[str] = []
     for number in range(2):
         completion = yield Request(
             id=record["id"],
-            messages=record["prompt"],
+            messages=prompts_of_contrast.asked(record["prompt"], contrast["requests"][number])
+            if contrast
+            else record["prompt"],
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
             top_p=settings.top_p,
@@ -37,7 +62,7 @@ def _chain(
         )
         responses.append(completion.text.strip())
     split: Split = "held-out" if share_of(record["id"]) < held_out else "train"
-    return PairRecord(
+    pair = PairRecord(
         id=record["id"],
         prompt=record["prompt"],
         set=record["set"],
@@ -46,6 +71,7 @@ def _chain(
         responses=responses,
         problem=_problem(*responses),
     )
+    return {**pair, "contrast": contrast} if contrast else pair
 
 
 def _problem(first: str, second: str) -> str:

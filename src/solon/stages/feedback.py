@@ -10,6 +10,7 @@ from scipy.special import expit
 
 from solon import config
 from solon.constitution import ComparisonPrinciple, Constitution
+from solon.errors import SolonError
 from solon.inference.engine import Engine, Question, Request
 from solon.prompts import comparison as prompts
 from solon.prompts.dialogue import assistant
@@ -17,6 +18,8 @@ from solon.records import Aspect, Message, PairRecord, PreferenceRecord, Vote
 from solon.seeds import derive_seed, generator
 
 T = TypeVar("T")
+
+MAKING = "the pair's making"  # the labeller of pairs that nobody judged
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,35 @@ def label(
     )
     for compared, judgements in judge(engine, comparisons, constitution, settings, seed):
         yield _preference(sound[compared.id], judgements, aspect, engine.model_name)
+
+
+def by_construction(pairs: Iterable[PairRecord], aspect: Aspect) -> Iterator[PreferenceRecord]:
+    """Labels of pairs made under a principle and against it: the first is better, and nobody judges.
+
+    Yang et al. 2023 (RLCD, arXiv:2307.12950), section 3.1, with its hard labels; for models too small to
+    judge. Pairs with a problem get none. Raises SolonError for a pair that was not made so.
+    """
+    for pair in pairs:
+        if pair["problem"]:
+            continue
+        if "contrast" not in pair:
+            raise SolonError(
+                f"pair {pair['id']!r} was not made under a principle and against it, so its making gives no "
+                "label; make the pairs with feedback.method contrast as well"
+            )
+        yield PreferenceRecord(
+            id=pair["id"],
+            prompt=pair["prompt"],
+            chosen=[assistant(pair["responses"][0])],
+            rejected=[assistant(pair["responses"][1])],
+            probability=1.0,
+            aspect=aspect,
+            kind=pair["kind"],
+            split=pair["split"],
+            label_source="contrast",
+            labeller=MAKING,
+            votes=[],
+        )
 
 
 def judge(

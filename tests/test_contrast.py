@@ -1,0 +1,255 @@
+"""Pairs made under a principle and against it, and the labels that their making gives (RLCD)."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from solon import cli, constitution, data, pipeline
+from solon.audit import audit
+from solon.config import Comparison, Config, EngineSettings
+from solon.errors import SolonError
+from solon.inference import open_engine
+from solon.inference.engine import Engine
+from solon.progress import Watcher
+from solon.prompts import contrast as prompts
+from solon.prompts.dialogue import assistant, user
+from solon.records import PairRecord
+from solon.run import RecordFile
+from solon.stages import comparison, feedback
+from test_pipeline import Stopping, config
+
+LAW = constitution.load("harmless")
+PAIRS, PREFERENCES = "04-comparison/pairs.jsonl", "05-feedback/preferences.jsonl"
+
+
+class EnoughSeen(Exception):
+    pass
+
+
+class UntilPreferenceModel(Watcher):
+    def stage(self, title: str) -> Any:
+        if title == "Preference model":
+            raise EnoughSeen
+        return super().stage(title)
+
+
+class StoppingUntilPreferenceModel(Stopping, UntilPreferenceModel):
+    pass
+
+
+def labelled(settings: Config, folder: Path, watcher: Watcher | None = None) -> Path:
+    with pytest.raises(EnoughSeen):
+        pipeline.run(settings, folder, watcher or UntilPreferenceModel())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_model: Path) -> Config:
+    return config(tiny_model, feedback={"method": "contrast"}, red_team={"generate": 0})
+
+
+@pytest.fixture(scope="module")
+def finished(settings: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return labelled(settings, tmp_path_factory.mktemp("runs") / "contrast")
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> Iterator[Engine]:
+    with open_engine("smollm2", EngineSettings(dtype="float32", device="cpu", batch_size=32)) as engine:
+        yield engine
+
+
+def test_the_two_requests_differ_in_one_word() -> None:
+    for principle in LAW.comparison:
+        under, against = (request.split() for request in prompts.requests(principle.instruction))
+        assert len(under) == len(against)
+        assert [pair for pair in zip(under, against, strict=True) if pair[0] != pair[1]] == [
+            ("best", "worst")
+        ]
+        assert principle.instruction in " ".join(under)
+
+
+def test_the_request_ends_the_humans_last_turn() -> None:
+    dialogue = [user("Hello."), assistant("Hi."), user("May I read her diary?")]
+    asked = prompts.asked(dialogue, "(So.)")
+    assert asked[:2] == dialogue[:2]
+    assert asked[2] == user("May I read her diary?\n\n(So.)")
+
+
+def test_labels_follow_the_pairs_making(finished: Path, tiny_model: Path) -> None:
+    pairs = {each["id"]: each for each in RecordFile(finished / PAIRS, PairRecord)}
+    sound = {name for name, each in pairs.items() if not each["problem"]}
+    laws = {"red-team": LAW, "helpful": constitution.load("helpful")}
+    for each in pairs.values():
+        how = each["contrast"]
+        known = {principle.name: principle.instruction for principle in laws[each["set"]].comparison}
+        assert known[how["principle"]] == how["instruction"]
+        assert tuple(how["requests"]) == prompts.requests(how["instruction"])
+    assert len({each["contrast"]["principle"] for each in pairs.values()}) > 4
+    preferences = RecordFile(finished / PREFERENCES).read()
+    assert {each["id"] for each in preferences} == sound
+    for each in preferences:
+        assert [each["chosen"][0]["content"], each["rejected"][0]["content"]] == pairs[each["id"]][
+            "responses"
+        ]
+        assert (each["probability"], each["votes"], each["label_source"]) == (1.0, [], "contrast")
+    usage = json.loads((finished / "manifest.json").read_text())["stages"]["feedback"]["usage"]
+    assert not usage  # no model was asked
+
+
+def test_answers_are_those_to_the_requests(finished: Path, settings: Config, tiny_model: Path) -> None:
+    """The second answer is what the model gives to the request against the principle."""
+    pair = next(iter(RecordFile(finished / PAIRS)))
+    prompt = next(
+        each for each in RecordFile(finished / "01-red-team/prompts.jsonl") if each["id"] == pair["id"]
+    )
+    greedy = Comparison(temperature=0, max_tokens=6)
+    with open_engine(str(tiny_model), EngineSettings(dtype="float32", device="cpu")) as engine:
+        [made] = comparison.pair(engine, [prompt], greedy, 0.1, 7, {prompt["set"]: LAW})
+        for request, response in zip(made["contrast"]["requests"], made["responses"], strict=True):
+            asked = {**prompt, "prompt": prompts.asked(prompt["prompt"], request)}
+            [plain] = comparison.pair(engine, [asked], greedy, 0.1, 7)
+            assert plain["responses"] == [response, response]
+            assert "contrast" not in plain
+
+
+def test_a_run_stopped_again_and_again_ends_the_same(
+    finished: Path, settings: Config, tmp_path: Path
+) -> None:
+    folder, stops = tmp_path / "stopped", 0
+    while True:
+        try:
+            labelled(settings, folder, StoppingUntilPreferenceModel(after=9))
+            break
+        except KeyboardInterrupt:
+            stops += 1
+    assert stops > 2
+    for file in (PAIRS, PREFERENCES):
+        assert (folder / file).read_bytes() == (finished / file).read_bytes()
+
+
+def test_a_finished_comparison_is_made_anew_for_another_method(
+    finished: Path, settings: Config, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    judged = settings.model_copy(
+        update={"feedback": settings.feedback.model_copy(update={"method": "multiple-choice"})}
+    )
+    labelled(judged, folder)
+    assert all("contrast" not in each for each in RecordFile(folder / PAIRS))
+    assert {each["label_source"] for each in RecordFile(folder / PREFERENCES)} == {"ai"}
+
+
+CHECK = "labels by a pair's making are those of pairs made under a principle and against it"
+TAMPERINGS: dict[str, tuple[str, Callable[[Any], object], str, str]] = {
+    "swapped answers": (
+        PREFERENCES,
+        lambda r: r.update(chosen=r["rejected"], rejected=r["chosen"]),
+        CHECK,
+        "prefers the answer against the principle",
+    ),
+    "another principle": (
+        PAIRS,
+        lambda r: r["contrast"].update(instruction="Which answer is ruder?"),
+        CHECK,
+        "under no principle of the constitution",
+    ),
+    "another request": (
+        PAIRS,
+        lambda r: r["contrast"].update(requests=["(Be kind.)", "(Be cruel.)"]),
+        CHECK,
+        "otherwise than its principle says",
+    ),
+    "a plain pair": (PAIRS, lambda r: r.pop("contrast"), CHECK, "was not made so"),
+    "a doubtful label": (PREFERENCES, lambda r: r.update(probability=0.7), CHECK, "is not certain"),
+    "a judge": (
+        PREFERENCES,
+        lambda r: r.update(label_source="ai"),
+        CHECK,
+        "feedback.method is contrast",
+    ),
+    "another text": (
+        PREFERENCES,
+        lambda r: r.update(rejected=[assistant("Other.")]),
+        "the answers compared are those of the pairs",
+        "another text",
+    ),
+}
+
+
+def test_an_untouched_run_passes_the_audit(finished: Path) -> None:
+    labels, checks = audit(finished)
+    assert [check for check in checks if not check.ok] == []
+    assert {each["label_source"] for each in labels} == {"contrast"}
+    said = {check.name: check.says for check in checks}
+    assert re.match(r"[1-9]\d* labels by the pairs' making", said[CHECK])
+
+
+@pytest.mark.parametrize("name", TAMPERINGS)
+def test_tampering_is_found(finished: Path, tmp_path: Path, name: str) -> None:
+    file, change, check, says = TAMPERINGS[name]
+    run = shutil.copytree(finished, tmp_path / "run")
+    records = RecordFile(run / file).read()
+    labelled_ids = RecordFile(run / PREFERENCES).ids()
+    change(next(record for record in records if record["id"] in labelled_ids))
+    (run / file).unlink()
+    RecordFile(run / file).append(*records)
+    found = {each.name: each.says for each in audit(run)[1] if not each.ok}
+    assert says in found[check]
+
+
+def test_a_pair_that_was_not_made_so_gets_no_label(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair: PairRecord = {
+        "id": "one",
+        "prompt": [user("Hello.")],
+        "set": "red-team",
+        "kind": "",
+        "split": "train",
+        "responses": ["Good day.", "What?"],
+        "problem": "",
+    }
+    with pytest.raises(SolonError, match="'one' was not made under a principle"):
+        list(feedback.by_construction([pair], "harmlessness"))
+    assert list(feedback.by_construction([{**pair, "problem": "empty"}], "harmlessness")) == []
+
+
+def test_the_commands_make_and_label_pairs(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def solon(*arguments: str | Path) -> None:
+        monkeypatch.setattr("sys.argv", ["solon", *map(str, arguments)])
+        try:
+            cli.main()
+        except SystemExit as end:
+            assert not end.code, capsys.readouterr().err
+
+    asked = tmp_path / "prompts.jsonl"
+    asked.write_text("".join(json.dumps({"prompt": f"May I take {n} of them?"}) + "\n" for n in range(12)))
+    pairs, out = tmp_path / "pairs.jsonl", tmp_path / "preferences.jsonl"
+    method = ("--set", "feedback.method=contrast")
+    solon("comparison", asked, pairs, "--model", tiny_model, *method, "--set", "comparison.max_tokens=6")
+    solon("feedback", pairs, out, *method)
+    made = {each["id"]: each for each in RecordFile(pairs)}
+    labels = RecordFile(out).read()
+    assert labels
+    assert all(each["chosen"][0]["content"] == made[each["id"]]["responses"][0] for each in labels)
+
+
+def test_a_small_model_follows_the_requests(smollm2: Engine) -> None:
+    """Of a measure that can be counted, a model too small to judge makes pairs on the right side."""
+    shorter = LAW.comparison[0].model_copy(
+        update={"name": "shorter", "instruction": "Which answer is shorter?"}
+    )
+    law = LAW.model_copy(update={"comparison": [shorter]})
+    asked = data.select(data.prompts("packaged", "helpful"), "train", 24, 0)
+    made = comparison.pair(smollm2, asked, Comparison(max_tokens=80), 0.1, 0, {"helpful": law})
+    lengths = [tuple(len(text.split()) for text in each["responses"]) for each in made]
+    print(sorted(lengths))
+    assert sum(under < against for under, against in lengths) > len(lengths) / 2
