@@ -155,7 +155,7 @@ def run_feedback(work: Workspace) -> Done:
     settings, wanted = work.config.preference_model, [pair for pair in pairs if not pair["problem"]]
     human: list[PreferenceRecord] = []
     if settings.helpfulness == "ai":
-        note = "No human helpfulness comparisons were given: the feedback model labelled helpfulness as well."
+        note = "No human helpfulness comparisons were given: helpfulness was labelled as harmlessness was."
     elif settings.helpfulness is None:
         note = (
             "No human helpfulness comparisons were given, so the preference model learns harmlessness alone."
@@ -168,7 +168,6 @@ def run_feedback(work: Workspace) -> Done:
             for record in data.comparisons(settings.helpfulness, settings.held_out)
         ]
         note = f"{len(human)} helpfulness comparisons were labelled by people ({human[0]['labeller']})."
-
     path, together = "05-feedback/preferences.jsonl", [*wanted, *human]
     if work.config.feedback.method == "contrast":
         return Done(len(work.complete(path, together, _made)), [note])

@@ -23,7 +23,7 @@ from solon.records import (
     PromptSet,
     RevisionRecord,
 )
-from solon.run import RecordFile
+from solon.run import RecordFile, complete
 from solon.stages import comparison as comparisons
 from solon.stages import critique as critiques
 from solon.stages import examples, red_team
