@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from solon import cli, constitution, data, pipeline
@@ -242,14 +243,16 @@ def test_the_commands_make_and_label_pairs(
     assert all(each["chosen"][0]["content"] == made[each["id"]]["responses"][0] for each in labels)
 
 
-def test_a_small_model_follows_the_requests(smollm2: Engine) -> None:
-    """Of a measure that can be counted, a model too small to judge makes pairs on the right side."""
-    shorter = LAW.comparison[0].model_copy(
-        update={"name": "shorter", "instruction": "Which answer is shorter?"}
-    )
-    law = LAW.model_copy(update={"comparison": [shorter]})
-    asked = data.select(data.prompts("packaged", "helpful"), "train", 24, 0)
-    made = comparison.pair(smollm2, asked, Comparison(max_tokens=80), 0.1, 0, {"helpful": law})
-    lengths = [tuple(len(text.split()) for text in each["responses"]) for each in made]
-    print(sorted(lengths))
-    assert sum(under < against for under, against in lengths) > len(lengths) / 2
+def test_the_request_changes_what_a_model_says(smollm2: Engine) -> None:
+    """Each answer is likelier after the request that it was given to than after the other one."""
+    asked = data.select(data.prompts("packaged", "red-team"), "train", 8, 0)
+    made = comparison.pair(smollm2, asked, Comparison(max_tokens=24), 0.1, 0, {"red-team": LAW})
+    dialogues = [
+        [*prompts.asked(pair["prompt"], request), assistant(response)]
+        for pair in made
+        for response in pair["responses"]
+        for request in pair["contrast"]["requests"]
+    ]
+    found = np.array(smollm2.loglikelihood(dialogues)).reshape(8, 2, 2)  # pair, response, request
+    gaps = found[:, 0, 0] - found[:, 0, 1] + found[:, 1, 1] - found[:, 1, 0]
+    assert gaps.mean() > 0
