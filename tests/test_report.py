@@ -4,7 +4,6 @@ import json
 import math
 import re
 import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -155,8 +154,12 @@ def test_what_models_wrote_stays_text(finished: Path, page: Page) -> None:
     assert "<img" not in re.sub(r"<script>.*?</script>", "", html, flags=re.S)
     answers = [each.get("answer") for each in page.json["records"]["transcripts"]]
     assert run_folder.ATTACK in answers  # unharmed, once parsed
-    script = (Path(report.__file__).parent / "templates/report.js").read_text()
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(", script)
+    scripts = list((Path(report.__file__).parent / "templates").glob("*.js"))
+    assert len(scripts) == 4
+    for script in scripts:
+        assert not re.search(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(", script.read_text()
+        )
 
 
 def test_names_and_notes_are_escaped_too(copied: Path) -> None:
@@ -348,90 +351,3 @@ def test_user_mistakes_are_named(tmp_path: Path, copied: Path) -> None:
     (copied / "manifest.json").write_text("{")
     with pytest.raises(SolonError, match=r"manifest\.json: not JSON"):
         report.write(copied)
-
-
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here to open the report in")
-
-
-def browse(address: str, profile: Path) -> str:
-    """Open a page in Chromium and return its document once the scripts have run; console output fails."""
-    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
-    flags += "--disable-background-networking --disable-component-update --enable-logging=stderr --dump-dom"
-    shown = subprocess.run(
-        [
-            str(BROWSER),
-            *flags.split(),
-            f"--user-data-dir={profile}",
-            "--virtual-time-budget=5000",
-            address,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    assert "CONSOLE" not in shown.stderr
-    return shown.stdout
-
-
-@needs_browser
-def test_a_browser_draws_it_and_follows_a_permalink(finished: Path, page: Page, tmp_path: Path) -> None:
-    attacked = next(
-        each for each in page.json["records"]["transcripts"] if each.get("answer") == run_folder.ATTACK
-    )
-    address = f"{(finished / 'report.html').as_uri()}#{attacked['id']}"
-    document = browse(address, tmp_path)
-    for name in page.json["figures"]:
-        assert re.search(f'data-figure="{name}"[^>]*>\\s*<div class="plot-container', document), name
-    assert document.count('<details class="transcript"') == 36
-    [opened] = re.findall(r'<details class="transcript" open="">.*?</summary>', document, flags=re.S)
-    assert attacked["prompt"][0]["content"] in opened
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in document  # the attack, shown as text
-
-
-# Types, chooses and follows a link as a reader would, and leaves what was then listed in the document.
-DRIVE = """<script>
-const listed = [];
-function set(id, value) {
-  document.getElementById(id).value = value;
-  document.getElementById(id).dispatchEvent(new Event("input", { bubbles: true }));
-  listed.push([...document.querySelectorAll("#list summary")].map((each) => each.textContent));
-}
-set("search", "ALERT(1)");
-set("search", "no such words");
-set("search", "");
-set("set", "helpful");
-set("set", "");
-set("principle", "Wiser");
-set("principle", "");
-set("order", "spread");
-set("search", "no such words");
-location.hash = "ID";
-addEventListener("hashchange", () => {
-  listed.push([...document.querySelectorAll("#list details[open] summary")].map((each) => each.textContent));
-  document.documentElement.dataset.listed = JSON.stringify(listed);
-});
-</script>"""
-
-
-@needs_browser
-def test_a_reader_searches_filters_and_sorts(finished: Path, page: Page, tmp_path: Path) -> None:
-    transcripts = page.json["records"]["transcripts"]
-    driven = tmp_path / "driven.html"
-    html = (finished / "report.html").read_text(encoding="utf-8")
-    driven.write_text(html + DRIVE.replace("ID", transcripts[20]["id"]), encoding="utf-8")
-    document = Page(browse(driven.as_uri(), tmp_path))
-    listed = json.loads(str(document.tags[0][1]["data-listed"]))
-    attacked, nothing, every, helpful, _, wiser, _, by_spread, _, followed = listed
-    assert len(attacked) == 1
-    assert nothing == []
-    assert len(every) == 36
-    assert len(helpful) == 12
-    assert 0 < len(wiser) < 36
-    spreads = [int(found[1]) for each in by_spread if (found := re.search(r"disagreement (\d+)%", each))]
-    assert len(spreads) > 10
-    assert spreads == sorted(spreads, reverse=True)
-    assert by_spread[0].endswith(f"{spreads[0]}%")
-    [only] = followed  # though the search had hidden it
-    assert only.startswith(transcripts[20]["prompt"][0]["content"])

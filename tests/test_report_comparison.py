@@ -1,8 +1,7 @@
-"""The page that compares runs: which did best, what differs, and that it is drawn."""
+"""The page that compares runs: which did best, and what differs."""
 
 import json
 import math
-import re
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from solon.errors import SolonError
 from solon.report import comparison
 from solon.report.comparison import Gain, caveats, difference, differences, gather, verdict
 from solon.run import RecordFile
-from test_report import Page, browse, needs_browser, set_elo
+from test_report import Page, set_elo
 
 GAINS = {"every-principle": 0.4, "one-principle": 0.2, "without-critique": 0.0}
 
@@ -167,10 +166,3 @@ def test_the_command(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFix
     assert "every-principle did best: " in capsys.readouterr().out
     assert "7 runs cannot be compared" in fails(capsys, "report", *[runs[0]] * 7)
     assert "neither config.yaml nor manifest.json" in fails(capsys, "report", runs[0], tmp_path)
-
-
-@needs_browser
-def test_a_browser_draws_it(page: Path, tmp_path: Path) -> None:
-    document = browse(page.as_uri(), tmp_path)
-    for name in Page.at(page).json["figures"]:
-        assert re.search(f'data-figure="{name}"[^>]*>\\s*<div class="plot-container', document), name

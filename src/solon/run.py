@@ -34,13 +34,14 @@ class RecordFile:
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n") and not whole(line):
                     return  # torn by a kill; recover() drops it before anything is appended
-                record = self._record(line, f"{self.path} line {number}")
+                record = self.parsed(line, f"{self.path} line {number}")
                 if self.kind and (earlier := lines.setdefault(record["id"], number)) != number:
                     twice = f"id {record['id']!r:.60} is that of line {earlier}"
                     raise SolonError(f"{self.path} line {number}: {twice}; remove one of the two")
                 yield record
 
-    def _record(self, line: bytes, place: str) -> Any:
+    def parsed(self, line: bytes, place: str) -> Any:
+        """The record in a line. Raises SolonError, naming the ``place``, where there is none that fits."""
         try:
             record = json.loads(line.decode())
             if rb"\ud" in line.lower():  # half a character, unless the other half follows

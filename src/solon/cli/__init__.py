@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from solon.cli import audit, chat, constitution, evaluate, method, stages, sweep
+from solon.cli import audit, chat, constitution, evaluate, method, stages, sweep, view
 from solon.cli.show import SCREEN
 from solon.errors import SolonError
 
@@ -22,6 +22,7 @@ app.command("init")(method.init)
 app.command("run")(method.run)
 app.command("sweep")(sweep.sweep)
 app.command("report")(method.report)
+app.command("view")(view.view)
 app.command("audit")(audit.audit)
 app.command("chat")(chat.chat)
 app.add_typer(constitution.app, name="constitution", help="Show, check, import, compare constitutions.")

@@ -24,4 +24,4 @@ def write(found: Mapping[str, Ratings], source: str, path: Path) -> None:
             "give every row its aspect"
         )
     page = render("choices.html.j2", {"elo": plane}, {}, source=source, found=found)
-    write_atomically(path, page)
+    write_atomically(path, page.html)

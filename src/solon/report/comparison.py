@@ -54,7 +54,7 @@ def write(folders: Sequence[Path], path: Path) -> list[Compared]:
         evaluation=evaluation_rows(runs),
         models=MODELS,
     )
-    write_atomically(path, page)
+    write_atomically(path, page.html)
     return runs
 
 

@@ -32,6 +32,18 @@ CONSTITUTIONS: dict[Aspect, tuple[str, str]] = {  # the setting that names it, a
     "helpfulness": ("preference_model.helpfulness_constitution", "helpful"),
 }
 
+TRANSCRIBED: Mapping[
+    str, str
+] = {  # what transcripts are joined from, by field of RunFolder, as stages wrote it
+    "prompts": "01-red-team/prompts.jsonl",
+    "revisions": "02-critique/revisions.jsonl",
+    "helpful": "02-critique/helpful.jsonl",
+    "pairs": "04-comparison/pairs.jsonl",
+    "preferences": "05-feedback/preferences.jsonl",
+    "answers": "evaluation/answers.jsonl",
+    "judgements": "evaluation/judgements.jsonl",
+}
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -81,33 +93,36 @@ def read(folder: Path, kinds: Mapping[str, Any] = KINDS) -> RunFolder:
     Raises:
         SolonError: the folder is no run folder, or one of its files is not what it should be.
     """
-    if not (folder / "config.yaml").exists() and not (folder / "manifest.json").exists():
-        raise SolonError(f"{folder} is not a run folder: it has neither config.yaml nor manifest.json")
+    manifest = manifest_of(folder)
 
     def records(path: str) -> list[Any]:
         return RecordFile(folder / path, kinds.get(Path(path).stem)).read()
 
-    manifest = _json(folder / "manifest.json", "stages")
     config, settings = _config(folder / "config.yaml")
     return RunFolder(
-        name=str(manifest.get("name") or folder.resolve().name),
+        name=name_of(folder, manifest),
         manifest=manifest,
         config=config,
         settings=settings,
-        prompts=records("01-red-team/prompts.jsonl"),
-        revisions=records("02-critique/revisions.jsonl"),
-        helpful=records("02-critique/helpful.jsonl"),
+        **{name: records(path) for name, path in TRANSCRIBED.items()},
         supervised_metrics=records("03-sl-cai/metrics.jsonl"),
-        pairs=records("04-comparison/pairs.jsonl"),
-        preferences=records("05-feedback/preferences.jsonl"),
         preference_model_metrics=records("06-preference-model/metrics.jsonl"),
         reinforce_metrics=records("07-rl-cai/metrics.jsonl"),
         samples=records("07-rl-cai/samples.jsonl"),
-        answers=records("evaluation/answers.jsonl"),
-        judgements=records("evaluation/judgements.jsonl"),
         sample_judgements=records("evaluation/rl-judgements.jsonl"),
         summary=_json(folder / "evaluation" / "summary.json", "elo", "preference_model"),
     )
+
+
+def manifest_of(folder: Path) -> Json:
+    """The run folder's manifest, empty before there is one. Raises SolonError for what is no run folder."""
+    if not (folder / "config.yaml").exists() and not (folder / "manifest.json").exists():
+        raise SolonError(f"{folder} is not a run folder: it has neither config.yaml nor manifest.json")
+    return _json(folder / "manifest.json", "stages")
+
+
+def name_of(folder: Path, manifest: Json) -> str:
+    return str(manifest.get("name") or folder.resolve().name)
 
 
 def _json(path: Path, *objects: str) -> Json:

@@ -1,14 +1,17 @@
 """Render pages: one HTML file each, with its style, script and figures inside.
 
 Jinja2 escapes all text; JSON blocks have ``<``, ``>`` and ``&`` escaped, and the page's script writes model
-text as text only. The page's content security policy forbids it every network request.
+text as text only. The page's content security policy runs our scripts alone and forbids network requests,
+but that pages of the viewer may ask the viewer.
 """
 
+import base64
+import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader
@@ -16,9 +19,14 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from solon.report import content, transcripts
-from solon.report.folder import read
+from solon.report.folder import Json, RunFolder, manifest_of, name_of, read
 from solon.report.plots import ENOUGH_PAIRS, MODELS, Look
 from solon.run import write_atomically
+
+
+class Page(NamedTuple):
+    html: str
+    policy: str  # its content security policy, which the page has in itself too
 
 
 def write(run_dir: Path) -> Path:
@@ -28,22 +36,34 @@ def write(run_dir: Path) -> Path:
         SolonError: ``run_dir`` is no run folder, or one of its files is not what it should be.
     """
     run = read(run_dir)
+    path = run_dir / "report.html"
+    write_atomically(path, report(run, ("embedded.js", "transcripts.js"), transcripts.gather(run)).html)
+    return path
+
+
+def report(run: RunFolder, scripts: tuple[str, ...] = (), records: Json | None = None) -> Page:
+    """The report of a run; without ``records`` the viewer's, which has transcripts on a page of their own."""
     watched = content.watch(run)
-    page = render(
+    return render(
         "report.html.j2",
         content.figures(run, watched),
         MODELS,
-        ("figures.js", "report.js"),
+        ("figures.js", *scripts),
+        served=records is None,
         run=run,
         content=content,
         models=MODELS,
         watched=watched,
         enough_pairs=ENOUGH_PAIRS,
-        transcripts=transcripts.gather(run),
+        transcripts=records,
     )
-    path = run_dir / "report.html"
-    write_atomically(path, page)
-    return path
+
+
+def browser(folder: Path) -> Page:
+    """The viewer's page of transcripts. Raises SolonError as ``write`` does."""
+    name = name_of(folder, manifest_of(folder))
+    scripts = ("figures.js", "served.js", "transcripts.js")
+    return render("browser.html.j2", {}, MODELS, scripts, served=True, name=name, models=MODELS)
 
 
 def render(
@@ -51,8 +71,9 @@ def render(
     figures: Mapping[str, go.Figure],
     colours: Mapping[str, Look],
     scripts: tuple[str, ...] = ("figures.js",),
+    served: bool = False,
     **context: Any,
-) -> str:
+) -> Page:
     """The page of a template. ``colours`` become style variables, each called as its key."""
     environment = Environment(
         loader=PackageLoader("solon.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -65,14 +86,33 @@ def render(
         "duration": _duration,
         "elo": content.elo,
     }
-    return environment.get_template(template).render(
+    run = [Markup(get_plotlyjs())] if figures else []
+    run.append(Markup("\n").join(map(_template, scripts)))
+    policy = _policy(run, served)
+    html = environment.get_template(template).render(
         figures={name: json.loads(figure.to_json()) for name, figure in figures.items()},
         colours=colours,
         style=_template("style.css"),
-        script=Markup("\n").join(map(_template, scripts)),
-        plotly=Markup(get_plotlyjs()) if figures else "",
+        scripts=run,
+        policy=policy,
+        served=served,
         **context,
     )
+    return Page(html, policy)
+
+
+def _policy(scripts: Sequence[str], served: bool) -> str:
+    """A content security policy that runs these scripts and no other."""
+    hashes = [base64.b64encode(hashlib.sha256(each.encode()).digest()).decode() for each in scripts]
+    rules = {
+        "default-src": "'none'",
+        "script-src": " ".join(f"'sha256-{each}'" for each in hashes),
+        "style-src": "'unsafe-inline'",  # Plotly writes style attributes and elements
+        "img-src": "data: blob:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    } | ({"connect-src": "'self'"} if served else {})
+    return "; ".join(f"{name} {value}" for name, value in rules.items())
 
 
 def _template(name: str) -> Markup:

@@ -2,13 +2,15 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
-from solon.records import Message, PreferenceRecord, Vote
-from solon.report.folder import Json, RunFolder
+from solon.prompts.dialogue import turns
+from solon.records import PreferenceRecord, Vote
+from solon.report.folder import TRANSCRIBED, Json, RunFolder
 
 T = TypeVar("T")
+Key = tuple[tuple[str, str], ...]
 
 BUDGET = 4_500_000  # bytes of transcripts in a page: with Plotly's 4.8 MB it stays below 10 MB
 
@@ -23,83 +25,136 @@ class Numbered(Generic[T]):
         return self.numbers.setdefault(value, len(self.numbers))
 
 
+class Transcripts:
+    """Joins records into transcripts. They refer to ``requests`` and ``instructions`` by number."""
+
+    def __init__(self) -> None:
+        self._requests: Numbered[tuple[str, str, str]] = Numbered()
+        self._instructions: Numbered[tuple[str, str]] = Numbered()
+
+    def as_json(self, transcripts: list[Json]) -> Json:
+        """Joined transcripts with the texts that they refer to."""
+        return {
+            "requests": list(self._requests.numbers),
+            "instructions": list(self._instructions.numbers),
+            "transcripts": transcripts,
+        }
+
+    def join(self, records: Mapping[str, Iterable[Any]]) -> list[Json]:
+        """A transcript for each dialogue of the records, which are called as in ``TRANSCRIBED``.
+
+        Stages give their records ids of their own, so records are joined by their dialogue.
+        """
+        transcripts: dict[Key, Json] = {}
+
+        def transcript(record: Mapping[str, Any]) -> Json:
+            return transcripts.setdefault(
+                turns(record["prompt"]),
+                {
+                    "id": record["id"],
+                    "prompt": [
+                        {"role": turn["role"], "content": turn["content"]} for turn in record["prompt"]
+                    ],
+                    "kind": record.get("kind", ""),
+                    "set": record.get("set", ""),
+                    "split": record.get("split", ""),
+                    "spread": None,
+                },
+            )
+
+        for prompt in records["prompts"]:
+            transcript(prompt)
+        for revision in records["revisions"]:
+            found = transcript(revision)
+            found["set"] = found["set"] or SETS["revisions"]
+            found["answer"] = revision["answer"]
+            found["rounds"] = [
+                {
+                    "request": self._requests.number(
+                        (each["principle"], each["critique_request"], each["revision_request"])
+                    ),
+                    "critique": each["critique"],
+                    "revision": each["revision"],
+                    "problem": each["problem"],
+                    "attempts": each["attempts"],
+                }
+                for each in revision["rounds"]
+            ]
+        for answer in records["helpful"]:
+            found = transcript(answer)
+            found["set"] = found["set"] or SETS["helpful"]
+            found["answer"], found["problem"] = answer["messages"][-1]["content"], answer["problem"]
+        for pair in records["pairs"]:
+            transcript(pair).setdefault("pairs", []).append(
+                {"responses": pair["responses"], "problem": pair["problem"], "labels": []}
+            )
+        for preference in records["preferences"]:
+            self._add_label(transcripts, preference)
+        evaluated: dict[str, Json] = {}
+        for evaluation in records["answers"]:
+            found = evaluated[evaluation["id"]] = transcript(evaluation)
+            found["split"] = found["split"] or "held-out"
+            found["answers"] = [
+                {**answer, "preference_score": _finite(answer["preference_score"])}
+                for answer in evaluation["answers"]
+            ]
+        for judgement in records["judgements"]:
+            if judgement["prompt_id"] in evaluated:
+                evaluated[judgement["prompt_id"]].setdefault("judgements", []).append(
+                    {
+                        "aspect": judgement["aspect"],
+                        "model_a": judgement["model_a"],
+                        "model_b": judgement["model_b"],
+                        "probability": _finite(judgement["probability"]),
+                        "principle": judgement["principle"],
+                    }
+                )
+        return list(transcripts.values())
+
+    def _add_label(self, transcripts: dict[Key, Json], preference: PreferenceRecord) -> None:
+        """Put a label to the pair it judges. Labels of pairs from elsewhere have no transcript."""
+        chosen, rejected = preference["chosen"][-1]["content"], preference["rejected"][-1]["content"]
+        found = transcripts.get(turns(preference["prompt"]), {})
+        for pair in found.get("pairs", []):
+            if pair["responses"] not in ([chosen, rejected], [rejected, chosen]):
+                continue
+            pair["labels"].append(
+                {
+                    "chosen": pair["responses"].index(chosen),
+                    "probability": _finite(preference["probability"]),
+                    "aspect": preference["aspect"],
+                    "source": preference["label_source"],
+                    "labeller": preference["labeller"],
+                    "votes": [
+                        {
+                            "instruction": self._instructions.number(
+                                (vote["principle"], vote["instruction"])
+                            ),
+                            "probability": _finite(vote["probability"]),
+                            "orders": [_finite(each) for each in vote["orders"]],
+                            "reasoning": vote["reasoning"],
+                        }
+                        for vote in preference["votes"]
+                    ],
+                }
+            )
+            known = [each for each in (found["spread"], spread(preference["votes"])) if each is not None]
+            found["spread"] = max(known, default=None)
+            return
+
+
+SETS: Mapping[str, str] = {"revisions": "red-team", "helpful": "helpful"}  # of records that do not say theirs
+
+
 def gather(run: RunFolder, budget: int = BUDGET) -> Json:
     """All transcripts of the run as JSON, held-out prompts (which have the most to show) first.
 
-    Stages give their records ids of their own, so records are joined by their dialogue. Transcripts past
-    ``budget`` bytes are left out; ``total`` tells how many there are.
+    Transcripts past ``budget`` bytes are left out; ``total`` tells how many there are.
     """
-    requests: Numbered[tuple[str, str, str]] = Numbered()
-    instructions: Numbered[tuple[str, str]] = Numbered()
-    transcripts: dict[str, Json] = {}
-
-    def transcript(record: Mapping[str, Any]) -> Json:
-        return transcripts.setdefault(
-            _key(record["prompt"]),
-            {
-                "id": record["id"],
-                "prompt": [{"role": turn["role"], "content": turn["content"]} for turn in record["prompt"]],
-                "kind": record.get("kind", ""),
-                "set": record.get("set", ""),
-                "split": record.get("split", ""),
-                "spread": None,
-            },
-        )
-
-    for prompt in run.prompts:
-        transcript(prompt)
-    for revision in run.revisions:
-        found = transcript(revision)
-        found["set"] = found["set"] or "red-team"
-        found["answer"] = revision["answer"]
-        found["rounds"] = [
-            {
-                "request": requests.number(
-                    (each["principle"], each["critique_request"], each["revision_request"])
-                ),
-                "critique": each["critique"],
-                "revision": each["revision"],
-                "problem": each["problem"],
-                "attempts": each["attempts"],
-            }
-            for each in revision["rounds"]
-        ]
-    for answer in run.helpful:
-        found = transcript(answer)
-        found["set"] = found["set"] or "helpful"
-        found["answer"], found["problem"] = answer["messages"][-1]["content"], answer["problem"]
-    for pair in run.pairs:
-        transcript(pair).setdefault("pairs", []).append(
-            {"responses": pair["responses"], "problem": pair["problem"], "labels": []}
-        )
-    for preference in run.preferences:
-        _add_label(transcripts, preference, instructions)
-    evaluated: dict[str, Json] = {}
-    for evaluation in run.answers:
-        found = evaluated[evaluation["id"]] = transcript(evaluation)
-        found["split"] = found["split"] or "held-out"
-        found["answers"] = [
-            {**answer, "preference_score": _finite(answer["preference_score"])}
-            for answer in evaluation["answers"]
-        ]
-    for judgement in run.judgements:
-        if judgement["prompt_id"] in evaluated:
-            evaluated[judgement["prompt_id"]].setdefault("judgements", []).append(
-                {
-                    "aspect": judgement["aspect"],
-                    "model_a": judgement["model_a"],
-                    "model_b": judgement["model_b"],
-                    "probability": _finite(judgement["probability"]),
-                    "principle": judgement["principle"],
-                }
-            )
-    ordered = sorted(transcripts.values(), key=lambda each: "answers" not in each)
-    return {
-        "requests": list(requests.numbers),
-        "instructions": list(instructions.numbers),
-        "total": len(ordered),
-        "transcripts": _within(ordered, budget),
-    }
+    joined = Transcripts()
+    transcripts = joined.join({name: getattr(run, name) for name in TRANSCRIBED})
+    ordered = sorted(transcripts, key=lambda each: "answers" not in each)
+    return {"total": len(ordered), **joined.as_json(_within(ordered, budget))}
 
 
 def spread(votes: Iterable[Vote]) -> float | None:
@@ -109,40 +164,23 @@ def spread(votes: Iterable[Vote]) -> float | None:
     return max(judgements) - min(judgements) if len(judgements) > 1 else None
 
 
-def _add_label(
-    transcripts: dict[str, Json], preference: PreferenceRecord, instructions: Numbered[tuple[str, str]]
-) -> None:
-    """Put a label to the pair it judges. Labels of pairs from elsewhere (human files) have no transcript."""
-    chosen, rejected = preference["chosen"][-1]["content"], preference["rejected"][-1]["content"]
-    for pair in transcripts.get(_key(preference["prompt"]), {}).get("pairs", []):
-        if pair["responses"] not in ([chosen, rejected], [rejected, chosen]):
-            continue
-        pair["labels"].append(
-            {
-                "chosen": pair["responses"].index(chosen),
-                "probability": _finite(preference["probability"]),
-                "aspect": preference["aspect"],
-                "source": preference["label_source"],
-                "labeller": preference["labeller"],
-                "votes": [
-                    {
-                        "instruction": instructions.number((vote["principle"], vote["instruction"])),
-                        "probability": _finite(vote["probability"]),
-                        "orders": [_finite(each) for each in vote["orders"]],
-                        "reasoning": vote["reasoning"],
-                    }
-                    for vote in preference["votes"]
-                ],
-            }
-        )
-        found = transcripts[_key(preference["prompt"])]
-        known = [each for each in (found["spread"], spread(preference["votes"])) if each is not None]
-        found["spread"] = max(known, default=None)
-        return
+def principles(record: Mapping[str, Any]) -> set[str]:
+    """Those that a record's critiques or votes went by; a transcript has those of its records."""
+    return {each["principle"] for name in ("rounds", "votes") for each in record.get(name, [])}
 
 
-def _key(prompt: list[Message]) -> str:
-    return json.dumps([[turn["role"], turn["content"]] for turn in prompt])
+def words(record: Mapping[str, Any]) -> Iterator[str]:
+    """The texts of a record that a search looks at, as the page's script does in a whole transcript."""
+    yield record["id"]
+    for dialogue in ("prompt", "messages"):
+        yield from (turn["content"] for turn in record.get(dialogue, []))
+    yield record.get("answer", "")
+    for each in record.get("rounds", []):
+        yield from (each["critique"], each["revision"])
+    yield from record.get("responses", [])
+    for vote in record.get("votes", []):
+        yield from vote["reasoning"]
+    yield from (answer["text"] for answer in record.get("answers", []))
 
 
 def _finite(value: float) -> float | None:

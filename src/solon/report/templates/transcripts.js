@@ -1,4 +1,5 @@
-// Everything a model wrote reaches the page as text nodes only, never as markup.
+// Shows what "find" finds, a page at a time. Everything a model wrote reaches the page as text nodes only, never as
+// markup.
 
 function element(tag, name, ...children) {
   const made = document.createElement(tag);
@@ -7,35 +8,16 @@ function element(tag, name, ...children) {
   return made;
 }
 
-// ---- Transcripts
+// ---- One transcript
 
-const { requests, instructions, transcripts } = read("records");
 const models = read("models"); // id -> [label, colour]
-const PAGE = 50;
+let requests = []; // what the transcripts of the shown page refer to by number
+let instructions = [];
 const percent = (share) => (share === null ? "–" : `${Math.round(100 * share)}%`);
 const modelName = (id) => (models[id] ? models[id][0] : id);
 
 function text(content) {
   return content.trim() ? element("div", "text", content) : element("div", "text empty", "(empty)");
-}
-
-function principlesOf(record) {
-  const critiques = (record.rounds || []).map((round) => requests[round.request][0]);
-  const votes = (record.pairs || []).flatMap((pair) =>
-    pair.labels.flatMap((label) => label.votes.map((vote) => instructions[vote.instruction][0])));
-  return [...new Set([...critiques, ...votes])];
-}
-
-function wordsOf(record) {
-  const said = record.prompt.map((turn) => turn.content);
-  said.push(record.id, record.answer || "");
-  for (const round of record.rounds || []) said.push(round.critique, round.revision);
-  for (const pair of record.pairs || []) {
-    said.push(...pair.responses);
-    for (const label of pair.labels) for (const vote of label.votes) said.push(...vote.reasoning);
-  }
-  for (const answer of record.answers || []) said.push(answer.text);
-  return said.join("\n").toLowerCase();
 }
 
 const said = (by, content) => element("div", "", element("p", "who", by), text(content));
@@ -141,60 +123,96 @@ function transcriptView(record) {
   return view;
 }
 
-function browse() {
-  const control = (id) => document.getElementById(id);
-  const [list, more] = [control("list"), control("more")];
-  const known = transcripts.map((record) => ({ record, principles: principlesOf(record), words: wordsOf(record) }));
-  const choices = { set: (one) => [one.record.set], kind: (one) => [one.record.kind], principle: (one) => one.principles };
-  for (const [id, values] of Object.entries(choices)) {
-    for (const value of [...new Set(known.flatMap(values))].filter(Boolean).sort()) {
-      control(id).append(new Option(value, value));
-    }
-  }
-  let found = [];
-  let limit = PAGE;
+// ---- The list of them, a page at a time
 
-  function showMore() {
-    const start = list.childElementCount;
-    list.append(...found.slice(start, limit).map((one) => transcriptView(one.record)));
-    more.hidden = limit >= found.length;
-    control("shown").textContent = `${found.length} of ${transcripts.length} transcripts`;
+const control = (id) => document.getElementById(id);
+const wanted = () => ({
+  search: control("search").value.trim(),
+  ...Object.fromEntries(["set", "kind", "principle", "order"].map((id) => [id, control(id).value])),
+});
+const PAUSE = 150; // ms without a key before a search begins
+let asked = 0;
+let current = { page: 1, pages: 1 };
+
+function offer(choices) {
+  for (const [id, values] of Object.entries(choices)) {
+    const known = [...control(id).options].map((option) => option.value);
+    control(id).append(...values.filter((value) => !known.includes(value)).map((value) => new Option(value, value)));
   }
-  function refresh() {
-    const wanted = control("search").value.trim().toLowerCase();
-    found = known.filter((one) => one.words.includes(wanted) && Object.entries(choices).every(([id, values]) =>
-      !control(id).value || values(one).includes(control(id).value)));
-    if (control("order").value) found.sort((a, b) => (b.record.spread ?? -1) - (a.record.spread ?? -1));
-    limit = PAGE;
-    list.replaceChildren();
-    showMore();
-  }
-  function follow() {
-    const named = (one) => permalink(one.record) === location.hash;
-    if (!known.some(named)) return;
-    if (!found.some(named)) {
-      control("filters").reset();
-      refresh();
-    }
-    const place = found.findIndex(named);
-    limit = Math.max(limit, place + 1);
-    showMore();
-    const view = list.children[place];
-    view.addEventListener("toggle", () => view.scrollIntoView(), { once: true }); // once it has its height
-    view.open = true;
-    view.scrollIntoView();
-    view.querySelector("summary").focus({ preventScroll: true });
-  }
-  more.addEventListener("click", () => {
-    limit += PAGE;
-    showMore();
-    list.children[limit - PAGE]?.querySelector("summary").focus();
-  });
-  control("filters").addEventListener("submit", (event) => event.preventDefault());
-  control("filters").addEventListener("input", refresh);
-  window.addEventListener("hashchange", follow);
-  refresh();
-  follow();
 }
 
-if (transcripts.length) browse();
+// Shows a page of what is wanted, or the page that holds the transcript "id"; tells whether there was one.
+async function show(page, id = "") {
+  const mine = ++asked;
+  let found;
+  try {
+    found = await find(wanted(), page, id);
+  } catch (error) {
+    control("shown").textContent = error.message;
+    return false;
+  }
+  if (mine !== asked) return null; // something else was asked meanwhile
+  if (!found) return false;
+  current = found;
+  ({ requests, instructions } = found);
+  offer(found.choices);
+  control("list").replaceChildren(...found.transcripts.map(transcriptView));
+  control("shown").textContent = `${found.found.toLocaleString("en")} of ${found.total.toLocaleString("en")} transcripts`;
+  control("pages").hidden = found.pages === 1;
+  control("page").value = found.page;
+  control("page").max = found.pages;
+  control("of").textContent = `of ${found.pages.toLocaleString("en")}`;
+  control("previous").disabled = found.page === 1;
+  control("next").disabled = found.page === found.pages;
+  return true;
+}
+
+function linked() {
+  try {
+    return decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return "";
+  }
+}
+
+// Opens the transcript that the address names, without filters if they hide it; tells whether it names one.
+async function follow() {
+  const id = linked();
+  if (!id) return false;
+  const kept = wanted();
+  let there = await show(1, id);
+  if (there === false) {
+    control("filters").reset();
+    there = await show(1, id);
+  }
+  if (there === false) for (const [name, value] of Object.entries(kept)) control(name).value = value;
+  if (!there) return there === null; // a part of the page, or the reader went on
+  const view = control("list").children[current.transcripts.findIndex((record) => record.id === id)];
+  view.addEventListener("toggle", () => view.scrollIntoView(), { once: true }); // once it has its height
+  view.open = true;
+  view.scrollIntoView();
+  view.querySelector("summary").focus({ preventScroll: true });
+  return true;
+}
+
+async function turnTo(page) {
+  if (await show(page)) control("list").querySelector("summary")?.focus();
+}
+
+let waiting;
+function refresh() {
+  clearTimeout(waiting);
+  waiting = setTimeout(() => show(1), PAUSE);
+}
+
+async function begin() {
+  control("filters").addEventListener("submit", (event) => event.preventDefault());
+  control("filters").addEventListener("input", refresh);
+  control("previous").addEventListener("click", () => turnTo(current.page - 1));
+  control("next").addEventListener("click", () => turnTo(current.page + 1));
+  control("page").addEventListener("change", () => turnTo(Number(control("page").value) || 1));
+  window.addEventListener("hashchange", follow);
+  if (!(await follow())) show(1);
+}
+
+if (control("filters")) begin();

@@ -1,0 +1,318 @@
+"""The report, the comparison of runs and the viewer in a real browser, as a reader uses them.
+
+Every page that a test opens must be silent on the console and ask nobody but where it came from.
+"""
+
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import run_folder
+from solon import report
+from solon.report import comparison
+from solon.report.viewer import Viewer
+from solon.run import RecordFile
+
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="Playwright, which drives the browser, is not here"
+)
+expect = playwright.expect
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PHONE = {"width": 390, "height": 844}
+SCREEN = {"width": 1280, "height": 640}
+TRANSCRIPTS = 72
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    if BROWSER is None:
+        pytest.skip("there is no Chromium here to open pages in")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])  # it may be root's
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium: Any) -> Iterator[Open]:
+    """Opens an address in a window of its own; what it must not do is told at the end of the test."""
+    contexts, wrong = [], []
+
+    def opened(address: str, viewport: dict[str, int] = SCREEN, **options: Any) -> Any:
+        context = chromium.new_context(viewport=viewport, **options)
+        context.set_default_timeout(10_000)
+        contexts.append(context)
+        page = context.new_page()
+        origin = re.match(r"file://|http://[^/]+/", address)
+        assert origin
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda sent: sent.url.startswith(origin[0]) or wrong.append(sent.url))
+        page.goto(address)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+class Shown(NamedTuple):
+    """Where a reader finds a run."""
+
+    report: str
+    transcripts: str
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = run_folder.build(tmp_path_factory.mktemp("runs") / "kind-model", prompts=48, gain=0.3)
+    report.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def viewed(run: Path) -> Iterator[Shown]:
+    with Viewer(run, 0) as viewer:
+        thread = threading.Thread(target=viewer.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield Shown(viewer.address, f"{viewer.address}transcripts")
+        viewer.shutdown()
+        thread.join()
+
+
+@pytest.fixture(params=["file", "viewer"])
+def shown(request: pytest.FixtureRequest, run: Path) -> Shown:
+    if request.param == "viewer":
+        return request.getfixturevalue("viewed")  # type: ignore[no-any-return]
+    address = (run / "report.html").as_uri()
+    return Shown(address, address)
+
+
+def listed(page: Any, count: str) -> list[str]:
+    """The titles on the page of the list, once it tells that so many were found."""
+    page.locator("#shown", has_text=re.compile(f"^{count} of {TRANSCRIPTS} transcripts$")).wait_for()
+    return page.locator("#list summary").all_inner_texts()  # type: ignore[no-any-return]
+
+
+def test_every_plot_is_drawn(shown: Shown, open_page: Open) -> None:
+    page = open_page(shown.report)
+    plots = page.locator("[data-figure]")
+    assert plots.count() == page.evaluate("Object.keys(figures).length") > 10
+    for plot in plots.all():
+        assert plot.locator("svg.main-svg").first.bounding_box()["height"] > 100
+        assert plot.locator(".trace, .errorbars, .hm").count() > 0, plot.get_attribute("data-figure")
+
+
+def test_the_first_screen_answers_in_a_sentence_and_a_plot(run: Path, open_page: Open) -> None:
+    page = open_page((run / "report.html").as_uri())
+    for screen in (SCREEN, PHONE):
+        page.set_viewport_size(screen)
+        for part in (".verdict", "[data-figure=elo] .main-svg >> nth=0"):
+            box = page.locator(part).bounding_box()
+            assert box["y"] + box["height"] <= screen["height"], (part, screen)
+    assert page.locator(".verdict").inner_text().startswith("It worked:")
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_a_reader_searches_filters_sorts_and_turns_pages(shown: Shown, open_page: Open) -> None:
+    page = open_page(shown.transcripts)
+    first = listed(page, str(TRANSCRIPTS))
+    assert len(first) == 50
+    page.get_by_role("button", name="Next").click()
+    expect(page.locator("#list summary")).to_have_count(22)
+    assert page.get_by_role("button", name="Next").is_disabled()
+    assert set(page.locator("#list summary").all_inner_texts()).isdisjoint(first)
+    search = page.get_by_role("searchbox")
+    search.fill("ALERT(1)")
+    assert len(listed(page, "1")) == 1
+    search.fill("no such words")
+    assert listed(page, "0") == []
+    assert page.locator("#pages").is_hidden()
+    search.fill("")
+    page.get_by_label("Prompts").select_option("helpful")
+    assert all("helpful · everyday" in each for each in listed(page, "24"))
+    page.get_by_label("Prompts").select_option("")
+    page.get_by_label("Kind").select_option("privacy")
+    assert all("privacy" in each for each in listed(page, "12"))
+    page.get_by_label("Kind").select_option("")
+    page.get_by_label("Principle").select_option("Wiser")
+    listed(page, r"\d\d")
+    page.locator("#list summary").first.click()
+    assert "Wiser" in page.locator("#list details[open] .body").inner_text()
+    page.get_by_label("Principle").select_option("")
+    page.get_by_label("Order").select_option("spread")
+    listed(page, str(TRANSCRIPTS))
+    expect(page.locator("#list summary").first).to_contain_text("disagreement")
+    told = page.locator("#list summary").all_inner_texts()
+    spreads = [int(found[1]) for each in told if (found := re.search(r"disagreement (\d+)%", each))]
+    assert len(spreads) > 30
+    assert spreads == sorted(spreads, reverse=True)
+
+
+def test_both_find_the_same(run: Path, viewed: Shown, open_page: Open) -> None:
+    """The report filters what it holds, the viewer what it reads from files: neither may differ."""
+    pages = [open_page((run / "report.html").as_uri()), open_page(viewed.transcripts)]
+    asked = "wanted => find({search: '', set: '', kind: '', principle: '', order: '', ...wanted}, 1, '')"
+    for wanted in (
+        {},
+        {"search": "first shown"},
+        {"search": "Ein “Anführungszeichen”"},
+        {"search": 'say "no"'},
+        {"search": "ANOTHER way", "set": "red-team", "order": "spread"},
+        {"kind": "hate", "principle": "Respects privacy"},
+        {"order": "spread", "principle": "Wiser"},
+    ):
+        one, other = (page.evaluate(asked, wanted) for page in pages)
+        assert one["found"] == other["found"], wanted
+        assert [each["id"] for each in one["transcripts"]] == [each["id"] for each in other["transcripts"]]
+        assert one["choices"] == other["choices"]
+    everything = pages[1].evaluate(asked, {})
+    assert everything["transcripts"][0] == pages[0].evaluate(asked, {})["transcripts"][0]
+
+
+def test_a_permalink_opens_its_transcript(shown: Shown, run: Path, open_page: Open) -> None:
+    record = RecordFile(run / "01-red-team/prompts.jsonl").read()[-1]  # on the second page
+    page = open_page(f"{shown.transcripts}#{record['id']}")
+    opened = page.locator("#list details[open]")
+    opened.wait_for()
+    assert record["prompt"][0]["content"] in opened.inner_text()
+    assert page.evaluate("document.activeElement.closest('details').open")
+    assert page.locator("#page").input_value() == "2"
+    page.get_by_role("searchbox").fill("no such words")
+    listed(page, "0")
+    other = RecordFile(run / "02-critique/revisions.jsonl").read()[1]
+    page.evaluate("id => { location.hash = id; }", other["id"])  # though the search hides it
+    opened.wait_for()
+    assert other["answer"] in opened.inner_text()
+    assert page.get_by_role("searchbox").input_value() == ""
+    page.get_by_role("link", name="Link to this transcript").click()
+    assert page.url == f"{shown.transcripts}#{other['id']}"
+    page.evaluate("location.hash = '%E0%A4%A'")  # no such id, nor any text
+    listed(page, str(TRANSCRIPTS))
+
+
+def test_what_a_model_wrote_is_shown_as_text(shown: Shown, run: Path, open_page: Open) -> None:
+    page = open_page(shown.transcripts)
+    page.get_by_role("searchbox").fill("<script>")
+    listed(page, "1")
+    page.locator("#list summary").click()
+    assert run_folder.ATTACK in page.locator("#list .body").inner_text()
+    assert page.locator("#list script, #list img").count() == 0
+
+
+def test_only_the_pages_own_scripts_run(shown: Shown, chromium: Any) -> None:
+    """What a model wrote would not run even if it were markup: the policy names our scripts."""
+    context = chromium.new_context()
+    page = context.new_page()
+    refused: list[str] = []
+    page.on("console", lambda message: refused.append(message.text))
+    page.goto(shown.transcripts)
+    ran = page.evaluate(
+        """() => {
+          const script = document.createElement("script");
+          script.textContent = "window.ran = true";
+          document.body.append(script);
+          document.body.insertAdjacentHTML("beforeend", "<img src=x: onerror='window.ran = true'>");
+          return new Promise((done) => setTimeout(() => done("ran" in window), 200));
+        }"""
+    )
+    context.close()
+    assert not ran
+    assert len(refused) >= 2
+    assert all("Content Security Policy" in each for each in refused)
+
+
+def test_the_keyboard_reaches_everything(shown: Shown, open_page: Open) -> None:
+    page = open_page(shown.transcripts)
+    listed(page, str(TRANSCRIPTS))
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    for _ in range(400):
+        if page.evaluate("document.activeElement.id") == "next":
+            break
+        page.evaluate("document.activeElement.dataset.reached = ''")
+        page.keyboard.press("Tab")
+    missed = page.evaluate(
+        """() => [...document.querySelectorAll("a[href], input, select, summary, button:not([disabled])")]
+          .filter((each) => each.checkVisibility() && each.id !== "next" && !("reached" in each.dataset)
+            && !each.closest("footer")).map((each) => each.outerHTML)"""
+    )
+    assert missed == []
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"  # one sees where one is
+    page.keyboard.press("Enter")
+    expect(page.locator("#list summary")).to_have_count(22)
+    page.keyboard.press("Enter")  # the first transcript of the page has the focus
+    page.locator("#list details[open] .body").wait_for()
+
+
+def test_transcripts_are_no_wider_than_a_phone(shown: Shown, open_page: Open) -> None:
+    page = open_page(shown.transcripts, PHONE, device_scale_factor=2, has_touch=True)
+    page.locator("#list summary").first.wait_for()
+    for summary in page.locator("#list summary").all()[:3]:
+        summary.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+CONTRAST = """(selector) => {
+  const light = (css) => {
+    const parts = css.match(/[\\d.]+/g).slice(0, 3).map((part) => part / 255)
+      .map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+  };
+  const page = light(getComputedStyle(document.body).backgroundColor);
+  const style = getComputedStyle(document.querySelector(selector));
+  const text = light(selector.includes("tick") ? style.fill : style.color);
+  return (Math.max(page, text) + 0.05) / (Math.min(page, text) + 0.05);
+}"""
+
+
+def test_text_is_readable_in_light_and_dark(run: Path, open_page: Open) -> None:
+    """With the contrast of 4.5 to 1 that WCAG 2.2 asks for at level AA (success criterion 1.4.3)."""
+    page = open_page((run / "report.html").as_uri())
+    inks = set()
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (sum(map(int, re.findall(r"\d+", background))) > 3 * 128) == (scheme == "light")
+        for selector in ("body", ".quiet", "nav a", "dt", "figcaption", ".title", ".tags", ".xtick text"):
+            assert page.evaluate(CONTRAST, selector) >= 4.5, (scheme, selector)
+        inks.add(page.evaluate("getComputedStyle(document.querySelector('.xtick text')).fill"))
+    assert len(inks) == 2  # plots follow
+
+
+def test_the_viewer_shows_what_a_run_adds(tmp_path: Path, open_page: Open) -> None:
+    folder = run_folder.build(tmp_path / "growing", prompts=4)
+    prompts = RecordFile(folder / "01-red-team/prompts.jsonl")
+    with Viewer(folder, 0) as viewer:
+        threading.Thread(target=viewer.serve_forever, kwargs={"poll_interval": 0.05}).start()
+        try:
+            page = open_page(f"{viewer.address}transcripts")
+            page.get_by_text("6 of 6 transcripts").wait_for()
+            new = {**prompts.read()[0], "id": "new", "prompt": [{"role": "user", "content": "Anything new?"}]}
+            prompts.append(new)
+            page.reload()
+            page.get_by_text("7 of 7 transcripts").wait_for()
+            assert "Anything new?" in page.locator("#list").inner_text()
+        finally:
+            viewer.shutdown()
+
+
+def test_a_comparison_of_runs_is_drawn(run: Path, tmp_path: Path, open_page: Open) -> None:
+    other = run_folder.build(tmp_path / "other", prompts=12, gain=0.0)
+    comparison.write([run, other], tmp_path / "comparison.html")
+    page = open_page((tmp_path / "comparison.html").as_uri())
+    assert page.locator("[data-figure]").count() == page.evaluate("Object.keys(figures).length") > 5
+    for plot in page.locator("[data-figure]").all():
+        assert plot.locator(".trace").count() > 0
+    phone = open_page((tmp_path / "comparison.html").as_uri(), PHONE)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
