@@ -12,6 +12,7 @@ import scipy.stats
 import yaml
 
 import run_folder
+from browser import PHONE, Open, all_drawn
 from solon import models, pipeline, sweep
 from solon.audit import audit
 from solon.config import Config
@@ -25,7 +26,7 @@ from solon.report.folder import read
 from solon.run import RecordFile, file_hash, write_atomically
 from solon.stages import training
 from test_pipeline import SMALL, Stopping, manifest, results
-from test_report import Page, browse, needs_browser
+from test_report import Page
 
 FEW = {"red_team.red_team.train": 4, "red_team.helpful.train": 2, "critique.max_tokens": 8}
 UNTIL_LABELS = ["red-team", "critique", "supervised", "comparison", "feedback"]
@@ -304,11 +305,11 @@ def test_the_page_shows_every_figure(written: tuple[Path, dict[str, Any], dict[s
     assert scores
 
 
-@needs_browser
-def test_a_browser_draws_it(written: tuple[Path, dict[str, Any], dict[str, float]], tmp_path: Path) -> None:
+def test_a_browser_draws_it(written: tuple[Path, dict[str, Any], dict[str, float]], open_page: Open) -> None:
     path, _, _ = written
-    document = browse(path.as_uri(), tmp_path)
-    assert document.count('class="plot-container') == len(Page.at(path).json["figures"])
+    page = open_page(path.as_uri(), PHONE)
+    assert all_drawn(page) > 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
 def test_the_documented_examples_are_studies(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def write(
         work={name: work_done(run) for each in found for name, run in each.runs.items()},
     )
     path = folder / "sweep.html"
-    write_atomically(path, page)
+    write_atomically(path, page.html)
     write_atomically(folder / "sweep.json", json.dumps(as_json(study, found, *said), indent=2) + "\n")
     return path
 
