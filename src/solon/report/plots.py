@@ -80,7 +80,7 @@ def elo_plane(
     models = [model for model in looks if model in harmlessness and model in helpfulness]
     if not models:
         return None
-    figure = _figure(400, hovermode="closest", margin={"l": 60, "r": 28, "t": 28, "b": 52})
+    figure = _figure(400, hovermode="closest", margin={"l": 60, "r": 48, "t": 28, "b": 52})
     if path:
         _add_path(figure, [(helpfulness[model].elo, harmlessness[model].elo) for model in models], "#8a8f98")
     for model in models:
@@ -130,7 +130,7 @@ def elo_paths(runs: Mapping[Look, Sequence[tuple[str, Rating, Rating]]]) -> go.F
     shown = {look: models for look, models in runs.items() if models}
     if not shown:
         return None
-    figure = _figure(440, hovermode="closest", margin={"l": 60, "r": 28, "t": 28, "b": 52})
+    figure = _figure(440, hovermode="closest", margin={"l": 60, "r": 48, "t": 28, "b": 52})
     for look, models in shown.items():
         _add_path(figure, [(x.elo, y.elo) for _, x, y in models], look.colour)
         for label, x, y in models[:-1]:
