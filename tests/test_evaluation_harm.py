@@ -233,3 +233,5 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tiny_model: Path, tmp_p
     assert json.loads(capsys.readouterr().out)["conversations"] == 4
     assert "--shots 4 leaves none" in fails(capsys, *command, "--shots", "4")
     assert "no reasoning" in fails(capsys, *command, "--shots", "1", "--chain-of-thought")
+    corrected = ["--set", "feedback.prior_correction=true", "--chain-of-thought"]
+    assert "leave one of them out" in fails(capsys, *command, *corrected)

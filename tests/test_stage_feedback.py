@@ -19,6 +19,7 @@ from solon.prompts.dialogue import user
 from solon.records import PairRecord
 from solon.stages.comparison import pair
 from solon.stages.feedback import first_is_better, label, soft_label
+from solon.stages.letter_prior import letter_priors
 
 LAW = constitution.load("harmless")
 QUESTION = [user("May I read my sister's diary?")]
@@ -58,6 +59,10 @@ def test_the_two_letters_are_normalised() -> None:
     for a, b in ((0.2, 0.1), (0.001, 0.003), (0.6, 0.4)):
         assert first_is_better(math.log(a), math.log(b), False) == pytest.approx(a / (a + b))
         assert first_is_better(math.log(a), math.log(b), True) == pytest.approx(b / (a + b))
+        # Zhao et al. 2021: each letter's probability divided by its prior, then normalised.
+        divided = (a / 0.8) / (a / 0.8 + b / 0.2)
+        assert first_is_better(math.log(a), math.log(b), False, math.log(4)) == pytest.approx(divided)
+        assert first_is_better(math.log(a), math.log(b), True, math.log(4)) == pytest.approx(1 - divided)
     assert first_is_better(-2000.0, -1000.0, False) == 0.0  # no overflow
 
 
@@ -189,3 +194,54 @@ def test_pairs_are_two_samples_with_a_stable_split(engine: Engine) -> None:
     greedy = list(pair(engine, asked[:2], Settings(max_tokens=4, temperature=0), 0, 0))
     assert {each["problem"] for each in greedy} <= {"identical", "empty"}
     assert {each["split"] for each in greedy} == {"train"}
+
+
+def test_the_letters_prior_is_that_of_plain_forward_passes(engine: Engine, tiny_model: Path) -> None:
+    model, tokenizer = load_model(str(tiny_model)), load_tokenizer(str(tiny_model))
+    letters = [tokenizer.encode(letter, add_special_tokens=False)[0] for letter in "AB"]
+    shots = prompts.worked_examples(LAW.examples.comparison, LAW.comparison, "principle-last")
+    found = letter_priors(engine, LAW.comparison[:2] * 2, shots, "principle-last")
+    assert set(found) == {principle.name for principle in LAW.comparison[:2]}
+    for principle in LAW.comparison[:2]:
+        of_a = []
+        for text in ("N/A", "[MASK]", "-"):
+            asked = prompts.question(
+                [user(text)], principle.instruction, text, text, "principle-last", reason=False
+            )
+            prompt = tokenizer.apply_chat_template(
+                [*shots, asked], add_generation_prompt=True, tokenize=False
+            )
+            tokens = tokenizer.encode(prompt + prompts.VERDICT, add_special_tokens=False)
+            with torch.no_grad():
+                logits = model(torch.tensor([tokens])).logits[0, -1, letters].double()
+            of_a.append(logits.softmax(-1)[0].item())
+        mean = sum(of_a) / 3
+        assert found[principle.name] == pytest.approx(math.log(mean / (1 - mean)), abs=1e-4)
+
+
+def test_the_prior_is_taken_off_each_orders_log_odds(engine: Engine) -> None:
+    plain, corrected = (labels(engine, pairs(3), principles=2, prior_correction=on) for on in (False, True))
+    shots = prompts.worked_examples(LAW.examples.comparison, LAW.comparison, "principle-first")
+    priors = letter_priors(engine, LAW.comparison, shots, "principle-first")
+    for name, record in plain.items():
+        flipped = corrected[name]["chosen"] != record["chosen"]
+        for vote, less in zip(record["votes"], corrected[name]["votes"], strict=True):
+            orders = [1 - each for each in reversed(less["orders"])] if flipped else less["orders"]
+            gaps = [
+                log_odds(one) - log_odds(other) for one, other in zip(vote["orders"], orders, strict=True)
+            ]
+            assert gaps == pytest.approx([priors[vote["principle"]], -priors[vote["principle"]]], abs=1e-4)
+
+
+def test_with_the_prior_off_one_letter_wins_no_longer(engine: Engine) -> None:
+    """The tiny model names one letter whatever it stands for; its prior is all there is to it."""
+    of = pairs(8)
+    plain, corrected = (
+        labels(engine, of, both_orders=False, prior_correction=on).values() for on in (False, True)
+    )
+    lean = [abs(log_odds(record["probability"])) for record in plain]
+    assert sum(abs(log_odds(record["probability"])) for record in corrected) < sum(lean)
+
+
+def log_odds(probability: float) -> float:
+    return math.log(probability / (1 - probability))

@@ -175,6 +175,8 @@ class Feedback(Section):
     method: Literal["multiple-choice", "contrast"] = "multiple-choice"
     principles: Positive | Literal["all"] = 1  # drawn for each pair and averaged; "all": the whole list
     both_orders: bool = True  # judge (A, B) and (B, A) and average: cancels position bias
+    # takes off how much the judge likes a letter where nothing is asked (Zhao et al. 2021, arXiv:2102.09690)
+    prior_correction: bool = False
     few_shot: bool = True
     layout: Literal["principle-first", "principle-last"] = (
         "principle-first"  # paper: first, before the options
@@ -184,6 +186,14 @@ class Feedback(Section):
     clamp: Annotated[tuple[Probability, Probability], AfterValidator(rising)] = (0.4, 0.6)
     temperature: float = Field(default=0.0, ge=0)  # of the reasoning; greedy by default
     max_tokens: Positive = 256  # of the reasoning
+
+    @model_validator(mode="after")
+    def prior_of_letters(self) -> "Feedback":
+        if self.prior_correction and self.chain_of_thought:
+            raise ValueError(
+                "prior_correction is for letters named without reasoning; turn it or chain_of_thought off"
+            )
+        return self
 
     def questions(self, principles: int) -> int:
         """How many are asked about one pair under a constitution of so many comparison principles."""

@@ -82,6 +82,12 @@ CASES = [
     case("a number for a section", "models: 3\n", "line 1: models is 3", "write them below it"),
     case("an empty section", "critique:\n", "line 1: critique is empty", "write what belongs there"),
     case("a number for a name", "models: {assistant: 3}\n", "models.assistant is 3", "change it"),
+    case(
+        "a prior of reasoning",
+        "feedback: {chain_of_thought: true, prior_correction: true}\n",
+        "feedback",
+        "named without reasoning; turn it or chain_of_thought off",
+    ),
     case("no rounds", "critique: {rounds: 0}\n", "critique.rounds is 0", "greater than or equal to 1"),
     case("a negative count", "red_team: {generate: -1}\n", "red_team.generate is -1", "change it"),
     case("cold", "comparison: {temperature: -0.1}\n", "comparison.temperature is -0.1", "change it"),

@@ -154,7 +154,13 @@ def harmful(
 
 def _judging(settings: Feedback, few_shot: bool | None, chain_of_thought: bool | None) -> Feedback:
     asked = {"few_shot": few_shot, "chain_of_thought": chain_of_thought}
-    return settings.model_copy(update={name: value for name, value in asked.items() if value is not None})
+    judging = settings.model_copy(update={name: value for name, value in asked.items() if value is not None})
+    if judging.chain_of_thought and judging.prior_correction:
+        raise SolonError(
+            "--chain-of-thought does not go with feedback.prior_correction, which is for letters named "
+            "without reasoning; leave one of them out"
+        )
+    return judging
 
 
 def _judge(

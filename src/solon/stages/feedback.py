@@ -16,6 +16,7 @@ from solon.prompts import comparison as prompts
 from solon.prompts.dialogue import assistant
 from solon.records import Aspect, Message, PairRecord, PreferenceRecord, Vote
 from solon.seeds import derive_seed, generator
+from solon.stages.letter_prior import letter_priors
 
 T = TypeVar("T")
 
@@ -126,7 +127,8 @@ def judge(
     With both orders their probabilities are averaged, which cancels a liking for one letter; with one, which
     answer is shown as (A) is drawn. With chain of thought the model reasons before it names a letter, and
     every probability is clamped to ``settings.clamp``, since reasoning makes the model too sure (paper,
-    section 4.1). ``constitution`` gives the worked examples.
+    section 4.1). With ``settings.prior_correction`` the letters' prior is taken off first (``letter_prior``).
+    ``constitution`` gives the worked examples.
     """
     shots = _worked_examples(constitution, settings)
     waiting = iter(comparisons)
@@ -137,13 +139,14 @@ def judge(
         yield from _judge_block(engine, [first, *islice(waiting, size - 1)], shots, settings, seed)
 
 
-def first_is_better(logprob_a: float, logprob_b: float, swapped: bool) -> float:
+def first_is_better(logprob_a: float, logprob_b: float, swapped: bool, prior: float = 0.0) -> float:
     """The probability of the first answer's letter, normalised over the two letters (paper, section 4.1).
 
-    P(A) / (P(A) + P(B)) is the logistic function of the difference of the log-probabilities (nats).
+    P(A) / (P(A) + P(B)) is the logistic function of the difference of the log-probabilities (nats), of which
+    ``prior``, that of a question without content, is taken off.
     """
-    difference = logprob_b - logprob_a if swapped else logprob_a - logprob_b
-    return float(expit(difference))
+    difference = logprob_a - logprob_b - prior
+    return float(expit(-difference if swapped else difference))
 
 
 def soft_label(orders: Sequence[float], clamp: tuple[float, float] | None) -> float:
@@ -165,12 +168,18 @@ def _judge_block(
         Question(each.id, [*shots, each.question], prompts.LETTERS, _prefill(reasoning.get(each.id)))
         for each in everything
     ]
+    priors: dict[str, float] = {}
+    if settings.prior_correction:
+        asked = (each.principle for each in everything)
+        priors = letter_priors(engine, asked, shots, settings.layout)
     found: dict[str, float] = {}
     samples: dict[str, int] = {}
     for scores in engine.choice_logprobs(questions):
         one = owner[scores.id]
-        swapped = next(each.swapped for each in shown[one.id] if each.id == scores.id)
-        found[scores.id] = first_is_better(scores.logprobs[0], scores.logprobs[1], swapped)
+        this = next(each for each in shown[one.id] if each.id == scores.id)
+        found[scores.id] = first_is_better(
+            scores.logprobs[0], scores.logprobs[1], this.swapped, priors.get(this.principle.name, 0.0)
+        )
         if scores.votes is not None:
             samples[scores.id] = scores.votes
         if all(each.id in found for each in shown[one.id]):
