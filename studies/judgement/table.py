@@ -1,0 +1,319 @@
+"""Figures of every way of asking, from the raw measurements.
+
+All that is fitted (scales, weights, letters' averages) is fitted on the half of the rows kept for tuning.
+Figures are of the other half; ``accuracy_all`` is of all rows, and only of ways that fit nothing.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import ways
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+
+from solon.evaluation import calibration
+from solon.evaluation.paper_evals import Choice
+from solon.seeds import generator, share_of
+
+LETTERS = ("zero-first", "few-first", "paper-first", "zero-last", "few-last")
+COMBINED = ("zero-first, both orders in log-odds", "each answer by itself", "likelihood contrast")
+Figures = dict[str, Any]
+LogOdds = dict[str, float]  # that the first answer is better, by row
+
+
+class Measured:
+    """One model's measurements of one data set."""
+
+    def __init__(self, plan: Figures, dataset: str, rows: Sequence[Any], records: Sequence[Figures]) -> None:
+        self.plan, self.dataset = plan, dataset
+        self.rows = {row.id: row for row in rows}
+        self.values: dict[str, dict[str, Any]] = {}
+        self.priors: dict[str, dict[str, list[float]]] = {}
+        self.cost: dict[str, list[int]] = {}
+        for each in records:
+            if each["data"] == dataset:
+                self.values.setdefault(each["way"], {})[each["id"]] = each["values"]
+                self.cost.setdefault(each["way"], []).append(sum(each["tokens"][::2]))
+            elif each["data"] == f"prior of {dataset}":
+                self.priors.setdefault(each["way"], {})[each["id"]] = each["values"]
+
+    def variants(self) -> dict[str, tuple[str, LogOdds, bool]]:
+        """By name: the way it was measured by, its log-odds, and whether anything in it was fitted."""
+        found: dict[str, tuple[str, LogOdds, bool]] = {}
+        for way in LETTERS:
+            values = self.values.get(way)
+            if not values:
+                continue
+            orders = values if self._choices else {id: each[0] for id, each in values.items()}
+            one = {id: each[self._place(id)] for id, each in orders.items()}
+            found[f"{way}, one order"] = (way, one, False)
+            if way in self.priors:
+                corrected = {id: each - self._sign(id) * self._prior(way, id) for id, each in one.items()}
+                found[f"{way}, one order, less the prior"] = (way, corrected, False)
+            tuned = [self._sign(id) * each for id, each in one.items() if half(self.rows[id]) == "tune"]
+            if tuned:
+                letter = fmean(tuned)
+                less = {id: each - self._sign(id) * letter for id, each in one.items()}
+                found[f"{way}, one order, less the average"] = (way, less, True)
+            found[f"{way}, both orders"] = (way, {id: mean(each) for id, each in orders.items()}, False)
+            both = {id: fmean(each) for id, each in orders.items()}
+            found[f"{way}, both orders in log-odds"] = (way, both, False)
+        for way in ("all-last", "few-all-last"):
+            for count in (1, 4, 16):
+                if values := self.values.get(way):
+                    some = {id: self._some(id, each, count) for id, each in values.items()}
+                    name = f"{way}, {count} principles" if count > 1 else f"{way}, 1 principle"
+                    votes = {id: mean([fmean(orders) for orders in each]) for id, each in some.items()}
+                    found[name] = (way, votes, False)
+        if values := self.values.get("reasoned"):
+            samples: dict[str, list[list[float]]] = {}
+            for id, each in values.items():
+                samples.setdefault(id.split("/")[0], []).append(each[0])
+            whole = {id: each for id, each in samples.items() if len(each) == 4}
+            for count in (1, 4):
+                drawn = {id: mean([lo for each in mine[:count] for lo in each]) for id, mine in whole.items()}
+                found[f"reasoned, {count} sample{'s' * (count > 1)}"] = ("reasoned", drawn, False)
+        if values := self.values.get("each-answer"):
+            alone = {id: first - second for id, (first, second) in values.items()}
+            found["each answer by itself"] = ("each-answer", alone, False)
+        if values := self.values.get("likelihood"):
+            gaps = {
+                id: [under[0] - under[1], against[0] - against[1]] for id, (under, against) in values.items()
+            }
+            found["likelihood under the principle"] = (
+                "likelihood",
+                {id: each[0] for id, each in gaps.items()},
+                False,
+            )
+            found["likelihood contrast"] = (
+                "likelihood",
+                {id: each[0] - each[1] for id, each in gaps.items()},
+                False,
+            )
+        return found | self._combinations(found)
+
+    def _combinations(
+        self, found: Mapping[str, tuple[str, LogOdds, bool]]
+    ) -> dict[str, tuple[str, LogOdds, bool]]:
+        """Sums of ways, with weights fitted on the rows for tuning."""
+        sums = {}
+        for parts in (COMBINED[:2], COMBINED[::2], COMBINED):
+            if not all(part in found for part in parts):
+                continue
+            ids = set.intersection(*(set(found[part][1]) for part in parts))
+            table = {id: np.array([found[part][1][id] for part in parts]) for id in sorted(ids)}
+            tuned = [id for id in table if half(self.rows[id]) == "tune"]
+            if len(tuned) >= 8:
+                weights = fitted(np.array([table[id] for id in tuned]), self.labels(tuned))
+                summed = {id: float(each @ weights) for id, each in table.items()}
+                sums[" + ".join(parts)] = ("+", summed, True)
+        return sums
+
+    def labels(self, ids: Sequence[str]) -> calibration.Array:
+        rows = [self.rows[id] for id in ids]
+        return np.array(
+            [float(row.right == 0) if isinstance(row, Choice) else row.probability for row in rows]
+        )
+
+    @property
+    def _choices(self) -> bool:
+        return bool(self.plan["data"][self.dataset]["form"] == "choices")
+
+    def _place(self, id: str) -> int:
+        """Which order a judge that is asked once would be shown: drawn, as in AI feedback."""
+        return int(generator(self.plan["seed"], "order", id, 0).random() < 0.5)
+
+    def _sign(self, id: str) -> int:
+        """1 where the first answer is "(A)"."""
+        return 1 - 2 * self._place(id)
+
+    def _prior(self, way: str, id: str) -> float:
+        """The log-odds of "(A)" of questions without content (Zhao et al. 2021, section 5)."""
+        source, settings = self.plan["data"][self.dataset], self.plan["ways"][way]
+        law = ways.law_of(source, {**settings, "shots": "ours"}, Path())
+        [principle] = law.draw_comparison(generator(self.plan["seed"], "principles", id), 1)
+        place = [each.name for each in law.comparison].index(principle.name)
+        return mean([each[place] for each in self.priors[way].values()])
+
+    def _some(self, id: str, values: Sequence[Any], count: int) -> list[Any]:
+        """The judgements under ``count`` of the principles, drawn for the row."""
+        return generator(self.plan["seed"], "some", id, count).sample(list(values), min(count, len(values)))
+
+
+def write(
+    plan: Figures, rows: Mapping[str, Sequence[Any]], records: Mapping[str, Sequence[Figures]], folder: Path
+) -> None:
+    table: Figures = {"ways": [], "layouts": [], "pairs": [], "rows": {}}
+    for model in plan["models"]:
+        for dataset in plan["data"]:
+            measured = Measured(plan, dataset, rows[dataset], records[model])
+            if made := measured.values.get("made-pairs"):
+                table["pairs"].append({"model": model, "data": dataset, **pairs(list(made.values()))})
+            for way, values in measured.values.items():
+                table["rows"].setdefault(model, {}).setdefault(dataset, {})[way] = len(
+                    {id.split("/")[0] for id in values}
+                )
+            for name, (way, found, tuned) in measured.variants().items():
+                row = {"model": model, "data": dataset, "way": name, **figures(measured, found, tuned)}
+                row["tokens"] = tokens(measured, way, name)
+                table["ways"].append(row)
+            for shots in ("zero", "few"):
+                if layout := layouts(measured, shots):
+                    table["layouts"].append({"model": model, "data": dataset, "shots": shots, **layout})
+    folder.mkdir(exist_ok=True)
+    (folder / "table.json").write_text(json.dumps(table, indent=1) + "\n")
+    (folder / "table.md").write_text(markdown(table))
+
+
+def figures(measured: Measured, found: LogOdds, tuned: bool) -> Figures:
+    """Accuracy, calibration and Brier score on the rows for reporting; also with a fitted scale."""
+    ids = {kind: [id for id in found if half(measured.rows[id]) == kind] for kind in ("tune", "report")}
+    result: Figures = {"rows": len(ids["report"]), "rows_all": len(found)}
+    if not ids["report"]:
+        return result
+    labels = measured.labels(ids["report"])
+    log_odds = np.array([found[id] for id in ids["report"]])
+    result |= accuracy(expit(log_odds), labels) | scores(expit(log_odds), labels)
+    if not tuned:
+        everything = list(found)
+        result["accuracy_all"] = accuracy(
+            expit(np.array([found[id] for id in everything])), measured.labels(everything)
+        )
+    if len(ids["tune"]) >= 8:
+        values = np.array([[found[id]] for id in ids["tune"]])
+        [scale] = fitted(values, measured.labels(ids["tune"]))
+        result["scaled"] = {"scale": round(float(scale), 3), **scores(expit(scale * log_odds), labels)}
+    return result
+
+
+def accuracy(predicted: calibration.Array, labels: calibration.Array) -> Figures:
+    decided = labels != 0.5
+    if not decided.any():
+        return {}
+    right = calibration.agreements(predicted[decided], labels[decided])
+    return {
+        "accuracy": round(right / decided.sum(), 3),
+        "interval": [round(each, 3) for each in calibration.wilson(right, int(decided.sum()))],
+    }
+
+
+def scores(predicted: calibration.Array, labels: calibration.Array) -> Figures:
+    confidence, label = calibration.favoured_first(predicted, labels)
+    interval = calibration.calibration_error_interval(confidence, label)
+    return {
+        "brier": round(calibration.brier_score(predicted, labels), 4),
+        "ece": round(calibration.expected_calibration_error(confidence, label), 3),
+        "ece_interval": [round(each, 3) for each in interval],
+    }
+
+
+def layouts(measured: Measured, shots: str) -> Figures:
+    """The same rows under the same principle, shown before the options and after them, in both orders."""
+    first, last = (measured.values.get(f"{shots}-{place}") or {} for place in ("first", "last"))
+    ids = [id for id in first if id in last]
+    if not ids or measured._choices:
+        return {}
+    by_layout = [expit(np.array([fmean(each[id][0]) for id in ids])) for each in (first, last)]
+    labels = measured.labels(ids)
+    right = [np.sign(each - 0.5) * np.sign(labels - 0.5) > 0 for each in by_layout]
+    return {
+        "rows": len(ids),
+        "principle_first": accuracy(by_layout[0], labels),
+        "principle_last": accuracy(by_layout[1], labels),
+        "only_first_right": int(np.sum(right[0] & ~right[1])),
+        "only_last_right": int(np.sum(~right[0] & right[1])),
+        "same_answer": round(float(np.mean((by_layout[0] > 0.5) == (by_layout[1] > 0.5))), 3),
+        "mean_difference_of_labels": round(float(np.mean(np.abs(by_layout[0] - by_layout[1]))), 4),
+        "letter_a": [
+            round(float(np.mean([(expit(a) + 1 - expit(b)) / 2 for a, b in (each[id][0] for id in ids)])), 3)
+            for each in (first, last)
+        ],
+    }
+
+
+def pairs(found: Sequence[Any]) -> Figures:
+    """How often labels by a pair's making, and a judge's labels of plain pairs, are on the refusal's side.
+
+    Of red-team prompts, where the wording tells that one of the two answers refuses and the other does not.
+    """
+    by_making = [one - other for (one, other), _, _ in found if one != other]
+    judged = [(one - other) * np.sign(gap) for _, (one, other), gap in found if one != other]
+    return {
+        "prompts": len(found),
+        "refusals": {
+            "under": round(fmean(made[0] for made, _, _ in found), 3),
+            "against": round(fmean(made[1] for made, _, _ in found), 3),
+            "plain": round(fmean(fmean(plain) for _, plain, _ in found), 3),
+        },
+        "by_making": share(by_making),
+        "judged": share(judged),
+    }
+
+
+def share(signs: Sequence[float]) -> Figures:
+    right, count = sum((sign + 1) / 2 for sign in signs), len(signs)
+    if not count:
+        return {"decided": 0}
+    interval = [round(each, 3) for each in calibration.wilson(right, count)]
+    return {"decided": count, "accuracy": round(right / count, 3), "interval": interval}
+
+
+def tokens(measured: Measured, way: str, name: str) -> int | None:
+    """Computed and generated for each row; one order is taken as half of both."""
+    if way not in measured.cost:
+        return None
+    rows = {id.split("/")[0] for id in measured.values[way]}
+    each = sum(measured.cost[way]) / len(rows)
+    return round(each / 2 if "one order" in name else each)
+
+
+def half(row: Any) -> str:
+    """Which half of the rows a row is in: tuned on, or reported. Rows with one dialogue are in one half."""
+    text = row.stem if isinstance(row, Choice) else json.dumps(row.dialogue)
+    return "tune" if share_of("half", text) < 0.5 else "report"
+
+
+def mean(log_odds: Sequence[float]) -> float:
+    """The mean of the probabilities, as log-odds."""
+    return float(logit(np.clip(np.mean(expit(np.asarray(log_odds))), 1e-12, 1 - 1e-12)))
+
+
+def fitted(values: calibration.Array, labels: calibration.Array) -> calibration.Array:
+    """Weights of 0 or more that make the labels likeliest (logistic regression without intercept).
+
+    A weak normal prior of the size that the values have keeps them finite where the labels are parted.
+    """
+    size = values.std(axis=0) + 1e-9
+
+    def loss(weights: calibration.Array) -> float:
+        margins = (values / size) @ weights
+        return float(np.sum(np.logaddexp(0, margins) - labels * margins) + 0.5 * np.sum(weights**2) / 4)
+
+    found: calibration.Array = minimize(
+        loss, np.ones(values.shape[1]), bounds=[(0, None)] * values.shape[1]
+    ).x
+    return found / size
+
+
+def markdown(table: Figures) -> str:
+    lines = [
+        "| model | data | way of asking | rows | accuracy (95 %) | of all | Brier | scaled "
+        "| ECE | scaled | tokens |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in table["ways"]:
+        if "accuracy" not in row:
+            continue
+        low, high = row["interval"]
+        whole, scaled = row.get("accuracy_all", {}), row.get("scaled", {})
+        of_all = f"{whole['accuracy']:.2f} of {row['rows_all']}" if whole else ""
+        lines.append(
+            f"| {row['model']} | {row['data']} | {row['way']} | {row['rows']} | {row['accuracy']:.2f} "
+            f"({low:.2f}–{high:.2f}) | {of_all} | {row['brier']:.3f} | {scaled.get('brier', '')} | "
+            f"{row['ece']:.2f} | {scaled.get('ece', '')} | {row['tokens'] or ''} |"
+        )
+    return "\n".join(lines) + "\n"
