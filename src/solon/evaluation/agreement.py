@@ -43,19 +43,17 @@ def judge_pairs(
     """
     settings = settings.model_copy(update={"both_orders": True, "clamp": (0.0, 1.0)})
     by_id = {pair.id: pair for pair in pairs}
-    comparisons = (
-        Comparison(
-            pair.id,
-            pair.dialogue,
-            *pair.texts,
-            law.draw_comparison(generator(seed, "principles", pair.id), settings.principles),
-        )
-        for pair in pairs
-    )
+    comparisons = (comparison(pair, law, settings, seed) for pair in pairs)
     for compared, judgements in judge(engine, comparisons, law, settings, seed):
         as_a, as_b = (fmean(judgement.orders[order] for judgement in judgements) for order in (0, 1))
         # Logits in bfloat16 are coarse, so the orders often cancel; what rounding leaves then is a tie.
         yield Judged(by_id[compared.id], round((as_a + as_b) / 2, DIGITS), (as_a + 1 - as_b) / 2)
+
+
+def comparison(pair: Pair, law: Constitution, settings: config.Feedback, seed: int) -> Comparison:
+    """The pair under principles drawn for it. Raises SolonError where ``law`` has too few."""
+    principles = law.draw_comparison(generator(seed, "principles", pair.id), settings.principles)
+    return Comparison(pair.id, pair.dialogue, *pair.texts, principles)
 
 
 def score_pairs(

@@ -65,9 +65,9 @@ def answer(
     """
     if shots and settings.chain_of_thought:
         raise ValueError("worked examples have no reasoning: give them or ask for chain of thought")
-    examples = [turn for shot in shots for turn in _example(shot)]
+    examples = worked_examples(shots)
     shown = [
-        each for choice in choices for each in _shown(choice, examples, settings.chain_of_thought, rotate)
+        each for choice in choices for each in shown_of(choice, examples, settings.chain_of_thought, rotate)
     ]
     reasoning = _reasoning(engine, shown, settings, seed) if settings.chain_of_thought else {}
     by_id = {each.id: each for each in shown}
@@ -78,13 +78,11 @@ def answer(
     ]
     for scores in engine.choice_logprobs(questions):
         each = by_id[scores.id]
-        by_place = softmax(scores.logprobs).tolist()
         mine = found.setdefault(each.choice.id, {})
-        mine[each.id] = tuple(by_place[each.order.index(option)] for option in range(len(by_place)))
+        mine[each.id] = by_option(scores.logprobs, each.order)
         if len(mine) == len(_orders(each.choice, rotate)):
             orders = tuple(mine[one.id] for one in shown if one.choice is each.choice)
-            means = map(fmean, zip(*orders, strict=True))
-            yield Answered(each.choice, tuple(round(mean, agreement.DIGITS) for mean in means), orders)
+            yield Answered(each.choice, mean_of(orders), orders)
 
 
 def shots(choices: Sequence[Choice], count: int, seed: int) -> list[Choice]:
@@ -157,7 +155,19 @@ def _orders(choice: Choice, rotate: bool) -> list[tuple[int, ...]]:
     return [tuple(places[start:]) + tuple(places[:start]) for start in first]
 
 
-def _shown(choice: Choice, examples: list[Message], reason: bool, rotate: bool) -> list[Shown]:
+def mean_of(orders: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """The mean probability of each option over the orders; what rounding leaves apart is a tie."""
+    return tuple(round(fmean(of_option), agreement.DIGITS) for of_option in zip(*orders, strict=True))
+
+
+def by_option(logprobs: Sequence[float], order: Sequence[int]) -> tuple[float, ...]:
+    """The options' probabilities, normalised over them, from the log-probabilities (nats) of the places."""
+    by_place = softmax(logprobs).tolist()
+    return tuple(by_place[order.index(option)] for option in range(len(by_place)))
+
+
+def shown_of(choice: Choice, examples: list[Message], reason: bool, rotate: bool) -> list[Shown]:
+    """The choice in each of its orders, after the examples."""
     return [
         Shown(f"{choice.id}/{number}", choice, order, [*examples, _question(choice, order, reason)])
         for number, order in enumerate(_orders(choice, rotate))
@@ -171,9 +181,14 @@ def _question(choice: Choice, order: Sequence[int], reason: bool) -> Message:
     return user(choice.stem.strip() + "\n" + "\n".join(lines))
 
 
-def _example(shot: Choice) -> list[Message]:
-    order = range(len(shot.options))
-    return [_question(shot, order, reason=False), assistant(f"{ANSWER}{letters(len(order))[shot.right]}).")]
+def worked_examples(shots: Sequence[Choice]) -> list[Message]:
+    """The shots as answered questions."""
+    messages: list[Message] = []
+    for shot in shots:
+        order = range(len(shot.options))
+        letter = letters(len(order))[shot.right]
+        messages += [_question(shot, order, reason=False), assistant(f"{ANSWER}{letter}).")]
+    return messages
 
 
 def _prefill(reasoning: str | None) -> str:

@@ -1,7 +1,6 @@
 """The engine for models on a server: any OpenAI-compatible one, through the official client."""
 
 import asyncio
-import re
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 
 from solon.config import SERVER_MODEL, EngineSettings
 from solon.errors import SolonError
+from solon.inference import first_token
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.inference.openai_modes import ChatMode, CompletionMode
 from solon.inference.openai_server import Refused, Server
@@ -20,8 +20,6 @@ from solon.seeds import derive_seed
 T = TypeVar("T")
 Record = TypeVar("Record")
 Asked = TypeVar("Asked", Request, Question)
-
-VOTE_TOKENS = 8  # room for a letter and what a model likes to put around it
 
 
 class OpenAIEngine(Engine):
@@ -146,12 +144,14 @@ class OpenAIEngine(Engine):
                 f"{self._server.name} gives no log-probabilities, so a single text cannot be scored: use a "
                 "server that does, or the transformers engine"
             )
-        request = replace(self._mode.as_request(question), max_tokens=VOTE_TOKENS, temperature=1.0)
+        request = replace(
+            self._mode.as_request(question), max_tokens=first_token.ANSWER_TOKENS, temperature=1.0
+        )
         counts: Counter[str] = Counter()
         for number in range(self.settings.votes):
             seed = derive_seed(0, "vote", question.id, number)
             completion = await self._mode.write(replace(request, seed=seed))
-            counts.update(named(completion.text, question.choices))
+            counts.update(first_token.named(completion.text, question.choices))
         return ChoiceScores(
             question.id,
             tuple(
@@ -174,11 +174,3 @@ class OpenAIEngine(Engine):
         self.usage.cost += (
             spent.prompt_tokens * self.settings.input_price + generated * self.settings.output_price
         ) / 1e6
-
-
-def named(text: str, choices: Sequence[str]) -> list[str]:
-    """The choice that a sampled answer begins with, if any: "(A)." names A, "A better one is" does not."""
-    for choice in choices:
-        if re.match(rf"\W*{re.escape(choice.strip())}(?!\w)(?! \w)", text):
-            return [choice]
-    return []

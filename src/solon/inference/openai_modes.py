@@ -6,19 +6,16 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
 from solon.errors import SolonError
+from solon.inference import first_token
 from solon.inference.dialogue_tokens import DialogueTokens, cut
 from solon.inference.engine import Completion, Question, Request
 from solon.inference.openai_server import Server
 from solon.models import load_tokenizer
-from solon.prompts.dialogue import assistant, user
+from solon.prompts.dialogue import assistant
 from solon.records import Message
 
-TOP_LOGPROBS = 20  # the most that OpenAI's server and vLLM's give
 MOST_STOPS = 4  # the most that OpenAI's server takes
-AROUND = " \t\n()[]\"'.:*"  # what may stand around a choice in a token: "A", " A", "(A" and "A)" are the same
 
 
 class Mode(ABC):
@@ -60,34 +57,28 @@ class ChatMode(Mode):
         return self._completion(request, response, response.choices[0].message.content or "", request.stop)
 
     async def logprobs(self, question: Question) -> tuple[float, ...] | None:
-        """The choices' log-probabilities as first tokens, summed over their variants (see ``AROUND``).
-
-        A choice that is not among the likeliest tokens gets the lowest of theirs, which is an upper bound.
-        """
+        """The choices' log-probabilities as first tokens (see ``first_token.logprobs``)."""
         if any(len(choice.split()) != 1 for choice in question.choices):
             raise SolonError(
                 "a chat server gives log-probabilities of single tokens only, and here are longer texts to "
                 "score: set engine.openai.mode to completion"
             )
         request = replace(self.as_request(question), max_tokens=1)
-        response = await self._ask(request, logprobs=True, top_logprobs=TOP_LOGPROBS)
+        response = await self._ask(request, logprobs=True, top_logprobs=first_token.TOP_LOGPROBS)
         found = response.choices[0].logprobs
         likeliest = found.content[0].top_logprobs if found and found.content else None
         if not likeliest:
             return None
-        floor = min(each.logprob for each in likeliest)
-        of_choices = [
-            [each.logprob for each in likeliest if each.token.strip(AROUND) == choice.strip(AROUND)]
-            for choice in question.choices
-        ]
-        return tuple(float(np.logaddexp.reduce(each or [floor])) for each in of_choices)
+        return first_token.logprobs(question.choices, ((each.token, each.logprob) for each in likeliest))
 
     def as_request(self, question: Question) -> Request:
         request = super().as_request(question)
         if not question.prefill or self.server.settings.continue_final_message:
             return request
-        reply = f"Go on from there: reply with {' or '.join(question.choices)} and nothing else."
-        return replace(request, messages=self._turns(request, reply), prefill="")
+        reply = first_token.reply_with(question.choices)
+        return replace(
+            request, messages=first_token.turns(request.messages, request.prefill, reply), prefill=""
+        )
 
     async def _ask(self, request: Request, **options: Any) -> Any:
         messages: Sequence[Message] = request.messages
@@ -95,7 +86,7 @@ class ChatMode(Mode):
             messages = [*messages, assistant(request.prefill)]
             options["extra_body"] = {"continue_final_message": True, "add_generation_prompt": False}
         elif request.prefill:
-            messages = self._turns(request, "Go on from there.")
+            messages = first_token.turns(request.messages, request.prefill, "Go on from there.")
         return await self.server.ask(
             self.server.client.chat.completions.create,
             messages=messages,
@@ -103,10 +94,6 @@ class ChatMode(Mode):
             **sampling(request, request.stop),
             **options,
         )
-
-    @staticmethod
-    def _turns(request: Request, reply: str) -> list[Message]:
-        return [*request.messages, assistant(request.prefill.rstrip(" (")), user(reply)]
 
 
 class CompletionMode(Mode):

@@ -130,7 +130,7 @@ def judge(
     section 4.1). With ``settings.prior_correction`` the letters' prior is taken off first (``letter_prior``).
     ``constitution`` gives the worked examples.
     """
-    shots = _worked_examples(constitution, settings)
+    shots = worked_examples(constitution, settings)
     waiting = iter(comparisons)
     while first := next(waiting, None):
         # Blocks are large enough to fill the engine's batch, and small enough that records finish often.
@@ -160,7 +160,7 @@ def soft_label(orders: Sequence[float], clamp: tuple[float, float] | None) -> fl
 def _judge_block(
     engine: Engine, block: Sequence[Comparison], shots: list[Message], settings: config.Feedback, seed: int
 ) -> Iterator[tuple[Comparison, list[Judgement]]]:
-    shown = {one.id: _shown(one, settings, seed) for one in block}
+    shown = {one.id: shown_of(one, settings, seed) for one in block}
     owner = {each.id: one for one in block for each in shown[one.id]}
     everything = [each for one in block for each in shown[one.id]]
     reasoning = _reasoning(engine, everything, shots, settings, seed) if settings.chain_of_thought else {}
@@ -186,7 +186,8 @@ def _judge_block(
             yield one, _judgements(one, shown[one.id], found, samples, reasoning, settings)
 
 
-def _worked_examples(constitution: Constitution, settings: config.Feedback) -> list[Message]:
+def worked_examples(constitution: Constitution, settings: config.Feedback) -> list[Message]:
+    """What is shown before every question; [] with ``few_shot`` off."""
     if not (settings.few_shot and constitution.comparison):
         return []
     examples, principles = constitution.examples, constitution.comparison
@@ -195,7 +196,8 @@ def _worked_examples(constitution: Constitution, settings: config.Feedback) -> l
     return prompts.worked_examples(examples.comparison, principles, settings.layout)
 
 
-def _shown(one: Comparison, settings: config.Feedback, seed: int) -> list[Shown]:
+def shown_of(one: Comparison, settings: config.Feedback, seed: int) -> list[Shown]:
+    """The comparison under each of its principles, in both orders or in a drawn one."""
     shown = []
     for number, principle in enumerate(one.principles):
         drawn = generator(seed, "order", one.id, number).random() < 0.5
