@@ -25,6 +25,7 @@ from solon.report import sweep as page
 from solon.report.folder import read
 from solon.run import RecordFile, file_hash, write_atomically
 from solon.stages import training
+from solon.steps import STAGES
 from test_pipeline import SMALL, Stopping, manifest, results
 from test_report import Page
 
@@ -51,14 +52,12 @@ def watched(say: Callable[[str], None]) -> Watcher:
 
 
 def test_what_runs_share_is_done_once(base: Path, tmp_path: Path) -> None:
-    """Labels of two kinds share five stages, and a run with one round its round."""
+    """Hard and soft labels share five stages, and two of the models that are evaluated."""
     folder, said = tmp_path / "out", []
-    variations = {"one": {"critique.rounds": 1}, "soft": {}, "hard": {"preference_model.labels": "hard"}}
-    asked = study(base, variations=variations, until="preference-model")
+    asked = study(base, variations={"soft": {}, "hard": {"preference_model.labels": "hard"}})
     sweep.run(asked, folder, watched(said.append))
-    assert [each.split(" ")[0] for each in said if " of 3)" in each] == ["soft", "hard", "one"]
-    soft, hard, one = (manifest(folder / name)["stages"] for name in ("soft", "hard", "one"))
-    assert list(hard) == list(soft) == [*UNTIL_LABELS, "preference-model"]
+    soft, hard = (manifest(folder / name)["stages"] for name in ("soft", "hard"))
+    assert list(hard) == list(soft) == [stage.name for stage in STAGES]
     for stage, entry in hard.items():
         assert entry["status"] == "done"
         assert entry["records"] == soft[stage]["records"] > 0
@@ -73,17 +72,15 @@ def test_what_runs_share_is_done_once(base: Path, tmp_path: Path) -> None:
     assert other["06-preference-model/model.safetensors"] != first["06-preference-model/model.safetensors"]
     weights = "03-sl-cai/model.safetensors"
     assert (folder / "soft" / weights).samefile(folder / "hard" / weights)
-    # One round of two: nothing was sampled, and what is there is what the run alone samples.
     assert soft["critique"]["usage"]["tokens_computed"] > 0
-    assert one["critique"]["usage"] == {}
-    assert one["supervised"]["seconds"] > 0
-    alone = next(each.config for each in asked.members if each.name == "one")
-    pipeline.run(alone, tmp_path / "alone", until="critique")
-    assert manifest(tmp_path / "alone")["stages"]["critique"]["usage"]["tokens_computed"] > 0
-    for file in ("revisions.jsonl", "helpful.jsonl"):
-        path = Path("02-critique") / file
-        assert (folder / "one" / path).read_bytes() == (tmp_path / "alone" / path).read_bytes()
-    for name in ("soft", "hard", "one"):
+    assert hard["preference-model"]["seconds"] > 0
+    # The initial model and SL-CAI answer alike, and are not asked again.
+    assert hard["evaluation"]["reused"] == "Taken from soft: answers of initial and sl-cai."
+    tokens = [each["evaluation"]["usage"]["tokens_generated"] for each in (soft, hard)]
+    assert 0 < tokens[1] < 0.5 * tokens[0]
+    for model in ("initial", "sl-cai"):
+        assert other[f"evaluation/{model}.jsonl"] == first[f"evaluation/{model}.jsonl"]
+    for name in ("soft", "hard"):
         assert [check.says for check in audit(folder / name)[1] if not check.ok] == []
         assert (folder / name / "report.html").exists()
     # The same again computes nothing, and training another model on shared weights leaves the others'.
@@ -94,6 +91,20 @@ def test_what_runs_share_is_done_once(base: Path, tmp_path: Path) -> None:
     changed.get_input_embeddings().weight.data += 1
     training.save(changed, models.load_tokenizer(str(folder / "hard/03-sl-cai")), folder / "hard/03-sl-cai")
     assert file_hash(folder / "soft" / weights) == first[weights] != file_hash(folder / "hard" / weights)
+
+
+def test_a_run_holds_those_of_fewer_rounds(base: Path, tmp_path: Path) -> None:
+    """Nothing is sampled for one round where there are two, and it is what that run alone samples."""
+    folder, said = tmp_path / "out", []
+    asked = study(base, setting="critique.rounds", values=[1, 2], until="critique", settings=FEW)
+    sweep.run(asked, folder, watched(said.append))
+    assert said[:1] == ["rounds-2 (1 of 2)"]
+    assert "Critique and revision: taken from rounds-2: answers and revisions up to round 1." in said
+    assert manifest(folder / "rounds-1")["stages"]["critique"]["usage"] == {}
+    pipeline.run(asked.members[0].config, tmp_path / "alone", until="critique")
+    assert manifest(tmp_path / "alone")["stages"]["critique"]["usage"]["tokens_computed"] > 0
+    for file in ("02-critique/revisions.jsonl", "02-critique/helpful.jsonl"):
+        assert (folder / "rounds-1" / file).read_bytes() == (tmp_path / "alone" / file).read_bytes()
 
 
 def test_a_study_stopped_again_and_again_ends_the_same(base: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,28 +26,50 @@ def take(stage: Stage, work: Workspace, manifest: Manifest, wanted: Inputs, dono
     """Take a stage that is not begun from the first of the ``donors`` that has done the same, if one has.
 
     A stage's result is decided by its inputs and the stages before it, so all of these must be alike, and the
-    engine, which rounds in its own way. Where a donor differs in having more rounds of critique and revision,
-    the first of them are put in the stage's files, and nothing is left for it to make.
+    engine, which rounds in its own way. Where a donor has only a part of it, that part is put in the stage's
+    files: the first rounds of critique and revision of one that has more, the answers of models that both
+    evaluate. The stage then makes what is missing.
     """
-    for donor in donors:
-        theirs = _manifest(donor)
-        if theirs.facts.get("engine") != manifest.facts.get("engine"):
-            continue
+    alike = {donor: _manifest(donor) for donor in donors}
+    alike = {
+        donor: theirs
+        for donor, theirs in alike.items()
+        if theirs.facts.get("engine") == manifest.facts["engine"]
+    }
+    for donor, theirs in alike.items():
         if _alike(theirs, stage, wanted):
             _copy(donor / stage.folder, work.folder / stage.folder)
             same = f"Taken from {donor.name}, which did this stage with the same settings and inputs."
             manifest.take(stage.name, theirs.stages[stage.name], same)
             work.watcher.say(f"{stage.title}: taken from {donor.name}.")
             return True
-        if stage.name == "critique" and _more_rounds(theirs, stage, wanted):
-            _take_rounds(donor / stage.folder, work.folder / stage.folder, wanted["critique"][ROUNDS])
+    for donor, theirs in alike.items():
+        if part := _take_part(stage, donor, theirs, work.folder, wanted):
             manifest.begin(stage.name, wanted[stage.name])
-            manifest.stages[stage.name]["reused"] = (
-                f"The first rounds are taken from {donor.name}, which has more."
-            )
-            work.watcher.say(f"{stage.title}: the first rounds are taken from {donor.name}.")
+            manifest.stages[stage.name]["reused"] = f"Taken from {donor.name}: {part}."
+            work.watcher.say(f"{stage.title}: taken from {donor.name}: {part}.")
             return False
     return False
+
+
+def _take_part(stage: Stage, donor: Path, theirs: Manifest, folder: Path, wanted: Inputs) -> str:
+    """What was taken, in words."""
+    source, target = donor / stage.folder, folder / stage.folder
+    if stage.name == "critique" and _more_rounds(theirs, stage, wanted):
+        count = wanted["critique"][ROUNDS]
+        revisions = (first_rounds(record, count) for record in RecordFile(source / "revisions.jsonl"))
+        _write(target / "revisions.jsonl", revisions)
+        _write(target / "helpful.jsonl", RecordFile(source / "helpful.jsonl"))
+        return f"answers and revisions up to round {count}" if count else "answers"
+    if stage.name == "evaluation" and (same := _same_models(theirs, stage, wanted)):
+        for model in same:
+            _write(target / f"{model}.jsonl", RecordFile(source / f"{model}.jsonl"))
+        return f"answers of {' and '.join(same)}"
+    return ""
+
+
+def _write(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    write_atomically(path, "".join(map(as_line, records)))
 
 
 def _manifest(run: Path) -> Manifest:
@@ -70,10 +92,19 @@ def _more_rounds(theirs: Manifest, critique: Stage, wanted: Inputs) -> bool:
     return have > wanted[critique.name][ROUNDS] and _alike(theirs, critique, with_theirs)
 
 
-def _take_rounds(source: Path, target: Path, count: int) -> None:
-    shorter = (first_rounds(record, count) for record in RecordFile(source / "revisions.jsonl"))
-    write_atomically(target / "revisions.jsonl", "".join(map(as_line, shorter)))
-    write_atomically(target / "helpful.jsonl", "".join(map(as_line, RecordFile(source / "helpful.jsonl"))))
+def _same_models(theirs: Manifest, evaluation: Stage, wanted: Inputs) -> list[str]:
+    """The models that a run evaluates, on the same prompts and in the same way, and that are wanted too."""
+    entry = theirs.stages.get(evaluation.name) or {}
+    red_team, _, supervised, *_ = STAGES
+    if entry.get("status") != "done" or entry["inputs"] != wanted[evaluation.name]:
+        return []
+    if not _alike(theirs, red_team, wanted):
+        return []
+    if _alike(theirs, supervised, wanted):
+        return ["initial", "sl-cai"]
+    policy = ("models.policy", "models.policy.hash")
+    inputs = theirs.stages[supervised.name]["inputs"]
+    return ["initial"] if all(inputs[name] == wanted[supervised.name][name] for name in policy) else []
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from solon.cli.options import NO_SETTINGS, AsJson, Settings, overrides
-from solon.cli.show import SCREEN
+from solon.cli.show import SCREEN, show_rows
 
 
 def sweep(
@@ -31,7 +31,25 @@ def sweep(
         typer.echo(figures, nl=False)
         return
     found = json.loads(figures)
+    show_rows(rows(found["variations"]), found["study"])
     typer.echo(found["verdict"])
     for caveat in found["caveats"]:
         typer.echo(caveat)
     typer.echo(f"Study: {page}")
+
+
+def rows(variations: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the last model of each variation gained over the initial one, and its last revisions."""
+    found = []
+    for name, each in variations.items():
+        gains = each["elo"].get("rl-cai") or each["elo"].get("sl-cai") or {}
+        revised = each["revisions"][-1] if each["revisions"] else {}
+        found.append(
+            {
+                "variation": name,
+                **{f"{aspect}, Elo": gain["elo"] for aspect, gain in gains.items()},
+                "revisions' score": revised.get("score"),
+                "above the answers": revised.get("gain"),
+            }
+        )
+    return found

@@ -245,7 +245,7 @@ def work_done(run: RunFolder) -> Json:
         "stages": len(done),
         "reused": reused,
         "seconds": sum(each["seconds"] for each in run.stages.values()),
-        "tokens_computed": used["tokens_computed"],
+        "tokens": used["tokens_computed"] + used["tokens_generated"],
         "elo": {
             model: {aspect: gain._asdict() for aspect, gain in gains.items()}
             for model, gains in own.items()
