@@ -13,6 +13,7 @@ import yaml
 
 import run_folder
 from browser import Open, all_drawn
+from command import fails, solon
 from solon import models, pipeline, sweep
 from solon.audit import audit
 from solon.config import Config
@@ -129,6 +130,21 @@ def test_a_study_stopped_again_and_again_ends_the_same(base: Path, tmp_path: Pat
         sweep.run(asked, tmp_path / "whole")
 
 
+def test_a_copy_that_a_kill_stopped_is_made_again(base: Path, tmp_path: Path) -> None:
+    settings = {**FEW, "red_team.generate": 0}
+    asked = study(base, setting="critique.rounds", values=[1, 2], until="red-team", settings=settings)
+    sweep.run(asked, tmp_path / "out")
+    taken = tmp_path / "out/rounds-1"
+    before = results(taken)
+    (taken / "manifest.json").unlink()
+    (taken / "01-red-team/prompts.jsonl").write_text('{"id": "half')
+    (taken / "01-red-team.partial").mkdir()
+    (taken / "01-red-team.partial/prompts.jsonl").write_text("")
+    sweep.run(asked, tmp_path / "out")
+    assert results(taken) == before
+    assert "reused" in manifest(taken)["stages"]["red-team"]
+
+
 def test_what_has_changed_is_done_again_and_not_taken(base: Path, tmp_path: Path) -> None:
     folder, said = tmp_path / "out", []
     fields = {"variations": {"a": {}, "b": {"supervised.revisions": "last"}}, "until": "critique"}
@@ -167,6 +183,23 @@ def test_what_auto_means_is_decided_once(base: Path, tmp_path: Path) -> None:
     sweep.run(asked, tmp_path / "out")
     assert manifest(tmp_path / "out/b")["engine"] == facts["engine"]
     assert "reused" in manifest(tmp_path / "out/b")["stages"]["red-team"]
+
+
+def test_the_command(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study(base, title="Rounds", setting="critique.rounds", values=[1, 2], until="red-team", settings=FEW)
+    quick = ["--set", "red_team.generate=0"]
+    assert solon("sweep", base, *quick, "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    folder = tmp_path / "runs/study"
+    assert shown == json.loads((folder / "sweep.json").read_text())
+    assert list(shown["variations"]) == ["rounds-1", "rounds-2"]
+    assert shown["variations"]["rounds-1"]["runs"]["rounds-1"]["reused"].keys() == {"red-team"}
+    assert solon("sweep", base, *quick) == 0
+    said = capsys.readouterr().out
+    assert "rounds-2" in said
+    assert f"Study: {folder / 'sweep.html'}" in said
+    assert "none.yaml does not exist" in fails(capsys, "sweep", tmp_path / "none.yaml")
+    assert solon("report", folder / "rounds-1", folder / "rounds-2", "--out", tmp_path / "page.html") == 0
 
 
 def test_seeds_are_members_of_their_own(base: Path) -> None:
