@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from browser import Open, all_drawn
 from command import fails, solon
 from solon.errors import SolonError
 from solon.evaluation import choices
 from solon.evaluation.elo import PRIOR, SCALE
-from test_report import Page, browse, needs_browser
+from test_report import Page
 
 STRENGTHS = {
     "harmlessness": {"initial": 0.0, "sl-cai": 120.0, "rl-cai": 240.0},
@@ -132,12 +133,10 @@ def test_the_command_and_its_plot(tmp_path: Path, capsys: pytest.CaptureFixture[
     )
 
 
-@needs_browser
-def test_a_browser_draws_the_plane(tmp_path: Path) -> None:
+def test_a_browser_draws_the_plane(tmp_path: Path, open_page: Open) -> None:
     path, plot = tmp_path / "<b>choices.csv", tmp_path / "plane.html"
     table(path, prompts=10)
     assert solon("eval", "elo", "--choices", path, "--bootstrap", "10", "--plot", plot) == 0
-    document = browse(plot.as_uri(), tmp_path / "profile")
-    assert 'data-figure="elo"' in document
-    assert "plot-container" in document
-    assert "&lt;b&gt;choices.csv" in document
+    shown = open_page(plot.as_uri())
+    assert all_drawn(shown) == 1
+    assert "<b>choices.csv" in shown.locator("h1").inner_text()
