@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from solon.config import EngineSettings
+from solon.config import EngineSettings, Scale
 from solon.errors import SolonError
 from solon.inference import open_engine
 from solon.inference.engine import Chain, Completion, Engine, Question, Request, Usage
@@ -31,6 +31,11 @@ ENGINES: dict[str, EngineFactory] = {
     "vllm": lambda model, batch: open_engine(
         model,
         EngineSettings(kind="vllm", dtype="float32", batch_size=batch, vllm={"enforce_eager": True}),
+    ),
+    "ray": lambda model, batch: open_engine(
+        model,
+        EngineSettings(kind="transformers", dtype="float32", device="cpu", batch_size=batch),
+        Scale(engine="ray", replicas=2),
     ),
 }
 TESTED = os.environ.get("SOLON_TEST_ENGINES", "transformers").split(",")
@@ -309,7 +314,7 @@ def test_a_prompt_beyond_the_context_is_refused(
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path)
     engine = factory(str(tmp_path), 2)
     with pytest.raises(SolonError, match=r"request 'long' .* only 64"):
-        engine.submit(Request("long", [user("word " * 200)]))
+        list(engine.generate([Request("long", [user("word " * 200)])]))
     (completion,) = engine.generate([Request("near", [user("Hello")], max_tokens=500, temperature=0)])
     assert completion.tokens < 64
     assert completion.finish == "length"

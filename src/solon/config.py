@@ -95,6 +95,15 @@ class EngineSettings(Section):
     openai: OpenAISettings = OpenAISettings()
 
 
+class Scale(Section):
+    """More than one engine, on one machine or many."""
+
+    engine: Literal["ray"] | None = None  # ray: replicas of the engine as actors of a Ray cluster
+    replicas: Positive = 1
+    cpus: Positive = 1  # cores that Ray sets aside for a replica; on a CPU also its threads
+    gpus: Count | None = None  # the same for GPUs; as many as the engine takes by default
+
+
 class PromptSettings(Section):
     """Prompts of one set: how many, and from where."""
 
@@ -257,6 +266,7 @@ class Config(Section):
     constitution: str = "harmless"  # a packaged constitution's name or a YAML file
     models: Models = Models()
     engine: EngineSettings = EngineSettings()
+    scale: Scale = Scale()
     red_team: RedTeam = RedTeam()
     critique: Critique = Critique()
     supervised: Supervised = Supervised()

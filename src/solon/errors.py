@@ -15,3 +15,8 @@ class UnsupportedModel(SolonError):
 
 class NotFinite(SolonError):
     """The model's probabilities are not numbers: its weights are damaged, or training has diverged."""
+
+
+def first_line(error: BaseException) -> str:
+    """Of another library's message, which may hold a whole traceback; without its full stop."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:300]

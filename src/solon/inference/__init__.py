@@ -1,12 +1,23 @@
 """Engines that run models: they generate texts and score choices."""
 
-from solon.config import SERVER_MODEL, EngineSettings
+from collections.abc import Mapping
+from types import ModuleType
+
+from solon.config import SERVER_MODEL, EngineSettings, Scale
 from solon.errors import SolonError
 from solon.inference.engine import Engine
 
+ALONE = Scale()
 
-def open_engine(model: str, settings: EngineSettings) -> Engine:
-    """The engine that ``settings.kind`` names, with ``model`` loaded; or that of the server it is on."""
+
+def open_engine(model: str, settings: EngineSettings, scale: Scale = ALONE) -> Engine:
+    """The engine that ``settings.kind`` names, with ``model`` loaded; or that of the server it is on.
+
+    Where ``scale.engine`` is "ray", many of them. Raises SolonError where one cannot be opened.
+    """
+    if scale.engine == "ray":
+        many: Engine = _on_ray().RayEngine(model, settings, scale)
+        return many
     if model.startswith(SERVER_MODEL):
         try:
             from solon.inference.openai_engine import OpenAIEngine
@@ -33,3 +44,25 @@ def open_engine(model: str, settings: EngineSettings) -> Engine:
 
     check_device(settings.device)
     return TransformersEngine(model, settings)
+
+
+def settled(settings: EngineSettings, earlier: Mapping[str, str], scale: Scale = ALONE) -> EngineSettings:
+    """The settings with what "auto" means where the engine will run; see ``precision.settle``."""
+    from solon.inference.precision import settle
+
+    if scale.engine == "ray":
+        found: EngineSettings = _on_ray().there(scale, settle, settings, earlier)
+        return found
+    return settle(settings, earlier)
+
+
+def _on_ray() -> ModuleType:
+    try:
+        from solon.inference import ray_engine
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise SolonError(
+            "scale.engine is ray, which is not installed: run 'pip install solon[ray]', or leave it out"
+        ) from None
+    return ray_engine

@@ -7,7 +7,7 @@ instead of waiting for the slowest record of the round before.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, Self, TypeVar
 
 from solon.records import Message
@@ -72,6 +72,10 @@ class Usage:
     tokens_computed: int = 0  # prompt tokens that went through the model
     tokens_naive: int = 0  # prompt tokens had every request been computed on its own
     cost: float = 0.0  # of a server's tokens, at the configured prices
+
+    def add(self, other: "Usage") -> None:
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
 
 Chain = Generator[Request, Completion, T]

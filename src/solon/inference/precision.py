@@ -1,8 +1,12 @@
 """Which floating-point type a model runs in."""
 
 import time
+from collections.abc import Mapping
 
 import torch
+
+from solon.config import EngineSettings
+from solon.models import best_device
 
 CLEARLY_FASTER = (
     1.3  # bfloat16 must beat float32 by this factor on a CPU; where it is emulated it is far slower
@@ -20,6 +24,18 @@ def choose_dtype(setting: str, device: torch.device) -> torch.dtype:
         return torch.float16
     gain = matmul_seconds(torch.float32) / matmul_seconds(torch.bfloat16)
     return torch.bfloat16 if gain >= CLEARLY_FASTER else torch.float32
+
+
+def settle(settings: EngineSettings, earlier: Mapping[str, str]) -> EngineSettings:
+    """The settings with what "auto" means on this machine; what ``earlier`` settled for its device stays.
+
+    Which number type is faster is measured, so another process might find otherwise.
+    """
+    device = best_device() if settings.device == "auto" else settings.device
+    dtype = earlier.get("dtype", "auto") if earlier.get("device") == device else "auto"
+    if settings.dtype != "auto" or dtype == "auto":
+        dtype = str(choose_dtype(settings.dtype, torch.device(device))).removeprefix("torch.")
+    return settings.model_copy(update={"device": device, "dtype": dtype})
 
 
 def matmul_seconds(dtype: torch.dtype) -> float:

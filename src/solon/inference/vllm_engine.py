@@ -26,7 +26,7 @@ from vllm.v1.engine.llm_engine import LLMEngine
 from vllm.v1.executor import Executor
 
 from solon.config import SERVER_MODEL, EngineSettings
-from solon.errors import SolonError
+from solon.errors import SolonError, first_line
 from solon.inference.dialogue_tokens import DialogueTokens, cut
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.inference.precision import choose_dtype
@@ -325,8 +325,3 @@ def alike(one: PreTrainedConfig, other: PreTrainedConfig) -> bool:
 
 def same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
     return bool(one.get_vocab() == other.get_vocab())
-
-
-def first_line(error: Exception) -> str:
-    """A worker's error comes with its traceback's text."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
