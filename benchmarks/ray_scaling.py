@@ -1,6 +1,6 @@
 """Records a second on Ray: one replica against the same engine without Ray, and two replicas against one.
 
-    python benchmarks/ray_scaling.py [--blocks 4] [--batch 8] [--tokens 24] [--runs 3] > result.json
+    python benchmarks/ray_scaling.py [--blocks 4] [--batch 4] [--tokens 12] [--runs 3] > result.json
 
 Every engine has one thread. All make the same critique-revision chains in the same blocks, so they do the
 same work, and their records must be equal. The replicas are actors on a local cluster, one on each node
@@ -21,7 +21,7 @@ from ray.cluster_utils import Cluster
 
 from solon import constitution, data
 from solon.config import Critique, EngineSettings, Scale
-from solon.inference import blocks, open_engine
+from solon.inference import blocks, open_engine, settled
 from solon.inference.engine import Engine
 from solon.stages import critique
 
@@ -29,8 +29,8 @@ from solon.stages import critique
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--blocks", type=int, default=4)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--tokens", type=int, default=24)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--tokens", type=int, default=12)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--model", default="smollm2")
     asked = parser.parse_args()
@@ -40,10 +40,10 @@ def main() -> None:
     revise = partial(
         critique.revise,
         constitution=constitution.load("harmless"),
-        settings=Critique(rounds=1, max_tokens=asked.tokens, attempts=1),
+        settings=Critique(rounds=1, few_shot=False, max_tokens=asked.tokens, attempts=1),
         seed=0,
     )
-    settings = EngineSettings(device="cpu", dtype="float32", batch_size=asked.batch)
+    settings = settled(EngineSettings(device="cpu", batch_size=asked.batch), {})
 
     def work(engine: Engine) -> Callable[[], int]:
         def revised() -> int:
@@ -73,6 +73,7 @@ def main() -> None:
     side_by_side.show(
         benchmark="critique-revision records/s on Ray",
         asked=vars(asked) | {"records": len(prompts)},
+        dtype=settings.dtype,
         ray=ray.__version__,
         one_replica_to_no_ray=overhead,
         two_replicas_to_one=scaling,
