@@ -1,6 +1,6 @@
 """What every engine must do. An engine joins by adding its factory to ``ENGINES``.
 
-``SOLON_TEST_ENGINES=vllm`` tests others than the transformers engine (``make test-vllm``).
+``SOLON_TEST_ENGINES=vllm`` (or ray) tests others than the transformers engine (``make test-vllm``).
 """
 
 import os
@@ -24,6 +24,16 @@ from solon.records import Message
 
 EngineFactory = Callable[[str, int], Engine]
 
+
+def on_ray(model: str, batch: int) -> Engine:
+    """Two replicas, on a cluster with room for those of several tests at once."""
+    import ray
+
+    ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
+    settings = EngineSettings(kind="transformers", dtype="float32", device="cpu", batch_size=batch)
+    return open_engine(model, settings, Scale(engine="ray", replicas=2))
+
+
 ENGINES: dict[str, EngineFactory] = {
     "transformers": lambda model, batch: open_engine(
         model, EngineSettings(kind="transformers", dtype="float32", device="cpu", batch_size=batch)
@@ -32,11 +42,7 @@ ENGINES: dict[str, EngineFactory] = {
         model,
         EngineSettings(kind="vllm", dtype="float32", batch_size=batch, vllm={"enforce_eager": True}),
     ),
-    "ray": lambda model, batch: open_engine(
-        model,
-        EngineSettings(kind="transformers", dtype="float32", device="cpu", batch_size=batch),
-        Scale(engine="ray", replicas=2),
-    ),
+    "ray": on_ray,
 }
 TESTED = os.environ.get("SOLON_TEST_ENGINES", "transformers").split(",")
 

@@ -95,13 +95,21 @@ class EngineSettings(Section):
     openai: OpenAISettings = OpenAISettings()
 
 
+class TrainingScale(Section):
+    processes: Positive = 1  # one a GPU; what is computed is that of one process with the same batch_size
+    strategy: Literal["ddp", "fsdp"] = "ddp"  # fsdp shares the weights out over the processes
+    # in their place: a command that starts the processes, e.g. accelerate launch --config_file FILE
+    launcher: Annotated[str | None, Field(min_length=1)] = None
+
+
 class Scale(Section):
-    """More than one engine, on one machine or many."""
+    """More than one engine and more than one training process, on one machine or many."""
 
     engine: Literal["ray"] | None = None  # ray: replicas of the engine as actors of a Ray cluster
     replicas: Positive = 1
     cpus: Positive = 1  # cores that Ray sets aside for a replica; on a CPU also its threads
     gpus: Count | None = None  # the same for GPUs; as many as the engine takes by default
+    training: TrainingScale = TrainingScale()
 
 
 class PromptSettings(Section):
@@ -137,6 +145,21 @@ def fits_micro_batches(sequences: int, micro_batch_size: int, what: str) -> None
         raise ValueError(
             f"{what} is {sequences}, no multiple of micro_batch_size {micro_batch_size}; change one of them"
         )
+
+
+def shares_out(sequences: int, micro_batch_size: int, processes: int) -> tuple[int, int]:
+    """Sequences a process's forward pass, and forward passes a step, for so many sequences a step in all.
+
+    Raises ValueError where they cannot be shared out evenly.
+    """
+    share, rest = divmod(sequences, processes)
+    micro = min(micro_batch_size, share)
+    if rest or share % micro:
+        raise ValueError(
+            f"a step of {sequences} sequences, which {processes} training processes cannot share in "
+            f"micro-batches of {micro or micro_batch_size}: change one of the three"
+        )
+    return micro, share // micro
 
 
 class Lora(Section):
@@ -275,6 +298,28 @@ class Config(Section):
     preference_model: PreferenceModel = PreferenceModel()
     reinforce: Reinforce = Reinforce()
     evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def fits_processes(self) -> "Config":
+        """Raises ValueError for what several training processes cannot do, before any is begun."""
+        scale, rl = self.scale.training, self.reinforce
+        steps = [
+            (each.batch_size, each.micro_batch_size) for each in (self.supervised, self.preference_model)
+        ]
+        for sequences, micro_batch in (
+            *steps,
+            (rl.prompts_per_step * rl.samples_per_prompt, rl.micro_batch_size),
+        ):
+            try:
+                shares_out(sequences, micro_batch, scale.processes)
+            except ValueError as error:
+                raise ValueError(f"has {error}") from None
+        if scale.processes > 1 and rl.algorithm == "ppo":
+            raise ValueError(
+                f"has reinforce.algorithm ppo in {scale.processes} processes, but it trains in one only: set the "
+                "algorithm to rloo or grpo, or scale.training.processes to 1"
+            )
+        return self
 
 
 def load(path: Path, overrides: dict[str, Any] | None = None) -> Config:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from solon import config, data
+from solon import config, data, launch
 from solon.config import SERVER_MODEL
 from solon.constitution import Constitution
 from solon.errors import SolonError
@@ -18,7 +18,7 @@ from solon.inference.engine import Engine
 from solon.prompts.dialogue import assistant
 from solon.records import Aspect, Message, PairRecord, PreferenceRecord, PromptRecord, PromptSet, Split
 from solon.run import file_hash, write_atomically
-from solon.stages import comparison, critique, examples, feedback, preference, red_team, reinforce, supervised
+from solon.stages import comparison, critique, examples, feedback, red_team
 from solon.tables import HUB
 from solon.workspace import Workspace
 
@@ -113,13 +113,15 @@ def run_supervised(work: Workspace) -> Done:
         ),
         lambda missing: missing,
     )
-    supervised.train(
+    launch.train(
+        "supervised",
         mixed,
-        work.roles["policy"],
+        [work.roles["policy"]],
         Path(work.sl_cai),
         settings,
         work.seed("supervised"),
         work.training_progress(),
+        work.config.scale.training,
     )
     return Done(len(mixed), [])
 
@@ -221,13 +223,15 @@ def at_most_all(settings: config.Feedback, rules: Constitution) -> config.Feedba
 def run_preference_model(work: Workspace) -> Done:
     records: list[PreferenceRecord] = work.file("05-feedback/preferences.jsonl").read()
     training = [record for record in records if record["split"] == "train"]
-    preference.train(
+    launch.train(
+        "preference",
         training,
-        work.roles["policy"],
+        [work.roles["policy"]],
         Path(work.preference_model),
         work.config.preference_model,
         work.seed("preference model"),
         work.training_progress(),
+        work.config.scale.training,
     )
     return Done(len(training), [])
 
@@ -235,14 +239,15 @@ def run_preference_model(work: Workspace) -> Done:
 def run_reinforce(work: Workspace) -> Done:
     settings = work.config.reinforce
     prompts = [prompt for prompt_set in SETS for prompt in work.prompts(prompt_set, "train")]
-    figures = reinforce.train(
+    figures = launch.train(
+        "reinforce",
         prompts,
-        work.sl_cai,
-        work.preference_model,
+        [work.sl_cai, work.preference_model],
         Path(work.rl_cai),
         settings,
         work.seed("reinforce"),
         work.training_progress(),
+        work.config.scale.training,
     )
     notes = []
     if "stopped_at_kl" in figures:

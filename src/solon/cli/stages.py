@@ -128,14 +128,17 @@ def supervised(
     as_json: AsJson = False,
 ) -> None:
     """Finetune a model on revisions and helpful answers: SL-CAI."""
-    from solon.stages import supervised as finetuning  # the trainers take seconds to import
+    from solon import launch  # the trainers take seconds to import
 
     asked = configuration(config, settings)
     mixed = examples.gather(
         _read(revisions, RevisionRecord), _read(helpful, AnswerRecord) if helpful else [], asked.supervised
     )
     with SCREEN.stage("Supervised finetuning"):
-        show(finetuning.train(mixed, model, out, asked.supervised, asked.seed, _steps()), as_json)
+        figures = launch.train(
+            "supervised", mixed, [model], out, asked.supervised, asked.seed, _steps(), asked.scale.training
+        )
+        show(figures, as_json)
 
 
 def comparison(
@@ -208,7 +211,7 @@ def preference_model(
     as_json: AsJson = False,
 ) -> None:
     """Train a preference model on labelled pairs; those of the held-out split are left out."""
-    from solon.stages import preference
+    from solon import launch
 
     asked = configuration(config, settings)
     records = [
@@ -220,7 +223,9 @@ def preference_model(
     if asked.preference_model.helpfulness not in {None, "ai"}:
         records += data.comparisons(str(asked.preference_model.helpfulness), asked.preference_model.held_out)
     with SCREEN.stage("Preference model"):
-        show(preference.train(records, model, out, asked.preference_model, asked.seed, _steps()), as_json)
+        settings_of, scale = asked.preference_model, asked.scale.training
+        figures = launch.train("preference", records, [model], out, settings_of, asked.seed, _steps(), scale)
+        show(figures, as_json)
 
 
 def reinforce(
@@ -233,13 +238,12 @@ def reinforce(
     as_json: AsJson = False,
 ) -> None:
     """Train the policy against the preference model, with a KL penalty: RL-CAI."""
-    from solon.stages import reinforce as reinforcement
+    from solon import launch
 
     asked, found = configuration(config, settings), _training_prompts(prompts, "red-team")
     with SCREEN.stage("Reinforcement learning"):
-        figures = reinforcement.train(
-            found, policy, preference_model, out, asked.reinforce, asked.seed, _steps()
-        )
+        names, scale = [policy, preference_model], asked.scale.training
+        figures = launch.train("reinforce", found, names, out, asked.reinforce, asked.seed, _steps(), scale)
         show(figures, as_json)
 
 

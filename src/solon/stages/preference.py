@@ -103,7 +103,8 @@ class SoftLabelTrainer(training.Discreet, RewardTrainer):  # type: ignore[misc]
         self._signature_columns = ["chosen_ids", "rejected_ids", "probability"]
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> int:
-        return sum(len(batch["probability"]) for batch in batch_samples)
+        count = sum(len(batch["probability"]) for batch in batch_samples)
+        return int(self.accelerator.gather(torch.tensor([count], device=device)).sum())
 
     def compute_loss(
         self,
@@ -115,12 +116,13 @@ class SoftLabelTrainer(training.Discreet, RewardTrainer):  # type: ignore[misc]
         probability = inputs.pop("probability")
         outputs = model(**inputs, use_cache=False)
         chosen, rejected = outputs.logits.squeeze(-1).float().chunk(2)
-        # The trainer averages over micro-batches: this one's weight is its share of the step's pairs.
-        weight = len(probability) * self.current_gradient_accumulation_steps / num_items_in_batch
+        # The average is over micro-batches and processes: this one's weight is its share of the step's pairs.
+        parts = self.current_gradient_accumulation_steps * self.accelerator.num_processes
+        weight = len(probability) * parts / num_items_in_batch
         loss = soft_label_loss(chosen, rejected, probability) * weight
         margin = (chosen - rejected).detach()
-        self._metrics["train"]["accuracy"].append((margin > 0).float().mean().item() * weight)
-        self._metrics["train"]["margin"].append(margin.mean().item() * weight)
+        for name, value in (("accuracy", (margin > 0).float().mean()), ("margin", margin.mean())):
+            self._metrics["train"][name].append(self.accelerator.gather(value * weight).mean().item())
         return (loss, outputs) if return_outputs else loss
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from transformers import PreTrainedTokenizerBase, set_seed
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
@@ -57,14 +58,16 @@ def train(
     judge_tokenizer = models.load_tokenizer(preference_model)
     tokenizer = models.load_tokenizer(policy)
 
-    samples = SampleLog(out, prompts, tokenizer)
+    samples = SampleLog(out, prompts, tokenizer) if training.is_first() else None
 
     def reward(dialogues: Sequence[Sequence[Message]], step: int) -> list[float]:
         if tokenizer.chat_template == HUMAN_ASSISTANT_TEMPLATE:
             dialogues = [without_opening_space(dialogue) for dialogue in dialogues]
         scores = preference.score(model, judge_tokenizer, dialogues, settings.micro_batch_size)
         training.require_finite("reward", scores, step)
-        samples.append(step, dialogues, scores)
+        of_all = gather_object(list(zip(dialogues, scores, strict=True)))  # those of all processes, in order
+        if samples:
+            samples.append(step, *zip(*of_all, strict=True))
         return scores
 
     schedule = prompts_by_step(within_length(prompts, tokenizer, settings), settings, seed)

@@ -24,6 +24,7 @@ from solon.prompts.dialogue import neutral_messages, reserved, turns
 from solon.records import Message, PromptRecord, SampleRecord
 from solon.run import RecordFile
 from solon.seeds import derive_seed
+from solon.stages.training import processes
 
 
 class Sampler:
@@ -37,7 +38,7 @@ class Sampler:
         self.settings, self.seed = settings, seed
         self._tokenizer = load_tokenizer(policy)
         self._engine: TransformersEngine | None = None
-        size = settings.prompts_per_step * settings.samples_per_prompt
+        size = settings.prompts_per_step * settings.samples_per_prompt // processes()
         with suppress(UnsupportedModel):
             self._engine = TransformersEngine(
                 policy, config.EngineSettings(batch_size=size, dtype=number_type())
@@ -52,8 +53,9 @@ class Sampler:
     ) -> list[list[int]]:
         """An answer to each prompt, both as tokens; an answer's last token is its end, unless it was cut off.
 
-        Answer i of a ``step`` in a ``process`` is drawn from a seed of its own, so that a killed run which
-        goes on samples the same. Raises SolonError where the policy's probabilities are no longer finite.
+        Answer i of a ``step`` is drawn from a seed of its own, so that a killed run which goes on samples the
+        same, and several processes, each with its share of the answers, sample what one would. Raises
+        SolonError where the policy's probabilities are no longer finite.
         """
         try:
             if self._engine:
@@ -76,10 +78,11 @@ class Sampler:
         step: int,
         process: int,
     ) -> list[list[int]]:
+        first = process * len(prompts)
         engine.load_weights(plain_weights(model))
         answers = engine.continue_tokens(
             [np.array(prompt, dtype=np.int64) for prompt in prompts],
-            [derive_seed(self.seed, "rollout", step, process, number) for number in range(len(prompts))],
+            [derive_seed(self.seed, "rollout", step, first + number) for number in range(len(prompts))],
             self.settings.max_tokens,
             self.settings.temperature,
         )

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 
 import datasets
 import torch
+from accelerate.utils import DistributedType
 from peft import LoraConfig, PeftModel
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils.logging import disable_progress_bar
@@ -35,6 +38,16 @@ def use_bfloat16() -> bool:
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
 
 
+def processes() -> int:
+    """How many train together: started by torchrun, which accelerate starts too."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def no_progress_bars() -> None:
     """Turn off the libraries' own: ours are shown instead."""
     datasets.disable_progress_bars()
@@ -44,13 +57,20 @@ def no_progress_bars() -> None:
 def common_arguments(
     out: Path, seed: int, batch_size: int, micro_batch_size: int, report_to: Sequence[str]
 ) -> dict[str, Any]:
-    """Keyword arguments for every TRL configuration."""
+    """Keyword arguments for every TRL configuration.
+
+    ``batch_size`` is that of a step in all processes. Raises SolonError where they cannot share it.
+    """
+    try:
+        micro_batch, accumulated = config.shares_out(batch_size, micro_batch_size, processes())
+    except ValueError as error:
+        raise SolonError(f"training has {error}") from None
     return {
         "output_dir": str(out),
         "seed": seed,
         "data_seed": seed,
-        "gradient_accumulation_steps": max(1, batch_size // micro_batch_size),
-        "per_device_train_batch_size": min(micro_batch_size, batch_size),
+        "gradient_accumulation_steps": accumulated,
+        "per_device_train_batch_size": micro_batch,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # would hide what the metrics must stop at
         "save_strategy": "steps",
@@ -138,14 +158,16 @@ class MetricsLog:
         """Go on after ``step``: lines past it came from steps that a kill undid."""
         self.file = RecordFile(out / "metrics.jsonl")
         kept = [row for row in self.file if row["step"] <= step]
-        write_atomically(self.file.path, "".join(json.dumps(row) + "\n" for row in kept))
+        if is_first():
+            write_atomically(self.file.path, "".join(json.dumps(row) + "\n" for row in kept))
         self.last: dict[str, float] = kept[-1] if kept else {}
 
     def append(self, row: dict[str, float]) -> None:
         """Write the line. Raises SolonError where a value is not finite."""
         for name, value in row.items():
             require_finite(name, [value], int(row["step"]))
-        self.file.append(row)
+        if is_first():
+            self.file.append(row)
         self.last = row
 
 
@@ -180,12 +202,13 @@ class Metrics(TrainerCallback):  # type: ignore[misc]
         self.kl_limit = kl_limit
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
-        if "loss" not in logs or not state.is_world_process_zero:
+        if "loss" not in logs:
             return  # the trainer's summary after the last step
         row = {"step": state.global_step // self.passes, **self.read(logs)}
         require_finite("gradient", [logs["grad_norm"]], int(row["step"]))
         self.log.append(row)
-        self.progress(int(row["step"]), state.max_steps // self.passes, row)
+        if is_first():
+            self.progress(int(row["step"]), state.max_steps // self.passes, row)
         if row.get("kl", 0.0) > self.kl_limit:
             control.should_training_stop = True
 
@@ -233,33 +256,39 @@ def run(
     """
     if len(trainer.train_dataset) == 0:
         raise SolonError("there is nothing to train on: every example is longer than max_length; raise it")
-    if trainer.accelerator.is_main_process:
-        shutil.rmtree(out / ASIDE, ignore_errors=True)
-    checkpoint = resumable(out)
-    log = MetricsLog(out, int(checkpoint.name.split("-")[1]) // passes if checkpoint else 0)
+    with trainer.accelerator.main_process_first():  # which deletes what is not whole
+        if is_first():
+            shutil.rmtree(out / ASIDE, ignore_errors=True)
+        checkpoint = resumable(out)
+        log = MetricsLog(out, int(checkpoint.name.split("-")[1]) // passes if checkpoint else 0)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Metrics(log, read, progress, passes, kl_limit))
     if log.last.get("kl", 0.0) <= kl_limit:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     else:  # killed between stopping at the limit and the final save
         trainer._load_from_checkpoint(str(checkpoint))
+    # Where the weights are shared out, all processes gather them for the first.
+    sharded = trainer.accelerator.distributed_type == DistributedType.FSDP
+    weights = trainer.accelerator.get_state_dict(trainer.model) if sharded else None
     if trainer.accelerator.is_main_process:
-        save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out)
+        save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out, weights)
         for folder in out.glob("checkpoint-*"):
             delete(folder)
         shutil.rmtree(out / ASIDE, ignore_errors=True)
     return dict(log.last)
 
 
-def save(model: Any, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
+def save(
+    model: Any, tokenizer: PreTrainedTokenizerBase, out: Path, weights: Mapping[str, Tensor] | None = None
+) -> None:
     """Write an ordinary transformers folder, and wait until it is on disk.
 
-    Adapters are merged into the weights they adapt.
+    Adapters are merged into the weights they adapt. ``weights`` are the model's where it has not all of them.
     """
     if isinstance(model, PeftModel):
         model = model.merge_and_unload()
-    for weights in out.glob("*.safetensors"):
-        weights.unlink()  # not written over: the file may be another run's as well (see ``reuse``)
-    model.save_pretrained(out)
+    for file in out.glob("*.safetensors"):
+        file.unlink()  # not written over: it may be another run's as well (see ``reuse``)
+    model.save_pretrained(out, state_dict=weights)
     tokenizer.save_pretrained(out)
     flush(out)
