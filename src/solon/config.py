@@ -316,8 +316,8 @@ class Config(Section):
                 raise ValueError(f"has {error}") from None
         if scale.processes > 1 and rl.algorithm == "ppo":
             raise ValueError(
-                f"has reinforce.algorithm ppo in {scale.processes} processes, but it trains in one only: set the "
-                "algorithm to rloo or grpo, or scale.training.processes to 1"
+                f"has reinforce.algorithm ppo in {scale.processes} processes, but it trains in one only: set "
+                "the algorithm to rloo or grpo, or scale.training.processes to 1"
             )
         return self
 
