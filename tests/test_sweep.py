@@ -217,11 +217,12 @@ def test_settings_are_laid_over_the_base_in_order(base: Path) -> None:
             {
                 "base": "base.yaml",
                 "settings": {"critique": {"rounds": 3}, "critique.top_p": 0.5},
-                "variations": {"a": {"critique.top_p": 0.7}, "b": {"feedback": {"principles": 3}}},
+                "variations": {1: {"critique.top_p": 0.7}, "b": {"feedback": {"principles": 3}}},
             }
         )
     )
     a, b = sweep.load(str(base), {"critique": {"top_p": 0.6}, "seed": 9}).members
+    assert (a.name, b.name) == ("1", "b")
     assert (a.config.critique.rounds, b.config.critique.rounds) == (3, 3)
     assert (a.config.critique.top_p, b.config.critique.top_p) == (0.7, 0.6)
     assert b.config.feedback.principles == 3

@@ -34,14 +34,14 @@ BLOCK = 128  # of them between two writes of the file: enough to sort by length,
 NAME = r"[A-Za-z0-9][\w.-]*"
 
 
-def folder_names(variations: dict[str, Any]) -> dict[str, Any]:
+def folder_names(variations: dict[Any, Any]) -> dict[str, Any]:
     for name in variations:
-        if not re.fullmatch(NAME, name):
+        if not re.fullmatch(NAME, str(name)):
             raise ValueError(
                 f"has the name {name!r:.60}, which becomes a folder's; begin it with a letter or digit, and "
                 "write it with these, '-', '_' and '.'"
             )
-    return variations
+    return {str(name): settings for name, settings in variations.items()}
 
 
 def once(seeds: list[int]) -> list[int]:
@@ -50,7 +50,7 @@ def once(seeds: list[int]) -> list[int]:
     return seeds
 
 
-Settings = dict[str, Any]  # by dotted names, or nested as in a configuration
+Settings = dict[Any, Any]  # by dotted names, or nested as in a configuration
 
 
 class Sweep(BaseModel):
@@ -63,7 +63,7 @@ class Sweep(BaseModel):
     settings: Settings = {}  # laid over the base, for all variations
     setting: str = ""  # the one setting that varies ...
     values: list[Any] = []  # ... over these
-    variations: Annotated[dict[str, Settings], AfterValidator(folder_names)] = {}  # by name
+    variations: Annotated[dict[Any, Settings], AfterValidator(folder_names)] = {}  # by name
     seeds: Annotated[list[int], AfterValidator(once)] = []  # every variation once with each; or the base's
     until: Literal[STAGE_NAMES] = "evaluation"  # type: ignore[valid-type]
     # The folder of a preference model to score all revisions with; that of the first run by default.
@@ -71,7 +71,7 @@ class Sweep(BaseModel):
 
     @model_validator(mode="after")
     def one_way(self) -> "Sweep":
-        if bool(self.variations) == bool(self.setting):
+        if bool(self.variations) == bool(self.setting) or (self.values and not self.setting):
             raise ValueError("has to say what varies: give 'setting' with its 'values', or else 'variations'")
         if self.setting and not self.values:
             raise ValueError(f"has no 'values' for the setting {self.setting!r:.60}; list them")
