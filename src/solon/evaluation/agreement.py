@@ -46,7 +46,8 @@ def judge_pairs(
     comparisons = (comparison(pair, law, settings, seed) for pair in pairs)
     for compared, judgements in judge(engine, comparisons, law, settings, seed):
         as_a, as_b = (fmean(judgement.orders[order] for judgement in judgements) for order in (0, 1))
-        # Logits in bfloat16 are coarse, so the orders often cancel; what rounding leaves then is a tie.
+        # Where logits are in bfloat16 they are coarse, and the orders often cancel; what rounding leaves
+        # then is a tie.
         yield Judged(by_id[compared.id], round((as_a + as_b) / 2, DIGITS), (as_a + 1 - as_b) / 2)
 
 
