@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from solon.prompts.dialogue import user
 from solon.records import Message
 
-# Said at the end of the human's last turn, as RLCD does it (arXiv:2307.12950, section 3.1). The two differ
-# in one word, so that the answers differ in little but what the principle is about (section 3.2).
+# Said at the end of the human's last turn. RLCD (arXiv:2307.12950, section 3) asks that the two be as alike
+# as can be, so that the answers differ in little but what the principle is about: these differ in one word.
 UNDER = "(Give the best answer by this measure: {})"
 AGAINST = "(Give the worst answer by this measure: {})"
 

@@ -89,7 +89,7 @@ def label(
 def by_construction(pairs: Iterable[PairRecord], aspect: Aspect) -> Iterator[PreferenceRecord]:
     """Labels of pairs made under a principle and against it: the first is better, and nobody judges.
 
-    Yang et al. 2023 (RLCD, arXiv:2307.12950), section 3.1, with its hard labels; for models too small to
+    Yang et al. 2023 (RLCD, arXiv:2307.12950), section 3, with its hard labels; for models too small to
     judge. Pairs with a problem get none. Raises SolonError for a pair that was not made so.
     """
     for pair in pairs:
