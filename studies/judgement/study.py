@@ -44,14 +44,15 @@ Row = Pair | Choice | Prompt
 Key = tuple[str, str, str]  # data, way, id
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", type=Path, default=Path())
+    parser.add_argument("--config", type=Path, default=HERE / "config.yaml")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument("--report", action="store_true", help="measure nothing more")
-    asked = parser.parse_args()
-    plan = yaml.safe_load((HERE / "config.yaml").read_text())
+    asked = parser.parse_args(arguments)
+    plan = yaml.safe_load(asked.config.read_text())
     rows = {name: ordered(asked.data, source, plan["seed"]) for name, source in plan["data"].items()}
     if not asked.report:
         measure_all(plan, rows, asked)
