@@ -3,9 +3,13 @@
 import hashlib
 import http.client
 import json
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import tracemalloc
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -389,3 +393,25 @@ def test_the_command_names_what_to_mend(finished: Path, viewer: Viewer, tmp_path
     assert "is not a run folder" in fails(capsys, "view", tmp_path)
     said = fails(capsys, "view", finished, "--port", str(viewer.server_port))
     assert "cannot be had (Address already in use); give another with --port" in said
+
+
+def test_the_command_serves_until_it_is_stopped(finished: Path) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "from solon import cli; cli.main()",
+        "view",
+        str(finished),
+        "--port",
+        "0",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        assert address.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(f"{address}transcripts.json", timeout=20) as answer:
+            assert json.load(answer)["total"] == 72
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "Traceback" not in said

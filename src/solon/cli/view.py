@@ -18,6 +18,7 @@ def view(
     """Show a run's report and all of its transcripts in the browser, from this machine only, until Ctrl-C."""
     from solon.report.viewer import Viewer  # brings the report's libraries, which take a second to import
 
+    SCREEN.say(f"Reading the records of {run}.")
     with Viewer(run, port) as viewer:
         typer.echo(viewer.address)
         SCREEN.say("Open this address in a browser of this machine; Ctrl-C ends the viewer.")
