@@ -55,6 +55,12 @@ def test_every_two_models_meet_on_every_prompt() -> None:
         assert match["texts"] == tuple(f"{model} says {match['prompt']['id']}" for model in match["models"])
 
 
+def test_passing_models_meet_the_others_only() -> None:
+    more = {**texts(), "d": texts()["a"]}
+    met = {match["models"] for match in tournament.matches(prompts(), more, passing={"b", "c"})}
+    assert met == {("a", "b"), ("a", "c"), ("a", "d"), ("b", "d"), ("c", "d")}
+
+
 def test_each_set_is_judged_under_its_own_constitution(engine: Engine) -> None:
     matches = tournament.matches(prompts(), texts())
     settings = Feedback(few_shot=False, both_orders=False, chain_of_thought=True, principles=3)

@@ -51,6 +51,7 @@ SMALL: dict[str, Any] = {
         "max_tokens": 8,
         "save_steps": 1,
         "learning_rate": 0.01,
+        "checkpoints": 1,
     },
     "evaluation": {"max_tokens": 8, "bootstrap": 50},
 }
@@ -112,7 +113,7 @@ def test_every_record_file_loads_with_datasets(finished: Path, tmp_path: Path) -
 
 
 def test_checkpoints_are_ordinary_folders(finished: Path) -> None:
-    for name in ("03-sl-cai", "07-rl-cai"):
+    for name in ("03-sl-cai", "07-rl-cai", "07-rl-cai/step-2"):
         AutoModelForCausalLM.from_pretrained(finished / name)
         assert AutoTokenizer.from_pretrained(finished / name).chat_template
     scorer = AutoModelForSequenceClassification.from_pretrained(finished / "06-preference-model")
@@ -134,6 +135,26 @@ def test_what_is_held_out_is_not_trained_on(finished: Path) -> None:
     assert summary["preference_model"]["comparisons"] == len(kept) > 0
     trained = manifest(finished)["stages"]["preference-model"]["records"]
     assert trained == len(RecordFile(finished / "05-feedback/preferences.jsonl").read()) - len(kept)
+
+
+def test_policies_kept_on_the_way_are_rated_too(finished: Path) -> None:
+    summary = json.loads((finished / "evaluation/summary.json").read_text())
+    assert summary["rl_steps"] == {"sl-cai": 0, "rl-cai-2": 2, "rl-cai": 3}
+    judged = RecordFile(finished / "evaluation/judgements.jsonl").read()
+    for aspect in ("harmlessness", "helpfulness"):
+        mine = [each for each in judged if each["aspect"] == aspect]
+        ratings = {each["model"]: each for each in summary["elo"][aspect]}
+        assert set(ratings) == {"initial", "sl-cai", "rl-cai-2", "rl-cai"}
+        kept = [each for each in mine if "rl-cai-2" in (each["model_a"], each["model_b"])]
+        assert ratings["rl-cai-2"]["games"] == len(kept) == len(mine) / 2  # 3 of 6 pairs
+    said = {
+        name: [each["text"] for each in RecordFile(finished / f"evaluation/{name}.jsonl")]
+        for name in ("sl-cai", "rl-cai-2", "rl-cai")
+    }
+    assert said["rl-cai-2"] not in (said["sl-cai"], said["rl-cai"])
+    # What is shown side by side are the three models of the method.
+    shown = RecordFile(finished / "evaluation/answers.jsonl").read()[0]["answers"]
+    assert [each["model"] for each in shown] == ["initial", "sl-cai", "rl-cai"]
 
 
 def test_labels_are_the_feedback_models_under_the_right_constitution(

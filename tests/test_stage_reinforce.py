@@ -6,6 +6,7 @@ import string
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -14,7 +15,7 @@ from solon import config, models
 from solon.errors import SolonError
 from solon.prompts.dialogue import assistant, user
 from solon.run import RecordFile
-from solon.stages import preference, reinforce, training
+from solon.stages import kept_policies, preference, reinforce, training
 from toy_training import (
     CHECKPOINT,
     Killed,
@@ -174,7 +175,9 @@ def test_a_kill_changes_nothing(
     tiny_model: Path, judge: str, tmp_path: Path, algorithm: str, lora: config.Lora | None
 ) -> None:
     # Three steps an epoch, two passes a step: killed in the second epoch, then again just before a save.
-    small = settings(algorithm, steps=7, save_steps=2, epochs_per_step=2, lora=lora)
+    # Policies are kept after steps 2 and 5: one in the very step of a save, one that a kill undoes.
+    small = settings(algorithm, steps=7, save_steps=2, epochs_per_step=2, lora=lora, checkpoints=2)
+    assert kept_policies.steps_to_keep(small) == [2, 5]
     assert_a_kill_changes_nothing(
         lambda out, progress: reinforce.train(
             prompt_records(), str(tiny_model), judge, out, small, 1, progress
@@ -182,6 +185,34 @@ def test_a_kill_changes_nothing(
         tmp_path,
         kills=(5, 6),
     )
+
+
+@pytest.mark.parametrize("lora", [None, config.Lora(rank=4)], ids=["full", "adapters"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_kept_policy_is_what_a_shorter_run_ends_with(
+    tiny_model: Path, judge: str, tmp_path: Path, algorithm: str, lora: config.Lora | None
+) -> None:
+    changes: dict[str, Any] = {"epochs_per_step": 2, "lora": lora, "learning_rate": 1e-2}
+    for name, steps, checkpoints in [("long", 5, 1), ("plain", 5, 0), ("short", 3, 0)]:
+        wanted = settings(algorithm, steps=steps, checkpoints=checkpoints, **changes)
+        reinforce.train(prompt_records(), str(tiny_model), judge, tmp_path / name, wanted, 0, unwatched)
+    assert kept_policies.kept(tmp_path / "long") == {3: tmp_path / "long/step-3"}
+    assert_same_weights(tmp_path / "long/step-3", tmp_path / "short")
+    assert_same_weights(tmp_path / "long", tmp_path / "plain")  # keeping one changes nothing
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "long/step-3")
+    assert type(loaded) is type(models.load_model(str(tiny_model)))
+    assert {path.name for path in (tmp_path / "long/step-3").iterdir()} == CHECKPOINT - {"metrics.jsonl"}
+
+
+@pytest.mark.parametrize("steps", [5, 200, 1000])
+def test_policies_are_kept_evenly_over_rl(steps: int) -> None:
+    for checkpoints in (0, 1, 3, 4):
+        found = kept_policies.steps_to_keep(settings("rloo", steps=steps, checkpoints=checkpoints))
+        expected = np.linspace(0, steps, checkpoints + 2)[1:-1]
+        assert found == pytest.approx(expected, abs=0.5)
+        assert len({0, *found, steps}) == checkpoints + 2
+    with pytest.raises(ValueError, match=f"checkpoints is {steps}, but only {steps - 1} steps come before"):
+        settings("rloo", steps=steps, checkpoints=steps)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -62,6 +62,8 @@ def assert_a_kill_changes_nothing(train: Train, folder: Path, kills: tuple[int, 
     assert metrics == expected
     assert metrics_of(broken) == metrics_of(whole)
     assert_same_weights(broken, whole)
+    for kept in whole.glob("step-*"):
+        assert_same_weights(broken / kept.name, kept)
     for records in whole.glob("samples.jsonl"):
         assert (broken / records.name).read_bytes() == records.read_bytes()
     assert {path.name for path in broken.iterdir()} == {path.name for path in whole.iterdir()}

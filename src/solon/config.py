@@ -262,6 +262,7 @@ class Reinforce(Section):
     max_tokens: Positive = 128
     max_prompt_length: Positive = 512
     lora: Lora | None = None
+    checkpoints: Count = 0  # policies kept on the way and evaluated too (paper, Figure 8)
     save_steps: Positive = 20
     report_to: list[Literal["wandb", "tensorboard", "trackio"]] = []
 
@@ -272,6 +273,11 @@ class Reinforce(Section):
         if self.algorithm != "ppo" and self.samples_per_prompt < 2:
             raise ValueError(
                 f"samples_per_prompt is 1, but {self.algorithm} compares samples; give 2 or more"
+            )
+        if self.checkpoints >= self.steps:
+            raise ValueError(
+                f"checkpoints is {self.checkpoints}, but only {self.steps - 1} steps come before the last of "
+                f"steps ({self.steps}); change one of the two"
             )
         return self
 

@@ -261,14 +261,19 @@ def run_reinforce(work: Workspace) -> Done:
 def run_evaluation(work: Workspace) -> Done:
     settings, seed = work.config.evaluation, work.seed("evaluation")
     prompts = [prompt for prompt_set in SETS for prompt in work.prompts(prompt_set, "held-out")]
-    names = {"initial": work.roles["policy"], "sl-cai": work.sl_cai, "rl-cai": work.rl_cai}
-    texts = {model: _answers(work, model, name, prompts) for model, name in names.items()}
-    records = tournament.side_by_side(prompts, texts, _scores(work, prompts, texts))
+    names = {"initial": work.roles["policy"], "sl-cai": work.sl_cai}
+    kept = {f"rl-cai-{step}": str(folder) for step, folder in work.kept_policies.items()}
+    texts = {
+        model: _answers(work, model, name, prompts)
+        for model, name in (names | kept | {"rl-cai": work.rl_cai}).items()
+    }
+    ends = {model: of_model for model, of_model in texts.items() if model not in kept}
+    records = tournament.side_by_side(prompts, ends, _scores(work, prompts, ends))
     work.complete("evaluation/answers.jsonl", records, lambda missing: missing)
     rules = dict(zip(ASPECTS, (work.constitution, work.helpful_evaluation), strict=True))
     judgements = work.generate(
         "evaluation/judgements.jsonl",
-        tournament.matches(prompts, texts),
+        tournament.matches(prompts, texts, passing=kept),
         work.roles["feedback"],
         partial(tournament.play, constitutions=rules, settings=work.config.feedback, seed=seed),
         requests=2,  # both orders
@@ -279,6 +284,11 @@ def run_evaluation(work: Workspace) -> Done:
     }
     summary = {
         "elo": {aspect: list(map(dataclasses.asdict, each)) for aspect, each in ratings.items() if each},
+        "rl_steps": {
+            "sl-cai": 0,
+            **dict(zip(kept, work.kept_policies, strict=True)),
+            "rl-cai": work.rl_steps,
+        },
         "preference_model": _preference_model(work, settings.bootstrap, seed),
     }
     write_atomically(work.folder / "evaluation/summary.json", json.dumps(summary, indent=2) + "\n")

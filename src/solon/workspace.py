@@ -17,7 +17,7 @@ from solon.progress import Watcher
 from solon.records import KINDS, Message, PromptRecord, PromptSet, Split
 from solon.run import RecordFile, complete
 from solon.seeds import derive_seed
-from solon.stages import preference, training
+from solon.stages import kept_policies, preference, training
 
 
 class Workspace:
@@ -104,6 +104,17 @@ class Workspace:
     @property
     def rl_cai(self) -> str:
         return str(self.folder / "07-rl-cai")
+
+    @property
+    def kept_policies(self) -> dict[int, Path]:
+        """The policies kept on RL's way, by step, before the one that it ended with."""
+        kept = kept_policies.kept(Path(self.rl_cai))
+        return {step: folder for step, folder in kept.items() if step < self.rl_steps}
+
+    @property
+    def rl_steps(self) -> int:
+        """How many steps RL has taken."""
+        return max(int(row["step"]) for row in RecordFile(Path(self.rl_cai) / "metrics.jsonl"))
 
     # Seeds and models
 

@@ -1,6 +1,6 @@
 """The initial, SL-CAI and RL-CAI models against each other, and their Elo scores (paper, section 4.4)."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import TypedDict
 
@@ -78,8 +78,15 @@ class Match(TypedDict):
     texts: tuple[str, str]
 
 
-def matches(prompts: Sequence[PromptRecord], texts: Mapping[str, Mapping[str, str]]) -> list[Match]:
-    """Every two models' answers to every prompt; ``texts`` are by model, then by the prompt's id."""
+def matches(
+    prompts: Sequence[PromptRecord],
+    texts: Mapping[str, Mapping[str, str]],
+    passing: Collection[str] = (),
+) -> list[Match]:
+    """Every two models' answers to every prompt; ``texts`` are by model, then by the prompt's id.
+
+    Models in ``passing`` do not meet one another, so that each more of them costs the same.
+    """
     return [
         Match(
             id=f"{prompt['id']}:{one}:{other}",
@@ -89,6 +96,7 @@ def matches(prompts: Sequence[PromptRecord], texts: Mapping[str, Mapping[str, st
         )
         for prompt in prompts
         for one, other in combinations(texts, 2)
+        if one not in passing or other not in passing
     ]
 
 

@@ -100,6 +100,18 @@ def elo(points: float) -> str:
     return f"{round(points):+d}".replace("-", "−").replace("+0", "0")
 
 
+def elo_over_rl(run: RunFolder) -> list[Json]:
+    """One row a step of RL, SL-CAI at 0: its Elo scores. [] where no policy was kept on the way."""
+    steps = run.summary.get("rl_steps") or {}
+    if len(steps) < 3:
+        return []
+    scores = {aspect: ratings(run, aspect) for aspect in ("harmlessness", "helpfulness")}
+    return [
+        {"step": step, **{aspect: by_model.get(model) for aspect, by_model in scores.items()}}
+        for model, step in sorted(steps.items(), key=lambda each: each[1])
+    ]
+
+
 def caveat(run: RunFolder) -> str:
     """Who judged, and on how much: what the verdict rests on."""
     if not run.judgements:
@@ -274,6 +286,7 @@ def figures(run: RunFolder, watched: Watch) -> dict[str, go.Figure]:
     preference_model = run.summary.get("preference_model") or {}
     drawn = {
         "elo": plots.elo_plane(ratings(run, "harmlessness"), ratings(run, "helpfulness")),
+        "elo over rl": plots.elo_curves(elo_over_rl(run), ("harmlessness", "helpfulness")),
         "reliability": plots.reliability(preference_model.get("reliability") or []),
         "labels": plots.label_histogram([each["probability"] for each in run.preferences if each["votes"]]),
     }

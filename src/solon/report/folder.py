@@ -110,7 +110,7 @@ def read(folder: Path, kinds: Mapping[str, Any] = KINDS) -> RunFolder:
         reinforce_metrics=records("07-rl-cai/metrics.jsonl"),
         samples=records("07-rl-cai/samples.jsonl"),
         sample_judgements=records("evaluation/rl-judgements.jsonl"),
-        summary=_json(folder / "evaluation" / "summary.json", "elo", "preference_model"),
+        summary=_json(folder / "evaluation" / "summary.json", "elo", "preference_model", "rl_steps"),
     )
 
 

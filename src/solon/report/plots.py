@@ -44,8 +44,8 @@ class Dot(NamedTuple):
     high: float
 
 
-def _dot(rating: Rating) -> Dot:
-    return Dot(0, rating.elo, rating.low, rating.high)
+def _dot(rating: Rating, place: float = 0) -> Dot:
+    return Dot(place, rating.elo, rating.low, rating.high)
 
 
 def _figure(height: int, **layout: Any) -> go.Figure:
@@ -63,6 +63,8 @@ def _figure(height: int, **layout: Any) -> go.Figure:
         }
     )
 
+
+LEGEND = {"showlegend": True, "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}}
 
 PALETTE = ("#2b82c9", "#c2761c", "#3f9142", "#a85fb0", "#c4534c", "#7d8590")  # 3:1 on either page
 
@@ -166,6 +168,36 @@ def gains(runs: Sequence[tuple[Look, float, float, float]]) -> go.Figure | None:
     figure.update_xaxes(title_text="Harmlessness gained, Elo →", zerolinewidth=2)
     figure.update_yaxes(autorange="reversed", type="category")
     return figure
+
+
+def elo_curves(rows: Sequence[Mapping[str, Any]], aspects: Sequence[str]) -> go.Figure | None:
+    """Elo over RL's steps, a line an aspect, as in the paper's Figure 8; None without rows.
+
+    A row has its ``step``, and a rating of each aspect or None.
+    """
+    figure = _figure(320, **LEGEND)
+    for aspect, colour in zip(aspects, PALETTE, strict=False):
+        found = [_dot(row[aspect], row["step"]) for row in rows if row[aspect]]
+        if found:
+            _add_curve(figure, Look(aspect.capitalize(), colour), found, "step %{x}: %{y:+.0f} Elo")
+    figure.update_xaxes(title_text="RL step")
+    figure.update_yaxes(title_text="Elo", zerolinewidth=2)
+    return figure if figure.data else None
+
+
+def _add_curve(figure: go.Figure, look: Look, found: Sequence[Dot], told: str) -> None:
+    """A line through the figures, in order, named in the legend."""
+    figure.add_scatter(
+        x=[dot.place for dot in found],
+        y=[dot.value for dot in found],
+        name=html.escape(look.label),
+        mode="lines+markers",
+        line={"color": look.colour, "width": 1.75},
+        marker={"size": 6},
+        error_y=_error(found, look.colour),
+        hovertemplate=f"{told}<extra>%{{fullData.name}}</extra>",
+        cliponaxis=False,
+    )
 
 
 def _error(dots: Sequence[Dot], colour: str) -> dict[str, Any]:
@@ -324,7 +356,7 @@ def dots(
     shown = [(look, found) for look, found in series if found]
     if not shown:
         return None
-    figure = _figure(330, showlegend=True, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
+    figure = _figure(330, **LEGEND)
     for number, (look, found) in enumerate(shown):
         aside = 0.06 * (number - (len(shown) - 1) / 2)  # or their intervals would hide one another
         figure.add_scatter(
@@ -348,7 +380,7 @@ def reliabilities(series: Sequence[tuple[Look, Sequence[Bin]]]) -> go.Figure | N
     shown = [(look, bins) for look, bins in series if bins]
     if not shown:
         return None
-    figure = _figure(330, showlegend=True, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
+    figure = _figure(330, **LEGEND)
     figure.add_scatter(
         x=[0.5, 1],
         y=[0.5, 1],

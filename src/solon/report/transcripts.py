@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 from solon.prompts.dialogue import turns
 from solon.records import PreferenceRecord, Vote
 from solon.report.folder import TRANSCRIBED, Json, RunFolder
+from solon.report.plots import MODELS
 
 T = TypeVar("T")
 Key = tuple[tuple[str, str], ...]
@@ -99,7 +100,8 @@ class Transcripts:
                 for answer in evaluation["answers"]
             ]
         for judgement in records["judgements"]:
-            if judgement["prompt_id"] in evaluated:
+            shown = {judgement["model_a"], judgement["model_b"]} <= MODELS.keys()  # none kept on RL's way
+            if judgement["prompt_id"] in evaluated and shown:
                 evaluated[judgement["prompt_id"]].setdefault("judgements", []).append(
                     {
                         "aspect": judgement["aspect"],

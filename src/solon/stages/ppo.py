@@ -25,6 +25,7 @@ from solon.records import Message
 from solon.run import flush
 from solon.seeds import derive_seed
 from solon.stages import training
+from solon.stages.kept_policies import keep, steps_to_keep
 from solon.stages.rollouts import Sampler
 
 # The value head starts from nothing and must keep up with a policy that takes far smaller steps.
@@ -194,6 +195,8 @@ def train(
         log.append(row)
         if settings.report_to:
             accelerator.log({name: value for name, value in row.items() if name != "step"}, step=step)
+        if step in steps_to_keep(settings):
+            keep(model, tokenizer, out, step)
         if step % settings.save_steps == 0 or kl > settings.kl_limit:
             _save(state, actor, optimizer, step)
         progress(step, settings.steps, row)

@@ -16,6 +16,7 @@ from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, neutral_messages, r
 from solon.records import Message, PromptRecord
 from solon.seeds import generator
 from solon.stages import packing, ppo, preference, training
+from solon.stages.kept_policies import KeepPolicies
 from solon.stages.rollouts import SampleLog, Sampler
 from solon.stages.sample_logprobs import SharedPrompts
 
@@ -47,7 +48,8 @@ def train(
       in GRPO and PPO);
     - ``loss`` and ``learning_rate``.
 
-    What was sampled, with its reward, goes to ``samples.jsonl`` in ``out``. Answers are sampled in the
+    What was sampled, with its reward, goes to ``samples.jsonl`` in ``out``, and the policies of some of its
+    steps to folders there (``kept_policies``). Answers are sampled in the
     engine's number type, as a copy of the policy. All three take the same prompts in the same order. Adapters
     are trained without dropout, which would make the policy that learns another than the one that sampled.
 
@@ -181,6 +183,7 @@ def _train_with_trl(
         peft_config=training.lora_config(settings.lora, "CAUSAL_LM"),
     )
     trainer.sampler = Sampler(policy, settings, seed)
+    trainer.add_callback(KeepPolicies(settings, out))
     with ExitStack() as packed:
         # With adapters the reference is the same model without them.
         both = [each for each in (model, trainer.ref_model) if each is not None]
