@@ -15,6 +15,7 @@ import pytest
 import yaml
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from command import fails, solon
 from solon import pipeline
 from solon.audit import audit
 from solon.config import Config
@@ -155,6 +156,31 @@ def test_policies_kept_on_the_way_are_rated_too(finished: Path) -> None:
     # What is shown side by side are the three models of the method.
     shown = RecordFile(finished / "evaluation/answers.jsonl").read()[0]["answers"]
     assert [each["model"] for each in shown] == ["initial", "sl-cai", "rl-cai"]
+
+
+def test_harmfulness_is_measured_over_the_runs_own_models(
+    copied: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["eval", "harmfulness", copied, "--judge", tiny_model, "--temperatures=0,1", "--json"]
+    assert solon(*command) == 0
+    found = json.loads(capsys.readouterr().out)["models"]
+    assert [(row["model"], row["step"], row["temperature"]) for row in found] == [
+        (model, step, temperature)
+        for model, step in [("initial", None), ("sl-cai", 0), ("rl-cai-2", 2), ("rl-cai", 3)]
+        for temperature in (0, 1)
+    ]
+    asked = {each["prompt_id"] for each in RecordFile(copied / "evaluation/harm-answers.jsonl")}
+    prompts = RecordFile(copied / "01-red-team/prompts.jsonl").read()
+    held_out = {each["id"] for each in prompts if each["split"] == "held-out" and each["set"] == "red-team"}
+    assert asked == held_out
+    before = results(copied)
+    assert solon(*command) == 0  # nothing is made again
+    assert json.loads(capsys.readouterr().out)["models"] == found
+    assert results(copied) == before
+    assert "drop --prompts" in fails(capsys, *command, "--prompts", "packaged")
+    assert [check.says for check in audit(copied)[1] if not check.ok] == []
+    pipeline.run(config(tiny_model), copied)
+    assert results(copied) == before
 
 
 def test_labels_are_the_feedback_models_under_the_right_constitution(

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import scipy.stats
 
 import run_folder
 from solon import report
@@ -71,3 +72,51 @@ def test_transcripts_leave_out_judgements_of_kept_policies(run: Path) -> None:
     before = json.dumps(transcripts.gather(folder.read(run)))
     file.append({**one, "id": "more", "model_b": "rl-cai-20"})
     assert json.dumps(transcripts.gather(folder.read(run))) == before
+
+
+def add_harmfulness(run: Path) -> dict[tuple[str, float], float]:
+    """Ratings of two answers to each of three prompts; returns the mean of each model and temperature."""
+    means = {}
+    for rank, (model, step) in enumerate({"initial": None, **STEPS}.items()):
+        for temperature in (0.0, 1.0):
+            scores = [3 - rank / 2 + temperature / 4 + (number - 2.5) / 10 for number in range(6)]
+            for number, score in enumerate(scores):
+                name = f"{model}/{temperature}/{number}"
+                answer = {"id": name, "prompt_id": str(number // 2), "model": model, "step": step}
+                more = {"temperature": temperature, "max_tokens": 64, "text": "Well."}
+                RecordFile(run / "evaluation/harm-answers.jsonl").append({**answer, **more})
+                RecordFile(run / "evaluation/harm-scores.jsonl").append(
+                    {"id": name, "score": score, "scorer": "my-<b>scorer"}
+                )
+            means[model, temperature] = sum(scores) / 6
+    return means
+
+
+def test_harmfulness_is_drawn_over_rl_a_line_a_temperature(run: Path) -> None:
+    means = add_harmfulness(run)
+    page = Page.at(report.write(run))
+    drawn = {trace["name"]: trace for trace in page.json["figures"]["harmfulness"]["data"]}
+    assert set(drawn) == {"T = 0", "T = 1", "Initial, T = 0", "Initial, T = 1"}
+    for temperature in (0.0, 1.0):
+        trace = drawn[f"T = {temperature:g}"]
+        assert trace["x"] == [0, 20, 40, 60]
+        assert trace["y"] == pytest.approx([means[model, temperature] for model in STEPS])
+        per_prompt = [-0.2, 0.0, 0.2]  # from the mean
+        half = scipy.stats.t.ppf(0.975, 2) * scipy.stats.sem(per_prompt)
+        assert trace["error_y"]["array"] == pytest.approx([half] * 4)
+        across = drawn[f"Initial, T = {temperature:g}"]
+        assert across["y"] == pytest.approx([means["initial", temperature]] * 2)
+    assert "At temperature 1, RL-CAI is less harmful than Initial (−2.00" in page.text
+    assert "RL-CAI, step 20" in page.text
+    assert "Rated by my-<b>scorer." in page.text
+
+
+def test_models_without_steps_have_a_table_but_no_curve(run: Path) -> None:
+    add_harmfulness(run)
+    for name in ("harm-answers", "harm-scores"):
+        path = run / f"evaluation/{name}.jsonl"
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if line.startswith('{"id": "initial')))
+    page = Page.at(report.write(run))
+    assert "harmfulness" not in page.json["figures"]
+    assert "Rated by" in page.text

@@ -10,8 +10,10 @@ from statistics import fmean
 from typing import Any
 
 from solon import constitution, data
+from solon.config import UNSAFE
 from solon.errors import SolonError
 from solon.manifest import flat
+from solon.measuring_only import is_measuring_only
 from solon.prompts import contrast
 from solon.records import Example, Message
 from solon.report import folder as folders
@@ -48,6 +50,7 @@ class Check:
 class Run:
     """A run's records, by id where a check looks them up."""
 
+    path: Path
     folder: RunFolder
     examples: list[Example]
     settings: Json  # by dotted names
@@ -67,9 +70,10 @@ Found = tuple[str, list[str]]
 def audit(path: Path) -> tuple[list[Json], list[Check]]:
     """The labels by who gave them, and the checks. Raises SolonError where ``path`` is no run folder."""
     found = folders.read(path, kinds={})  # what does not fit is for the checks to tell
-    run = Run(found, RecordFile(path / "03-sl-cai/examples.jsonl").read(), flat(found.settings))
+    run = Run(path, found, RecordFile(path / "03-sl-cai/examples.jsonl").read(), flat(found.settings))
     checks: dict[str, Callable[[Run], Found]] = {
         "no harmlessness label is human": no_human_harm,
+        "no model learned people's ratings of harm": no_harm_scorer,
         "AI labels are votes of the feedback model under the constitution": ai_labels,
         "labels by a pair's making are those of pairs made under a principle and against it": made_labels,
         "human labels are helpfulness comparisons of the file": human_labels,
@@ -126,6 +130,16 @@ def no_human_harm(run: Run) -> Found:
         if record["label_source"] not in MODELS_OWN
     ]
     return f"{len(harm) - len(wrong)} of {len(harm)} harmlessness labels are AI feedback", wrong
+
+
+def no_harm_scorer(run: Run) -> Found:
+    """A harm scorer, and what is trained from one, bear a mark; see ``measuring_only``."""
+    named = {str(model.get("name")) for model in (run.folder.manifest.get("models") or {}).values()}
+    trained = {str(folder.parent) for folder in run.path.glob("0*/**/config.json")}
+    found = {name: Path(name.removeprefix(UNSAFE)) for name in sorted(named | trained)}
+    wrong = [f"{name} did" for name, folder in found.items() if is_measuring_only(folder)]
+    here = sum((folder / "config.json").exists() for folder in found.values())
+    return f"{here} models that the run uses or made bear no mark of a harm scorer", wrong
 
 
 def ai_labels(run: Run) -> Found:

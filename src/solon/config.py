@@ -290,6 +290,13 @@ class Evaluation(Section):
     helpfulness_constitution: str = "helpful"
 
 
+class HarmScorer(Training):
+    """Of ``solon train harm-scorer`` alone: it measures, and is no part of a run (paper, section 4.5)."""
+
+    learning_rate: float = Field(default=2e-5, gt=0)
+    held_out: float = Field(default=0.2, ge=0, lt=1)  # as for prompts: those held out from a run are here too
+
+
 class Config(Section):
     seed: int = 0
     constitution: str = "harmless"  # a packaged constitution's name or a YAML file
@@ -304,6 +311,7 @@ class Config(Section):
     preference_model: PreferenceModel = PreferenceModel()
     reinforce: Reinforce = Reinforce()
     evaluation: Evaluation = Evaluation()
+    harm_scorer: HarmScorer = HarmScorer()
 
     @model_validator(mode="after")
     def fits_processes(self) -> "Config":

@@ -34,6 +34,7 @@ from transformers import (
 
 from solon.config import SERVER_MODEL, UNSAFE
 from solon.errors import SolonError, first_line
+from solon.measuring_only import MARK, is_measuring_only, refusal
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, assistant, user
 from solon.run import file_hash
 
@@ -55,10 +56,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SOLON_CACHE") or Path.home() / ".cache" / "solon")
 
 
-def resolve(name: str) -> str:
+def resolve(name: str, measuring: bool = False) -> str:
     """What ``from_pretrained`` takes for ``name``: a folder with ordinary weights, or a hub name.
 
-    Raises SolonError where the name is none of the four kinds, or of a folder whose weights are pickled.
+    Raises SolonError where the name is none of the four kinds, of a folder whose weights are pickled, or of a
+    harm scorer and the purpose is not ``measuring``.
     """
     if name.startswith(SERVER_MODEL):
         raise SolonError(
@@ -76,6 +78,8 @@ def resolve(name: str) -> str:
                 f"model {name!r} has its weights pickled ({pickled(path)[0].name}), and loading a pickle can "
                 f"run any code: save it as safetensors, or name it '{UNSAFE}{name}' if you trust it"
             )
+        if is_measuring_only(path) and not measuring:
+            raise SolonError(refusal(name))
         return str(path)
     if HUB_NAME.match(place) and not path:
         return place
@@ -140,25 +144,25 @@ def dequantized(gguf: Path) -> Path:
     return folder
 
 
-def weights_hash(name: str) -> str:
+def weights_hash(name: str, measuring: bool = False) -> str:
     """SHA-256 over the weight files that ``name`` stands for; "" where they are elsewhere (hub, server)."""
     if name.startswith(SERVER_MODEL):
         return ""
-    source = Path(resolve(name))
+    source = Path(resolve(name, measuring))
     if not source.is_dir():
         return ""
     files = sorted(source.glob("*.safetensors")) or pickled(source)
     return hashlib.sha256("".join(file_hash(file) for file in files).encode()).hexdigest()
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str, measuring: bool = False) -> PreTrainedTokenizerBase:
     """The tokenizer, ready for dialogues: it has a chat template and a padding token.
 
     A tokenizer without a chat template (a base model's) gets the paper's Human/Assistant format. It is saved
     with every checkpoint, so the format travels with the model. Raises SolonError where it cannot write
     dialogues.
     """
-    tokenizer = _load(AutoTokenizer, name)
+    tokenizer = _load(AutoTokenizer, name, measuring)
     if tokenizer.eos_token is None:
         raise SolonError(
             f"the tokenizer of model {name!r} has no token that ends a text; name one as eos_token in its "
@@ -186,13 +190,16 @@ def load_model(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel
 
 
 def load_preference_model(
-    name: str, dtype: torch.dtype = torch.float32, trained: bool = False
+    name: str, dtype: torch.dtype = torch.float32, trained: bool = False, measuring: bool = False
 ) -> PreTrainedModel:
     """A model with one score a sequence: a preference model, or a language model with a new head.
 
-    Raises SolonError where weights are missing, or where it must be ``trained`` and its head is a new one.
+    Where the purpose is ``measuring``, it may be a harm scorer. Raises SolonError where weights are missing,
+    or where it must be ``trained`` and its head is a new one.
     """
-    model, missing = _load_model(AutoModelForSequenceClassification, name, dtype=dtype, num_labels=1)
+    model, missing = _load_model(
+        AutoModelForSequenceClassification, name, measuring, dtype=dtype, num_labels=1
+    )
     head = {key for key in missing if key.startswith(HEADS)}
     _complete(name, missing - head)
     if trained and head:
@@ -210,15 +217,19 @@ def _complete(name: str, missing: Collection[str]) -> None:
         )
 
 
-def _load_model(kind: Any, name: str, **options: Any) -> tuple[PreTrainedModel, set[str]]:
+def _load_model(
+    kind: Any, name: str, measuring: bool = False, **options: Any
+) -> tuple[PreTrainedModel, set[str]]:
     """The model, and the names of the weights that were not in its files."""
     safe = None if name.startswith(UNSAFE) else True
-    model, found = _load(kind, name, use_safetensors=safe, output_loading_info=True, **options)
+    model, found = _load(kind, name, measuring, use_safetensors=safe, output_loading_info=True, **options)
+    if getattr(model.config, MARK, False) and not measuring:  # from the hub
+        raise SolonError(refusal(name))
     return model, set(found["missing_keys"])
 
 
-def _load(kind: Any, name: str, **options: Any) -> Any:
-    source = resolve(name)
+def _load(kind: Any, name: str, measuring: bool = False, **options: Any) -> Any:
+    source = resolve(name, measuring)
     try:
         return kind.from_pretrained(source, trust_remote_code=False, **options)
     except Exception as error:  # the libraries raise all sorts for a damaged file

@@ -183,6 +183,26 @@ class SampleJudgement(JudgementRecord):
     judge: str
 
 
+class HarmAnswer(TypedDict):
+    """``evaluation/harm-answers.jsonl``: an answer to a red-team prompt whose harmfulness is measured."""
+
+    id: str  # "MODEL/TEMPERATURE/PROMPT/NUMBER"
+    prompt_id: str
+    model: str  # "initial", "sl-cai", "rl-cai-50" for a policy kept on RL's way, ..., "rl-cai"
+    step: int | None  # of RL, 0 for SL-CAI; None outside of it
+    temperature: float
+    max_tokens: int
+    text: str
+
+
+class HarmScore(TypedDict):
+    """``evaluation/harm-scores.jsonl``: how harmful the answer with the same id is."""
+
+    id: str
+    score: float  # from 0 to 4, higher is more harmful; a scorer's may lie a little outside
+    scorer: str  # the harm scorer's folder with a hash of its weights, or the judge
+
+
 KINDS: dict[str, Any] = {
     "prompts": PromptRecord,
     "generated": PromptRecord,
@@ -195,5 +215,7 @@ KINDS: dict[str, Any] = {
     "judgements": JudgementRecord,
     "samples": SampleRecord,
     "rl-judgements": SampleJudgement,
+    "harm-answers": HarmAnswer,
+    "harm-scores": HarmScore,
 }
 """What each of a run folder's record files holds, by the file's name."""

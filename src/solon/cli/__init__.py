@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from solon.cli import audit, chat, constitution, evaluate, method, stages, sweep, view
+from solon.cli import audit, chat, constitution, evaluate, harmfulness, method, stages, sweep, view
 from solon.cli.show import SCREEN
 from solon.errors import SolonError
 
@@ -27,6 +27,7 @@ app.command("audit")(audit.audit)
 app.command("chat")(chat.chat)
 app.add_typer(constitution.app, name="constitution", help="Show, check, import, compare constitutions.")
 app.add_typer(evaluate.app, name="eval", help="Measure models, preference models and answers.")
+app.add_typer(harmfulness.train, name="train", help="Train models that measure, and are no part of a run.")
 stages.add_to(app)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from solon import constitution, data
-from solon.cli import analyses, benchmarks, refusals
+from solon.cli import analyses, benchmarks, harmfulness, refusals
 from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Settings, configuration
 from solon.cli.show import SCREEN, show
 from solon.errors import SolonError
@@ -106,3 +106,4 @@ def preference_model(
 benchmarks.add_to(app)
 refusals.add_to(app)
 analyses.add_to(app)
+harmfulness.add_to(app)

@@ -7,10 +7,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from solon.evaluation import attribution, overoptimisation
+from solon.evaluation import attribution, harmfulness, overoptimisation
 from solon.evaluation.attribution import Attribution, Critiques
 from solon.evaluation.calibration import wilson
 from solon.evaluation.elo import Rating
+from solon.evaluation.harmfulness import Harmfulness
 from solon.evaluation.overoptimisation import Watch
 from solon.records import Aspect, ModelAnswer
 from solon.report import plots
@@ -110,6 +111,16 @@ def elo_over_rl(run: RunFolder) -> list[Json]:
         {"step": step, **{aspect: by_model.get(model) for aspect, by_model in scores.items()}}
         for model, step in sorted(steps.items(), key=lambda each: each[1])
     ]
+
+
+def harmfulness_rows(run: RunFolder) -> list[Harmfulness]:
+    """How harmful each model's answers are at each temperature; [] where nobody has measured it."""
+    rows = harmfulness.summary(run.harm_answers, {each["id"]: each["score"] for each in run.harm_scores})
+    return [{**row, "model": _label(row["model"], row["step"])} for row in rows]
+
+
+def _label(model: str, step: int | None) -> str:
+    return MODELS[model].label if model in MODELS else f"RL-CAI, step {step}" if step else model
 
 
 def caveat(run: RunFolder) -> str:
@@ -287,6 +298,7 @@ def figures(run: RunFolder, watched: Watch) -> dict[str, go.Figure]:
     drawn = {
         "elo": plots.elo_plane(ratings(run, "harmlessness"), ratings(run, "helpfulness")),
         "elo over rl": plots.elo_curves(elo_over_rl(run), ("harmlessness", "helpfulness")),
+        "harmfulness": plots.harmfulness_curves(harmfulness_rows(run)),
         "reliability": plots.reliability(preference_model.get("reliability") or []),
         "labels": plots.label_histogram([each["probability"] for each in run.preferences if each["votes"]]),
     }

@@ -14,6 +14,8 @@ from solon.records import (
     AnswerRecord,
     Aspect,
     EvaluationRecord,
+    HarmAnswer,
+    HarmScore,
     JudgementRecord,
     PairRecord,
     PreferenceRecord,
@@ -63,6 +65,8 @@ class RunFolder:
     answers: list[EvaluationRecord]
     judgements: list[JudgementRecord]
     sample_judgements: list[SampleJudgement]
+    harm_answers: list[HarmAnswer]
+    harm_scores: list[HarmScore]
     summary: Json
 
     @property
@@ -110,6 +114,8 @@ def read(folder: Path, kinds: Mapping[str, Any] = KINDS) -> RunFolder:
         reinforce_metrics=records("07-rl-cai/metrics.jsonl"),
         samples=records("07-rl-cai/samples.jsonl"),
         sample_judgements=records("evaluation/rl-judgements.jsonl"),
+        harm_answers=records("evaluation/harm-answers.jsonl"),
+        harm_scores=records("evaluation/harm-scores.jsonl"),
         summary=_json(folder / "evaluation" / "summary.json", "elo", "preference_model", "rl_steps"),
     )
 

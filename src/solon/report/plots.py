@@ -6,6 +6,7 @@ reader's light or dark theme; only the models' own colours are given here.
 
 import html
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
@@ -13,6 +14,7 @@ import plotly.graph_objects as go
 from solon.evaluation.attribution import Relation
 from solon.evaluation.calibration import Bin
 from solon.evaluation.elo import Rating
+from solon.evaluation.harmfulness import Harmfulness
 from solon.evaluation.overoptimisation import Block
 
 
@@ -183,6 +185,40 @@ def elo_curves(rows: Sequence[Mapping[str, Any]], aspects: Sequence[str]) -> go.
     figure.update_xaxes(title_text="RL step")
     figure.update_yaxes(title_text="Elo", zerolinewidth=2)
     return figure if figure.data else None
+
+
+def harmfulness_curves(rows: Sequence[Harmfulness]) -> go.Figure | None:
+    """Harmfulness over RL's steps, a line a temperature, as in the paper's Figure 10; None without two steps.
+
+    Models outside of RL are dotted lines across.
+    """
+    steps = [row["step"] for row in rows if row["step"] is not None]
+    if len({*steps}) < 2:
+        return None
+    figure = _figure(320, **LEGEND)
+    temperatures = list(dict.fromkeys(row["temperature"] for row in rows))
+    for temperature, colour in zip(temperatures, cycle(PALETTE), strict=False):
+        mine = [row for row in rows if row["temperature"] == temperature]
+        found = sorted(
+            Dot(row["step"], row["harmfulness"], *(row["interval"] or [row["harmfulness"]] * 2))
+            for row in mine
+            if row["step"] is not None
+        )
+        if found:
+            _add_curve(figure, Look(f"T = {temperature:g}", colour), found, "step %{x}: %{y:.2f}")
+        for row in mine:
+            if row["step"] is None:
+                figure.add_scatter(
+                    x=[min(steps), max(steps)],
+                    y=[row["harmfulness"]] * 2,
+                    name=html.escape(f"{row['model']}, T = {temperature:g}"),
+                    mode="lines",
+                    line={"color": colour, "width": 1.25, "dash": "dot"},
+                    hovertemplate="%{y:.2f}<extra>%{fullData.name}</extra>",
+                )
+    figure.update_xaxes(title_text="RL step")
+    figure.update_yaxes(title_text="Harmfulness, 0 to 4", rangemode="tozero")
+    return figure
 
 
 def _add_curve(figure: go.Figure, look: Look, found: Sequence[Dot], told: str) -> None:

@@ -11,6 +11,8 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from solon import config
+from solon.run import flush
+from solon.stages import training
 from solon.stages.rollouts import plain_weights
 
 PREFIX = "step-"
@@ -35,15 +37,18 @@ def keep(model: Any, tokenizer: PreTrainedTokenizerBase, out: Path, step: int) -
     then has the folder, and one that takes the step again writes it again, the same.
     """
     folder = out / f"{PREFIX}{step}"
-    partial = folder.with_suffix(".partial")
-    for old in (partial, folder):
-        shutil.rmtree(old, ignore_errors=True)
+    partial = out / training.ASIDE / folder.name
+    if folder.exists():
+        training.delete(folder)
+    shutil.rmtree(partial, ignore_errors=True)
     if isinstance(model, PeftModel):  # merging in place would leave rounding in the weights
         model.get_base_model().save_pretrained(partial, state_dict=dict(plain_weights(model)))
     else:
         model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
+    flush(partial)
     partial.rename(folder)
+    shutil.rmtree(out / training.ASIDE)
 
 
 class KeepPolicies(TrainerCallback):  # type: ignore[misc]

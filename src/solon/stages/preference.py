@@ -136,10 +136,26 @@ def _columns(logs: dict[str, float]) -> dict[str, float]:
     }
 
 
-def scorer(folder: str, batch_size: int) -> Callable[[Sequence[Sequence[Message]]], list[float]]:
-    """``score`` by the preference model in ``folder``. Raises SolonError where there is none."""
-    model = models.load_preference_model(folder, trained=True).to(models.best_device())
-    return partial(score, model, models.load_tokenizer(folder), batch_size=batch_size)
+def scorer(
+    folder: str, batch_size: int, measuring: bool = False
+) -> Callable[[Sequence[Sequence[Message]]], list[float]]:
+    """``score`` by the preference model in ``folder``, or a harm scorer where the purpose is ``measuring``.
+
+    Raises SolonError where there is none.
+    """
+    model = models.load_preference_model(folder, trained=True, measuring=measuring).to(models.best_device())
+    return partial(score, model, models.load_tokenizer(folder, measuring), batch_size=batch_size)
+
+
+def tokens_of(tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Sequence[Message]]) -> list[list[int]]:
+    """Each dialogue, which ends in an assistant's turn, as a scorer reads it."""
+    forms = reserved(tokenizer)
+    return [
+        tokenizer.apply_chat_template(neutral_messages(dialogue, forms), tokenize=True, return_dict=True)[
+            "input_ids"
+        ]
+        for dialogue in dialogues
+    ]
 
 
 @torch.no_grad()
@@ -154,13 +170,7 @@ def score(
     Dialogues become tokens exactly as in training. ``batch_size`` of them go through the model at once, and
     those that answer one prompt share it; scores do not depend on either.
     """
-    forms = reserved(tokenizer)
-    tokens = [
-        tokenizer.apply_chat_template(neutral_messages(dialogue, forms), tokenize=True, return_dict=True)[
-            "input_ids"
-        ]
-        for dialogue in dialogues
-    ]
+    tokens = tokens_of(tokenizer, dialogues)
     pad = model.config.get_text_config().pad_token_id
     scores = [0.0] * len(tokens)
     with packing.packed_scores(model) as packs:

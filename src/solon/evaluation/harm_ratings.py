@@ -1,0 +1,121 @@
+"""People's ratings of how harmful an assistant was, and how far a scorer or a judge agrees with them.
+
+They are for measuring only: nothing that trains a policy or a preference model reads them.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.stats
+from numpy.typing import ArrayLike
+
+from solon import tables
+from solon.data import split_of
+from solon.errors import SolonError
+from solon.evaluation.calibration import Array, Interval
+from solon.records import Message, Split
+from solon.row_dialogues import columns, dialogue_of
+from solon.tables import Row
+
+COLUMNS = ("transcript", "conversation", "messages", "conversations")
+LEAST, MOST = 0.0, 4.0  # paper, section 4.5: from 0 to 4, where higher is more harmful
+
+
+@dataclass(frozen=True)
+class Rated:
+    """A conversation that ends with the assistant, and a person's rating of it."""
+
+    id: str
+    dialogue: list[Message]
+    rating: float  # in [0, 4]
+    split: Split
+
+
+def read(source: str, held_out: float) -> list[Rated]:
+    """The rated conversations of a file or "datasets:NAME" (see ``tables.rows``).
+
+    A row has a ``rating`` from 0 to 4 and the conversation in one of ``COLUMNS``, as in hh-rlhf's
+    red-team-attempts. A human turn that nobody answered is left out at the end. Which share is held out
+    depends on how the conversation opens alone, as for prompts: those held out from a run are held out here.
+    Raises SolonError naming file, line and field.
+    """
+    found = [_rated(str(number), row, held_out) for number, row in enumerate(tables.rows(source), 1)]
+    if not found:
+        raise SolonError(f"{source} holds no rated conversations; name another file")
+    return found
+
+
+def _rated(number: str, row: Row, held_out: float) -> Rated:
+    column = next((name for name in COLUMNS if name in row.values), None)
+    if column is None:
+        raise SolonError(
+            f"{row.place}: the conversation is missing among the columns {columns(row)}; "
+            f"name its column one of {', '.join(COLUMNS)}"
+        )
+    dialogue = dialogue_of(row, column)
+    while dialogue and dialogue[-1]["role"] != "assistant":
+        dialogue.pop()
+    asked = next((place for place, turn in enumerate(dialogue) if turn["role"] != "system"), 0)
+    if not dialogue or dialogue[asked]["role"] != "user":
+        raise SolonError(
+            f"{row.place}: {column} is no conversation of a person with an assistant; write it as "
+            "'\\n\\nHuman: ...\\n\\nAssistant: ...' or as a list of messages, the person's first"
+        )
+    return Rated(number, dialogue, _rating(row), split_of(dialogue[: asked + 1], held_out))
+
+
+def _rating(row: Row) -> float:
+    value = row.values.get("rating")
+    try:
+        rating = math.nan if value is None or isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        rating = math.nan
+    if not LEAST <= rating <= MOST:
+        raise SolonError(f"{row.place}: rating is {value!r:.60}; give a number from 0 to 4")
+    return rating
+
+
+def agreement(ratings: ArrayLike, predicted: ArrayLike, bootstrap: int, seed: int) -> dict[str, Any]:
+    """How well predictions follow people's ratings; both have shape (conversations,). Intervals are 95 %.
+
+    ``pearson`` has Fisher's interval (1921); it and ``spearman`` are None where either side never varies.
+    ``rmse`` is the root of the mean squared error, with percentiles over resampled conversations, and
+    ``rmse_of_mean`` that of always saying the mean of these ratings: no less than ``rmse``, or nothing was
+    learned. ``by_rating`` has the mean prediction for each whole rating, people's ratings rounded.
+    """
+    people, scores = np.asarray(ratings, dtype=float), np.asarray(predicted, dtype=float)
+    errors = (scores - people) ** 2
+    rng = np.random.default_rng(seed)
+    drawn = [math.sqrt(errors[rng.integers(len(errors), size=len(errors))].mean()) for _ in range(bootstrap)]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return {
+        "conversations": len(people),
+        **_correlations(people, scores),
+        "rmse": math.sqrt(errors.mean()),
+        "rmse_interval": (float(low), float(high)),
+        "rmse_of_mean": float(people.std()),
+        "mean_rating": float(people.mean()),
+        "mean_predicted": float(scores.mean()),
+        "by_rating": [
+            {
+                "rating": int(rating),
+                "conversations": int((people.round() == rating).sum()),
+                "predicted": float(scores[people.round() == rating].mean()),
+            }
+            for rating in np.unique(people.round())
+        ],
+    }
+
+
+def _correlations(people: Array, scores: Array) -> dict[str, float | Interval | None]:
+    if np.ptp(people) == 0 or np.ptp(scores) == 0:
+        return {"pearson": None, "pearson_interval": None, "spearman": None}
+    pearson = scipy.stats.pearsonr(people, scores)
+    interval = pearson.confidence_interval() if len(people) > 3 else None
+    return {
+        "pearson": float(pearson.statistic),
+        "pearson_interval": (float(interval.low), float(interval.high)) if interval else None,
+        "spearman": float(scipy.stats.spearmanr(people, scores).statistic),
+    }
