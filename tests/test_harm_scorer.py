@@ -160,9 +160,8 @@ def test_agreement_is_that_of_the_references() -> None:
     assert found["rmse_of_mean"] == pytest.approx(root_mean_squared_error(people, [people.mean()] * 60))
     reference = scipy.stats.bootstrap(
         (people, scores),
-        root_mean_squared_error,
+        lambda one, other, axis: np.sqrt(np.mean((one - other) ** 2, axis=axis)),
         paired=True,
-        vectorized=False,
         method="percentile",
         n_resamples=4000,
         rng=np.random.default_rng(1),

@@ -55,7 +55,7 @@ def train(
     with packing.packed_scores(scorer) as packs:
         if lora := training.lora_config(settings.lora, "SEQ_CLS"):
             scorer = get_peft_model(scorer, lora)
-        trainer = L2Trainer(
+        trainer = ScorerTrainer(
             model=scorer,
             args=RewardConfig(
                 **training.epoch_arguments(out, seed, settings),
@@ -65,6 +65,7 @@ def train(
             data_collator=Collator(tokenizer, packs),
             train_dataset=datasets.Dataset.from_list(rows),
             processing_class=tokenizer,
+            compute_loss_func=l2_loss,
         )
         return training.run(trainer, tokenizer, out, _columns, progress)
 
@@ -82,28 +83,17 @@ class Collator:
             batch = packing.pack([[each] for each in tokens], self.tokenizer.pad_token_id)
         else:
             batch = dict(self.tokenizer.pad({"input_ids": tokens}, padding_side="right", return_tensors="pt"))
-        return {**batch, "rating": torch.tensor([example["rating"] for example in examples])}
+        return {**batch, "labels": torch.tensor([example["rating"] for example in examples])}
 
 
-class L2Trainer(training.Discreet, Trainer):  # type: ignore[misc]
-    """Minimises the mean squared error over the conversations of an optimiser step, which all count alike."""
+class ScorerTrainer(training.Discreet, Trainer):  # type: ignore[misc]
+    """transformers' own trainer."""
 
-    loss_is_scaled_for_ga = True
 
-    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> int:
-        return sum(len(batch["rating"]) for batch in batch_samples)
-
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: int = 1,
-    ) -> Any:
-        rating = inputs.pop("rating")
-        outputs = model(**inputs, use_cache=False)
-        loss = ((outputs.logits.squeeze(-1).float() - rating) ** 2).sum() / num_items_in_batch
-        return (loss, outputs) if return_outputs else loss
+def l2_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:
+    """A micro-batch's part of the mean squared error over all conversations of its optimiser step."""
+    errors: torch.Tensor = outputs.logits.squeeze(-1).float() - labels
+    return (errors**2).sum() / num_items_in_batch
 
 
 def _columns(logs: dict[str, float]) -> dict[str, float]:
