@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -327,6 +328,17 @@ def test_one_runs_figures_are_its_own(built: Path) -> None:
     for name in ("accuracy", "brier", "ece"):
         assert found.preference_model[name] == pytest.approx(summary[name]), name
     assert found.revised == []
+
+
+def test_without_an_evaluation_the_revisions_decide(built: Path) -> None:
+    runs = {name: {name: read(built / name)} for name in ("none-seed-1", "all-seed-2")}
+    revised = [revisions.by_number([[0.0, 1.0], [0.5, gain]]) for gain in (0.7, 2.0)]
+    found = [
+        replace(each, elo={}, revised=rows) for each, rows in zip(page.gather(runs, {}), revised, strict=True)
+    ]
+    assert page.verdict(found)[0] == "The revisions of all-seed-2 score highest"
+    assert page.verdict([replace(each, revised=[]) for each in found])[0] == "It is too early to tell"
+    assert set(page.figures(found)) == {"revisions", "reliability"}
 
 
 def test_the_page_shows_every_figure(written: tuple[Path, dict[str, Any], dict[str, float]]) -> None:
