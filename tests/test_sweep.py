@@ -56,7 +56,9 @@ def watched(say: Callable[[str], None]) -> Watcher:
 def test_what_runs_share_is_done_once(base: Path, tmp_path: Path) -> None:
     """Hard and soft labels share five stages, and two of the models that are evaluated."""
     folder, said = tmp_path / "out", []
-    asked = study(base, variations={"soft": {}, "hard": {"preference_model.labels": "hard"}})
+    labels = {"soft": {}, "hard": {"preference_model.labels": "hard"}}
+    quick = {"critique.rounds": 1, "red_team.generate": 0, "reinforce.steps": 1}
+    asked = study(base, variations=labels, settings=quick)
     sweep.run(asked, folder, watched(said.append))
     soft, hard = (manifest(folder / name)["stages"] for name in ("soft", "hard"))
     assert list(hard) == list(soft) == [stage.name for stage in STAGES]
