@@ -13,7 +13,7 @@ import typer
 from solon import config as configs
 from solon import data
 from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Model, Settings, configuration, overrides
-from solon.cli.show import SCREEN, show, show_rows
+from solon.cli.show import SCREEN, quiet_libraries, show, show_rows
 from solon.config import Config, EngineSettings
 from solon.errors import SolonError
 from solon.evaluation import harm_judge, harm_ratings, harmfulness
@@ -72,7 +72,8 @@ def train_scorer(
     held_out = [each for each in found if each.split == "held-out"]
     figures: dict[str, Any] = {"conversations": len(training)}
     if held_out:
-        with _scorer(str(out), asked.harm_scorer.micro_batch_size) as rate:
+        with SCREEN.stage("Ratings"):
+            rate = _scorer(str(out), asked.harm_scorer.micro_batch_size)
             figures["held-out"] = _agreement(held_out, rate, asked)
     source = {"source": ratings, "hash": "" if ratings.startswith(HUB) else file_hash(Path(ratings))}
     write_atomically(out / "ratings.json", json.dumps({**source, **figures}, indent=2) + "\n")
@@ -165,6 +166,7 @@ def _measured(
     """The rows of the models, from the records in ``folder``, where what they lack is made first."""
     from solon import models
 
+    quiet_libraries()
     # What is wrong with a model is told now, not after all the answers.
     name = _name(scorer, judge)
     for model in [entrant.model for entrant in entrants] + ([] if scorer else [name]):
@@ -224,11 +226,10 @@ def _scores(
         raise SolonError(f"{file.path} has the ratings of {min(others)}; delete it to ask {scorer} instead")
     scores = {each["id"]: each["score"] for each in done}
     missing = [name for name in dialogues if name not in scores]
-    with SCREEN.stage("Ratings"):
-        for number, (place, score) in enumerate(rate([dialogues[name] for name in missing]), 1):
-            file.append(HarmScore(id=missing[place], score=score, scorer=scorer))
-            scores[missing[place]] = score
-            SCREEN.advance("ratings", number, len(missing))
+    for number, (place, score) in enumerate(rate([dialogues[name] for name in missing]), 1):
+        file.append(HarmScore(id=missing[place], score=score, scorer=scorer))
+        scores[missing[place]] = score
+        SCREEN.advance("ratings", number, len(missing))
     return scores
 
 
@@ -254,18 +255,17 @@ def _rater(
 ) -> Iterator[tuple[str, Rate]]:
     """What rates dialogues, and its name."""
     name = _name(scorer, judge)
-    if scorer:
-        from solon.models import weights_hash
+    with SCREEN.stage("Ratings"):
+        if scorer:
+            from solon.models import weights_hash
 
-        with _scorer(scorer, batch_size) as rate:
-            yield f"{name} ({weights_hash(scorer, measuring=True)[:12]})", rate
-    else:
-        with open_engine(name, engine) as opened:
-            yield name, partial(harm_judge.rate, opened)
+            yield f"{name} ({weights_hash(name, measuring=True)[:12]})", _scorer(name, batch_size)
+        else:
+            with open_engine(name, engine) as opened:
+                yield name, partial(harm_judge.rate, opened)
 
 
-@contextmanager
-def _scorer(name: str, batch_size: int) -> Iterator[Rate]:
+def _scorer(name: str, batch_size: int) -> Rate:
     from solon.stages import preference
 
     score = preference.scorer(name, batch_size, measuring=True)
@@ -275,7 +275,7 @@ def _scorer(name: str, batch_size: int) -> Iterator[Rate]:
             block = dialogues[start : start + SCORED_TOGETHER]
             yield from enumerate(score(block), start)
 
-    yield rate
+    return rate
 
 
 def _name(scorer: str | None, judge: str | None) -> str:
@@ -296,10 +296,9 @@ def _temperatures(text: str) -> list[float]:
 
 def _agreement(rated: Sequence[Rated], rate: Rate, asked: Config) -> dict[str, Any]:
     predicted = [0.0] * len(rated)
-    with SCREEN.stage("Ratings"):
-        for number, (place, score) in enumerate(rate([each.dialogue for each in rated]), 1):
-            predicted[place] = score
-            SCREEN.advance("ratings", number, len(rated))
+    for number, (place, score) in enumerate(rate([each.dialogue for each in rated]), 1):
+        predicted[place] = score
+        SCREEN.advance("ratings", number, len(rated))
     ratings = [each.rating for each in rated]
     return harm_ratings.agreement(ratings, predicted, asked.evaluation.bootstrap, asked.seed)
 

@@ -4,10 +4,12 @@ Each is an ordinary transformers folder, ``step-N`` inside RL's own, in the same
 """
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from solon import config
@@ -30,8 +32,16 @@ def kept(out: Path) -> dict[int, Path]:
     return {int(step): numbered[step] for step in sorted(filter(str.isdigit, numbered), key=int)}
 
 
-def keep(model: Any, tokenizer: PreTrainedTokenizerBase, out: Path, step: int) -> None:
+def keep(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    out: Path,
+    step: int,
+    weights: Mapping[str, Tensor] | None = None,
+) -> None:
     """Write the policy of now, adapters merged in; the model itself is left as it is.
+
+    ``weights`` are the model's where it has not all of them.
 
     It must be done before the state that a killed run goes on from is saved: a run that has passed the step
     then has the folder, and one that takes the step again writes it again, the same.
@@ -41,10 +51,10 @@ def keep(model: Any, tokenizer: PreTrainedTokenizerBase, out: Path, step: int) -
     if folder.exists():
         training.delete(folder)
     shutil.rmtree(partial, ignore_errors=True)
-    if isinstance(model, PeftModel):  # merging in place would leave rounding in the weights
-        model.get_base_model().save_pretrained(partial, state_dict=dict(plain_weights(model)))
-    else:
-        model.save_pretrained(partial)
+    if isinstance(model, PeftModel):
+        # Merging in place, and taking that back, would leave rounding in the weights.
+        model, weights = model.get_base_model(), dict(plain_weights(model))
+    model.save_pretrained(partial, state_dict=weights)
     tokenizer.save_pretrained(partial)
     flush(partial)
     partial.rename(folder)
@@ -54,12 +64,15 @@ def keep(model: Any, tokenizer: PreTrainedTokenizerBase, out: Path, step: int) -
 class KeepPolicies(TrainerCallback):  # type: ignore[misc]
     """Keeps a trainer's policies; each pass over a step's samples is one of its steps."""
 
-    def __init__(self, settings: config.Reinforce, out: Path) -> None:
+    def __init__(self, trainer: Any, settings: config.Reinforce, out: Path) -> None:
+        self.trainer = trainer
         self.steps = {step * settings.epochs_per_step: step for step in steps_to_keep(settings)}
         self.out = out
 
     def on_step_end(
         self, args: Any, state: Any, control: Any, model: Any, processing_class: Any, **_: Any
     ) -> None:
-        if state.is_world_process_zero and (step := self.steps.get(state.global_step)):
-            keep(model, processing_class, self.out, step)
+        if step := self.steps.get(state.global_step):
+            weights = training.gathered(self.trainer)
+            if training.is_first():
+                keep(model, processing_class, self.out, step, weights)

@@ -183,7 +183,7 @@ def _train_with_trl(
         peft_config=training.lora_config(settings.lora, "CAUSAL_LM"),
     )
     trainer.sampler = Sampler(policy, settings, seed)
-    trainer.add_callback(KeepPolicies(settings, out))
+    trainer.add_callback(KeepPolicies(trainer, settings, out))
     with ExitStack() as packed:
         # With adapters the reference is the same model without them.
         both = [each for each in (model, trainer.ref_model) if each is not None]

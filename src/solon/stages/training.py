@@ -267,15 +267,21 @@ def run(
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     else:  # killed between stopping at the limit and the final save
         trainer._load_from_checkpoint(str(checkpoint))
-    # Where the weights are shared out, all processes gather them for the first.
-    sharded = trainer.accelerator.distributed_type == DistributedType.FSDP
-    weights = trainer.accelerator.get_state_dict(trainer.model) if sharded else None
+    weights = gathered(trainer)
     if trainer.accelerator.is_main_process:
         save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out, weights)
         for folder in out.glob("checkpoint-*"):
             delete(folder)
         shutil.rmtree(out / ASIDE, ignore_errors=True)
     return dict(log.last)
+
+
+def gathered(trainer: Trainer) -> Mapping[str, Tensor] | None:
+    """The weights, gathered by all processes for the first, where they are shared out; None where not."""
+    if trainer.accelerator.distributed_type != DistributedType.FSDP:
+        return None
+    weights: Mapping[str, Tensor] = trainer.accelerator.get_state_dict(trainer.model)
+    return weights
 
 
 def save(
