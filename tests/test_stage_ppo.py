@@ -18,7 +18,7 @@ from solon.prompts.dialogue import user
 from solon.records import Message
 from solon.stages import ppo, training
 from solon.stages.rollouts import Sampler
-from toy_training import QUESTIONS, metrics_of, two_tokens, unwatched
+from toy_training import QUESTIONS, two_tokens, unwatched
 
 PROMPT = [user(QUESTIONS[0])]
 
@@ -328,20 +328,6 @@ def test_clip_fraction_is_seen_once_the_policy_moves(tiny_model: Path, tmp_path:
         ]
     assert 0.05 < fractions[0.01] < 1
     assert fractions[10.0] == 0
-
-
-def test_metrics_go_where_they_are_asked_to(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[Any] = []
-    monkeypatch.setattr(Accelerator, "init_trackers", lambda self, *_: calls.append(self.log_with))
-    monkeypatch.setattr(Accelerator, "log", lambda self, values, step: calls.append((step, values)))
-    ppo.train([[PROMPT] * 2] * 2, str(tiny_model), no_reward, tmp_path / "silent", settings(), 0, unwatched)
-    assert calls == []
-    asked = settings(report_to=["tensorboard"])
-    ppo.train([[PROMPT] * 2] * 2, str(tiny_model), no_reward, tmp_path / "asked", asked, 0, unwatched)
-    rows = metrics_of(tmp_path / "asked")
-    assert calls[1:] == [(row.pop("step"), row) for row in rows]
 
 
 def test_one_process_only(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

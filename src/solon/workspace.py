@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from solon import constitution, models
+from solon import constitution, models, trackers
 from solon.config import SERVER_MODEL, Config
 from solon.errors import SolonError
 from solon.inference import blocks, open_engine, settled
@@ -48,6 +48,8 @@ class Workspace:
             self.helpful_labels.draw_comparison(random.Random(0))
         if not config.scale.engine:  # else it is on the cluster's machines
             models.check_device(config.engine.device)
+        for stage in (config.supervised, config.preference_model, config.reinforce):
+            trackers.check(stage.report_to)
         for name in set(self.roles.values()):
             models.check(name)
         self.hashes = {name: models.weights_hash(name) for name in set(self.roles.values())}

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
-from solon import config, models
+from solon import config, models, trackers
 from solon.errors import SolonError
 from solon.records import Message
 from solon.run import flush
@@ -142,6 +142,7 @@ def train(
     ``schedule`` has each step's prompts. Every step draws from its own seed, so a killed run that goes on
     from its last saved state takes the same steps as one that was never stopped.
     """
+    trackers.check(settings.report_to)
     accelerator = Accelerator(
         mixed_precision="bf16" if training.use_bfloat16() else "no",
         cpu=models.best_device() == "cpu",
@@ -151,7 +152,8 @@ def train(
     if accelerator.num_processes > 1:
         raise SolonError("algorithm 'ppo' trains in one process: launch one, or set it to 'rloo' or 'grpo'")
     if settings.report_to:
-        accelerator.init_trackers("solon")
+        names = {"name": trackers.run_name(out)}
+        accelerator.init_trackers(trackers.PROJECT, init_kwargs={"wandb": names, "trackio": names})
     torch.manual_seed(derive_seed(seed, "ppo"))  # adapters start at random
     tokenizer = models.load_tokenizer(policy)
     model = models.load_model(policy)

@@ -18,7 +18,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.utils.logging import disable_progress_bar
 from trl.trainer.utils import disable_dropout_in_model
 
-from solon import config, models
+from solon import config, models, trackers
 from solon.errors import SolonError
 from solon.prompts.dialogue import neutral_messages, reserved
 from solon.run import RecordFile, flush, write_atomically
@@ -59,12 +59,14 @@ def common_arguments(
 ) -> dict[str, Any]:
     """Keyword arguments for every TRL configuration.
 
-    ``batch_size`` is that of a step in all processes. Raises SolonError where they cannot share it.
+    ``batch_size`` is that of a step in all processes. Raises SolonError where they cannot share it,
+    and for a tracker that is not installed.
     """
     try:
         micro_batch, accumulated = config.shares_out(batch_size, micro_batch_size, processes())
     except ValueError as error:
         raise SolonError(f"training has {error}") from None
+    trackers.check(report_to)
     return {
         "output_dir": str(out),
         "seed": seed,
@@ -76,6 +78,8 @@ def common_arguments(
         "save_strategy": "steps",
         "save_total_limit": 1,
         "report_to": list(report_to) or "none",
+        "project": trackers.PROJECT,
+        "run_name": trackers.run_name(out),
         "disable_tqdm": True,
         "use_cpu": models.best_device() == "cpu",
         "bf16": use_bfloat16(),
@@ -264,7 +268,8 @@ def run(
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Metrics(log, read, progress, passes, kl_limit))
     if log.last.get("kl", 0.0) <= kl_limit:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with trackers.wandb_run(trainer.args.report_to if is_first() else [], out):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     else:  # killed between stopping at the limit and the final save
         trainer._load_from_checkpoint(str(checkpoint))
     weights = gathered(trainer)
