@@ -1,9 +1,6 @@
 """A tiny random Llama with a real tokenizer, for tests where speed matters and meaning does not."""
 
 import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -68,15 +65,3 @@ def shared_data() -> Path:
     if not folder.exists():
         pytest.skip("the folder ../shared/data is not here")
     return folder
-
-
-@pytest.fixture(scope="module")
-def address(tiny_model: Path) -> Iterator[str]:
-    """Of the server in ``openai_server.py``, a process of its own."""
-    command = [sys.executable, str(Path(__file__).parent / "openai_server.py"), str(tiny_model)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-    process.terminate()
-    process.wait()
-    process.stdout.close()

@@ -17,6 +17,8 @@ inspect_ai = pytest.importorskip(
 
 from solon import inspect_tasks  # noqa: E402
 
+pytest_plugins = ["openai_process"]
+
 SETTINGS = {"dtype": "float32", "device": "cpu", "batch_size": 8}
 
 

@@ -40,6 +40,8 @@ from test_engine_conformance import (  # noqa: F401 (what every engine must do, 
     test_stop_strings_cut_the_text,
 )
 
+pytest_plugins = ["openai_process"]
+
 LAW = constitution.load("harmless")
 KEY = "sk-planted-8f14e45fceea167a"
 PREFILLED = {"mode": "chat", "continue_final_message": True}
