@@ -8,6 +8,7 @@ Weights are read from safetensors and GGUF alone, which are data. A folder of pi
 program, must be asked for by name: "unsafe:FOLDER". Code that comes with a model is never run.
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -28,6 +29,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     GgufConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -155,14 +157,33 @@ def weights_hash(name: str, measuring: bool = False) -> str:
     return hashlib.sha256("".join(file_hash(file) for file in files).encode()).hexdigest()
 
 
-def load_tokenizer(name: str, measuring: bool = False) -> PreTrainedTokenizerBase:
+def described(name: str) -> tuple[str, dict[str, Any]]:
+    """Where a model's configuration and tokenizer are, with ``from_pretrained``'s options: without weights.
+
+    A GGUF file that has not been dequantized yet is read itself, which takes seconds.
+    """
+    gguf = embedded_file(name) if name in EMBEDDED else local(name.removeprefix(UNSAFE))
+    if gguf is None or gguf.suffix != ".gguf" or any(cache_folder().glob(f"{glob.escape(gguf.stem)}-*")):
+        return resolve(name), {}
+    return str(gguf.parent), {"gguf_file": gguf.name}
+
+
+def load_config(name: str) -> PreTrainedConfig:
+    """The model's configuration. Its weights are not read."""
+    source, options = described(name)
+    config: PreTrainedConfig = _load_from(source, AutoConfig, name, **options)
+    return config
+
+
+def load_tokenizer(name: str, measuring: bool = False, weights: bool = True) -> PreTrainedTokenizerBase:
     """The tokenizer, ready for dialogues: it has a chat template and a padding token.
 
     A tokenizer without a chat template (a base model's) gets the paper's Human/Assistant format. It is saved
-    with every checkpoint, so the format travels with the model. Raises SolonError where it cannot write
-    dialogues.
+    with every checkpoint, so the format travels with the model. Where the ``weights`` are not needed, a GGUF
+    file's are not unpacked for it. Raises SolonError where it cannot write dialogues.
     """
-    tokenizer = _load(AutoTokenizer, name, measuring)
+    source, options = (resolve(name, measuring), {}) if weights else described(name)
+    tokenizer = _load_from(source, AutoTokenizer, name, **options)
     if tokenizer.eos_token is None:
         raise SolonError(
             f"the tokenizer of model {name!r} has no token that ends a text; name one as eos_token in its "
@@ -229,7 +250,10 @@ def _load_model(
 
 
 def _load(kind: Any, name: str, measuring: bool = False, **options: Any) -> Any:
-    source = resolve(name, measuring)
+    return _load_from(resolve(name, measuring), kind, name, **options)
+
+
+def _load_from(source: str, kind: Any, name: str, **options: Any) -> Any:
     try:
         return kind.from_pretrained(source, trust_remote_code=False, **options)
     except Exception as error:  # the libraries raise all sorts for a damaged file

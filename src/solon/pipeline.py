@@ -13,6 +13,7 @@ from solon import report, reuse
 from solon.config import Config
 from solon.lock import alone_in
 from solon.manifest import Manifest, changes, flat
+from solon.planning import estimate
 from solon.progress import Watcher
 from solon.run import write_atomically
 from solon.steps import STAGES, Stage, check_data
@@ -34,9 +35,13 @@ def run(
     Stages that are done are not done again. A stage whose settings have changed, and all after it, are: the
     watcher is told which and why, and their old results are moved aside into ``folder/stale``. What another
     run, one of the folders ``donors``, has done with the same settings and inputs is taken from it.
-    Raises SolonError for anything that the user can mend, and where another process works in the folder.
+    Raises SolonError for anything that the user can mend, such as a machine with too little memory, and where
+    another process works in the folder.
     """
-    work = Workspace(config, folder, watcher or Watcher())
+    watcher = watcher or Watcher()
+    names = [stage.name for stage in STAGES]
+    estimate.check(config, folder, watcher, names[: names.index(until) + 1])
+    work = Workspace(config, folder, watcher)
     check_data(work)
     wanted = {stage.name: inputs(stage, work) for stage in STAGES}
     with alone_in(folder):

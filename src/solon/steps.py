@@ -208,16 +208,9 @@ def _label(
             [pair for pair in records if "responses" in pair and tournament.ASPECTS[pair["set"]] == aspect],
             rules,
             aspect,
-            at_most_all(settings, rules) if aspect == "helpfulness" else settings,
+            feedback.at_most_all(settings, rules) if aspect == "helpfulness" else settings,
             seed,
         )
-
-
-def at_most_all(settings: config.Feedback, rules: Constitution) -> config.Feedback:
-    """The settings, asking for no more principles than ``rules`` has."""
-    if settings.principles == "all" or settings.principles <= len(rules.comparison):
-        return settings
-    return settings.model_copy(update={"principles": "all"})
 
 
 def run_preference_model(work: Workspace) -> Done:

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from solon.cli import audit, chat, constitution, evaluate, harmfulness, method, stages, sweep, view
+from solon.cli import audit, chat, constitution, evaluate, harmfulness, method, plan, stages, sweep, view
 from solon.cli.show import SCREEN
 from solon.errors import SolonError
 
@@ -19,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # a key may be among them
 )
 app.command("init")(method.init)
+app.command("plan")(plan.plan)
 app.command("run")(method.run)
 app.command("sweep")(sweep.sweep)
 app.command("report")(method.report)

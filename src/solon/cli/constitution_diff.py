@@ -130,9 +130,7 @@ def _labels(
     with SCREEN.stage(f"Labels under {law.name}"), open_engine(source.model, source.config.engine) as engine:
         settings = source.config.feedback
         if aspect == "helpfulness":  # as the stage does
-            from solon.steps import at_most_all  # brings the trainers, which take seconds to import
-
-            settings = at_most_all(settings, law)
+            settings = feedback.at_most_all(settings, law)
         for each in feedback.label(engine, missing, law, aspect, settings, source.seed):
             found.append(each)
             SCREEN.advance("labels", len(found), len(wanted))

@@ -115,6 +115,13 @@ def by_construction(pairs: Iterable[PairRecord], aspect: Aspect) -> Iterator[Pre
         )
 
 
+def at_most_all(settings: config.Feedback, constitution: Constitution) -> config.Feedback:
+    """The settings, asking for no more principles than ``constitution`` has."""
+    if settings.principles == "all" or settings.principles <= len(constitution.comparison):
+        return settings
+    return settings.model_copy(update={"principles": "all"})
+
+
 def judge(
     engine: Engine,
     comparisons: Iterable[Comparison],

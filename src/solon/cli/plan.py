@@ -1,0 +1,169 @@
+"""``solon plan``: what a run will take, before it is begun."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from solon.cli.options import NO_SETTINGS, AsJson, Settings, configuration
+from solon.cli.show import show_rows
+from solon.errors import SolonError
+
+if TYPE_CHECKING:
+    from solon.planning.estimate import Plan, StagePlan
+    from solon.planning.throughput import Throughput
+
+UNITS = {1e24: "Y", 1e21: "Z", 1e18: "E", 1e15: "P", 1e12: "T", 1e9: "G", 1e6: "M", 1e3: "k"}
+
+
+def plan(
+    config: Annotated[Path, typer.Argument(help="A configuration; a model may be a size, such as 52B.")],
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Load the models and time them here, for the hours.")
+    ] = False,
+    flops: Annotated[
+        float | None,
+        typer.Option("--flops-per-second", help="Peak of all devices together, for the hours."),
+    ] = None,
+    utilisation: Annotated[
+        float, typer.Option(min=0.001, max=1, help="Share of it reached in training and on prompts.")
+    ] = 0.4,
+    decoding: Annotated[
+        float,
+        typer.Option("--decoding-utilisation", min=0.001, max=1, help="Share of it reached in decoding."),
+    ] = 0.1,
+    hourly_price: Annotated[float, typer.Option(min=0, help="Of all devices together.")] = 0.0,
+    length: Annotated[
+        float, typer.Option(min=0.01, max=1, help="How long texts are taken to be, as a share of max_tokens.")
+    ] = 0.8,
+    comparisons: Annotated[
+        int | None,
+        typer.Option(min=0, help="How many comparisons people labelled, where the file is not here yet."),
+    ] = None,
+    tokenizer: Annotated[
+        str, typer.Option(help="A model whose tokenizer counts where a model has none here.")
+    ] = "smollm2",
+    settings: Settings = NO_SETTINGS,
+    as_json: AsJson = False,
+) -> None:
+    """Estimate every stage's tokens, operations, memory, disk, hours and cost, without loading weights."""
+
+    # Take seconds to import.
+    from solon.planning import estimate, resources, throughput
+    from solon.planning.workload import Assumptions
+
+    asked = configuration(config, settings)
+    if measure and flops:
+        raise SolonError("--measure and --flops-per-second exclude each other; drop one of them")
+    speed = None
+    if flops:
+        speed = throughput.Throughput(
+            flops * utilisation, flops * decoding, flops * utilisation, "peak and utilisation as given"
+        )
+    assumptions = Assumptions(share=length, comparisons=comparisons)
+    found = estimate.plan(asked, assumptions, tokenizer)
+    if measure:
+        if "assistant" not in found.sizes:
+            raise SolonError("--measure times the assistant here, but models.assistant is on a server")
+        speed = throughput.measure(asked, found.sizes["assistant"])
+    folder = config.parent / "runs" / config.stem
+    have = Machine(resources.memory_of(asked.engine.device), resources.disk_of(folder))
+    if as_json:
+        print(json.dumps(_figures(found, have, speed, hourly_price), indent=2))
+        return
+    show_rows([_tokens(each) for each in found.stages], "tokens")
+    show_rows([_needs(each, speed, hourly_price) for each in found.stages], "what they take")
+    for line in _says(found, have, speed, hourly_price):
+        typer.echo(line)
+
+
+class Machine(NamedTuple):
+    memory: float  # bytes
+    disk: float  # bytes that are free
+
+
+def _tokens(stage: "StagePlan") -> dict[str, Any]:
+    return {
+        "stage": stage.name,
+        "records": short(stage.records),
+        "prompt": short(stage.tokens("prompt")),
+        "unshared": short(stage.tokens("prompt", naive=True)),
+        "generated": short(stage.tokens("generate")),
+        "trained": short(stage.tokens("train")),
+    }
+
+
+def _needs(stage: "StagePlan", speed: "Throughput | None", hourly_price: float) -> dict[str, Any]:
+    total = stage.total
+    return {
+        "stage": stage.name,
+        "FLOPs": short(total.total),
+        "attention": f"{total.attention / total.total:.0%}" if total.total else None,
+        "memory, GB": stage.memory.total / 1e9 if stage.memory else None,
+        "disk, GB": stage.disk / 1e9,
+        "hours": (speed.hours(stage.operations) if speed else 0) or None,
+        "cost": _cost(stage, speed, hourly_price) or None,
+    }
+
+
+def _cost(stage: "StagePlan", speed: "Throughput | None", hourly_price: float) -> float:
+    return stage.cost + (hourly_price * speed.hours(stage.operations) if speed else 0.0)
+
+
+def short(count: float) -> str:
+    """A count with three digits and a unit: 1.23 T."""
+    unit, letter = next(((unit, letter) for unit, letter in UNITS.items() if count >= unit), (1.0, ""))
+    return f"{count / unit:.3g} {letter}".rstrip() if count else "–"
+
+
+def _says(found: "Plan", have: Machine, speed: "Throughput | None", hourly_price: float) -> Iterator[str]:
+    from solon.planning.estimate import giga, too_small
+
+    operations = sum(each.total.total for each in found.stages)
+    yield f"Together {short(operations)} floating-point operations."
+    if speed:
+        hours = sum(speed.hours(each.operations) for each in found.stages)
+        rates = ", ".join(f"{way} {short(getattr(speed, way))}" for way in ("prompt", "generate", "train"))
+        yield f"{hours:.3g} hours, at these FLOP/s ({speed.source}): {rates}."
+    else:
+        yield "Hours: give --measure, or --flops-per-second."
+    if cost := sum(_cost(each, speed, hourly_price) for each in found.stages):
+        yield f"Cost: {cost:,.2f} at the prices given."
+    needed = sum(each.disk for each in found.stages)
+    passing = max(each.passing for each in found.stages)
+    yield f"Disk: {giga(needed)} stay, up to {giga(passing)} more while training; {giga(have.disk)} are free."
+    for stage in found.stages:
+        if stage.memory and stage.memory.least > have.memory:
+            yield f"Warning: {too_small(stage, have.memory)}."
+        elif stage.memory and stage.memory.total > have.memory:
+            yield f"Warning: {stage.name} may need {giga(stage.memory.total)} of {giga(have.memory)} memory."
+    yield from found.notes
+
+
+def _figures(found: "Plan", have: Machine, speed: "Throughput | None", hourly_price: float) -> dict[str, Any]:
+    return {
+        "stages": {
+            each.name: {
+                "records": round(each.records),
+                "tokens_computed": round(each.tokens("prompt")),
+                "tokens_naive": round(each.tokens("prompt", naive=True)),
+                "tokens_generated": round(each.tokens("generate")),
+                "tokens_trained": round(each.tokens("train")),
+                "flops": each.total.total,
+                "attention_flops": each.total.attention,
+                "memory_bytes": {**each.memory.fixed, **each.memory.varying} if each.memory else {},
+                "disk_bytes": round(each.disk),
+                "passing_disk_bytes": round(each.passing),
+                "hours": speed.hours(each.operations) if speed else None,
+                "cost": _cost(each, speed, hourly_price),
+            }
+            for each in found.stages
+        },
+        "models": {role: dataclasses.asdict(size) for role, size in found.sizes.items()},
+        "flops_per_second": dataclasses.asdict(speed) if speed else None,
+        "machine": have._asdict(),
+        "notes": found.notes,
+    }

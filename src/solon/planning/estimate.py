@@ -1,0 +1,239 @@
+"""The plan of a run: what every stage takes, against what the machine has."""
+
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from solon import config as configs
+from solon import models
+from solon.config import SERVER_MODEL, Config
+from solon.errors import SolonError
+from solon.manifest import Manifest
+from solon.planning import resources
+from solon.planning.counting import SCORER, Load, Way
+from solon.planning.model_size import ModelSize, imagined, of_model, of_number
+from solon.planning.resources import Memory, Operations
+from solon.planning.workload import Assumptions, StageWork, Workload
+from solon.progress import Watcher
+
+TRAINING = {"supervised": "supervised", "preference-model": "preference_model", "reinforce": "reinforce"}
+INFERENCE = {
+    "red-team": ("assistant",),
+    "critique": ("assistant",),
+    "comparison": ("policy",),
+    "feedback": ("feedback",),
+    "evaluation": ("policy", "feedback"),
+}
+
+
+@dataclass
+class StagePlan:
+    name: str
+    records: float
+    loads: list[Load]
+    operations: dict[Way, Operations]
+    memory: Memory | None  # None where no model runs here
+    disk: float  # bytes that stay
+    passing: float  # bytes on disk that are needed besides while it runs
+    cost: float  # of servers' tokens
+
+    @property
+    def total(self) -> Operations:
+        return sum(self.operations.values(), Operations())
+
+    def tokens(self, way: Way, naive: bool = False) -> float:
+        """Of the engines' models or, in training, of the trained one; ``naive``: without sharing."""
+        return sum(
+            load.naive if naive else load.tokens
+            for load in self.loads
+            if load.way == way and (load.role != SCORER or way == "train")
+        )
+
+
+@dataclass
+class Plan:
+    stages: list[StagePlan]
+    sizes: dict[str, ModelSize]  # by role; none of models on servers
+    notes: list[str] = field(default_factory=list)
+
+
+def plan(
+    config: Config,
+    assumptions: Assumptions | None = None,
+    tokenizer: str = "smollm2",
+) -> Plan:
+    """Plan a run without loading any weights.
+
+    A model may also be a number of parameters, such as "52B". Where a model has no tokenizer here, that of
+    ``tokenizer`` counts its tokens. Raises SolonError for a model, data or constitution that cannot be read.
+    """
+    if config.models.policy_or_default.startswith(SERVER_MODEL):
+        raise SolonError("models.policy is on a server, but it is trained here: set it to a local model")
+    names = {
+        "assistant": config.models.assistant,
+        "policy": config.models.policy_or_default,
+        "feedback": config.models.feedback_or_default,
+    }
+    known = {name: _model(name, config, tokenizer) for name in dict.fromkeys(names.values())}
+    sizes = {role: size for role, name in names.items() for size in [known[name][0]] if size}
+    sizes[SCORER] = sizes["policy"].scorer()
+    work = Workload(
+        config, {role: known[name][1] for role, name in names.items()}, assumptions or Assumptions()
+    )
+    stages = [_stage(each, config, names, sizes) for each in work.stages]
+    return Plan(stages, sizes, work.notes)
+
+
+def check(config: Config, folder: Path, watcher: Watcher, asked: Collection[str]) -> None:
+    """Raise SolonError where a stage cannot fit into this machine's memory; warn where it probably won't.
+
+    Looks at the stages that are ``asked`` for and not done, and at no training that is launched elsewhere.
+    What cannot be planned is left to the run itself to tell.
+    """
+    done: set[str] = set(TRAINING) if config.scale.training.launcher else set()
+    if (folder / "manifest.json").exists():
+        entries = Manifest(folder / "manifest.json").stages
+        done |= {name for name, entry in entries.items() if entry.get("status") == "done"}
+    missing = set(asked) - done
+    if not missing:
+        return
+    found: Plan | None = None
+    with suppress(SolonError):
+        found = plan(config, Assumptions(sample=2))
+    stages = [stage for stage in found.stages if stage.name in missing] if found else []
+    here = [(stage, stage.memory, _memory(config, stage.name)) for stage in stages if stage.memory]
+    for stage, memory, have in here:
+        if memory.least > have:
+            raise SolonError(f"{too_small(stage, have)}; 'solon plan' tells what each stage takes")
+    for stage, memory, have in here:
+        if memory.total > have:
+            watcher.say(
+                f"Stage {stage.name} may need {giga(memory.total)} of memory, and there are "
+                f"{giga(have)}: should it fail, lower its batch size; 'solon plan' tells more."
+            )
+    written, free = sum(stage.disk for stage in stages), resources.disk_of(folder)
+    if written > free:
+        watcher.say(f"The run may write {giga(written)}, and {giga(free)} are free on the disk of {folder}.")
+
+
+def too_small(stage: StagePlan, have: float) -> str:
+    assert stage.memory
+    parts = ", ".join(f"{name} {giga(size)}" for name, size in stage.memory.fixed.items())
+    mend = f"train adapters ({TRAINING[stage.name]}.lora), " if stage.name in TRAINING else ""
+    return (
+        f"stage {stage.name} needs {giga(stage.memory.least)} of memory at least ({parts}), but this machine "
+        f"has {giga(have)}: {mend}take a smaller model or a larger machine"
+    )
+
+
+def giga(count: float) -> str:
+    return f"{count / 1e9:.1f} GB"
+
+
+def _memory(config: Config, stage: str) -> float:
+    return resources.memory_of("auto" if stage in TRAINING else config.engine.device)
+
+
+def _model(name: str, config: Config, fallback: str) -> tuple[ModelSize | None, PreTrainedTokenizerBase]:
+    if name.startswith(SERVER_MODEL):
+        return None, models.load_tokenizer(config.engine.openai.tokenizer or fallback, weights=False)
+    if parameters := imagined(name):
+        tokenizer = models.load_tokenizer(fallback, weights=False)
+        return of_number(parameters, len(tokenizer)), tokenizer
+    size = of_model(name)
+    try:
+        return size, models.load_tokenizer(name, weights=False)
+    except SolonError:
+        return size, models.load_tokenizer(fallback, weights=False)
+
+
+def _stage(
+    work: StageWork,
+    config: Config,
+    names: Mapping[str, str],
+    sizes: Mapping[str, ModelSize],
+) -> StagePlan:
+    lora = getattr(getattr(config, TRAINING.get(work.name, ""), None), "lora", None)
+    here = [load for load in work.loads if load.role in sizes and load.tokens]
+    found: dict[Way, Operations] = {}
+    for load in here:
+        taken = resources.operations(load, sizes[load.role], lora is not None)
+        found[load.way] = found.get(load.way, Operations()) + taken
+    disk = passing = 0.0
+    if work.name in TRAINING:
+        disk, passing = resources.checkpoint(sizes["policy"], lora)
+    return StagePlan(
+        work.name,
+        work.records,
+        work.loads,
+        found,
+        _on_each(_needs(work, config, sizes, lora), work.name, config) if here else None,
+        disk + work.written,
+        passing,
+        sum(_cost(load, config) for load in work.loads if names.get(load.role, "").startswith(SERVER_MODEL)),
+    )
+
+
+def _cost(load: Load, config: Config) -> float:
+    """Servers count every request's whole prompt."""
+    server = config.engine.openai
+    return (
+        load.naive * server.input_price if load.way == "prompt" else load.tokens * server.output_price
+    ) / 1e6
+
+
+def _on_each(memory: Memory, stage: str, config: Config) -> Memory:
+    """Of one GPU where several share a model, or of a machine whose processes have a copy each on its CPU."""
+    on_cpu = torch.device(resources.device(config.engine.device)).type == "cpu"
+    training, engine = config.scale.training, config.engine
+    if stage in TRAINING:
+        factor = 1 / training.processes if training.strategy == "fsdp" else 1.0
+        return (
+            memory.times(factor * training.processes, training.processes) if on_cpu else memory.times(factor)
+        )
+    if engine.kind == "vllm" and not on_cpu:
+        return memory.times(1 / engine.vllm.tensor_parallel_size, 1 / engine.vllm.tensor_parallel_size)
+    return memory
+
+
+def _needs(
+    work: StageWork, config: Config, sizes: Mapping[str, ModelSize], lora: configs.Lora | None
+) -> Memory:
+    policy, bytes_each = sizes["policy"], _bytes(config.engine)
+    if work.name == "supervised":
+        tokens = min(config.supervised.micro_batch_size, config.supervised.batch_size) * work.sequence
+        return resources.training(policy, tokens, tokens, lora)
+    if work.name == "preference-model":
+        settings = config.preference_model
+        return resources.training(
+            policy.scorer(), min(settings.micro_batch_size, settings.batch_size) * work.sequence, 0, lora
+        )
+    if work.name == "reinforce":
+        return _reinforce(work, config, policy, lora)
+    roles = [role for role in INFERENCE[work.name] if role in sizes]
+    needs = [resources.inference(sizes[role], work, config.engine, bytes_each) for role in roles]
+    return max(needs, key=lambda each: each.total)  # one model is in memory at a time
+
+
+def _reinforce(work: StageWork, config: Config, policy: ModelSize, lora: configs.Lora | None) -> Memory:
+    """The policy in training beside its reference (without adapters, a copy) and the preference model."""
+    settings = config.reinforce
+    copies = {SCORER: policy.scorer().parameters * resources.FULL}
+    if lora is None:
+        copies["reference"] = policy.parameters * resources.FULL
+    sequences = min(settings.micro_batch_size, settings.prompts_per_step * settings.samples_per_prompt)
+    return resources.training(
+        policy, sequences * work.sequence, sequences * settings.max_tokens, lora, copies
+    )
+
+
+def _bytes(engine: configs.EngineSettings) -> Literal[2, 4]:
+    """Of a weight in the engine. On a CPU "auto" is measured: the more is taken."""
+    kind = torch.device(resources.device(engine.device)).type
+    full = engine.dtype == "float32" or (engine.dtype == "auto" and kind == "cpu")
+    return 4 if full else 2

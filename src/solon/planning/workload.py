@@ -1,0 +1,436 @@
+"""What every stage will put through which model, found by running the stages on a few of the prompts.
+
+Texts are placeholders of a length that is taken for granted; all else - prompts, principles, worked
+examples, orders, rounds, batches - is the run's own.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from solon import config as configs
+from solon import constitution, data
+from solon.evaluation import tournament
+from solon.inference.blocks import BATCHES
+from solon.inference.prefix import common_length
+from solon.planning.counting import SCORER, CountingEngine, Load, as_key, as_tokens, attended
+from solon.prompts.dialogue import assistant, neutral_messages, reserved
+from solon.records import Message, PreferenceRecord, PromptRecord, PromptSet, Split
+from solon.seeds import derive_seed, generator
+from solon.stages import comparison, critique, feedback, red_team
+from solon.stages.examples import gather
+
+SETS: tuple[PromptSet, PromptSet] = ("red-team", "helpful")
+MODELS = 3  # that the evaluation compares: initial, SL-CAI, RL-CAI
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What nobody can know before the run."""
+
+    share: float = 0.8  # how long texts are, as a share of max_tokens
+    sample: int = 16  # prompts of each set that are looked at
+    comparisons: int | None = None  # how many comparisons people labelled; those in the file by default
+
+
+@dataclass
+class StageWork:
+    name: str
+    records: float = 0
+    loads: list[Load] = field(default_factory=list)
+    sequence: int = 0  # tokens of the longest sequence in the sample, with the most that it may become
+    written: float = 0  # bytes of records
+
+
+@dataclass(frozen=True)
+class Prompts:
+    sample: list[Any]
+    count: int  # how many the run takes
+
+
+Made = tuple[list[Any], list[Load]]
+
+
+class Workload:
+    """The stages' work, in the method's order, in ``stages``; ``notes`` say where the data is not there yet.
+
+    ``tokenizers`` are by role. Raises SolonError for data or constitutions that cannot be read.
+    """
+
+    def __init__(
+        self,
+        config: configs.Config,
+        tokenizers: Mapping[str, PreTrainedTokenizerBase],
+        assumptions: Assumptions,
+    ) -> None:
+        self.config, self.tokenizers, self.assumptions = config, tokenizers, assumptions
+        self.notes: list[str] = []
+        self.law = constitution.load(config.constitution)
+        self.helpful_labels = constitution.load(config.preference_model.helpfulness_constitution)
+        self.helpful_evaluation = constitution.load(config.evaluation.helpfulness_constitution)
+        self._found: dict[PromptSet, list[PromptRecord]] = {}
+        self.prompts = {name: self._prompts(name) for name in SETS}
+        self._forms = {role: reserved(tokenizer) for role, tokenizer in tokenizers.items()}
+        self._texts = [
+            message["content"]
+            for of_set in self.prompts.values()
+            for split in of_set.values()
+            for record in split.sample
+            for message in record["prompt"]
+        ]
+        self.stages = list(self._stages())
+
+    def _prompts(self, prompt_set: PromptSet) -> dict[Split, Prompts]:
+        settings = self.config.red_team
+        source = settings.red_team if prompt_set == "red-team" else settings.helpful
+        found = self._found[prompt_set] = data.prompts(source.source, prompt_set)
+        asked: dict[Split, int | None] = {"train": source.train, "held-out": source.held_out}
+        prompts = {}
+        for split, wanted in asked.items():
+            there = sum(record["split"] == split for record in found)
+            count = there if wanted is None else wanted
+            if count > there:
+                self.notes.append(
+                    f"{count} {split} {prompt_set} prompts are asked for and {source.source} has {there}: "
+                    "planned as if the others were like these, but a run will want them all."
+                )
+            number = min(count, there, self.assumptions.sample)
+            prompts[split] = Prompts(data.select(found, split, number, self._seed(prompt_set, split)), count)
+        return prompts
+
+    def _seed(self, *parts: str) -> int:
+        return derive_seed(self.config.seed, "plan", *parts) % 2**31
+
+    def _engine(self, role: str) -> CountingEngine:
+        batch = self.config.engine.batch_size
+        return CountingEngine(role, self.tokenizers[role], batch, self.assumptions.share, self._texts)
+
+    def _stages(self) -> Iterable[StageWork]:
+        train = {name: self.prompts[name]["train"] for name in SETS}
+        generated = self._red_team(train["red-team"])
+        yield generated
+        more = self.config.red_team.generate
+        train["red-team"] = Prompts(train["red-team"].sample, train["red-team"].count + more)
+
+        work, revisions, helpful = self._critique(train)
+        yield work
+        yield self._supervised(train, revisions, helpful)
+        work, pairs = self._comparison(train)
+        yield work
+        work, labelled = self._feedback(train, pairs)
+        yield work
+        work, scored = self._preference_model(labelled)
+        yield work
+        yield self._reinforce(train)
+        yield self._evaluation(scored)
+
+    # The stages
+
+    def _red_team(self, prompts: Prompts) -> StageWork:
+        settings = self.config.red_team
+        work = StageWork(
+            "red-team", records=sum(each.count for name in SETS for each in self.prompts[name].values())
+        )
+        for of_set in self.prompts.values():
+            for each in of_set.values():
+                work.written += size_of(each.sample, each.count)
+        if not (settings.generate and prompts.sample):
+            return work
+        engine = self._engine("assistant")
+        examples = [record for record in self._found["red-team"] if record["split"] == "train"]
+        few = min(settings.generate, max(engine.concurrency, self.assumptions.sample))
+        made = list(
+            red_team.write(
+                engine,
+                examples[: prompts.count],
+                [],
+                settings.model_copy(update={"generate": few}),
+                self._seed("generate"),
+            )
+        )
+        factor = settings.generate / few
+        work.records += settings.generate
+        work.loads = [load.times(factor) for load in engine.take()]
+        work.sequence = engine.longest
+        work.written += size_of(made, settings.generate)
+        return work
+
+    def _critique(self, train: Mapping[PromptSet, Prompts]) -> tuple[StageWork, list[Any], list[Any]]:
+        settings, engine = self.config.critique, self._engine("assistant")
+        red, kind = train["red-team"], train["helpful"]
+        revisions, loads = sampled(engine, red, critique.revise, self.law, settings, self._seed("critique"))
+        helpful, more = sampled(engine, kind, critique.answer, settings, self._seed("helpful"))
+        written = size_of(revisions, red.count) + size_of(helpful, kind.count)
+        work = StageWork("critique", red.count + kind.count, together(loads, more), engine.longest, written)
+        return work, revisions, helpful
+
+    def _supervised(
+        self, train: Mapping[PromptSet, Prompts], revisions: list[Any], helpful: list[Any]
+    ) -> StageWork:
+        settings, work = self.config.supervised, StageWork("supervised")
+        load = Load("policy", "train")
+        for of_set, prompts in (
+            (gather(revisions, [], settings) if revisions else [], train["red-team"]),
+            (
+                gather(revisions, helpful, settings)[-len(helpful) :] if revisions and helpful else [],
+                train["helpful"],
+            ),
+        ):
+            if not of_set:
+                continue
+            factor = prompts.count / len(prompts.sample)
+            work.records += len(of_set) * factor
+            work.written += size_of(of_set, len(of_set) * factor)
+            for example in of_set:
+                length = min(
+                    len(self._tokens("policy", [*example["prompt"], *example["completion"]])),
+                    settings.max_length,
+                )
+                work.sequence = max(work.sequence, length)
+                load += Load("policy", "train", length, length, attended(0, length), length).times(factor)
+        work.loads = [load.times(settings.epochs)]
+        return work
+
+    def _comparison(self, train: Mapping[PromptSet, Prompts]) -> tuple[StageWork, dict[PromptSet, list[Any]]]:
+        engine, pairs = self._engine("policy"), {}
+        contrast = self.config.feedback.method == "contrast"
+        work = StageWork("comparison")
+        asked = SETS if self.config.preference_model.helpfulness == "ai" else SETS[:1]
+        for name in asked:
+            pairs[name], loads = sampled(
+                engine,
+                train[name],
+                comparison.pair,
+                self.config.comparison,
+                self.config.preference_model.held_out,
+                self._seed("pair"),
+                {"red-team": self.law, "helpful": self.helpful_labels} if contrast else None,
+            )
+            work.loads = together(work.loads, loads)
+            work.records += train[name].count
+            work.written += size_of(pairs[name], train[name].count)
+        work.sequence = engine.longest
+        return work, pairs
+
+    def _feedback(
+        self, train: Mapping[PromptSet, Prompts], pairs: Mapping[PromptSet, list[Any]]
+    ) -> tuple[StageWork, list[tuple[list[PreferenceRecord], float]]]:
+        engine, work, labelled = self._engine("feedback"), StageWork("feedback"), []
+        for name, of_set in pairs.items():
+            aspect = tournament.ASPECTS[name]
+            law = self.law if aspect == "harmlessness" else self.helpful_labels
+            settings = (
+                self.config.feedback
+                if aspect == "harmlessness"
+                else feedback.at_most_all(self.config.feedback, law)
+            )
+            made, loads = (
+                (list(feedback.by_construction(of_set, aspect)), [])
+                if settings.method == "contrast"
+                else sampled(
+                    engine,
+                    Prompts(of_set, train[name].count),
+                    feedback.label,
+                    law,
+                    aspect,
+                    settings,
+                    self._seed("feedback"),
+                    requests=settings.questions(len(law.comparison)),
+                )
+            )
+            work.loads = together(work.loads, loads)
+            work.records += train[name].count
+            work.written += size_of(made, train[name].count)
+            if made:
+                labelled.append((made, train[name].count / len(made)))
+        human = self._human(labelled)
+        for made, factor in human:
+            work.records += len(made) * factor
+            work.written += size_of(made, len(made) * factor)
+        work.sequence = engine.longest
+        return work, labelled + human
+
+    def _human(
+        self, labelled: list[tuple[list[PreferenceRecord], float]]
+    ) -> list[tuple[list[PreferenceRecord], float]]:
+        source, held_out = self.config.preference_model.helpfulness, self.config.preference_model.held_out
+        asked = self.assumptions.comparisons
+        if source in {None, "ai"} or (asked is not None and not labelled):
+            return []
+        if asked is not None:  # taken to be as long as those that the models make
+            return [(labelled[0][0], asked / len(labelled[0][0]))]
+        found = data.comparisons(str(source), held_out)
+        some = generator(self._seed("human")).sample(found, min(len(found), self.assumptions.sample))
+        return [(some, len(found) / len(some))]
+
+    def _preference_model(
+        self, labelled: list[tuple[list[PreferenceRecord], float]]
+    ) -> tuple[StageWork, Load]:
+        """The work, and what scoring the held-out comparisons takes."""
+        settings, work = self.config.preference_model, StageWork("preference-model")
+        load = Load(SCORER, "train")
+        for records, factor in labelled:
+            for record in records:
+                chosen, rejected = (
+                    self._tokens("policy", [*record["prompt"], *answer])
+                    for answer in (record["chosen"], record["rejected"])
+                )
+                if max(len(chosen), len(rejected)) > settings.max_length:
+                    continue
+                same = common_length(as_tokens(as_key(chosen)), as_tokens(as_key(rejected)))
+                tokens, naive = len(chosen) + len(rejected) - same, len(chosen) + len(rejected)
+                work.sequence = max(work.sequence, tokens)
+                work.records += factor
+                load += Load(
+                    SCORER, "train", tokens, naive, attended(0, len(chosen)) + attended(same, len(rejected))
+                ).times(factor)
+        held_out = Load(SCORER, "prompt", load.tokens, load.naive, load.attended).times(settings.held_out)
+        work.records *= 1 - settings.held_out
+        work.loads = [load.times(settings.epochs * (1 - settings.held_out))]
+        return work, held_out
+
+    def _reinforce(self, train: Mapping[PromptSet, Prompts]) -> StageWork:
+        settings, work = self.config.reinforce, StageWork("reinforce")
+        lengths = [
+            (length, prompts.count / len(prompts.sample))
+            for prompts in train.values()
+            for record in prompts.sample
+            for length in [len(self._tokens("policy", record["prompt"], answers=True))]
+            if length <= settings.max_prompt_length
+        ]
+        if not lengths:
+            return work
+        answer = max(1, round(self.assumptions.share * settings.max_tokens))
+        asked, samples = settings.prompts_per_step, settings.prompts_per_step * settings.samples_per_prompt
+        weight = settings.steps / sum(each for _, each in lengths)
+        loads: list[Load] = []
+        # Passes over all samples without gradient: the reference's, and the policy's own before its update.
+        passes = 1 + (settings.algorithm != "grpo" or settings.epochs_per_step > 1)
+        for prompt, each in lengths:
+            whole = prompt + answer
+            shared = asked * prompt + samples * answer
+            once = attended(0, prompt) * asked
+            answers = attended(prompt, whole) * samples
+            parts = [
+                Load("policy", "prompt", asked * prompt, samples * prompt, once),
+                Load("policy", "generate", samples * answer, samples * answer, answers, samples * answer),
+                Load(
+                    "policy",
+                    "prompt",
+                    samples * whole,
+                    samples * whole,
+                    attended(0, whole) * samples,
+                    samples * answer,
+                ).times(passes),
+                Load(SCORER, "prompt", shared, samples * whole, once + answers),  # the preference model
+                Load(
+                    "policy",
+                    "train",
+                    samples * whole,
+                    samples * whole,
+                    attended(0, whole) * samples,
+                    samples * answer,
+                ).times(settings.epochs_per_step),
+            ]
+            loads = together(loads, [part.times(weight * each) for part in parts])
+        work.records = settings.steps * samples
+        work.loads = loads
+        work.sequence = max(length for length, _ in lengths) + settings.max_tokens
+        return work
+
+    def _evaluation(self, held_out: Load) -> StageWork:
+        settings, work = self.config.evaluation, StageWork("evaluation")
+        laws = {"harmlessness": self.law, "helpfulness": self.helpful_evaluation}
+        judge, scores, passing = self._engine("feedback"), held_out, self.config.reinforce.checkpoints
+        for name in SETS:
+            prompts = self.prompts[name]["held-out"]
+            if not prompts.sample:
+                continue
+            texts: dict[str, dict[str, str]] = {}
+            for number in range(MODELS + passing):  # each begins with nothing computed
+                engine = self._engine("policy")
+                made, loads = sampled(
+                    engine,
+                    prompts,
+                    tournament.answer,
+                    settings,
+                    self._seed("answers", str(number)),
+                )
+                texts[str(number)] = {each["id"]: each["text"] for each in made}
+                work.loads = together(work.loads, loads)
+                work.sequence = max(work.sequence, engine.longest)
+            wanted = tournament.matches(prompts.sample, texts, list(texts)[MODELS:])
+            games = prompts.count * len(wanted) // len(prompts.sample)
+            made, loads = sampled(
+                judge,
+                Prompts(wanted, games),
+                tournament.play,
+                laws,
+                self.config.feedback,
+                self._seed("judge"),
+                requests=2,
+            )
+            work.loads = together(work.loads, loads)
+            work.records += prompts.count
+            work.written += size_of(made, games)
+            factor = prompts.count / len(prompts.sample)
+            for record in prompts.sample:
+                for answers in list(texts.values())[:MODELS]:
+                    length = len(
+                        self._tokens("policy", [*record["prompt"], assistant(answers[record["id"]])])
+                    )
+                    scores += Load(SCORER, "prompt", length, length, attended(0, length)).times(factor)
+        work.sequence = max(work.sequence, judge.longest)
+        work.loads = together(work.loads, [scores])
+        return work
+
+    def _tokens(self, role: str, messages: Sequence[Message], answers: bool = False) -> list[int]:
+        tokens: list[int] = self.tokenizers[role].apply_chat_template(
+            neutral_messages(messages, self._forms[role]),
+            add_generation_prompt=answers,
+            tokenize=True,
+            return_dict=True,
+        )["input_ids"]
+        return tokens
+
+
+def sampled(
+    engine: CountingEngine,
+    prompts: Prompts,
+    stage: Callable[..., Iterable[Any]],
+    *settings: Any,
+    requests: int = 1,
+) -> Made:
+    """What a stage makes of the sample, and what it would take for the whole.
+
+    A block's first record alone computes what all have in common. ``requests`` are those of one record that
+    are in flight at a time, which decide how long a block is.
+    """
+    if not prompts.sample or not prompts.count:
+        return [], []
+    engine.forget()
+    made, loads = list(stage(engine, prompts.sample[:1], *settings)), engine.take()
+    made += list(stage(engine, prompts.sample[1:], *settings))
+    rest = engine.take()
+    firsts = math.ceil(prompts.count / max(1, BATCHES * engine.concurrency // requests))
+    factor = (prompts.count - firsts) / max(1, len(prompts.sample) - 1)
+    return made, [one.times(firsts) + other.times(factor) for one, other in zip(loads, rest, strict=True)]
+
+
+def together(first: Sequence[Load], second: Sequence[Load]) -> list[Load]:
+    """The loads of both; those of one role and way are added up."""
+    sums: dict[tuple[str, str], Load] = {}
+    for load in (*first, *second):
+        key = (load.role, load.way)
+        sums[key] = sums[key] + load if key in sums else load
+    return list(sums.values())
+
+
+def size_of(records: Sequence[Any], count: float) -> float:
+    """Bytes of ``count`` records like these in a record file."""
+    written = sum(len(json.dumps(record, ensure_ascii=False).encode()) + 1 for record in records)
+    return written / len(records) * count if records else 0.0
