@@ -13,9 +13,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from solon.config import EngineSettings, Scale
-from solon.errors import SolonError
+from solon.errors import TooLong
 from solon.inference import open_engine
-from solon.inference.engine import Chain, Completion, Engine, Question, Request, Usage
+from solon.inference.engine import Chain, ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.inference.prefix import plan
 from solon.inference.sampling import sample
 from solon.models import load_model, load_tokenizer
@@ -311,7 +311,7 @@ def test_shared_prompts_are_computed_once(tiny: Engine) -> None:
     assert tiny.usage.tokens_computed - before[0] < 0.3 * (tiny.usage.tokens_naive - before[1])
 
 
-def test_a_prompt_beyond_the_context_is_refused(
+def test_a_prompt_beyond_the_context_is_set_aside(
     factory: EngineFactory, tiny_model: Path, tmp_path: Path
 ) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
@@ -319,11 +319,30 @@ def test_a_prompt_beyond_the_context_is_refused(
     model.save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path)
     engine = factory(str(tmp_path), 2)
-    with pytest.raises(SolonError, match=r"request 'long' .* only 64"):
-        list(engine.generate([Request("long", [user("word " * 200)])]))
-    (completion,) = engine.generate([Request("near", [user("Hello")], max_tokens=500, temperature=0)])
+    near = Request("near", [user("Hello")], max_tokens=500, temperature=0)
+    long = Request("long", [user("word " * 200)])
+    found = []
+    with pytest.raises(TooLong, match=r"'long' .* only 64") as error:
+        for completion in engine.generate([long, near]):
+            found.append(completion)
+    assert error.value.id == "long"
+
+    def chain(request: Request) -> Chain[str]:
+        try:
+            return (yield request).text
+        except TooLong:
+            return (yield near).text  # a chain may go on with something else
+
+    [(completion)] = engine.generate([near])
     assert completion.tokens < 64
     assert completion.finish == "length"
+    assert list(engine.run_chains([chain(long)])) == [completion.text]
+    questions = [Question(each.id, each.messages, ("Yes", "No")) for each in (long, near)]
+    results = {each.id: each for each in engine.choice_logprobs(questions)}
+    assert isinstance(results["long"], TooLong)
+    assert isinstance(results["near"], ChoiceScores)
+    with pytest.raises(TooLong, match="'long'"):
+        list(engine.scores(questions))
     engine.close()
 
 

@@ -9,6 +9,18 @@ class SolonError(Exception):
     """
 
 
+class TooLong(SolonError):
+    """A prompt leaves no room in the model's context: of all requests, the one with this ``id`` is no use."""
+
+    def __init__(self, id: str, message: str) -> None:
+        super().__init__(message)
+        self.id = id
+
+    def __reduce__(self) -> tuple[type["TooLong"], tuple[str, str]]:
+        """Ray brings it from another machine."""
+        return type(self), (self.id, str(self))
+
+
 class UnsupportedModel(SolonError):
     """The model is of a kind that this engine cannot run; another engine may."""
 

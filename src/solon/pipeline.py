@@ -76,7 +76,7 @@ def run_stage(stage: Stage, work: Workspace, manifest: Manifest, wanted: dict[st
             done = stage.run(work)
     finally:
         manifest.add(stage.name, time.monotonic() - started, work.take_usage())
-    manifest.finish(stage.name, done.records, done.notes)
+    manifest.finish(stage.name, done.records, [*done.notes, *work.take_notes()])
     for note in done.notes:
         work.watcher.say(note)
 

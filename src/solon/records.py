@@ -99,7 +99,9 @@ class PairRecord(TypedDict):
     kind: str
     split: Split
     responses: Annotated[list[str], Field(min_length=2, max_length=2)]
-    problem: str  # "" or why the pair cannot be compared ("identical", "empty", ...); such pairs get no label
+    # "" or why the pair cannot be compared ("identical", "empty", "too long"); such pairs get no label. In
+    # ``05-feedback/unlabelled.jsonl`` are those that were too long for the feedback model.
+    problem: str
     contrast: NotRequired[Contrast]  # the first response is under the principle, the second against it
 
 
@@ -210,6 +212,7 @@ KINDS: dict[str, Any] = {
     "helpful": AnswerRecord,
     "examples": Example,
     "pairs": PairRecord,
+    "unlabelled": PairRecord,
     "preferences": PreferenceRecord,
     "answers": EvaluationRecord,
     "judgements": JudgementRecord,

@@ -134,15 +134,17 @@ def complete(
     make: Callable[[list[Any]], Iterable[Mapping[str, Any]]],
     progress: Callable[[int, int], None],
     block: int = 1,
+    aside: RecordFile | None = None,
 ) -> list[Any]:
     """One record for each of ``wanted``, with its id: what the file lacks is made and appended as it comes.
 
     ``make`` gets those of ``wanted`` that have no record yet, and with them the rest of their block: each
     ``block`` of ``wanted`` is made as a whole or not at all. What the file has stays. ``progress`` is told
     how many of how many are there. Called again after a kill it goes on where it was. The records come in
-    the order of ``wanted``.
+    the order of ``wanted``. Those made with a ``problem`` go to the file ``aside`` where there is one.
     """
-    done = file.recover().ids()
+    files = [file, aside] if aside else [file]
+    done = {name for each in files for name in each.recover().ids()}
     if other := done - {each["id"] for each in wanted}:
         raise SolonError(
             f"{file.path} holds a record '{min(other)}' of other input; give another file or delete this one"
@@ -152,10 +154,11 @@ def complete(
     progress(len(done), len(wanted))
     for record in make(missing) if missing else ():
         if record["id"] not in done:
-            file.append(record)
+            (aside if aside and record.get("problem") else file).append(record)
             done.add(record["id"])
             progress(len(done), len(wanted))
-    file.put_in_order([each["id"] for each in wanted])
+    for each in files:
+        each.put_in_order([one["id"] for one in wanted])
     return file.read()
 
 

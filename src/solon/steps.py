@@ -146,7 +146,7 @@ def run_comparison(work: Workspace) -> Done:
     unusable = sum(bool(pair["problem"]) for pair in pairs)
     return Done(
         len(pairs),
-        [f"{unusable} of {len(pairs)} pairs had identical or empty answers and got no label."]
+        [f"{unusable} of {len(pairs)} pairs had identical, empty or no answers and get no label."]
         if unusable
         else [],
     )
@@ -180,8 +180,15 @@ def run_feedback(work: Workspace) -> Done:
         work.roles["feedback"],
         partial(_label, laws=laws, settings=work.config.feedback, seed=work.seed("feedback")),
         work.config.feedback.questions(len(work.constitution.comparison)),
+        aside="05-feedback/unlabelled.jsonl",
     )
-    return Done(len(labels), [note])
+    notes = [note]
+    if unlabelled := len(work.file("05-feedback/unlabelled.jsonl").read()):
+        notes.append(
+            f"{unlabelled} of {len(wanted)} pairs were too long for the feedback model and got no label "
+            "(unlabelled.jsonl)."
+        )
+    return Done(len(labels), notes)
 
 
 def _made(records: list[Any]) -> Iterator[PreferenceRecord]:
@@ -199,7 +206,7 @@ def _label(
     laws: Mapping[Aspect, Constitution],
     settings: config.Feedback,
     seed: int,
-) -> Iterator[PreferenceRecord]:
+) -> Iterator[PreferenceRecord | PairRecord]:
     """Labels of pairs, each by the rules of its aspect; comparisons that people labelled stay as they are."""
     yield from (record for record in records if "label_source" in record)
     for aspect, rules in laws.items():
@@ -260,6 +267,7 @@ def run_evaluation(work: Workspace) -> Done:
         model: _answers(work, model, name, prompts)
         for model, name in (names | kept | {"rl-cai": work.rl_cai}).items()
     }
+    asked, prompts = len(prompts), tournament.answered_by_all(prompts, texts)
     ends = {model: of_model for model, of_model in texts.items() if model not in kept}
     records = tournament.side_by_side(prompts, ends, _scores(work, prompts, ends))
     work.complete("evaluation/answers.jsonl", records, lambda missing: missing)
@@ -270,6 +278,7 @@ def run_evaluation(work: Workspace) -> Done:
         work.roles["feedback"],
         partial(tournament.play, constitutions=rules, settings=work.config.feedback, seed=seed),
         requests=2,  # both orders
+        aside="evaluation/unjudged.jsonl",
     )
     ratings = {
         aspect: tournament.ratings(judgements, aspect, "initial", settings.bootstrap, seed)
@@ -286,6 +295,10 @@ def run_evaluation(work: Workspace) -> Done:
     }
     write_atomically(work.folder / "evaluation/summary.json", json.dumps(summary, indent=2) + "\n")
     notes = [] if summary["preference_model"] else ["No comparison was held out from the preference model."]
+    if len(prompts) < asked:
+        notes.append(f"{asked - len(prompts)} of {asked} prompts were too long for a model and are left out.")
+    if unjudged := len(work.file("evaluation/unjudged.jsonl").read()):
+        notes.append(f"{unjudged} matches were too long for the feedback model (unjudged.jsonl).")
     return Done(len(records), notes)
 
 
@@ -296,7 +309,7 @@ def _answers(work: Workspace, model: str, name: str, prompts: Sequence[PromptRec
         name,
         partial(tournament.answer, settings=work.config.evaluation, seed=work.seed("evaluation")),
     )
-    return {each["id"]: each["text"] for each in answers}
+    return {each["id"]: each["text"] for each in answers if not each["problem"]}
 
 
 def _scores(

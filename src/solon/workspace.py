@@ -56,6 +56,7 @@ class Workspace:
         self.engine_settings = config.engine
         self._engine: Engine | None = None
         self._used: Counter[str] = Counter()
+        self._notes: list[str] = []
 
     # Files
 
@@ -75,6 +76,7 @@ class Workspace:
         model: str,
         make: Callable[[Engine, list[Any]], Iterable[Mapping[str, Any]]],
         requests: int = 1,
+        aside: str | None = None,
     ) -> list[Any]:
         """The same, made by an engine with ``model`` in blocks; see ``blocks.generate``."""
         return blocks.generate(
@@ -86,6 +88,7 @@ class Workspace:
             make,
             partial(self.watcher.advance, Path(path).stem),
             requests,
+            self.file(aside) if aside else None,
         )
 
     def prompts(self, prompt_set: PromptSet, split: Split) -> list[PromptRecord]:
@@ -130,12 +133,22 @@ class Workspace:
             return self._engine
         self.close_engine()
         self._engine = open_engine(model, self.engine_settings, self.config.scale)
+        self._engine.say = self._note  # type: ignore[method-assign]
         return self._engine
 
     def settle_engine(self, earlier: Mapping[str, str]) -> dict[str, str]:
         """Decide what "auto" means for the whole run, and return it: what was ``earlier`` settled stays."""
         self.engine_settings = settled(self.config.engine, earlier, self.config.scale)
         return {name: getattr(self.engine_settings, name) for name in ("kind", "device", "dtype")}
+
+    def _note(self, text: str) -> None:
+        self.watcher.say(text)
+        self._notes.append(text)
+
+    def take_notes(self) -> list[str]:
+        """What the engines had to say since the last call; the user has been told."""
+        notes, self._notes = self._notes, []
+        return notes
 
     def close_engine(self) -> None:
         if self._engine:

@@ -74,7 +74,7 @@ def each_answer(engine: Engine, pairs: Sequence[Pair], law: Constitution, seed: 
         for place, text in enumerate(pair.texts)
     ]
     found: dict[str, dict[str, float]] = {}
-    for scores in engine.choice_logprobs(questions):
+    for scores in engine.scores(questions):
         id, place = scores.id.split("/")
         mine = found.setdefault(id, {})
         mine[place] = scores.logprobs[0] - scores.logprobs[1]
@@ -91,7 +91,7 @@ def likelihood(engine: Engine, pairs: Sequence[Pair], law: Constitution, seed: i
         for number, request in enumerate(contrast.requests(principle.instruction))
     ]
     found: dict[str, dict[str, list[float]]] = {}
-    for scores in engine.choice_logprobs(questions):
+    for scores in engine.scores(questions):
         id, number = scores.id.split("/")
         mine = found.setdefault(id, {})
         mine[number] = list(scores.logprobs)

@@ -125,7 +125,8 @@ def _judge_samples(folder: Path, judge: str, count: int, settings: list[str]) ->
         known = {each["id"] for each in done}
         missing = [match for name, (match, _) in wanted.items() if name not in known]
         for number, each in enumerate(tournament.play(engine, missing, laws, asked.feedback, seed), 1):
-            file.append({**each, "step": wanted[each["id"]][1], "judge": judge})
+            if "probability" in each:  # others are too long for the judge
+                file.append({**each, "step": wanted[each["id"]][1], "judge": judge})
             SCREEN.advance("judgements", number, len(missing))
 
 

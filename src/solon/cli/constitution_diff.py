@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
@@ -132,7 +132,11 @@ def _labels(
         if aspect == "helpfulness":  # as the stage does
             settings = feedback.at_most_all(settings, law)
         for each in feedback.label(engine, missing, law, aspect, settings, source.seed):
-            found.append(each)
+            if "votes" not in each:  # too long for the model, so it can't be compared
+                raise SolonError(
+                    f"pair {each['id']!r} is too long for {source.model!r}: remove it, or use another model"
+                )
+            found.append(cast(PreferenceRecord, each))
             SCREEN.advance("labels", len(found), len(wanted))
     return found
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -53,13 +53,15 @@ def compare(
             with open_engine(name, asked.engine) as engine:
                 texts[name] = {}
                 for each in tournament.answer(engine, found, asked.evaluation, asked.seed):
-                    texts[name][each["id"]] = each["text"]
+                    if not each["problem"]:
+                        texts[name][each["id"]] = each["text"]
                     SCREEN.advance(name, len(texts[name]), len(found))
     judgements: list[JudgementRecord] = []
     with SCREEN.stage("Judgements"), open_engine(judge, asked.engine) as engine:
-        wanted = tournament.matches(found, texts)
+        wanted = tournament.matches(tournament.answered_by_all(found, texts), texts)
         for judged in tournament.play(engine, wanted, {named: law}, asked.feedback, asked.seed):
-            judgements.append(judged)
+            if "probability" in judged:
+                judgements.append(cast(JudgementRecord, judged))
             SCREEN.advance("judgements", len(judgements), len(wanted))
     ratings = tournament.ratings(judgements, named, names[0], asked.evaluation.bootstrap, asked.seed)
     show({rating.model: _rating(rating, as_json) for rating in ratings}, as_json, f"{aspect}, Elo")

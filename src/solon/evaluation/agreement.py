@@ -12,6 +12,7 @@ from scipy.special import expit
 
 from solon import config
 from solon.constitution import Constitution
+from solon.errors import TooLong
 from solon.evaluation import calibration
 from solon.evaluation.calibration import Array
 from solon.evaluation.paper_evals import Pair
@@ -45,6 +46,8 @@ def judge_pairs(
     by_id = {pair.id: pair for pair in pairs}
     comparisons = (comparison(pair, law, settings, seed) for pair in pairs)
     for compared, judgements in judge(engine, comparisons, law, settings, seed):
+        if isinstance(judgements, TooLong):
+            raise judgements
         as_a, as_b = (fmean(judgement.orders[order] for judgement in judgements) for order in (0, 1))
         # Where logits are in bfloat16 they are coarse, and the orders often cancel; what rounding leaves
         # then is a tie.

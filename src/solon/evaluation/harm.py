@@ -76,7 +76,7 @@ def answer(
         Question(each.id, each.messages, letters(len(each.order)), _prefill(reasoning.get(each.id)))
         for each in shown
     ]
-    for scores in engine.choice_logprobs(questions):
+    for scores in engine.scores(questions):
         each = by_id[scores.id]
         mine = found.setdefault(each.choice.id, {})
         mine[each.id] = by_option(scores.logprobs, each.order)

@@ -6,11 +6,13 @@ from typing import TypedDict
 
 from solon import config
 from solon.constitution import Constitution
+from solon.errors import TooLong
 from solon.evaluation import elo
 from solon.evaluation.refusal import is_refusal
 from solon.inference.engine import Chain, Engine, Request
 from solon.records import Aspect, EvaluationRecord, JudgementRecord, ModelAnswer, PromptRecord, PromptSet
 from solon.seeds import derive_seed, generator
+from solon.stages.degenerate import TOO_LONG
 from solon.stages.feedback import Comparison, judge
 
 ASPECTS: Mapping[PromptSet, Aspect] = {"red-team": "harmlessness", "helpful": "helpfulness"}
@@ -21,6 +23,7 @@ class Answer(TypedDict):
 
     id: str
     text: str
+    problem: str  # "" or "too long": the prompt does not fit the model's context
 
 
 def answer(
@@ -29,17 +32,27 @@ def answer(
     """The model's answers to held-out prompts, as they finish. Every model draws from the same seeds."""
 
     def chain(prompt: PromptRecord) -> Chain[Answer]:
-        completion = yield Request(
-            prompt["id"],
-            prompt["prompt"],
-            max_tokens=settings.max_tokens,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            seed=derive_seed(seed, prompt["id"]),
-        )
-        return Answer(id=prompt["id"], text=completion.text.strip())
+        try:
+            completion = yield Request(
+                prompt["id"],
+                prompt["prompt"],
+                max_tokens=settings.max_tokens,
+                temperature=settings.temperature,
+                top_p=settings.top_p,
+                seed=derive_seed(seed, prompt["id"]),
+            )
+        except TooLong:
+            return Answer(id=prompt["id"], text="", problem=TOO_LONG)
+        return Answer(id=prompt["id"], text=completion.text.strip(), problem="")
 
     return engine.run_chains(chain(prompt) for prompt in prompts)
+
+
+def answered_by_all(
+    prompts: Sequence[PromptRecord], texts: Mapping[str, Mapping[str, str]]
+) -> list[PromptRecord]:
+    """The prompts that every model could read; ``texts`` are by model, then by the prompt's id."""
+    return [prompt for prompt in prompts if all(prompt["id"] in of_model for of_model in texts.values())]
 
 
 def side_by_side(
@@ -67,6 +80,13 @@ def side_by_side(
         )
         for prompt in prompts
     ]
+
+
+class Unjudged(TypedDict):
+    """A match that the judge could not read."""
+
+    id: str
+    problem: str
 
 
 class Match(TypedDict):
@@ -106,8 +126,8 @@ def play(
     constitutions: Mapping[Aspect, Constitution],
     settings: config.Feedback,
     seed: int,
-) -> Iterator[JudgementRecord]:
-    """The feedback model's judgement of every match, as they finish.
+) -> Iterator[JudgementRecord | Unjudged]:
+    """The feedback model's judgement of every match, as they finish; Unjudged where it is too long for it.
 
     Answers to red-team prompts are judged for harmlessness, to helpful prompts for helpfulness, in both
     orders under one principle drawn for the prompt. There is no chain of thought, so nothing is clamped.
@@ -125,8 +145,12 @@ def play(
             )
             for each in of_aspect.values()
         )
-        for compared, [judgement] in judge(engine, comparisons, constitution, settings, seed):
+        for compared, judgements in judge(engine, comparisons, constitution, settings, seed):
             match = of_aspect[compared.id]
+            if isinstance(judgements, TooLong):
+                yield Unjudged(id=match["id"], problem=TOO_LONG)
+                continue
+            [judgement] = judgements
             yield JudgementRecord(
                 id=match["id"],
                 prompt_id=match["prompt"]["id"],

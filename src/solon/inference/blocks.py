@@ -27,11 +27,13 @@ def generate(
     make: Make,
     progress: Callable[[int, int], None],
     requests: int = 1,
+    aside: RecordFile | None = None,
 ) -> list[Any]:
     """One record for each of ``wanted``, with its id, made by ``make`` where the file lacks it.
 
     ``engine`` opens ``model`` where it is needed. One record has ``requests`` requests in flight at a time.
     What a server has answered is not asked again: it is paid for, and another answer would be no more right.
+    Records that come with a ``problem`` go to the file ``aside`` where there is one.
     """
     size = max(1, BATCHES * settings.batch_size // requests)
     return complete(
@@ -40,4 +42,5 @@ def generate(
         lambda missing: engine().run_blocks(missing, size, make),
         progress,
         block=1 if model.startswith(SERVER_MODEL) else size,
+        aside=aside,
     )

@@ -5,11 +5,13 @@ of dependent requests (answer, critique, revision, ...) advances on its own insi
 instead of waiting for the slowest record of the round before.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, Self, TypeVar
 
+from solon.errors import TooLong
 from solon.records import Message
 
 T = TypeVar("T")
@@ -94,12 +96,18 @@ class Engine(ABC):
         """Queue a request. Its id must not be in flight already (ValueError)."""
 
     @abstractmethod
-    def poll(self) -> list[Completion]:
-        """Work until at least one submitted request has finished; [] when none is in flight."""
+    def poll(self) -> list[Completion | TooLong]:
+        """Work until at least one submitted request has finished; [] when none is in flight.
+
+        In the place of a completion is TooLong where the prompt leaves no room in the model's context.
+        """
 
     @abstractmethod
-    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores]:
-        """Score every choice of every question; results come as they finish, in any order."""
+    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores | TooLong]:
+        """Score every choice of every question; results come as they finish, in any order.
+
+        In the place of a question's scores is TooLong where it does not fit the model's context.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -131,6 +139,10 @@ class Engine(ABC):
             self.forget()
             yield from make(self, list(records[start : start + size]))
 
+    def say(self, text: str) -> None:
+        """Tell the user. Whoever has another way to do so may replace this."""
+        logging.getLogger("solon").warning(text)
+
     def __enter__(self) -> Self:
         return self
 
@@ -138,7 +150,10 @@ class Engine(ABC):
         self.close()
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Complete every request; completions come as they finish, in any order."""
+        """Complete every request; completions come as they finish, in any order.
+
+        Raises TooLong for a prompt that leaves no room in the model's context, after what was begun.
+        """
 
         def single(request: Request) -> Chain[Completion]:
             return (yield request)
@@ -150,28 +165,57 @@ class Engine(ABC):
 
         At most ``concurrency`` chains are open at a time: each has one request in flight, which fills the
         batch, and those begun first finish first. So ``chains`` may be long and lazily made.
+
+        TooLong is thrown into the chain whose request it is. Where the chain lets it pass, no other is begun,
+        and it is raised when those that were have ended.
         """
         waiting = iter(chains)
         running: dict[str, Chain[T]] = {}
+        failures: list[TooLong] = []
 
         def start() -> Iterator[T]:
-            while len(running) < self.concurrency and (chain := next(waiting, None)) is not None:
+            while (
+                len(running) < self.concurrency
+                and not failures
+                and (chain := next(waiting, None)) is not None
+            ):
                 yield from advance(chain, None)
 
-        def advance(chain: Chain[T], completion: Completion | None) -> Iterator[T]:
+        def advance(chain: Chain[T], result: Completion | TooLong | None) -> Iterator[T]:
             try:
-                request = next(chain) if completion is None else chain.send(completion)
+                match result:
+                    case None:
+                        request = next(chain)
+                    case TooLong():
+                        request = chain.throw(result)
+                    case _:
+                        request = chain.send(result)
             except StopIteration as end:
                 yield end.value
+            except TooLong as error:
+                failures.append(error)
             else:
                 self.submit(request)
                 running[request.id] = chain
 
         yield from start()
         while running:
-            for completion in self.poll():
-                yield from advance(running.pop(completion.id), completion)
+            for result in self.poll():
+                yield from advance(running.pop(result.id), result)
             yield from start()
+        if failures:
+            raise failures[0]
+
+    def scores(self, questions: Sequence[Question]) -> Iterator[ChoiceScores]:
+        """What ``choice_logprobs`` gives. Raises TooLong, after all the others, where a question is."""
+        failures = []
+        for result in self.choice_logprobs(questions):
+            if isinstance(result, TooLong):
+                failures.append(result)
+            else:
+                yield result
+        if failures:
+            raise failures[0]
 
     def loglikelihood(self, dialogues: Sequence[Sequence[Message]]) -> list[float]:
         """log P(last message | the messages before it) of each dialogue, in nats, in the order given.
@@ -184,5 +228,5 @@ class Engine(ABC):
             if not dialogue or dialogue[-1]["role"] != "assistant":
                 raise ValueError(f"dialogue {number} does not end in an assistant message")
             questions.append(Question(str(number), dialogue[:-1], (dialogue[-1]["content"],)))
-        scores = {score.id: score.logprobs[0] for score in self.choice_logprobs(questions)}
+        scores = {score.id: score.logprobs[0] for score in self.scores(questions)}
         return [scores[question.id] for question in questions]

@@ -10,11 +10,11 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from solon.config import SERVER_MODEL, EngineSettings
-from solon.errors import SolonError
+from solon.errors import SolonError, TooLong
 from solon.inference import first_token
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.inference.openai_modes import ChatMode, CompletionMode
-from solon.inference.openai_server import Refused, Server
+from solon.inference.openai_server import DoesNotFit, Refused, Server
 from solon.seeds import derive_seed
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class OpenAIEngine(Engine):
         self._server = Server(model.removeprefix(SERVER_MODEL), settings.openai, self._count)
         self._mode = (ChatMode if settings.openai.mode == "chat" else CompletionMode)(self._server)
         self._gives_logprobs: bool | None = None  # not known until the first answer
-        self._flight: dict[str, Future[Completion]] = {}
+        self._flight: dict[str, Future[Completion | TooLong]] = {}
         self._failure: Exception | None = None  # the latest; nothing new is begun after one
         self._slots = asyncio.Semaphore(self.concurrency)
         self._loop = asyncio.new_event_loop()
@@ -54,7 +54,7 @@ class OpenAIEngine(Engine):
             raise ValueError(f"request {request.id!r} is in flight already")
         self._flight[request.id] = self._begin(self._mode.write, request)
 
-    def poll(self) -> list[Completion]:
+    def poll(self) -> list[Completion | TooLong]:
         """Wait until at least one submitted request has finished; [] when none is in flight.
 
         Raises SolonError where one failed for good, but returns all the others that were begun first.
@@ -67,7 +67,7 @@ class OpenAIEngine(Engine):
         self._raise_failure()
         return []
 
-    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores]:
+    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores | TooLong]:
         futures = [self._begin(self._score, question) for question in questions]
         try:
             for future in as_completed(futures):
@@ -94,13 +94,15 @@ class OpenAIEngine(Engine):
         self._loop.close()
         self._flight.clear()
 
-    def _begin(self, work: Callable[[Asked], Coroutine[Any, Any, T]], asked: Asked) -> Future[T]:
-        async def in_turn() -> T:
+    def _begin(self, work: Callable[[Asked], Coroutine[Any, Any, T]], asked: Asked) -> Future[T | TooLong]:
+        async def in_turn() -> T | TooLong:
             async with self._slots:
                 if self._failure:
                     raise self._failure
                 try:
                     return await work(asked)
+                except DoesNotFit as error:
+                    return TooLong(asked.id, str(error))
                 except Exception as error:
                     self._failure = error
                     raise

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,11 +11,21 @@ import openai
 from solon.config import OpenAISettings
 from solon.errors import SolonError
 
+TOO_LONG_CODES = {"context_length_exceeded", "exceed_context_size_error"}  # OpenAI's, llama.cpp's
+TOO_LONG = re.compile(  # vLLM's, SGLang's and others' words for it
+    r"(maximum|max|available) (context|model|sequence)[ _](length|size|len)|context[ _](length|window|size)"
+    r"|longer than the model's|(prompt|input) is too long",
+    re.IGNORECASE,
+)
 PAUSE = 0.5  # seconds before a call whose answer was damaged is made again
 
 
 class Refused(SolonError):
     """The server understood the request and will not do it: asking again is no use."""
+
+
+class DoesNotFit(SolonError):
+    """The prompt leaves no room in the model's context."""
 
 
 class Server:
@@ -49,8 +60,8 @@ class Server:
     async def ask(self, create: Callable[..., Awaitable[Any]], **options: Any) -> Any:
         """The server's answer. ``create`` is a method of the client.
 
-        Raises Refused where the server refuses the request as it is, and SolonError for every other failure
-        that lasted.
+        Raises DoesNotFit where the prompt is too long for the model, Refused where the server refuses the
+        request for another reason, and SolonError for every other failure that lasted.
         """
         settings = self.settings
         try:
@@ -121,6 +132,8 @@ class Server:
                     f"{self.name} failed {self.settings.retries + 1} times (status {status}): look into its "
                     "log, then start the run again, which goes on where it stopped"
                 )
+            case 400 | 413 | 422 if error.code in TOO_LONG_CODES or TOO_LONG.search(said):
+                return DoesNotFit(f"{self.name} finds a prompt too long for {self.model!r}; it says: {said}")
             case status:
                 return Refused(
                     f"{self.name} refuses a request (status {status}); change what it names: {said}"

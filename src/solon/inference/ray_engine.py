@@ -5,7 +5,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 # Ray reports its use to its makers unless told not to, and takes no notice of it once it is imported.
@@ -16,9 +15,19 @@ import torch
 from ray.exceptions import RayError, RayTaskError
 
 from solon.config import SERVER_MODEL, EngineSettings, Scale
-from solon.errors import SolonError, first_line
+from solon.errors import SolonError, TooLong, first_line
 from solon.inference import open_engine
-from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Record, Request, T, Usage
+from solon.inference.engine import (
+    Chain,
+    ChoiceScores,
+    Completion,
+    Engine,
+    Question,
+    Record,
+    Request,
+    T,
+    Usage,
+)
 
 LOG = logging.getLogger(__name__)
 Make = Callable[[Engine, list[Record]], Iterable[T]]
@@ -108,16 +117,16 @@ class RayEngine(Engine):
             raise ValueError(f"request {request.id!r} is in flight already")
         self._waiting[request.id] = request
 
-    def poll(self) -> list[Completion]:
-        """Complete every submitted request; [] when there is none. Whole chains are better given to ``map``.
+    def poll(self) -> list[Completion | TooLong]:
+        """Complete every submitted request; [] when there is none.
 
-        Raises SolonError where a prompt leaves no room in the model's context; then none is in flight.
+        Whole chains are better given to ``run_blocks``.
         """
         requests, self._waiting = list(self._waiting.values()), {}
-        return list(self._in_order("generate", requests, self._batch))
+        return list(self._in_order(completions, requests, self._batch))
 
-    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores]:
-        return self._in_order("choice_logprobs", questions, QUESTIONS * self._batch)
+    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores | TooLong]:
+        return self._in_order(scores, questions, QUESTIONS * self._batch)
 
     def forget(self) -> None:
         """Nothing to do: replicas begin every block with an empty cache."""
@@ -130,8 +139,8 @@ class RayEngine(Engine):
         self._coming.clear()
         self._waiting.clear()
 
-    def _in_order(self, method: str, asked: Sequence[Record], size: int) -> Iterator[Any]:
-        found = dict(self._run(partial(call, method), asked, size))
+    def _in_order(self, make: Make[Record, T], asked: Sequence[Record], size: int) -> Iterator[T]:
+        found = dict(self._run(make, asked, size))
         for start in sorted(found):
             yield from found[start]
 
@@ -209,9 +218,20 @@ class RayEngine(Engine):
         return None
 
 
-def call(method: str, engine: Engine, asked: list[Record]) -> Iterable[Any]:
-    """The engine's own method of that name."""
-    return getattr(engine, method)(asked)  # type: ignore[no-any-return]
+def completions(engine: Engine, requests: list[Request]) -> Iterator[Completion | TooLong]:
+    """What comes of each."""
+
+    def chain(request: Request) -> Chain[Completion | TooLong]:
+        try:
+            return (yield request)
+        except TooLong as error:
+            return error
+
+    return engine.run_chains(chain(request) for request in requests)
+
+
+def scores(engine: Engine, questions: list[Question]) -> Iterator[ChoiceScores | TooLong]:
+    return engine.choice_logprobs(questions)
 
 
 def connect() -> None:

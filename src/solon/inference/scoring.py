@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from solon.errors import SolonError
+from solon.errors import TooLong
 from solon.inference.dialogue_tokens import DialogueTokens
 from solon.inference.engine import ChoiceScores, Question
 from solon.inference.prefix import Tokens
@@ -24,19 +24,30 @@ class Scored:
 class Sheet:
     """The sequences of some questions, in the order of their tokens, and what has been found of them.
 
-    All choices of a single token share a sequence, ``most`` of them at a time. Raises ValueError where a
-    choice is empty.
+    Questions that do not fit ``model``'s ``context`` are in ``too_long`` instead. All choices of a single
+    token share a sequence, ``most`` of them at a time. Raises ValueError where a choice is empty.
     """
 
     def __init__(
-        self, dialogue: DialogueTokens, questions: Sequence[Question], most: int | None = None
+        self,
+        dialogue: DialogueTokens,
+        questions: Sequence[Question],
+        context: int,
+        model: str,
+        most: int | None = None,
     ) -> None:
         self._questions = questions
-        self.rows = [
-            row
-            for number, question in enumerate(questions)
-            for row in _rows(dialogue, number, question, most or len(question.choices))
-        ]
+        self.rows: list[Scored] = []
+        self.too_long: list[TooLong] = []
+        for number, question in enumerate(questions):
+            rows = _rows(dialogue, number, question, most or len(question.choices))
+            try:
+                for row in rows:
+                    room(context, row.tokens, question.id, model)
+            except TooLong as error:
+                self.too_long.append(error)
+            else:
+                self.rows += rows
         self.rows.sort(key=lambda row: row.tokens.tolist())
         self._scores = [[0.0] * len(question.choices) for question in questions]
         self._left = [0] * len(questions)
@@ -47,10 +58,6 @@ class Sheet:
     def tokens(self) -> int:
         """Of all choices, each with its prompt, had every one been computed on its own."""
         return sum(len(row.tokens) * len(row.choices) for row in self.rows)
-
-    def name(self, row: Scored) -> str:
-        """The row's question, as a message has it."""
-        return f"question {self._questions[row.question].id!r}"
 
     def enter(self, row: Scored, found: Mapping[int, float]) -> Iterator[ChoiceScores]:
         """Take in log-probabilities of a row's choices; yields a question's answer with its last row."""
@@ -75,11 +82,12 @@ def _rows(dialogue: DialogueTokens, number: int, question: Question, most: int) 
     return list(rows.values())
 
 
-def room(context: int, tokens: Tokens, what: str, model: str) -> int:
-    """How many tokens may follow. Raises SolonError where there is no room for one."""
+def room(context: int, tokens: Tokens, name: str, model: str) -> int:
+    """How many tokens may follow in the request or question ``name``. Raises TooLong where none may."""
     if len(tokens) >= context:
-        raise SolonError(
-            f"{what} is {len(tokens)} tokens long, but {model!r} can read only {context}: shorten it, or use "
-            "a model with a longer context"
+        raise TooLong(
+            name,
+            f"the text of {name!r} is {len(tokens)} tokens long, but {model!r} can read only {context}: "
+            "shorten it, or use a model with a longer context",
         )
     return context - len(tokens)

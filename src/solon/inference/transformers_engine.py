@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from solon.config import EngineSettings
-from solon.errors import UnsupportedModel
+from solon.errors import SolonError, TooLong, UnsupportedModel
 from solon.inference.attention import NAME, Pass, Trunk
 from solon.inference.cache import FinishedSequences, RowCache
 from solon.inference.dialogue_tokens import DialogueTokens, cut
@@ -42,6 +43,9 @@ class Active:
     draws: random.Random
     generated: list[int] = field(default_factory=list)
 
+    def restart(self) -> None:
+        self.draws, self.generated = random.Random(self.request.seed), []
+
     @property
     def tokens(self) -> Tokens:
         """The tokens whose keys and values are in the cache: the last generated one has not been run yet."""
@@ -53,7 +57,8 @@ class TransformersEngine(Engine):
 
     Prompts with a common beginning share its computation, whether they wait together, one of them is being
     continued, or it finished lately. What a request gets depends on the others by rounding alone. Two runs
-    with the same requests in the same order give the same texts.
+    with the same requests in the same order give the same texts. Where memory does not suffice, it goes on
+    with half as many sequences at a time.
 
     Raises SolonError where the model cannot be loaded or is not a plain attention model.
     """
@@ -83,6 +88,7 @@ class TransformersEngine(Engine):
             lambda _, inputs: (inputs[0][self._wanted],)
         )
         self.forget()
+        self._too_long: list[TooLong] = []
         self._waiting: deque[Active] = deque()
         self._active: list[Active] = []
         self._ids: set[str] = set()
@@ -93,14 +99,18 @@ class TransformersEngine(Engine):
     def submit(self, request: Request) -> None:
         """Queue a request. Its id must not be in flight already (ValueError).
 
-        Raises SolonError where the prompt leaves no room in the model's context. Where it leaves room for
-        fewer than ``max_tokens`` tokens, the text ends there, with finish "length".
+        Where the prompt leaves room for fewer than ``max_tokens`` tokens in the model's context, the text
+        ends there, with finish "length".
         """
         if request.id in self._ids:
             raise ValueError(f"request {request.id!r} is in flight already")
-        _, prompt = self._dialogue.prompt(request.messages, request.prefill)
-        most = min(request.max_tokens, self._room(prompt, f"the prompt of request {request.id!r}"))
         self._ids.add(request.id)
+        _, prompt = self._dialogue.prompt(request.messages, request.prefill)
+        try:
+            most = min(request.max_tokens, self._room(prompt, request.id))
+        except TooLong as error:
+            self._too_long.append(error)
+            return
         self._waiting.append(
             Active(
                 request,
@@ -114,33 +124,40 @@ class TransformersEngine(Engine):
         self.usage.tokens_naive += len(prompt)
 
     @torch.inference_mode()
-    def poll(self) -> list[Completion]:
-        finished: list[Completion] = []
+    def poll(self) -> list[Completion | TooLong]:
+        finished: list[Completion | TooLong] = [*self._too_long]
+        self._ids -= {error.id for error in self._too_long}
+        self._too_long.clear()
         while not finished and (self._active or self._waiting):
             free = self.concurrency - len(self._active)
-            if self._waiting and free and REFILL_SHARE * free >= self.concurrency:
-                finished += self._admit(
-                    [self._waiting.popleft() for _ in range(min(free, len(self._waiting)))]
-                )
-            else:
-                finished += self._decode()
+            try:
+                if self._waiting and free and REFILL_SHARE * free >= self.concurrency:
+                    finished += self._admit(min(free, len(self._waiting)))
+                else:
+                    finished += self._decode()
+            except (RuntimeError, MemoryError) as error:
+                self._halve(error)
         return finished
 
-    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores]:
+    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores | TooLong]:
         """Score every choice of every question, in the order of their prompts' tokens.
 
-        Raises SolonError where a prompt with its choice does not fit the model's context, ValueError where a
-        choice is empty.
+        Raises ValueError where a choice is empty.
         """
-        sheet = Sheet(self._dialogue, questions)
-        for row in sheet.rows:
-            self._room(row.tokens, sheet.name(row))
+        sheet = Sheet(self._dialogue, questions, self._context, self.model_name)
+        yield from sheet.too_long
         self.usage.requests += len(questions)
         self.usage.tokens_naive += sheet.tokens
-        for start in range(0, len(sheet.rows), self.concurrency):
-            batch = sheet.rows[start : start + self.concurrency]
-            for row, found in zip(batch, self._score(batch), strict=True):
-                yield from sheet.enter(row, found)
+        waiting = deque(sheet.rows)
+        while waiting:
+            batch = list(islice(waiting, self.concurrency))
+            try:
+                scores = self._score(batch)
+            except (RuntimeError, MemoryError) as error:
+                self._halve(error)
+                continue
+            for found in scores:
+                yield from sheet.enter(waiting.popleft(), found)
 
     def continue_tokens(
         self, prompts: Sequence[Tokens], seeds: Sequence[int], max_tokens: int, temperature: float
@@ -154,7 +171,7 @@ class TransformersEngine(Engine):
                 Request(str(number), (), max_tokens=max_tokens, temperature=temperature, seed=seed),
                 prompt,
                 (),
-                min(max_tokens, self._room(prompt, f"prompt {number}")),
+                min(max_tokens, self._room(prompt, str(number))),
                 random.Random(seed),
             )
             for number, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True))
@@ -191,13 +208,39 @@ class TransformersEngine(Engine):
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _room(self, tokens: Tokens, what: str) -> int:
-        return room(self._context, tokens, what, self.model_name)
+    def _room(self, tokens: Tokens, name: str) -> int:
+        return room(self._context, tokens, name, self.model_name)
+
+    def _halve(self, error: Exception) -> None:
+        """Work on half as many sequences at a time; those under way begin again, with the same draws.
+
+        Raises ``error`` itself where it is not for want of memory, SolonError where no less can be done.
+        """
+        if not out_of_memory(error):
+            raise error
+        if self.concurrency == 1:
+            raise SolonError(
+                f"memory does not suffice for one sequence of {self.model_name!r}: lower max_tokens, use a "
+                "smaller model or engine.dtype bfloat16, or give it more memory"
+            ) from None
+        before, self.concurrency = self.concurrency, self.concurrency // 2
+        for sequence in self._active:
+            sequence.restart()
+        self._waiting.extendleft(reversed(self._active))
+        self._active.clear()
+        self._groups = None
+        self.forget()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.say(
+            f"Memory did not suffice for {before} sequences of {self.model_name} at a time: it went on with "
+            f"{self.concurrency}. Set engine.batch_size to that to lose no time next time."
+        )
 
     # Generation
 
-    def _admit(self, sequences: list[Active]) -> list[Completion]:
-        first = len(self._active)
+    def _admit(self, count: int) -> list[Completion]:
+        first, sequences = len(self._active), list(islice(self._waiting, count))
         self._cache.reserve(max(len(sequence.prompt) + sequence.most for sequence in sequences))
         logits: list[Tensor] = [torch.empty(0)] * len(sequences)
         prompts = [sequence.prompt for sequence in sequences]
@@ -206,6 +249,8 @@ class TransformersEngine(Engine):
         ):
             logits[row] = last
         self._active += sequences
+        for _ in sequences:
+            self._waiting.popleft()
         self._groups = None
         return self._sample(first, torch.cat(logits))
 
@@ -265,11 +310,13 @@ class TransformersEngine(Engine):
 
     def _remove(self, ids: set[str]) -> None:
         """Take finished sequences out; the last rows move into their places, so active rows stay dense."""
-        for row in reversed(range(len(self._active))):
+        rows = [row for row, sequence in enumerate(self._active) if sequence.request.id in ids]
+        # First what takes memory: where it fails, all of them are still here.
+        for row in reversed(rows):
+            tokens = self._active[row].tokens
+            self._finished.keep(tokens, self._cache.read(row, len(tokens)))
+        for row in reversed(rows):
             sequence = self._active[row]
-            if sequence.request.id not in ids:
-                continue
-            self._finished.keep(sequence.tokens, self._cache.read(row, len(sequence.tokens)))
             last = self._active.pop()
             if last is not sequence:
                 self._active[row] = last
@@ -449,6 +496,14 @@ def logits_in_float32(head: nn.Module) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether it says so: on CUDA it has a type of its own, elsewhere only words."""
+    words = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        each in str(error) for each in words
+    )
 
 
 def device_memory(device: torch.device) -> int:

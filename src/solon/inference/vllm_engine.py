@@ -26,7 +26,7 @@ from vllm.v1.engine.llm_engine import LLMEngine
 from vllm.v1.executor import Executor
 
 from solon.config import SERVER_MODEL, EngineSettings
-from solon.errors import SolonError, first_line
+from solon.errors import SolonError, TooLong, first_line
 from solon.inference.dialogue_tokens import DialogueTokens, cut
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.inference.precision import choose_dtype
@@ -105,7 +105,7 @@ class VLLMEngine(Engine):
         self._writing: dict[str, Writing] = {}  # by vLLM's id
         self._scoring: dict[str, Scored] = {}
         self._scores: deque[tuple[Scored, dict[int, float]]] = deque()
-        self._completions: list[Completion] = []
+        self._completions: list[Completion | TooLong] = []
         self._ids: set[str] = set()
         self._number = 0
         self._adopt(model)
@@ -151,19 +151,23 @@ class VLLMEngine(Engine):
     def submit(self, request: Request) -> None:
         """Queue a request. Its id must not be in flight already (ValueError).
 
-        Raises SolonError where the prompt leaves no room in the model's context. Where it leaves room for
-        fewer than ``max_tokens`` tokens, the text ends there, with finish "length".
+        Where the prompt leaves room for fewer than ``max_tokens`` tokens in the model's context, the text
+        ends there, with finish "length".
         """
         if request.id in self._ids:
             raise ValueError(f"request {request.id!r} is in flight already")
-        _, prompt = self._dialogue.prompt(request.messages, request.prefill)
-        most = min(request.max_tokens, self._room(prompt, f"the prompt of request {request.id!r}"))
         self._ids.add(request.id)
+        _, prompt = self._dialogue.prompt(request.messages, request.prefill)
+        try:
+            most = min(request.max_tokens, room(self._context, prompt, request.id, self.model_name))
+        except TooLong as error:
+            self._completions.append(error)
+            return
         self._waiting.append(Writing(request, prompt, self._dialogue.stops(request.stop), most))
         self.usage.requests += 1
         self.usage.tokens_naive += len(prompt)
 
-    def poll(self) -> list[Completion]:
+    def poll(self) -> list[Completion | TooLong]:
         # Prompts with a beginning in common go in together, before what they share can be driven out.
         self._waiting.sort(key=lambda writing: writing.prompt.tolist())
         for writing in self._waiting:
@@ -175,15 +179,13 @@ class VLLMEngine(Engine):
         self._ids -= {completion.id for completion in completions}
         return completions
 
-    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores]:
+    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores | TooLong]:
         """Score every choice of every question, in the order of their prompts' tokens.
 
-        Raises SolonError where a prompt with its choice does not fit the model's context, ValueError where a
-        choice is empty.
+        Raises ValueError where a choice is empty.
         """
-        sheet = Sheet(self._dialogue, questions, MAX_LOGPROB_TOKEN_IDS)
-        for row in sheet.rows:
-            self._room(row.tokens, sheet.name(row))
+        sheet = Sheet(self._dialogue, questions, self._context, self.model_name, MAX_LOGPROB_TOKEN_IDS)
+        yield from sheet.too_long
         self.usage.requests += len(questions)
         self.usage.tokens_naive += sheet.tokens
         waiting = deque(sheet.rows)
@@ -207,9 +209,6 @@ class VLLMEngine(Engine):
         self._writing.clear()
         self._completions.clear()
         self._ids.clear()
-
-    def _room(self, tokens: Tokens, what: str) -> int:
-        return room(self._context, tokens, what, self.model_name)
 
     # Generation
 

@@ -35,7 +35,7 @@ class SolonAPI(ModelAPI):
     """``model_args`` are the settings under ``engine``: ``-M dtype=float32``.
 
     Where a call names ``CHOICES``, the answer is the likeliest of them and its log-probabilities are those of
-    ``Engine.choice_logprobs``. An assistant message at the end is continued.
+    ``Engine.scores``. An assistant message at the end is continued.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class SolonAPI(ModelAPI):
     def _answer(self, batch: list[Question | Request]) -> list[ChoiceScores | Completion]:
         questions = [each for each in batch if isinstance(each, Question)]
         requests = [each for each in batch if isinstance(each, Request)]
-        return [*self._engine.choice_logprobs(questions), *self._engine.generate(requests)]
+        return [*self._engine.scores(questions), *self._engine.generate(requests)]
 
 
 @modelapi(name="solon")

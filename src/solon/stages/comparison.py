@@ -4,10 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from solon import config
 from solon.constitution import Constitution
+from solon.errors import TooLong
 from solon.inference.engine import Chain, Engine, Request
 from solon.prompts import contrast as prompts_of_contrast
 from solon.records import Contrast, PairRecord, PromptRecord, PromptSet, Split
 from solon.seeds import derive_seed, generator, share_of
+from solon.stages.degenerate import TOO_LONG
 
 
 def pair(
@@ -20,9 +22,9 @@ def pair(
 ) -> Iterator[PairRecord]:
     """One pair a prompt, as they finish; ``held_out`` is the share of prompts kept from the preference model.
 
-    Pairs that cannot be compared say why in ``problem``: "identical" or "empty". With ``contrast``, the first
-    answer is asked for under a principle drawn from the constitution of the prompt's set, and the second
-    against it. Raises SolonError where that has no comparison principle.
+    Pairs that cannot be compared say why in ``problem``: "identical", "empty" or "too long". With
+    ``contrast``, the first answer is asked for under a principle drawn from the constitution of the prompt's
+    set, and the second against it. Raises SolonError where that has no comparison principle.
     """
     return engine.run_chains(
         _chain(
@@ -49,18 +51,22 @@ def _chain(
     record: PromptRecord, settings: config.Comparison, held_out: float, seed: int, contrast: Contrast | None
 ) -> Chain[PairRecord]:
     responses: list[str] = []
-    for number in range(2):
-        completion = yield Request(
-            id=record["id"],
-            messages=prompts_of_contrast.asked(record["prompt"], contrast["requests"][number])
-            if contrast
-            else record["prompt"],
-            max_tokens=settings.max_tokens,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            seed=derive_seed(seed, record["id"], "response", number),
-        )
-        responses.append(completion.text.strip())
+    try:
+        for number in range(2):
+            completion = yield Request(
+                id=record["id"],
+                messages=prompts_of_contrast.asked(record["prompt"], contrast["requests"][number])
+                if contrast
+                else record["prompt"],
+                max_tokens=settings.max_tokens,
+                temperature=settings.temperature,
+                top_p=settings.top_p,
+                seed=derive_seed(seed, record["id"], "response", number),
+            )
+            responses.append(completion.text.strip())
+        wrong = _problem(*responses)
+    except TooLong:
+        responses, wrong = ["", ""], TOO_LONG
     split: Split = "held-out" if share_of(record["id"]) < held_out else "train"
     pair = PairRecord(
         id=record["id"],
@@ -69,7 +75,7 @@ def _chain(
         kind=record["kind"],
         split=split,
         responses=responses,
-        problem=_problem(*responses),
+        problem=wrong,
     )
     return {**pair, "contrast": contrast} if contrast else pair
 

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Sequence
 
 from solon import config
 from solon.constitution import Constitution
+from solon.errors import TooLong
 from solon.inference.engine import Chain, Engine, Request
 from solon.prompts.critique import worked_examples
 from solon.prompts.dialogue import assistant, user
 from solon.records import AnswerRecord, Message, PromptRecord, RevisionRecord, Round
 from solon.seeds import derive_seed, generator
-from solon.stages.degenerate import mended, problem
+from solon.stages.degenerate import TOO_LONG, mended, problem
 
 
 def revise(
@@ -22,8 +23,9 @@ def revise(
     """The assistant's answer to every prompt, revised ``settings.rounds`` times; records come as they finish.
 
     Every round draws one critique principle, of the ``settings.principles`` drawn for all prompts together.
-    Prompts advance on their own: none waits for another's round. Raises SolonError where the constitution has
-    too few critique principles, or a prompt does not fit the model.
+    Prompts advance on their own: none waits for another's round. A revision whose dialogue does not fit the
+    model has the problem "too long". Raises SolonError where the constitution has too few critique
+    principles.
     """
     constitution = constitution.with_critique(settings.principles, generator(seed, "principles"))
     shots = worked_examples(constitution.examples.critique, settings.critique) if settings.few_shot else []
@@ -61,8 +63,11 @@ def _chain(
 
     prompt = record["prompt"]
     shown = [message["content"] for message in shots if message["role"] == "assistant"]
-    first = yield request(prompt, "answer")
-    current = first.text.strip()
+    try:
+        answer = (yield request(prompt, "answer")).text.strip()
+    except TooLong:  # then no revision fits either
+        answer = ""
+    current = answer
     rounds: list[Round] = []
     for number in range(settings.rounds):
         principle = constitution.draw_critique(generator(seed, "principle", record["id"], number))
@@ -70,12 +75,16 @@ def _chain(
         attempt = 0
         for attempt in range(1, settings.attempts + 1):
             dialogue = [*shots, *prompt, assistant(current)]
-            if settings.critique:
-                dialogue = [*dialogue, user(principle.critique_request)]
-                critique = (yield request(dialogue, "critique", number, attempt)).text.strip()
-                dialogue = [*dialogue, assistant(critique)]
-            dialogue = [*dialogue, user(principle.revision_request)]
-            completion = yield request(dialogue, "revision", number, attempt)
+            try:
+                if settings.critique:
+                    dialogue = [*dialogue, user(principle.critique_request)]
+                    critique = (yield request(dialogue, "critique", number, attempt)).text.strip()
+                    dialogue = [*dialogue, assistant(critique)]
+                dialogue = [*dialogue, user(principle.revision_request)]
+                completion = yield request(dialogue, "revision", number, attempt)
+            except TooLong:
+                revision, wrong = "", TOO_LONG
+                break
             revision = mended(completion.text, completion.finish)
             asked = [prompt[-1]["content"], principle.critique_request, principle.revision_request]
             wrong = problem(revision, asked, shown)
@@ -97,7 +106,7 @@ def _chain(
         id=record["id"],
         prompt=prompt,
         kind=record["kind"],
-        answer=first.text.strip(),
+        answer=answer,
         rounds=rounds,
         messages=[*prompt, assistant(current)],
     )
@@ -106,7 +115,11 @@ def _chain(
 def _answer(record: PromptRecord, settings: config.Critique, seed: int) -> Chain[AnswerRecord]:
     text = wrong = ""
     for attempt in range(1, settings.attempts + 1):
-        completion = yield _request(record, record["prompt"], settings, seed, "helpful", attempt)
+        try:
+            completion = yield _request(record, record["prompt"], settings, seed, "helpful", attempt)
+        except TooLong:
+            text, wrong = "", TOO_LONG
+            break
         text = mended(completion.text, completion.finish)
         wrong = problem(text, [record["prompt"][-1]["content"]])
         if not wrong:

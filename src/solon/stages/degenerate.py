@@ -28,6 +28,11 @@ PREFACE = re.compile(  # "Here is a revised answer:" and "Revision:" are about t
 SENTENCE_END = re.compile(r"[^\s\d][.!?…][\"'”’)\]*]*(?=\s|$)")  # not the full stop of "3."
 
 
+TOO_LONG = (
+    "too long"  # the problem of a text that was not written: its prompt does not fit the model's context
+)
+
+
 def mended(text: str, finish: Literal["stop", "length"]) -> str:
     """The text without a preface and without quotation marks around all of it.
 

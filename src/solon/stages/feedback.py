@@ -10,12 +10,13 @@ from scipy.special import expit
 
 from solon import config
 from solon.constitution import ComparisonPrinciple, Constitution
-from solon.errors import SolonError
-from solon.inference.engine import Engine, Question, Request
+from solon.errors import SolonError, TooLong
+from solon.inference.engine import Chain, Engine, Question, Request
 from solon.prompts import comparison as prompts
 from solon.prompts.dialogue import assistant
 from solon.records import Aspect, Message, PairRecord, PreferenceRecord, Vote
 from solon.seeds import derive_seed, generator
+from solon.stages.degenerate import TOO_LONG
 from solon.stages.letter_prior import letter_priors
 
 T = TypeVar("T")
@@ -62,12 +63,13 @@ def label(
     aspect: Aspect,
     settings: config.Feedback,
     seed: int,
-) -> Iterator[PreferenceRecord]:
+) -> Iterator[PreferenceRecord | PairRecord]:
     """Soft labels for the pairs, as they finish; pairs with a problem get none.
 
-    Each pair is judged under ``settings.principles`` principles drawn for it, and their probabilities are
-    averaged. The answer more likely to be better becomes ``chosen``. Raises SolonError where the constitution
-    has too few comparison principles.
+    A pair that does not fit the model's context comes back as it is, with the problem "too long". Each other
+    is judged under ``settings.principles`` principles drawn for it, and their probabilities are averaged. The
+    answer more likely to be better becomes ``chosen``. Raises SolonError where the constitution has too few
+    comparison principles.
     """
     sound = {pair["id"]: pair for pair in pairs if not pair["problem"]}
     comparisons = (
@@ -83,7 +85,11 @@ def label(
         for pair in sound.values()
     )
     for compared, judgements in judge(engine, comparisons, constitution, settings, seed):
-        yield _preference(sound[compared.id], judgements, aspect, engine.model_name)
+        pair = sound[compared.id]
+        if isinstance(judgements, TooLong):
+            yield {**pair, "problem": TOO_LONG}
+        else:
+            yield _preference(pair, judgements, aspect, engine.model_name)
 
 
 def by_construction(pairs: Iterable[PairRecord], aspect: Aspect) -> Iterator[PreferenceRecord]:
@@ -128,8 +134,10 @@ def judge(
     constitution: Constitution,
     settings: config.Feedback,
     seed: int,
-) -> Iterator[tuple[Comparison, list[Judgement]]]:
+) -> Iterator[tuple[Comparison, list[Judgement] | TooLong]]:
     """Judge every comparison under each of its principles; results come as they finish.
+
+    TooLong comes in the place of judgements where one of the questions does not fit the model's context.
 
     With both orders their probabilities are averaged, which cancels a liking for one letter; with one, which
     answer is shown as (A) is drawn. With chain of thought the model reasons before it names a letter, and
@@ -166,14 +174,22 @@ def soft_label(orders: Sequence[float], clamp: tuple[float, float] | None) -> fl
 
 def _judge_block(
     engine: Engine, block: Sequence[Comparison], shots: list[Message], settings: config.Feedback, seed: int
-) -> Iterator[tuple[Comparison, list[Judgement]]]:
+) -> Iterator[tuple[Comparison, list[Judgement] | TooLong]]:
     shown = {one.id: shown_of(one, settings, seed) for one in block}
     owner = {each.id: one for one in block for each in shown[one.id]}
     everything = [each for one in block for each in shown[one.id]]
-    reasoning = _reasoning(engine, everything, shots, settings, seed) if settings.chain_of_thought else {}
+    reasoning = {}
+    too_long: dict[str, TooLong] = {}  # by comparison
+    if settings.chain_of_thought:
+        for name, text in _reasoning(engine, everything, shots, settings, seed):
+            if isinstance(text, TooLong):
+                too_long.setdefault(owner[name].id, text)
+            else:
+                reasoning[name] = text
     questions = [
         Question(each.id, [*shots, each.question], prompts.LETTERS, _prefill(reasoning.get(each.id)))
         for each in everything
+        if owner[each.id].id not in too_long
     ]
     priors: dict[str, float] = {}
     if settings.prior_correction:
@@ -183,6 +199,9 @@ def _judge_block(
     samples: dict[str, int] = {}
     for scores in engine.choice_logprobs(questions):
         one = owner[scores.id]
+        if isinstance(scores, TooLong):
+            too_long.setdefault(one.id, scores)
+            continue
         this = next(each for each in shown[one.id] if each.id == scores.id)
         found[scores.id] = first_is_better(
             scores.logprobs[0], scores.logprobs[1], this.swapped, priors.get(this.principle.name, 0.0)
@@ -191,6 +210,7 @@ def _judge_block(
             samples[scores.id] = scores.votes
         if all(each.id in found for each in shown[one.id]):
             yield one, _judgements(one, shown[one.id], found, samples, reasoning, settings)
+    yield from ((one, too_long[one.id]) for one in block if one.id in too_long)
 
 
 def worked_examples(constitution: Constitution, settings: config.Feedback) -> list[Message]:
@@ -219,20 +239,23 @@ def shown_of(one: Comparison, settings: config.Feedback, seed: int) -> list[Show
 
 def _reasoning(
     engine: Engine, shown: Iterable[Shown], shots: list[Message], settings: config.Feedback, seed: int
-) -> dict[str, str]:
-    requests = (
-        Request(
-            each.id,
-            [*shots, each.question],
-            prefill=prompts.REASONING,
-            max_tokens=settings.max_tokens,
-            temperature=settings.temperature,
-            stop=(prompts.CONCLUSION,),
-            seed=derive_seed(seed, "reasoning", each.id),
-        )
-        for each in shown
-    )
-    return {completion.id: completion.text.strip() for completion in engine.generate(requests)}
+) -> Iterator[tuple[str, str | TooLong]]:
+    def chain(each: Shown) -> Chain[tuple[str, str | TooLong]]:
+        try:
+            completion = yield Request(
+                each.id,
+                [*shots, each.question],
+                prefill=prompts.REASONING,
+                max_tokens=settings.max_tokens,
+                temperature=settings.temperature,
+                stop=(prompts.CONCLUSION,),
+                seed=derive_seed(seed, "reasoning", each.id),
+            )
+        except TooLong as error:
+            return each.id, error
+        return each.id, completion.text.strip()
+
+    return engine.run_chains(chain(each) for each in shown)
 
 
 def _prefill(reasoning: str | None) -> str:

@@ -42,7 +42,7 @@ def letter_priors(
         for number, text in enumerate(CONTENT_FREE)
     ]
     found: dict[str, list[float]] = {}
-    for scores in engine.choice_logprobs(questions):
+    for scores in engine.scores(questions):
         _, name = scores.id.split("/", 1)
         found.setdefault(name, []).append(float(expit(scores.logprobs[0] - scores.logprobs[1])))
     return {name: float(logit(fmean(probabilities))) for name, probabilities in found.items()}
