@@ -2,7 +2,8 @@
 
 It prints its port, then serves the same model at several addresses: ``/plain/v1``, ``/silent/v1`` (gives no
 log-probabilities), ``/refusing/v1`` (refuses to be asked for them), ``/faulty/v1`` (30 % of the calls fail,
-in six ways), ``/broken/v1`` (always fails) and ``/locked/v1`` (wants the key $LOCKED_WITH, or "the-key").
+in nine ways), ``/broken/v1`` (always fails), ``/other/v1`` (answers with something else) and ``/locked/v1``
+(wants the key $LOCKED_WITH, or "the-key"). With a second argument it takes that port.
 ``GET /stats`` tells what each was asked.
 """
 
@@ -21,7 +22,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 Json = dict[str, Any]
 FAULT_SHARE = 0.3
-FAULTS = ("429", "500", "503", "dropped", "torn", "stalled")
+FAULTS = ("429", "500", "503", "dropped", "torn", "stalled", "page", "nothing", "half")
+WRONG: dict[str, Any] = {  # sent with status 200
+    "page": "<html>Service unavailable</html>",
+    "nothing": {"choices": []},
+    "half": {"choices": [{"index": 0, "message": {"content": 7}}]},
+}
 STALL = 2.0  # seconds; the test's client waits for less
 
 
@@ -157,13 +163,15 @@ class Handler(BaseHTTPRequestHandler):
             self.fail(*wrong)
         else:
             time.sleep(STALL if fault == "stalled" else 0)
+            fault = "half" if address == "other" else fault
             serve = {"chat/completions": chat, "completions": completion}[endpoint]
             try:
                 answered = serve(self.model, asked, silent=address in {"silent", "refusing"})
             except TooLong:
-                self.fail(400, f"the context is {self.model.context} tokens; your key is {self.key}")
+                context = f"This model's maximum context length is {self.model.context} tokens"
+                self.fail(400, f"{context}; your key is {self.key}")
             else:
-                self.reply(200, answered, torn=fault == "torn")
+                self.reply(200, WRONG.get(fault, answered), torn=fault == "torn")
 
     def wrong(self, address: str, asked: Json, fault: str) -> tuple[int, str] | None:
         if fault.isdecimal():
@@ -189,10 +197,15 @@ class Handler(BaseHTTPRequestHandler):
     def reply(
         self, status: int, body: Any, headers: dict[str, str] | None = None, torn: bool = False
     ) -> None:
-        content = json.dumps(body).encode()
+        page = isinstance(body, str)
+        kind = "text/html" if page else "application/json"
+        content = body.encode() if page else json.dumps(body).encode()
         content = content[: len(content) // 2] if torn else content
         self.send_response(status)
-        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
+        for name, value in {
+            "Content-Type": kind,
+            **(headers or {}),
+        }.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -212,7 +225,7 @@ class Server(ThreadingHTTPServer):
 
 def main() -> None:
     Handler.model = Model(sys.argv[1])
-    server = Server(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", int(sys.argv[2]) if len(sys.argv) > 2 else 0), Handler)
     print(server.server_port, flush=True)
     server.serve_forever()
 

@@ -69,11 +69,19 @@ class OpenAISettings(Section):
     tokenizer: str | None = None  # completion mode: a model with the same tokenizer; NAME by default
     continue_final_message: bool = False  # chat mode: the server continues an assistant's message (vLLM does)
     votes: Positive = 5  # answers sampled for a question where the server gives no log-probabilities
-    retries: Count = 6
+    retries: Count = 14  # more than a minute of waiting, so that a server may be started anew
     timeout: float = Field(default=120, gt=0)  # seconds for one try
     time_limit: float = Field(default=900, gt=0)  # seconds for a request with all its tries
     input_price: float = Field(default=0, ge=0)  # of a million tokens, in any currency
     output_price: float = Field(default=0, ge=0)
+    budget: float | None = Field(default=None, gt=0)  # most that one command may spend, at these prices
+    token_budget: Positive | None = None  # most tokens, read and written, that one command may pay for
+
+    @model_validator(mode="after")
+    def priced(self) -> "OpenAISettings":
+        if self.budget and not (self.input_price or self.output_price):
+            raise ValueError("budget is set, but no price; set input_price and output_price too")
+        return self
 
 
 class VLLMSettings(Section):

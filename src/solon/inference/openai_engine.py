@@ -14,7 +14,7 @@ from solon.errors import SolonError, TooLong
 from solon.inference import first_token
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.inference.openai_modes import ChatMode, CompletionMode
-from solon.inference.openai_server import DoesNotFit, Refused, Server
+from solon.inference.openai_server import SPENT, DoesNotFit, Refused, Server
 from solon.seeds import derive_seed
 
 T = TypeVar("T")
@@ -169,10 +169,11 @@ class OpenAIEngine(Engine):
         if spent is None:
             return
         details = getattr(spent, "prompt_tokens_details", None)
-        generated = spent.completion_tokens or 0
-        self.usage.tokens_generated += generated
-        self.usage.tokens_naive += spent.prompt_tokens
-        self.usage.tokens_computed += spent.prompt_tokens - (getattr(details, "cached_tokens", None) or 0)
-        self.usage.cost += (
-            spent.prompt_tokens * self.settings.input_price + generated * self.settings.output_price
-        ) / 1e6
+        read, written = spent.prompt_tokens or 0, spent.completion_tokens or 0
+        cost = (read * self.settings.input_price + written * self.settings.output_price) / 1e6
+        self.usage.tokens_generated += written
+        self.usage.tokens_naive += read
+        self.usage.tokens_computed += read - (getattr(details, "cached_tokens", None) or 0)
+        self.usage.cost += cost
+        SPENT.tokens += read + written
+        SPENT.cost += cost

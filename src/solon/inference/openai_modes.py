@@ -89,6 +89,7 @@ class ChatMode(Mode):
             messages = first_token.turns(request.messages, request.prefill, "Go on from there.")
         return await self.server.ask(
             self.server.client.chat.completions.create,
+            lambda choice: choice.message.content or "",
             messages=messages,
             **{self.server.max_tokens_name: request.max_tokens},
             **sampling(request, request.stop),
@@ -148,7 +149,9 @@ class CompletionMode(Mode):
         return tuple(scores)
 
     async def _ask(self, prompt: list[int], **options: Any) -> Any:
-        return await self.server.ask(self.server.client.completions.create, prompt=prompt, **options)
+        return await self.server.ask(
+            self.server.client.completions.create, lambda choice: choice.text, prompt=prompt, **options
+        )
 
 
 def sampling(request: Request, stops: tuple[str, ...]) -> dict[str, Any]:

@@ -4,6 +4,8 @@ import asyncio
 import os
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import openai
@@ -22,6 +24,17 @@ PAUSE = 0.5  # seconds before a call whose answer was damaged is made again
 
 class Refused(SolonError):
     """The server understood the request and will not do it: asking again is no use."""
+
+
+@dataclass
+class Spent:
+    """On servers' answers so far."""
+
+    tokens: int = 0
+    cost: float = 0.0
+
+
+SPENT = Spent()  # by this process, whichever engines it has opened
 
 
 class DoesNotFit(SolonError):
@@ -57,16 +70,19 @@ class Server:
         """OpenAI's own server knows only the new name of the setting, most others the old one."""
         return "max_completion_tokens" if self.client.base_url.host == "api.openai.com" else "max_tokens"
 
-    async def ask(self, create: Callable[..., Awaitable[Any]], **options: Any) -> Any:
-        """The server's answer. ``create`` is a method of the client.
+    async def ask(
+        self, create: Callable[..., Awaitable[Any]], read: Callable[[Any], Any], **options: Any
+    ) -> Any:
+        """The server's answer. ``create`` is a method of the client, ``read`` takes the text from a choice.
 
         Raises DoesNotFit where the prompt is too long for the model, Refused where the server refuses the
         request for another reason, and SolonError for every other failure that lasted.
         """
         settings = self.settings
+        self._within_budget()
         try:
             async with asyncio.timeout(settings.time_limit):
-                response = await self._whole(create, options)
+                response = await self._whole(create, read, options)
         except TimeoutError:
             raise SolonError(
                 f"{self.name} gave no answer within {settings.time_limit:g} s in all: ask for less at a time "
@@ -87,19 +103,31 @@ class Server:
         self._count(response.usage)
         return response
 
-    async def _whole(self, create: Callable[..., Awaitable[Any]], options: dict[str, Any]) -> Any:
+    def _within_budget(self) -> None:
+        for name, spent in (("budget", SPENT.cost), ("token_budget", SPENT.tokens)):
+            most = getattr(self.settings, name)
+            if most is not None and spent >= most:
+                raise SolonError(
+                    f"engine.openai.{name} is {most:g}, and {spent:g} is spent. What is finished is kept: "
+                    "raise it, or give the same command again, which goes on and may spend as much again"
+                )
+
+    async def _whole(
+        self,
+        create: Callable[..., Awaitable[Any]],
+        read: Callable[[Any], Any],
+        options: dict[str, Any],
+    ) -> Any:
         """An answer that can be read.
 
         The client itself retries what failed on the way (connections, timeouts, 408, 409, 429, 5xx), waiting
         longer each time, with jitter, or as long as Retry-After says. A damaged answer it does not retry.
         """
         for _ in range(self.settings.retries + 1):
-            try:
+            with suppress(ValueError, TypeError, AttributeError, IndexError):  # no JSON, or another one
                 response = await create(model=self.model, **options)
-            except ValueError:  # not JSON
-                response = None
-            if getattr(response, "choices", None):
-                return response
+                if isinstance(read(response.choices[0]), str):
+                    return response
             await asyncio.sleep(PAUSE)
         raise SolonError(
             f"{self.name} answers with something else than completions: "
