@@ -14,6 +14,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle
 from threading import Lock
 from typing import Any, ClassVar
 
@@ -135,6 +136,7 @@ class Handler(BaseHTTPRequestHandler):
     model: Model
     stats: ClassVar[defaultdict[str, Counter[str]]] = defaultdict(Counter)
     faults = random.Random(0)
+    next_fault = cycle(FAULTS)
     lock = Lock()
 
     def do_GET(self) -> None:
@@ -148,9 +150,11 @@ class Handler(BaseHTTPRequestHandler):
             stats["calls"] += 1
             stats["now"] += 1
             stats["most at once"] = max(stats["most at once"], stats["now"])
-            fault = self.faults.choice(FAULTS) if self.faults.random() < FAULT_SHARE else ""
+            fault = ""
+            if address == "faulty" and self.faults.random() < FAULT_SHARE:
+                fault = next(self.next_fault)
         try:
-            self.serve(address, endpoint, asked, fault if address == "faulty" else "")
+            self.serve(address, endpoint, asked, fault)
         finally:
             with self.lock:
                 stats["now"] -= 1

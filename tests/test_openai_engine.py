@@ -48,6 +48,7 @@ from test_engine_conformance import (  # noqa: F401 (what every engine must do, 
 pytest_plugins = ["openai_process"]
 
 LAW = constitution.load("harmless")
+SERVER = Path(__file__).parent / "openai_server.py"
 KEY = "sk-planted-8f14e45fceea167a"
 PREFILLED = {"mode": "chat", "continue_final_message": True}
 
