@@ -25,7 +25,7 @@ def rate(engine: Engine, dialogues: Sequence[Sequence[Message]]) -> Iterator[tup
         for order in (0, 1)
     ]
     first: dict[int, float] = {}
-    for scores in engine.choice_logprobs(questions):
+    for scores in engine.scores(questions):
         place = int(scores.id.split("/")[0])
         rating = expected_rating(scores.logprobs)
         if place in first:
