@@ -5,6 +5,7 @@ Stages run on it as they run on a model, so a plan asks what a run will ask, in 
 
 import random
 import re
+import sys
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from solon.errors import TooLong
 from solon.inference.dialogue_tokens import DialogueTokens
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.inference.prefix import Tokens, common_length
@@ -82,7 +84,7 @@ class CountingEngine(Engine):
         plain: Any = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=None))
         self.dialogue = DialogueTokens(tokenizer, plain)
         self._seen: list[bytes] = []  # sorted, so that neighbours share the longest beginnings
-        self._finished: list[Completion] = []
+        self._finished: list[Completion | TooLong] = []
 
     def submit(self, request: Request) -> None:
         _, prompt = self.dialogue.prompt(request.messages, request.prefill)
@@ -101,12 +103,13 @@ class CountingEngine(Engine):
         self.longest = max(self.longest, len(prompt) + request.max_tokens)
         self._finished.append(Completion(request.id, written, "stop", len(tokens)))
 
-    def poll(self) -> list[Completion]:
+    def poll(self) -> list[Completion | TooLong]:
         finished, self._finished = self._finished, []
         return finished
 
     def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores]:
-        sheet = Sheet(self.dialogue, questions)
+        # Whatever the context: ``longest`` says how long it must be.
+        sheet = Sheet(self.dialogue, questions, sys.maxsize, self.model_name)
         for row in sheet.rows:
             self.prompt += self._computed(row.tokens, row.start, logits=len(row.tokens) - row.start)
             extra = len(row.tokens) * (len(row.choices) - 1)
