@@ -57,7 +57,7 @@ def test_what_runs_share_is_done_once(base: Path, tmp_path: Path) -> None:
     """Hard and soft labels share five stages, and two of the models that are evaluated."""
     folder, said = tmp_path / "out", []
     labels = {"soft": {}, "hard": {"preference_model.labels": "hard"}}
-    quick = {"critique.rounds": 1, "red_team.generate": 0, "reinforce.steps": 1}
+    quick = {"critique.rounds": 1, "red_team.generate": 0, "reinforce.steps": 2}
     asked = study(base, variations=labels, settings=quick)
     sweep.run(asked, folder, watched(said.append))
     soft, hard = (manifest(folder / name)["stages"] for name in ("soft", "hard"))
@@ -81,7 +81,7 @@ def test_what_runs_share_is_done_once(base: Path, tmp_path: Path) -> None:
     # The initial model and SL-CAI answer alike, and are not asked again.
     assert hard["evaluation"]["reused"] == "Taken from soft: answers of initial and sl-cai."
     tokens = [each["evaluation"]["usage"]["tokens_generated"] for each in (soft, hard)]
-    assert 0 < tokens[1] < 0.5 * tokens[0]
+    assert 0 < tokens[1] < 0.6 * tokens[0]  # two of four models
     for model in ("initial", "sl-cai"):
         assert other[f"evaluation/{model}.jsonl"] == first[f"evaluation/{model}.jsonl"]
     for name in ("soft", "hard"):
