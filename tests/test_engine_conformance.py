@@ -29,7 +29,8 @@ def on_ray(model: str, batch: int) -> Engine:
     """Two replicas, on a cluster with room for those of several tests at once."""
     import ray
 
-    ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
+    if not ray.is_initialized():
+        ray.init("local", num_cpus=8, include_dashboard=False, log_to_driver=False)
     settings = EngineSettings(kind="transformers", dtype="float32", device="cpu", batch_size=batch)
     return open_engine(model, settings, Scale(engine="ray", replicas=2))
 

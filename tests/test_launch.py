@@ -26,6 +26,8 @@ from toy_training import (
 )
 
 TWO = config.TrainingScale(processes=2)
+SCRIPT = Path(__file__).with_name("train_together.py")
+STRATEGIES = {"ddp": ("supervised", "preference", "rloo", "grpo"), "fsdp": ("preference", "rloo", "grpo")}
 WORDS = ("A llama.", "Nothing much, to be sure.", "The night, because of the stars and of nothing else.")
 EXAMPLES = [example(f"{number} things?", WORDS[number % 3] * (1 + number % 4)) for number in range(12)]
 PAIRS = [pair(f"{number}?", WORDS[number % 3], WORDS[(number + 1) % 3], number / 12) for number in range(12)]
@@ -53,51 +55,80 @@ def tasks(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 @pytest.fixture(scope="module")
-def together(tasks: dict[str, Task], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes made of all tasks; they are started once, which is what takes the time."""
-    folder = tmp_path_factory.mktemp("together")
+def alone(tasks: dict[str, Task], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process makes of all tasks."""
+    folder = tmp_path_factory.mktemp("alone")
     for name, (stage, records, names, settings) in tasks.items():
-        launch.write_task(stage, records, names, folder / name, settings, 3)
-    script = Path(__file__).with_name("train_together.py")
-    line = [*launch.command(TWO), str(script), *(str(folder / name) for name in tasks)]
-    subprocess.run(line, env=launch.environment(TWO), check=True, capture_output=True, text=True)
+        launch.train(stage, records, names, folder / name, settings, 3, unwatched, config.TrainingScale())
     return folder
 
 
-@pytest.mark.parametrize("name", ["supervised", "preference", "rloo", "grpo"])
-def test_two_processes_train_as_one(
-    name: str, tasks: dict[str, Task], together: Path, tmp_path: Path
-) -> None:
-    stage, records, names, settings = tasks[name]
-    launch.train(stage, records, names, tmp_path, settings, 3, unwatched, config.TrainingScale())
-    alone, shared = metrics_of(tmp_path), metrics_of(together / name)
-    assert len(alone) == len(shared) > 1
-    for one, two in zip(alone, shared, strict=True):
-        if stage == "supervised":  # TRL averages micro-batches' accuracies, and two processes' are one to it
+@pytest.fixture(scope="module")
+def together(tasks: dict[str, Task], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes make of them; they are started once a strategy, which is what takes the time."""
+    folder = tmp_path_factory.mktemp("together")
+    for strategy, names_of in STRATEGIES.items():
+        scale = config.TrainingScale(processes=2, strategy=strategy)
+        for name in names_of:
+            stage, records, names, settings = tasks[name]
+            launch.write_task(stage, records, names, folder / strategy / name, settings, 3)
+        folders = [str(folder / strategy / name) for name in names_of]
+        line = [*launch.command(scale), str(SCRIPT), *folders]
+        subprocess.run(line, env=launch.environment(scale), check=True, capture_output=True, text=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("strategy", "name"), [(strategy, name) for strategy, names in STRATEGIES.items() for name in names]
+)
+def test_two_processes_train_as_one(strategy: str, name: str, alone: Path, together: Path) -> None:
+    assert_trained_alike(together / strategy / name, alone / name)
+    if name in {"rloo", "grpo"}:  # every answer once, and those that one process samples
+        written = [folder / name / "samples.jsonl" for folder in (together / strategy, alone)]
+        assert written[0].read_text() == written[1].read_text()
+
+
+def assert_trained_alike(ours: Path, theirs: Path) -> None:
+    ours_rows, theirs_rows = metrics_of(ours), metrics_of(theirs)
+    assert len(ours_rows) == len(theirs_rows) > 1
+    for two, one in zip(ours_rows, theirs_rows, strict=True):
+        if theirs.name == "supervised":
+            # TRL averages the accuracies of micro-batches, and those of two processes are one to it.
             assert two.pop("accuracy") == pytest.approx(one.pop("accuracy"), abs=0.05)
         assert two == pytest.approx(one, rel=2e-4, abs=2e-4)
-    ours, theirs = weights_of(together / name), weights_of(tmp_path)
-    assert all(torch.allclose(ours[weight], theirs[weight], atol=1e-4) for weight in theirs)
-    if stage == "reinforce":  # every answer once, and those that one process samples
-        written = [(folder / "samples.jsonl").read_text() for folder in (together / name, tmp_path)]
-        assert written[0] == written[1]
+    weights, expected = weights_of(ours), weights_of(theirs)
+    assert weights.keys() == expected.keys()
+    assert all(torch.allclose(weights[name], expected[name], atol=1e-4) for name in expected)
+    assert (ours / "config.json").read_text() == (theirs / "config.json").read_text()
 
 
-def test_a_stage_is_launched_watched_and_goes_on(
-    tasks: dict[str, Task], together: Path, tmp_path: Path
+def test_shared_out_weights_come_together_also_after_a_kill(
+    tasks: dict[str, Task], alone: Path, tmp_path: Path
 ) -> None:
+    """The whole way, by a launcher of the user's: watched, killed, going on from a sharded checkpoint."""
     stage, records, names, settings = tasks["supervised"]
-    settings = settings.model_copy(update={"save_steps": 2})
+    settings, out = settings.model_copy(update={"save_steps": 2}), tmp_path / "supervised"
+    shared_out = " ".join(f"{name}={value}" for name, value in launch.FSDP.items())
+    started = " ".join(launch.command(config.TrainingScale(processes=2)))
+    scale = config.TrainingScale(launcher=f"env {shared_out} {started} {SCRIPT}")
     with pytest.raises(Killed):
-        launch.train(stage, records, names, tmp_path, settings, 3, killed_at(4), TWO)
+        launch.train(stage, records, names, out, settings, 3, killed_at(5), scale)
+    assert len(list(out.glob("checkpoint-4/pytorch_model_fsdp_0/*.distcp"))) == 2
+    assert not (out / "model.safetensors").exists()
     seen: list[int] = []
     metrics = launch.train(
-        stage, records, names, tmp_path, settings, 3, lambda step, steps, _: seen.append(step), TWO
+        stage, records, names, out, settings, 3, lambda step, steps, _: seen.append(step), scale
     )
-    assert seen and seen[0] > 2
-    assert metrics == metrics_of(tmp_path)[-1]
-    assert metrics_of(tmp_path) == metrics_of(together / "supervised")
-    assert {path.name for path in tmp_path.iterdir()} == CHECKPOINT
+    assert seen == [5, 6]
+    assert metrics == metrics_of(out)[-1]
+    assert {path.name for path in out.iterdir()} == CHECKPOINT
+    assert_trained_alike(out, alone / "supervised")
+
+
+def test_a_stages_error_comes_as_it_is(tiny_model: Path, tmp_path: Path) -> None:
+    scale = config.TrainingScale(launcher=" ".join(launch.command(config.TrainingScale())))
+    with pytest.raises(SolonError, match="nothing to train on"):
+        launch.train("supervised", [], [str(tiny_model)], tmp_path, config.Supervised(), 0, unwatched, scale)
 
 
 def test_what_goes_wrong_is_told(tiny_model: Path, tmp_path: Path) -> None:
@@ -124,6 +155,7 @@ def test_what_goes_wrong_is_told(tiny_model: Path, tmp_path: Path) -> None:
             {"supervised": {"batch_size": 8, "micro_batch_size": 8}, "scale": {"training": {"processes": 3}}},
             "3",
         ),
+        ({"supervised": {"lora": {}}, "scale": {"training": {"strategy": "fsdp"}}}, "set lora to null"),
         ({"reinforce": {"algorithm": "ppo"}, "scale": {"training": {"processes": 2}}}, "ppo in 2 processes"),
     ],
 )

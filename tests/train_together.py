@@ -1,9 +1,29 @@
-"""Does the tasks in several folders one after another, for test_launch.py: started once in each process."""
+"""Does the tasks in several folders one after another, for test_launch.py: started once in each process.
 
+accelerate has FSDP for GPUs alone. Here processes on the CPU are told to have them; all else is FSDP's own.
+"""
+
+import os
 import sys
 from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import DistributedType
 
 from solon import launch
 
-for folder in sys.argv[1:]:
-    launch.main(Path(folder))
+
+class Told(PartialState):
+    def __init__(self, *given: Any, **named: Any) -> None:
+        begin(self, *given, **named)
+        self._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+
+
+begin = PartialState.__init__
+if os.environ.get("ACCELERATE_USE_FSDP"):
+    PartialState.__init__ = Told.__init__
+
+for given in sys.argv[1:]:
+    if Path(given).is_dir():  # not what is meant for the module that this stands for
+        launch.main(Path(given))

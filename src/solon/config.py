@@ -341,6 +341,12 @@ class Config(Section):
                 f"has reinforce.algorithm ppo in {scale.processes} processes, but it trains in one only: set "
                 "the algorithm to rloo or grpo, or scale.training.processes to 1"
             )
+        if scale.strategy == "fsdp" and any(
+            each.lora for each in (self.supervised, self.preference_model, rl)
+        ):
+            raise ValueError(
+                "has scale.training.strategy fsdp, which trains all weights: set lora to null, or take ddp"
+            )
         return self
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedTokenizerBase
 
 from solon import config
@@ -164,7 +165,10 @@ def up_to_end(answer: list[int], ends: set[int]) -> list[int]:
 
 @torch.no_grad()
 def plain_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
-    """The model's weights in its own names, adapters merged in; the model itself is left as it is."""
+    """The model's weights in its own names, adapters merged in; the model itself is left as it is.
+
+    Those that are shared out over processes (FSDP) are gathered one at a time, so all must ask together.
+    """
     adapted = {
         id(layer.get_base_layer().weight): layer
         for layer in model.modules()
@@ -175,4 +179,5 @@ def plain_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
         if layer := adapted.get(id(weight)):
             yield name.replace(".base_layer", ""), weight + layer.get_delta_weight(layer.active_adapters[0])
         elif "lora_" not in name:
-            yield name.replace(".base_layer", ""), weight
+            whole = weight.full_tensor() if isinstance(weight, DTensor) else weight
+            yield name.replace(".base_layer", ""), whole

@@ -81,6 +81,7 @@ def common_arguments(
         "project": trackers.PROJECT,
         "run_name": trackers.run_name(out),
         "disable_tqdm": True,
+        "ddp_find_unused_parameters": False,  # a search each step for what no model here has
         "use_cpu": models.best_device() == "cpu",
         "bf16": use_bfloat16(),
         "activation_checkpointing": False,
@@ -260,6 +261,8 @@ def run(
     """
     if len(trainer.train_dataset) == 0:
         raise SolonError("there is nothing to train on: every example is longer than max_length; raise it")
+    if shared_out(trainer) and isinstance(trainer.model, PeftModel):
+        raise SolonError("FSDP trains all weights here: set lora to null, or train without FSDP")
     with trainer.accelerator.main_process_first():  # which deletes what is not whole
         if is_first():
             shutil.rmtree(out / ASIDE, ignore_errors=True)
@@ -281,9 +284,14 @@ def run(
     return dict(log.last)
 
 
+def shared_out(trainer: Trainer) -> bool:
+    """Whether each process has a part of the weights only."""
+    return bool(trainer.accelerator.distributed_type == DistributedType.FSDP)
+
+
 def gathered(trainer: Trainer) -> Mapping[str, Tensor] | None:
     """The weights, gathered by all processes for the first, where they are shared out; None where not."""
-    if trainer.accelerator.distributed_type != DistributedType.FSDP:
+    if not shared_out(trainer):
         return None
     weights: Mapping[str, Tensor] = trainer.accelerator.get_state_dict(trainer.model)
     return weights
