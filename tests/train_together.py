@@ -17,7 +17,8 @@ from solon import launch
 class Told(PartialState):
     def __init__(self, *given: Any, **named: Any) -> None:
         begin(self, *given, **named)
-        self._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+        if self._shared_state["distributed_type"] == DistributedType.MULTI_CPU:
+            self._shared_state["distributed_type"] = DistributedType.MULTI_GPU
 
 
 begin = PartialState.__init__

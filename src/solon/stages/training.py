@@ -294,7 +294,8 @@ def gathered(trainer: Trainer) -> Mapping[str, Tensor] | None:
     if not shared_out(trainer):
         return None
     weights: Mapping[str, Tensor] = trainer.accelerator.get_state_dict(trainer.model)
-    return weights
+    tied = trainer.accelerator.unwrap_model(trainer.model).all_tied_weights_keys  # written once, as elsewhere
+    return {name: weight for name, weight in weights.items() if name not in tied}
 
 
 def save(
