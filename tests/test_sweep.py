@@ -13,7 +13,7 @@ import scipy.stats
 import yaml
 
 import run_folder
-from browser import Open, all_drawn
+from browser import PHONE, Open, all_drawn
 from command import fails, solon
 from solon import models, pipeline, sweep
 from solon.audit import audit
@@ -366,7 +366,9 @@ def test_the_page_shows_every_figure(written: tuple[Path, dict[str, Any], dict[s
 
 def test_a_browser_draws_it(written: tuple[Path, dict[str, Any], dict[str, float]], open_page: Open) -> None:
     path, _, _ = written
-    assert all_drawn(open_page(path.as_uri())) > 0
+    shown = open_page(path.as_uri(), PHONE)
+    assert all_drawn(shown) > 0
+    assert shown.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
 def test_the_documented_examples_are_studies(tmp_path: Path) -> None:
