@@ -7,7 +7,7 @@ VLLM := .venv-vllm
 INSPECT := .venv-inspect
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-vllm test-inspect clean
+.PHONY: demo test test-vllm test-inspect faults clean
 
 demo: $(VENV)/ready
 	$(BIN)/solon run src/solon/configs/small.yaml --dir runs/demo
@@ -17,6 +17,11 @@ test: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+# What the ordinary tests do a little of: 56 kills, and a server that is dead for a minute. Ten minutes on two cores.
+faults: $(VENV)/ready
+	SOLON_TEST_FAULTS=7 SOLON_TEST_FAULTS_RESULT=benchmarks/results/kills.json \
+		$(BIN)/pytest tests/faults tests/test_openai_engine.py
 
 # The vLLM engine, and models on a `vllm serve` of this machine, in an environment of their own: vLLM pins other
 # versions than Solon's. Five minutes on two cores.

@@ -2,17 +2,12 @@
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
-import yaml
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from command import fails, solon
@@ -323,32 +318,3 @@ def test_mistakes_are_told_before_any_work(
     with pytest.raises(SolonError, match=says):
         pipeline.run(config(tiny_model, **changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("moment", ["02-critique/revisions.jsonl", "07-rl-cai/metrics.jsonl"])
-def test_a_process_that_is_killed_goes_on(
-    finished: Path, tiny_model: Path, tmp_path: Path, moment: str
-) -> None:
-    path, folder = tmp_path / "config.yaml", tmp_path / "run"
-    path.write_text(yaml.safe_dump(config(tiny_model).model_dump(mode="json")))
-    command = [
-        sys.executable,
-        "-c",
-        "from solon.cli import main; main()",
-        "run",
-        str(path),
-        "--dir",
-        str(folder),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (folder / moment).exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-    assert not (folder / "evaluation").exists()
-    pipeline.run(config(tiny_model), folder)
-    after = results(folder)
-    assert {name: after[name] for name in after if name.startswith(moment[:2])} == {
-        name: kept for name, kept in results(finished).items() if name.startswith(moment[:2])
-    }
-    assert set(after) == set(results(finished))

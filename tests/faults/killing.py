@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import random
 import time
+from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from typing import Any
 from solon import pipeline
 from solon.config import Config
 from solon.run import file_hash
-from solon.steps import STAGES
 
 NOT_THE_SAME = {"started", "finished", "seconds", "usage"}
 """What the manifest says of a stage that may differ: times, and the tokens of all attempts together."""
@@ -87,16 +87,17 @@ def kill_in(stage: str, config: Config, folder: Path, delay: float) -> dict[str,
     }
 
 
-def killed_run(config: Config, whole: Path, folder: Path, kills: int, seed: int) -> list[dict[str, Any]]:
-    """Bring a run to its end that is killed ``kills`` times in every stage.
+def killed_run(
+    config: Config, whole: Path, folder: Path, chosen: Sequence[str], seed: int
+) -> list[dict[str, Any]]:
+    """Bring a run to its end that is killed once in each of the ``chosen`` stages.
 
     ``whole`` is the same run undisturbed: it says how long each stage takes. Every moment of a stage is as
     likely as any other.
     """
     rng, found = random.Random(seed), []
-    for stage in STAGES:
-        for _ in range(kills):
-            delay = rng.uniform(0, stages(whole)[stage.name]["seconds"])
-            found.append(kill_in(stage.name, config, folder, delay))
+    for stage in chosen:
+        delay = rng.uniform(0, stages(whole)[stage]["seconds"])
+        found.append(kill_in(stage, config, folder, delay))
     finish(config, folder)
     return found

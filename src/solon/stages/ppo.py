@@ -298,7 +298,8 @@ def clipped_surrogate(log_ratio: Tensor, estimates: Tensor, clip_range: float) -
 
 def _save(path: Path, actor: Policy, optimizer: torch.optim.Optimizer, step: int) -> None:
     partial = path.with_suffix(".partial")
-    torch.save({"actor": actor.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, partial)
+    with training.writing(path.parent):
+        torch.save({"actor": actor.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, partial)
     flush(partial)
     partial.replace(path)  # a kill leaves the old state or the new one
 

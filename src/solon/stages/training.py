@@ -4,7 +4,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import datasets
 import torch
 from accelerate.utils import DistributedType
 from peft import LoraConfig, PeftModel
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
@@ -19,7 +21,7 @@ from transformers.utils.logging import disable_progress_bar
 from trl.trainer.utils import disable_dropout_in_model
 
 from solon import config, models, trackers
-from solon.errors import SolonError
+from solon.errors import SolonError, first_line
 from solon.prompts.dialogue import neutral_messages, reserved
 from solon.run import RecordFile, flush, write_atomically
 
@@ -149,7 +151,8 @@ class Discreet:
         return str(Path(super()._get_output_dir(trial)) / ASIDE)  # type: ignore[misc]
 
     def _save_checkpoint(self: Any, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        with writing(Path(self.args.output_dir)):
+            super()._save_checkpoint(model, trial)  # type: ignore[misc]
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             put_in_place(Path(self.args.output_dir), f"checkpoint-{self.state.global_step}")
@@ -227,6 +230,18 @@ def resumable(out: Path) -> Path | None:
         except (OSError, ValueError):
             shutil.rmtree(folder)
     return whole[max(whole)] if whole else None
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Raises SolonError for what the libraries raise, beside OSError, where the disk is full."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        raise SolonError(
+            f"a checkpoint cannot be written to {folder} ({first_line(error)}); mend that and give the same "
+            "command again, which goes on from the checkpoint before"
+        ) from error
 
 
 def put_in_place(out: Path, name: str) -> None:
@@ -309,6 +324,7 @@ def save(
         model = model.merge_and_unload()
     for file in out.glob("*.safetensors"):
         file.unlink()  # not written over: it may be another run's as well (see ``reuse``)
-    model.save_pretrained(out, state_dict=weights)
-    tokenizer.save_pretrained(out)
+    with writing(out):
+        model.save_pretrained(out, state_dict=weights)
+        tokenizer.save_pretrained(out)
     flush(out)

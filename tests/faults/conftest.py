@@ -1,0 +1,22 @@
+"""The run that faults are done to, and what it leaves when nothing disturbs it."""
+
+from pathlib import Path
+
+import pytest
+from killing import finish
+
+from solon.config import Config
+from test_pipeline import config
+
+
+@pytest.fixture(scope="session")
+def settings(tiny_model: Path) -> Config:
+    # Small batches make several blocks of the few records.
+    return config(tiny_model, engine={"batch_size": 2})
+
+
+@pytest.fixture(scope="session")
+def whole(settings: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    finish(settings, folder)
+    return folder
