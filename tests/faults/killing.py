@@ -12,6 +12,7 @@ from typing import Any
 from solon import pipeline
 from solon.config import Config
 from solon.run import file_hash
+from solon.steps import STAGES
 
 NOT_THE_SAME = {"started", "finished", "seconds", "usage"}
 """What the manifest says of a stage that may differ: times, and the tokens of all attempts together."""
@@ -87,10 +88,21 @@ def kill_in(stage: str, config: Config, folder: Path, delay: float) -> dict[str,
     }
 
 
+def tear(stage: Path) -> None:
+    """Leave what a kill may leave at the worst moment: half a line in every file, half a checkpoint."""
+    for path in stage.glob("*.jsonl"):
+        with path.open("ab") as file:
+            file.write(b'{"id": "half')
+    if (stage / "metrics.jsonl").exists():
+        for half in (stage / "unfinished" / "checkpoint-1", stage / "checkpoint-99"):
+            half.mkdir(parents=True, exist_ok=True)
+            (half / "model.safetensors").write_bytes(b"half of it")
+
+
 def killed_run(
     config: Config, whole: Path, folder: Path, chosen: Sequence[str], seed: int
 ) -> list[dict[str, Any]]:
-    """Bring a run to its end that is killed once in each of the ``chosen`` stages.
+    """Bring a run to its end that is killed once in each of the ``chosen`` stages, and torn there.
 
     ``whole`` is the same run undisturbed: it says how long each stage takes. Every moment of a stage is as
     likely as any other.
@@ -99,5 +111,6 @@ def killed_run(
     for stage in chosen:
         delay = rng.uniform(0, stages(whole)[stage]["seconds"])
         found.append(kill_in(stage, config, folder, delay))
+        tear(folder / next(each.folder for each in STAGES if each.name == stage))
     finish(config, folder)
     return found

@@ -1,5 +1,7 @@
 """SIGKILL at random moments of every stage: what comes of the run is what an undisturbed one leaves.
 
+After each kill every file of the stage gets half a line more, and a training stage half a checkpoint.
+
 ``make faults`` kills seven runs in each of their eight stages and keeps what it found.
 """
 
