@@ -2,9 +2,9 @@
 
     python benchmarks/soak.py --records 10000 > result.json
 
-The model is a random one of two layers, since memory is asked for and not sense. Resident memory is read after
-every hundredth part of a stage. What it grows by in the second half of a stage, a record, is what a longer run
-would go on to lose.
+The model is a random one of two layers, since memory is asked for and not sense. Resident memory is read
+after every hundredth part of a stage. What it grows by in the second half of a stage, a record, is what a
+longer run would go on to lose.
 """
 
 import argparse
