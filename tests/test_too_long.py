@@ -49,15 +49,11 @@ def prompts() -> list[PromptRecord]:
 def pairs() -> list[PairRecord]:
     return [
         {
-            "id": name,
-            "prompt": [user(text)],
-            "set": "red-team",
-            "kind": "",
-            "split": "train",
+            **{name: each[name] for name in ("id", "prompt", "set", "kind", "split")},
             "responses": ["Yes.", "No."],
             "problem": "",
         }
-        for name, text in TEXTS.items()
+        for each in prompts()
     ]
 
 
