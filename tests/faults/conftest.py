@@ -12,7 +12,8 @@ from test_pipeline import config
 @pytest.fixture(scope="session")
 def settings(tiny_model: Path) -> Config:
     # Small batches make several blocks of the few records.
-    return config(tiny_model, engine={"batch_size": 2})
+    prompts = {"red_team": {"train": 18, "held_out": 4}}
+    return config(tiny_model, engine={"batch_size": 2}, red_team=prompts)
 
 
 @pytest.fixture(scope="session")
