@@ -13,7 +13,7 @@ from solon.config import SERVER_MODEL, EngineSettings
 from solon.inference.engine import Engine
 from solon.run import RecordFile, complete
 
-# In a block. While its last texts end, the batch is not full: by simulation, chains of four revisions take 1 %
+# In a block. While its last texts end, the batch is not full: by simulation, chains of 4 revisions take 1 %
 # longer where a step's time grows with its sequences, as on a CPU, and 9 % where it does not at all (with 4
 # batches 2 % and 18 %, with 16 0.4 % and 4 %). A kill undoes half a block on average.
 BATCHES = 8
