@@ -5,7 +5,7 @@ Figures are of the other half; ``accuracy_all`` is of all rows, and only of ways
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -164,6 +164,7 @@ def write(
             for shots in ("zero", "few"):
                 if layout := layouts(measured, shots):
                     table["layouts"].append({"model": model, "data": dataset, "shots": shots, **layout})
+    table["together"] = list(together(plan, table["ways"]))
     folder.mkdir(exist_ok=True)
     (folder / "table.json").write_text(json.dumps(table, indent=1) + "\n")
     (folder / "table.md").write_text(markdown(table))
@@ -196,7 +197,8 @@ def accuracy(predicted: calibration.Array, labels: calibration.Array) -> Figures
         return {}
     right = calibration.agreements(predicted[decided], labels[decided])
     return {
-        "accuracy": round(right / decided.sum(), 3),
+        "decided": int(decided.sum()),
+        "accuracy": round(right / decided.sum(), 4),
         "interval": [round(each, 3) for each in calibration.wilson(right, int(decided.sum()))],
     }
 
@@ -254,6 +256,26 @@ def pairs(found: Sequence[Any]) -> Figures:
     }
 
 
+def together(plan: Figures, rows: Sequence[Figures]) -> Iterator[Figures]:
+    """Accuracy of each way that fits nothing over all its rows of all data sets of pairs."""
+    sets = [name for name, source in plan["data"].items() if source["form"] in {"hhh", "pairs"}]
+    for model, way in dict.fromkeys((row["model"], row["way"]) for row in rows):
+        mine = [row for row in rows if (row["model"], row["way"]) == (model, way) and row["data"] in sets]
+        counted = [row["accuracy_all"] for row in mine if row.get("accuracy_all")]
+        if counted:
+            decided = sum(each["decided"] for each in counted)
+            right = sum(each["accuracy"] * each["decided"] for each in counted)
+            interval = [round(each, 3) for each in calibration.wilson(right, decided)]
+            yield {
+                "model": model,
+                "way": way,
+                "data": [row["data"] for row in mine if row.get("accuracy_all")],
+                "decided": decided,
+                "accuracy": round(right / decided, 4),
+                "interval": interval,
+            }
+
+
 def share(signs: Sequence[float]) -> Figures:
     right, count = sum((sign + 1) / 2 for sign in signs), len(signs)
     if not count:
@@ -300,20 +322,64 @@ def fitted(values: calibration.Array, labels: calibration.Array) -> calibration.
 
 
 def markdown(table: Figures) -> str:
-    lines = [
-        "| model | data | way of asking | rows | accuracy (95 %) | of all | Brier | scaled "
-        "| ECE | scaled | tokens |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    return "\n".join(
+        [
+            "All rows of all data sets of pairs, for ways that fit nothing:",
+            "",
+            "| model | way of asking | decided pairs | accuracy (95 %) |",
+            "| --- | --- | --- | --- |",
+            *(
+                f"| {row['model']} | {row['way']} | {row['decided']} | {with_interval(row)} |"
+                for row in table["together"]
+            ),
+            "",
+            "By data set, on the rows for reporting:",
+            "",
+            "| model | data | way of asking | rows | accuracy (95 %) | of all rows | Brier | scaled "
+            "| ECE | scaled | tokens |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+            *(by_data(row) for row in table["ways"] if "accuracy" in row),
+            "",
+            "The principle before the options and after them, in both orders, on the same rows:",
+            "",
+            "| model | data | shots | rows | first | last | same answer | mean difference of labels |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- |",
+            *(
+                f"| {row['model']} | {row['data']} | {row['shots']} | {row['rows']} "
+                f"| {with_interval(row['principle_first'])} | {with_interval(row['principle_last'])} "
+                f"| {row['same_answer']:.2f} | {row['mean_difference_of_labels']:.3f} |"
+                for row in table["layouts"]
+            ),
+            "",
+            "Labels by a pair's making, and a judge's of plain pairs, where one of two answers refuses:",
+            "",
+            "| model | prompts | refusals under, against, plain | by making (95 %) | judged (95 %) |",
+            "| --- | --- | --- | --- | --- |",
+            *(made(row) for row in table["pairs"]),
+            "",
+        ]
+    )
+
+
+def by_data(row: Figures) -> str:
+    whole, scaled = row.get("accuracy_all", {}), row.get("scaled", {})
+    of_all = f"{whole['accuracy']:.2f} of {whole['decided']}" if whole else ""
+    return (
+        f"| {row['model']} | {row['data']} | {row['way']} | {row['rows']} | {with_interval(row)} | {of_all} "
+        f"| {row['brier']:.3f} | {scaled.get('brier', '')} | {row['ece']:.2f} | {scaled.get('ece', '')} "
+        f"| {row['tokens'] or ''} |"
+    )
+
+
+def made(row: Figures) -> str:
+    refusals = ", ".join(f"{share:.2f}" for share in row["refusals"].values())
+    labels = [
+        f"{with_interval(each)} of {each['decided']}" if each["decided"] else "none to tell by"
+        for each in (row["by_making"], row["judged"])
     ]
-    for row in table["ways"]:
-        if "accuracy" not in row:
-            continue
-        low, high = row["interval"]
-        whole, scaled = row.get("accuracy_all", {}), row.get("scaled", {})
-        of_all = f"{whole['accuracy']:.2f} of {row['rows_all']}" if whole else ""
-        lines.append(
-            f"| {row['model']} | {row['data']} | {row['way']} | {row['rows']} | {row['accuracy']:.2f} "
-            f"({low:.2f}–{high:.2f}) | {of_all} | {row['brier']:.3f} | {scaled.get('brier', '')} | "
-            f"{row['ece']:.2f} | {scaled.get('ece', '')} | {row['tokens'] or ''} |"
-        )
-    return "\n".join(lines) + "\n"
+    return f"| {row['model']} | {row['prompts']} | {refusals} | {labels[0]} | {labels[1]} |"
+
+
+def with_interval(row: Figures) -> str:
+    low, high = row["interval"]
+    return f"{row['accuracy']:.2f} ({low:.2f}–{high:.2f})"
