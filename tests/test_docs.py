@@ -55,6 +55,17 @@ def test_the_performance_page_tells_what_was_measured() -> None:
         assert set(rows) == measured, path.name
 
 
+def test_the_results_page_tells_what_was_measured() -> None:
+    measured = set((ROOT / "studies/judgement/results/table.md").read_text().splitlines())
+    rows = [
+        line
+        for line in (ROOT / "docs/results.md").read_text().split("### What is measured so far")[0].splitlines()
+        if re.match(r"\| (smollm2|qwen)", line)
+    ]
+    assert rows
+    assert set(rows) <= measured
+
+
 def test_the_readmes_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
     [example] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     quick = example.replace("[:8]", "[:1]").replace("Critique(rounds=2)", "Critique(rounds=1, max_tokens=8)")
