@@ -59,7 +59,10 @@ def test_the_results_page_tells_what_was_measured() -> None:
     measured = set((ROOT / "studies/judgement/results/table.md").read_text().splitlines())
     rows = [
         line
-        for line in (ROOT / "docs/results.md").read_text().split("### What is measured so far")[0].splitlines()
+        for line in (ROOT / "docs/results.md")
+        .read_text()
+        .split("### What is measured so far")[0]
+        .splitlines()
         if re.match(r"\| (smollm2|qwen)", line)
     ]
     assert rows
