@@ -11,6 +11,8 @@ nothing else.
 
 import argparse
 import tempfile
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import side_by_side
@@ -31,7 +33,7 @@ class Peer(training.Discreet, GRPOTrainer):  # type: ignore[misc]
 class Step:
     def __init__(self, model: str, settings: config.Reinforce, folder: str) -> None:
         training.no_progress_bars()
-        self.model, self.settings, self.folder = model, settings, folder
+        self.model, self.settings, self.folder = model, settings, Path(folder)
         self.tokenizer = models.load_tokenizer(model)
         set_seed(0)
         self.judge = models.load_preference_model(model)
@@ -81,7 +83,9 @@ class Step:
         )
 
     def run(self) -> int:
-        self.trainer.train()
+        ours = isinstance(self.trainer, reinforce.MeasuredGRPO)
+        with self.trainer.shared_prompts() if ours else nullcontext():
+            self.trainer.train()
         length = self.trainer.state.log_history[0]["completions/mean_length"]
         assert length == self.settings.max_tokens, f"answers of {length} tokens on average"
         return 1

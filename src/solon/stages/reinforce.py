@@ -1,7 +1,6 @@
 """Reinforcement learning against the preference model: the RL-CAI model (paper, section 4.2)."""
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from solon.errors import SolonError
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, neutral_messages, reserved
 from solon.records import Message, PromptRecord
 from solon.seeds import generator
-from solon.stages import packing, ppo, preference, training
+from solon.stages import ppo, preference, training
 from solon.stages.kept_policies import KeepPolicies
 from solon.stages.rollouts import SampleLog, Sampler
 from solon.stages.sample_logprobs import SharedPrompts
@@ -158,9 +157,8 @@ def _train_with_trl(
     rows = [{"prompt": prompt} for step in schedule for prompt in step]
     dataset = training.conversational(rows, tokenizer, "prompt")
     set_seed(seed)
-    model = models.load_model(policy)
     trainer: Any = trainer_of(
-        model=model,
+        model=models.load_model(policy),
         reward_funcs=trl_reward,
         args=settings_of(
             **{**arguments, "logging_steps": passes},
@@ -184,14 +182,7 @@ def _train_with_trl(
     )
     trainer.sampler = Sampler(policy, settings, seed)
     trainer.add_callback(KeepPolicies(trainer, settings, out))
-    with ExitStack() as packed:
-        # With adapters the reference is the same model without them.
-        both = [each for each in (model, trainer.ref_model) if each is not None]
-        if trainer.sampler.has_engine:  # ``generate`` knows no packed rows
-            packs = [packed.enter_context(packing.packed(each)) for each in both]
-            trainer.packs = all(packs)
-        if not trainer.packs:
-            packed.close()
+    with trainer.shared_prompts():
         return training.run(trainer, tokenizer, out, _columns, progress, passes, settings.kl_limit)
 
 
@@ -209,8 +200,6 @@ def sampled(trainer: Any, prompts: list[list[int]]) -> list[list[int]]:
 class MeasuredRLOO(training.Discreet, SharedPrompts, RLOOTrainer):  # type: ignore[misc]
     """TRL's trainer with our sampler; its KL is the mean over all tokens of all answers."""
 
-    sampler: Sampler
-
     def _generate_single_turn(self, prompt_ids: list[list[int]], *_: Any) -> list[list[int]]:
         return sampled(self, prompt_ids)
 
@@ -221,8 +210,6 @@ class MeasuredGRPO(training.Discreet, SharedPrompts, GRPOTrainer):  # type: igno
     TRL logs the one inside its loss, per token. Where a step's samples are passed over once, the policy's own
     log-probabilities are those of that pass: no other is made for them.
     """
-
-    sampler: Sampler
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *_: Any) -> tuple[list[list[int]], None]:
         return sampled(self, prompt_ids), None

@@ -4,24 +4,44 @@ TRL pads a micro-batch to its longest prompt and answer, and runs the prompt aga
 forward and backward, in the policy and in the reference. Here a micro-batch is one row of ``packing``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate.utils import send_to_device
+from peft import PeftModel
 from torch import Tensor
 from trl.trainer.utils import split_tensor_dict
 
 from solon.inference.prefix import Tokens
-from solon.stages.packing import pack
+from solon.stages.packing import pack, packed
+from solon.stages.rollouts import Sampler
 
 
 class SharedPrompts:
-    """Goes before a TRL trainer of RL; where ``packs`` is set its models must be under ``packing.packed``."""
+    """Goes before a TRL trainer of RL, which then must train under ``shared_prompts``."""
 
+    sampler: Sampler
     packs = False
+
+    @contextmanager
+    def shared_prompts(self: Any) -> Iterator[None]:
+        """Inside, prompts are shared, unless the models have another than plain attention."""
+        # With adapters the reference is the same model without them.
+        policy = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        models = [policy] if self.ref_model is None else [policy, self.ref_model]
+        with ExitStack() as stack:
+            # Models that the engine cannot run sample by ``generate``, which knows no packed rows.
+            if self.sampler.has_engine:
+                packs = [stack.enter_context(packed(model)) for model in models]
+                self.packs = all(packs)
+            if not self.packs:
+                stack.close()
+            yield
+        self.packs = False
 
     def _prepare_inputs(self: Any, generation_batch: Any) -> Any:
         """TRL's without its shuffle, so that a prompt's answers stay in one micro-batch.
