@@ -111,6 +111,9 @@ def killed_run(
     for stage in chosen:
         delay = rng.uniform(0, stages(whole)[stage]["seconds"])
         found.append(kill_in(stage, config, folder, delay))
-        tear(folder / next(each.folder for each in STAGES if each.name == stage))
+        # A stage that has ended before the kill came is on disk, so nothing of it can be torn.
+        for each in STAGES:
+            if each.name == found[-1]["stage"]:
+                tear(folder / each.folder)
     finish(config, folder)
     return found
