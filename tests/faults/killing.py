@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import random
+import signal
 import time
 from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
@@ -77,6 +78,7 @@ def kill_in(stage: str, config: Config, folder: Path, delay: float) -> dict[str,
     process.join(delay)
     process.kill()
     process.join()
+    assert process.exitcode in {-signal.SIGKILL, 0}  # 0: it had come to its end
     then = stages(folder)
     running = [name for name, each in then.items() if each["status"] == "running"]
     return {
