@@ -88,7 +88,9 @@ CASES = [
         "feedback",
         "named without reasoning; turn it or chain_of_thought off",
     ),
-    case("rounds below none", "critique: {rounds: -1}\n", "critique.rounds is -1", "greater than or equal to 0"),
+    case(
+        "rounds below none", "critique: {rounds: -1}\n", "critique.rounds is -1", "greater than or equal to 0"
+    ),
     case("a negative count", "red_team: {generate: -1}\n", "red_team.generate is -1", "change it"),
     case("cold", "comparison: {temperature: -0.1}\n", "comparison.temperature is -0.1", "change it"),
     case("top_p of 0", "critique: {top_p: 0}\n", "critique.top_p is 0", "greater than 0"),
