@@ -1,6 +1,7 @@
 """A tiny random Llama with a real tokenizer, for tests where speed matters and meaning does not."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from tokenizers.trainers import BpeTrainer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 pytest_plugins = ["browser"]
+
+# What runs in a shell's background ignores Ctrl-C, and so would the commands that tests stop with it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CHATML = (
     "{% for message in messages %}"
