@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument(
-        "--alone", choices=["ours", "theirs"], help="one step of one side, and its peak memory"
+        "--alone", choices=side_by_side.SIDES, help="one step of one side, and its peak memory"
     )
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

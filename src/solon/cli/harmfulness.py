@@ -12,7 +12,16 @@ import typer
 
 from solon import config as configs
 from solon import data
-from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Model, Settings, configuration, overrides
+from solon.cli.options import (
+    NO_SETTINGS,
+    AsJson,
+    ConfigFile,
+    Limit,
+    Model,
+    Settings,
+    configuration,
+    overrides,
+)
 from solon.cli.show import SCREEN, quiet_libraries, show, show_rows
 from solon.config import Config, EngineSettings
 from solon.errors import SolonError
@@ -85,9 +94,7 @@ def measure_scorer(
     scorer: Scorer = None,
     judge: Judge = None,
     every: Annotated[bool, typer.Option("--all", help="Not only the held-out split.")] = False,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="How many, drawn by the seed; all by default.")
-    ] = None,
+    limit: Limit = None,
     batch_size: BatchSize = 16,
     config: ConfigFile = None,
     settings: Settings = NO_SETTINGS,
