@@ -47,7 +47,7 @@ def plain(
                 padding=True,
                 return_dict=True,
                 return_tensors="pt",
-            )
+            ).to(side_by_side.DEVICE)
             with torch.inference_mode():
                 tokens = model.generate(
                     **inputs,
@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--zero-shot", action="store_true")
     parser.add_argument("--chains", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[4, 8, 16, 32], help="the peer's batches")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--alone", choices=side_by_side.SIDES, help="one side once, and its peak memory")
@@ -99,18 +100,19 @@ def main() -> None:
     )
     law = constitution.load("harmless")
     prompts = data.select(data.prompts("packaged", "red-team"), "train", asked.chains, 0)
-    dtype = choose_dtype("auto", torch.device("cpu"))
-    sizes = [size for size in (4, 8, 16, 32) if size <= asked.chains]
+    dtype = choose_dtype("auto", side_by_side.DEVICE)
+    sizes = [size for size in asked.sizes if size <= asked.chains]
 
     def open_ours() -> TransformersEngine:
         name = str(dtype).removeprefix("torch.")
-        return TransformersEngine(asked.model, EngineSettings(device="cpu", dtype=name))
+        return TransformersEngine(asked.model, EngineSettings(dtype=name, batch_size=max(64, asked.chains)))
 
     def ours(engine: TransformersEngine) -> int:
         return len(list(critique.revise(engine, prompts, law, settings, seed=0)))
 
     def open_theirs() -> Callable[[int], int]:
-        model, tokenizer = models.load_model(asked.model, dtype), models.load_tokenizer(asked.model)
+        model = models.load_model(asked.model, dtype).to(side_by_side.DEVICE)
+        tokenizer = models.load_tokenizer(asked.model)
         tokenizer.padding_side = "left"
         return lambda size: plain(model, tokenizer, prompts, law, settings, size)
 
@@ -118,7 +120,7 @@ def main() -> None:
         if asked.alone == "ours":
             ours(open_ours())
         else:
-            open_theirs()(min(sizes[-1], 8))
+            open_theirs()(sizes[-1] if side_by_side.DEVICE.type == "cuda" else min(sizes[-1], 8))
         print(side_by_side.own_peak())
         return
     engine, theirs = open_ours(), open_theirs()

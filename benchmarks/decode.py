@@ -3,7 +3,9 @@
     python benchmarks/decode.py [--batch 128] [--tokens 64] [--runs 5] > result.json
 
 The peak is the rate of a square product of 2048 x 2048, in the same run, over the FLOPs of the model's linear
-layers for one token (two for each weight; attention is not counted). Both sides generate the same number of
+layers for one token (two for each weight; attention is not counted). On a GPU memory bounds decoding: a step
+must read every weight, and the keys and values of all tokens so far, once; the share is of the bandwidth of
+a copy in the same run, bytes read and written. Both sides generate the same number of
 tokens for the same prompts, sampled at temperature 1. Reading the prompts is not decoding: the time that each
 side takes for one token a prompt is taken off the time that it takes for all.
 """
@@ -36,15 +38,23 @@ class NoEnd(LogitsProcessor):  # type: ignore[misc]
         return scores
 
 
-def peak(dtype: torch.dtype) -> float:
-    """FLOP/s, the best of twenty products."""
-    left, right = torch.randn(2, 2048, 2048, dtype=dtype)
-    seconds = []
-    for _ in range(20):
-        start = time.perf_counter()
-        left @ right
-        seconds.append(time.perf_counter() - start)
-    return float(2 * 2048**3 / min(seconds))
+def bandwidth() -> float:
+    """Bytes a second of a copy of 1 GB within the GPU."""
+    source = torch.ones(2**30, dtype=torch.uint8, device=side_by_side.DEVICE)
+    target = torch.empty_like(source)
+    return 2 * len(source) / side_by_side.fastest(lambda: target.copy_(source))
+
+
+def needed_bytes(model: torch.nn.Module, lengths: float, batch: int) -> float:
+    """That a step must read, for sequences of ``lengths`` tokens on average."""
+    config = model.config
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    each = 2 * config.num_hidden_layers * config.num_key_value_heads * width
+    return 2.0 * (linear_weights(model) + batch * lengths * each)
+
+
+def linear_weights(model: torch.nn.Module) -> int:
+    return sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear))
 
 
 def main() -> None:
@@ -54,14 +64,13 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--model", default="smollm2")
     asked = parser.parse_args()
-    engine = TransformersEngine(
-        asked.model, EngineSettings(device="cpu", dtype="bfloat16", batch_size=asked.batch)
-    )
+    engine = TransformersEngine(asked.model, EngineSettings(dtype="bfloat16", batch_size=asked.batch))
     ends, engine._dialogue.ends = engine._dialogue.ends, set()  # every text goes on to its last token
     prompts: list[list[Message]] = [
         [user(f"Tell me a long story about the number {number}.")] for number in range(asked.batch)
     ]
-    model, tokenizer = models.load_model(asked.model, torch.bfloat16), models.load_tokenizer(asked.model)
+    model = models.load_model(asked.model, torch.bfloat16).to(side_by_side.DEVICE)
+    tokenizer = models.load_tokenizer(asked.model)
     inputs = tokenizer.apply_chat_template(
         prompts,
         add_generation_prompt=True,
@@ -69,7 +78,7 @@ def main() -> None:
         padding_side="left",
         return_dict=True,
         return_tensors="pt",
-    )
+    ).to(side_by_side.DEVICE)
 
     def ours(tokens: int) -> None:
         requests = (
@@ -99,24 +108,32 @@ def main() -> None:
             engine.forget()
             start = time.perf_counter()
             side(tokens)
+            side_by_side.finish()
             seconds.append(time.perf_counter() - start)
         return len(prompts) * (asked.tokens - 1) / (seconds[1] - seconds[0])
 
     ours(2)  # both sides once, untimed: kernels are made at their first use
     theirs(2)
-    weights = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear))
-    most = peak(torch.bfloat16) / (2 * weights)
+    most = side_by_side.matmul_peak(torch.bfloat16) / (2 * linear_weights(model))
     rates: dict[str, list[float]] = {"ours": [], "theirs": []}
     for _ in range(asked.runs):
         for side, work in (("ours", ours), ("theirs", theirs)):
             rates[side].append(round(rate(work), 1))
     medians = {side: statistics.median(found) for side, found in rates.items()}
+    shares = {}
+    if side_by_side.DEVICE.type == "cuda":
+        length = inputs["attention_mask"].sum(-1).float().mean().item() + asked.tokens / 2
+        needed = needed_bytes(model, length, len(prompts)) / len(prompts) / bandwidth()  # seconds a token
+        shares["share_of_memory_bandwidth"] = {
+            side: round(found * needed, 3) for side, found in medians.items()
+        }
     side_by_side.show(
         benchmark=f"decoded tokens/s, batch {asked.batch}",
         asked=vars(asked),
         dtype="torch.bfloat16",
         peer="model.generate, one batch",
         tokens_per_second_at_matmul_peak=round(most),
+        **shares,
         share_of_peak={side: round(found / most, 3) for side, found in medians.items()},
         ratio=round(medians["ours"] / medians["theirs"], 2),
         median_rate=medians,

@@ -29,6 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--zero-shot", action="store_true")
     parser.add_argument("--pairs", type=int, default=4)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[4, 8, 16], help="the peer's batches")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--layout", default="principle-first")
@@ -48,7 +49,7 @@ def main() -> None:
         }
         for record in data.select(data.prompts("packaged", "red-team"), "train", asked.pairs, 0)
     ]
-    dtype = choose_dtype("auto", torch.device("cpu"))
+    dtype = choose_dtype("auto", side_by_side.DEVICE)
     tokenizer = models.load_tokenizer(asked.model)
     shots = (
         comparison.worked_examples(law.examples.comparison, law.comparison, settings.layout)
@@ -83,7 +84,7 @@ def main() -> None:
                 padding=True,
                 padding_side="left",
                 return_tensors="pt",
-            )
+            ).to(side_by_side.DEVICE)
             with torch.inference_mode():
                 logits = model(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1]
             found += logits[:, letters].float().softmax(-1)[:, 0].tolist()
@@ -94,7 +95,9 @@ def main() -> None:
 
     def open_ours() -> TransformersEngine:
         name = str(dtype).removeprefix("torch.")
-        return TransformersEngine(asked.model, EngineSettings(device="cpu", dtype=name))
+        return TransformersEngine(
+            asked.model, EngineSettings(dtype=name, batch_size=max(64, asked.sizes[-1]))
+        )
 
     labels: list[float] = []
 
@@ -107,11 +110,11 @@ def main() -> None:
         if asked.alone == "ours":
             ours(open_ours())
         else:
-            theirs(models.load_model(asked.model, dtype), 8)
+            theirs(models.load_model(asked.model, dtype).to(side_by_side.DEVICE), asked.sizes[1])
         print(side_by_side.own_peak())
         return
-    engine, model = open_ours(), models.load_model(asked.model, dtype)
-    batch = side_by_side.best([4, 8, 16], lambda size: theirs(model, size))
+    engine, model = open_ours(), models.load_model(asked.model, dtype).to(side_by_side.DEVICE)
+    batch = side_by_side.best(asked.sizes, lambda size: theirs(model, size))
     found = side_by_side.compare(
         engine.forget, lambda: ours(engine), lambda: theirs(model, batch), asked.runs
     )
@@ -126,7 +129,7 @@ def main() -> None:
         benchmark="feedback labels/s, 16 principles x 2 orders",
         asked=vars(asked),
         dtype=str(dtype),
-        peer=f"one pass for each question, batches of {batch} (the best of 4, 8, 16)",
+        peer=f"one pass for each question, batches of {batch} (the best of {asked.sizes})",
         largest_difference_of_labels=round(max(gaps), 5),
         **found,
         peak_memory_gb=side_by_side.peaks(__file__),

@@ -12,6 +12,7 @@ process that does one side's step and nothing else.
 
 import argparse
 import gc
+import os
 import tempfile
 import time
 from contextlib import nullcontext
@@ -22,6 +23,7 @@ from statistics import fmean, median
 from typing import Any
 
 import side_by_side
+import torch
 from transformers.trainer_callback import PrinterCallback
 from trl import RewardConfig, RewardTrainer
 
@@ -42,13 +44,13 @@ class Peer(training.Discreet, RewardTrainer):  # type: ignore[misc]
 class Step:
     """One optimiser step over the pairs, by either side, on one model."""
 
-    def __init__(self, model: str, pairs: int, folder: str) -> None:
+    def __init__(self, model: str, file: Path, pairs: int, folder: str) -> None:
         training.no_progress_bars()
         self.folder = Path(folder)
         self.tokenizer = models.load_tokenizer(model)
         self.model = training.without_dropout(models.load_preference_model(model))
         forms = reserved(self.tokenizer)
-        comparisons = (comparison_of(row) for row in tables.rows(str(FILE)))
+        comparisons = (comparison_of(row) for row in tables.rows(str(file)))
         long = (each for each in comparisons if len(each[0]) >= MESSAGES and each[1] != each[2])
         self.pairs = [
             {
@@ -65,7 +67,13 @@ class Step:
         gc.collect()
         gc.freeze()  # a trainer begins with a search for garbage, which took a second of each run
 
-    def prepare(self, side: str, micro_batch_size: int, pairs: int | None = None, bf16: bool = False) -> None:
+    def prepare(
+        self,
+        side: str,
+        micro_batch_size: int,
+        pairs: int | None = None,
+        bf16: bool = training.use_bfloat16(),
+    ) -> None:
         """``pairs``: only as many of them."""
         rows = self.pairs[:pairs]
         arguments = training.common_arguments(self.folder, 0, len(rows), micro_batch_size, [])
@@ -118,6 +126,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=6)
     parser.add_argument("--micro-batch-size", type=int, default=2)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1, 2, 4], help="the peer's micro-batches")
+    parser.add_argument("--data", type=Path, default=FILE)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument(
@@ -125,7 +135,7 @@ def main() -> None:
     )
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        step = Step(asked.model, asked.pairs, folder)
+        step = Step(asked.model, asked.data, asked.pairs, folder)
         if asked.alone:
             step.prepare(asked.alone, asked.micro_batch_size)
             step.run(asked.alone)
@@ -140,10 +150,12 @@ def measure(step: Step, asked: argparse.Namespace) -> None:
     @cache
     def peak_memory(side: str, micro_batch_size: int) -> float:
         options = f"--alone={side} --micro-batch-size={micro_batch_size} --pairs={asked.pairs}".split()
-        return side_by_side.peak_memory(__file__, f"--model={asked.model}", *options)
+        if "NO_PEAKS" in os.environ:
+            return 0.0
+        return side_by_side.peak_memory(__file__, f"--model={asked.model}", f"--data={asked.data}", *options)
 
     def try_size(micro_batch_size: int) -> int:
-        step.prepare("theirs", micro_batch_size, pairs=4)
+        step.prepare("theirs", micro_batch_size, pairs=max(4, asked.sizes[-1]))
         return step.run("theirs")
 
     def compare(their_size: int) -> dict[str, Any]:
@@ -168,7 +180,7 @@ def measure(step: Step, asked: argparse.Namespace) -> None:
         }
 
     try_size(1)  # a first run is slower than any after it
-    best = side_by_side.best([1, 2, 4], try_size)
+    best = side_by_side.best(asked.sizes, try_size)
     same = compare(size)
     at_best = compare(best) if best != size else same
     lengths = step.lengths()
@@ -176,16 +188,26 @@ def measure(step: Step, asked: argparse.Namespace) -> None:
     for name, bf16 in (("float32", False), ("bfloat16 autocast", True)):
         step.prepare("ours", size, bf16=bf16)
         start = time.perf_counter()
-        rounded[name] = round(step.run("ours") / (time.perf_counter() - start), 1)
+        made = step.run("ours")
+        side_by_side.finish()
+        rounded[name] = round(made / (time.perf_counter() - start), 1)
+    through = sum(lengths.values()) / (lengths["common"] * 2 + sum(lengths.values()) - lengths["common"])
+    operations = 6 * sum(weight.numel() for weight in step.model.parameters())  # a token, forward and back
+    peak = side_by_side.matmul_peak(torch.bfloat16 if training.use_bfloat16() else torch.float32)
     side_by_side.show(
         benchmark="preference model training, tokens/s",
         asked=vars(asked),
-        dtype="float32",
+        dtype="bfloat16 autocast" if training.use_bfloat16() else "float32",
         peer="TRL's RewardTrainer as it is",
         data=f"hh-rlhf harmless-base test, the first {asked.pairs} rows with {MESSAGES} messages or more",
         mean_lengths=lengths,
+        # Of the tokens that go through the model; attention and the other kernels count as nothing done.
+        model_flops_utilisation={
+            "ours": round(same["median_rate"]["ours"] * through * operations / peak, 3),
+            "theirs": round(at_best["median_rate"]["theirs"] * operations / peak, 3),
+        },
         same_micro_batch_size=same,
-        their_best_micro_batch_size_of_1_2_4=at_best,
+        their_best_micro_batch_size=at_best,
         our_rate_by_precision_one_run=rounded,
     )
 

@@ -36,7 +36,7 @@ class Step:
         self.model, self.settings, self.folder = model, settings, Path(folder)
         self.tokenizer = models.load_tokenizer(model)
         set_seed(0)
-        self.judge = models.load_preference_model(model)
+        self.judge = models.load_preference_model(model).to(side_by_side.DEVICE)
         self.judge.config.pad_token_id = self.tokenizer.pad_token_id
         records = data.select(data.prompts("packaged", "red-team"), "train", None, 0)
         fitting = reinforce.within_length(records, self.tokenizer, settings)
@@ -134,7 +134,9 @@ def main() -> None:
     side_by_side.show(
         benchmark="RL steps/s, GRPO",
         asked=vars(asked),
-        dtype="float32; our sampler's copy of the policy in bfloat16 where that is faster",
+        dtype="bfloat16 autocast"
+        if training.use_bfloat16()
+        else "float32; our sampler's copy of the policy in bfloat16 where that is faster",
         peer="TRL's GRPOTrainer as it is",
         **found,
         peak_memory_gb=side_by_side.peaks(__file__),

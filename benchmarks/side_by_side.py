@@ -1,6 +1,7 @@
 """Two sides measured in one process by turns, and the ratio of their medians."""
 
 import json
+import os
 import platform
 import re
 import resource
@@ -14,7 +15,10 @@ from typing import Any
 
 import torch
 
+from solon.models import best_device
+
 SIDES = ("ours", "theirs")
+DEVICE = torch.device(best_device())
 
 
 def compare(
@@ -32,6 +36,7 @@ def compare(
         for side, work in (("ours", ours), ("theirs", theirs)):
             start, spent = time.perf_counter(), time.process_time()
             made = work()
+            finish()
             rates[side].append(made / (time.perf_counter() - start))
             processor[side].append((time.process_time() - spent) / made)
     medians = {side: statistics.median(found) for side, found in rates.items()}
@@ -45,18 +50,50 @@ def compare(
     }
 
 
+def finish() -> None:
+    """Wait until a GPU has done what it was given."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def fastest(work: Callable[[], Any], times: int = 20) -> float:
+    """Seconds of the fastest of so many calls."""
+    seconds = []
+    for _ in range(times):
+        finish()
+        start = time.perf_counter()
+        work()
+        finish()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def matmul_peak(dtype: torch.dtype) -> float:
+    """FLOP/s of a large square product."""
+    size = 8192 if DEVICE.type == "cuda" else 2048
+    left, right = torch.randn(2, size, size, dtype=dtype, device=DEVICE)
+    return 2 * size**3 / fastest(lambda: left @ right)
+
+
 def best(candidates: list[int], work: Callable[[int], int]) -> int:
     """The candidate (a batch size) with the highest rate, after one run of each."""
 
     def rate(candidate: int) -> float:
         start = time.perf_counter()
-        return work(candidate) / (time.perf_counter() - start)
+        made = work(candidate)
+        finish()
+        return made / (time.perf_counter() - start)
 
     return max(candidates, key=rate)
 
 
 def own_peak() -> int:
-    """The most memory that this process has had, in kB; what forked it does not count."""
+    """The most memory that this process has had, in kB: of the GPU's where there is one.
+
+    What forked it does not count.
+    """
+    if DEVICE.type == "cuda":
+        return torch.cuda.max_memory_allocated() // 1000
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found
     return int(found.group(1))
@@ -70,12 +107,18 @@ def peak_memory(script: str, *options: str) -> float:
 
 
 def peaks(script: str) -> dict[str, float]:
-    """``peak_memory`` of a process that does one side's work once, given ``--alone=SIDE``."""
+    """``peak_memory`` of a process that does one side's work once, given ``--alone=SIDE``.
+
+    Not where the environment has NO_PEAKS: by hand, then, with that option.
+    """
+    if "NO_PEAKS" in os.environ:
+        return {}
     return {side: peak_memory(script, f"--alone={side}", *sys.argv[1:]) for side in SIDES}
 
 
 def machine() -> dict[str, Any]:
     return {
+        "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu",
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

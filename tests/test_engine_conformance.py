@@ -1,6 +1,7 @@
 """What every engine must do. An engine joins by adding its factory to ``ENGINES``.
 
-``SOLON_TEST_ENGINES=vllm`` (or ray) tests others than the transformers engine (``make test-vllm``).
+``SOLON_TEST_ENGINES=vllm`` (``make test-vllm``), ray, or cuda (the transformers engine on a GPU) tests
+others than the transformers engine on a CPU.
 """
 
 import os
@@ -38,6 +39,9 @@ def on_ray(model: str, batch: int) -> Engine:
 ENGINES: dict[str, EngineFactory] = {
     "transformers": lambda model, batch: open_engine(
         model, EngineSettings(kind="transformers", dtype="float32", device="cpu", batch_size=batch)
+    ),
+    "cuda": lambda model, batch: open_engine(
+        model, EngineSettings(kind="transformers", dtype="float32", device="cuda", batch_size=batch)
     ),
     "vllm": lambda model, batch: open_engine(
         model,

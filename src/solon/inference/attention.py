@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -60,10 +61,8 @@ def rows_attention(
         )
     if query.device.type != "cpu":
         rows, width = cached.rows, attention_mask.shape[-1]
-        found: Tensor = sdpa_attention_forward(
-            module, query, keys[rows, :, :width], values[rows, :, :width], attention_mask, scaling=scaling
-        )[0]
-        return found, None
+        own_keys, own_values = keys[rows, :, :width], values[rows, :, :width]
+        return on_accelerator(module, query, own_keys, own_values, attention_mask, scaling), None
     sequences, heads, tokens, size = query.shape
     # Query heads that share a key head become more queries of it, so that keys are not repeated.
     folded = query.reshape(sequences, keys.shape[1], -1, size)
@@ -75,6 +74,22 @@ def rows_attention(
         places = slice(None) if len(trunk.places) == sequences else torch.tensor(trunk.places)
         result[places] = _trunk(folded[places], keys, values, mask[places], scaling, cached, trunk)
     return result.view(sequences, heads, tokens, size).transpose(1, 2), None
+
+
+def on_accelerator(
+    module: Any, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scaling: float | None
+) -> Tensor:
+    """Attention of the sequences' own keys and values; shapes otherwise as for ``rows_attention``."""
+    sequences, heads, tokens, size = query.shape
+    if tokens > 1:  # keys are repeated for the query heads that share them: little beside the products
+        found: Tensor = sdpa_attention_forward(module, query, keys, values, mask, scaling=scaling)[0]
+        return found
+    # A decoding step does little but read keys and values: query heads that share them read them once.
+    folded = query.reshape(sequences, keys.shape[1], -1, size)
+    result = scaled_dot_product_attention(
+        folded, keys, values, mask.expand(-1, -1, folded.shape[2], -1), scale=scaling
+    )
+    return result.reshape(sequences, 1, heads, size)
 
 
 def _trunk(

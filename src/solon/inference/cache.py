@@ -1,6 +1,9 @@
 """Keys and values of the sequences being worked on, and of those lately finished."""
 
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -8,10 +11,33 @@ from transformers import Cache
 
 from solon.inference.prefix import Tokens, common_length
 
-COLUMN_BLOCK = 64  # rows grow by whole blocks, so that they grow seldom
+COLUMN_BLOCK = 256  # rows grow by whole blocks, so that they grow seldom
+
+LEAST_SHARED = 64  # tokens; of a shorter common beginning every finished sequence has its own copy
 
 Stored = list[tuple[Tensor, Tensor]]
-"""One sequence's keys and values, layer by layer, each [heads, tokens, head width]."""
+"""A sequence's keys and values, layer by layer, each [heads, tokens, head width]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Some consecutive tokens of one or more finished sequences."""
+
+    length: int
+    states: Stored
+
+    @cached_property
+    def size(self) -> int:
+        """In bytes."""
+        return sum(states.nbytes for layer in self.states for states in layer)
+
+    def split(self, length: int) -> "tuple[Piece, Piece]":
+        """In two, of which each can go without the other."""
+        parts = [
+            [(keys[:, part].clone(), values[:, part].clone()) for keys, values in self.states]
+            for part in (slice(0, length), slice(length, None))
+        ]
+        return Piece(length, parts[0]), Piece(self.length - length, parts[1])
 
 
 class RowCache(Cache):  # type: ignore[misc]
@@ -23,22 +49,28 @@ class RowCache(Cache):  # type: ignore[misc]
     """
 
     def __init__(self, rows: int, device: torch.device) -> None:
+        """For at most ``rows`` rows; there are as many as ``reserve`` has made."""
         super().__init__(layers=[])
-        self.columns = 0
+        self.rows = self.columns = 0
         self.layers_kept: dict[int, tuple[Tensor, Tensor]] = {}  # each [rows, heads, columns, head width]
         self._row_numbers = torch.arange(rows, device=device)
 
-    def reserve(self, tokens: int) -> None:
-        """Make room for sequences of this many tokens, keeping what is there."""
-        if tokens < self.columns:  # one column is the padding's
-            return
-        self.columns = (tokens // COLUMN_BLOCK + 1) * COLUMN_BLOCK
-        for layer, kept in self.layers_kept.items():
-            self.layers_kept[layer] = (self._wider(kept[0]), self._wider(kept[1]))
+    def reserve(self, rows: int, tokens: int, used: int) -> bool:
+        """Make room for so many rows of so many tokens, keeping the first ``used``; whether they moved.
 
-    def _wider(self, old: Tensor) -> Tensor:
-        new = old.new_zeros(*old.shape[:2], self.columns, old.shape[3])
-        new[:, :, : old.shape[2]] = old
+        Only as many rows as were wanted so far: a small batch in a large one's room would fill memory.
+        """
+        if rows <= self.rows and tokens < self.columns:  # one column is the padding's
+            return False
+        self.rows = max(self.rows, rows)
+        self.columns = max(self.columns, (tokens // COLUMN_BLOCK + 1) * COLUMN_BLOCK)
+        for layer, (keys, values) in self.layers_kept.items():
+            self.layers_kept[layer] = (self._larger(keys, used), self._larger(values, used))
+        return True
+
+    def _larger(self, old: Tensor, used: int) -> Tensor:
+        new = old.new_zeros(self.rows, old.shape[1], self.columns, old.shape[3])
+        new[:used, :, : old.shape[2]] = old[:used]
         return new
 
     def place(self, rows: slice | Tensor, positions: Tensor) -> None:
@@ -61,28 +93,31 @@ class RowCache(Cache):  # type: ignore[misc]
             for states in kept:
                 states[targets, :, start:end] = states[source, :, start:end]
 
-    def read(self, row: int, length: int) -> Stored:
-        """A copy of the row's first ``length`` columns."""
+    def read(self, row: int, start: int, end: int) -> Stored:
+        """A copy of the row's columns ``start`` to ``end``."""
         return [
-            (keys[row, :, :length].clone(), values[row, :, :length].clone())
+            (keys[row, :, start:end].clone(), values[row, :, start:end].clone())
             for _, (keys, values) in sorted(self.layers_kept.items())
         ]
 
-    def write(self, row: int, stored: Stored, length: int) -> None:
+    def write(self, row: int, pieces: Sequence[Piece], length: int) -> None:
         """Put the first ``length`` tokens of a stored sequence into the row."""
-        for layer, (keys, values) in enumerate(stored):
-            row_keys, row_values = self._layer(layer, keys, values)
-            row_keys[row, :, :length] = keys[:, :length]
-            row_values[row, :, :length] = values[:, :length]
+        start = 0
+        for piece in pieces:
+            taken = min(piece.length, length - start)
+            for layer, (keys, values) in enumerate(piece.states):
+                row_keys, row_values = self._layer(layer, keys, values)
+                row_keys[row, :, start : start + taken] = keys[:, :taken]
+                row_values[row, :, start : start + taken] = values[:, :taken]
+            start += taken
 
     def _layer(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """The layer's rows, made at first need to take one sequence's [heads, tokens, width]."""
         if layer not in self.layers_kept:
-            rows = len(self._row_numbers)
             # Zeros, not uninitialised memory: a masked column still enters attention, with weight 0.
             self.layers_kept[layer] = (
-                keys.new_zeros(rows, keys.shape[0], self.columns, keys.shape[2]),
-                values.new_zeros(rows, values.shape[0], self.columns, values.shape[2]),
+                keys.new_zeros(self.rows, keys.shape[0], self.columns, keys.shape[2]),
+                values.new_zeros(self.rows, values.shape[0], self.columns, values.shape[2]),
             )
         return self.layers_kept[layer]
 
@@ -90,38 +125,63 @@ class RowCache(Cache):  # type: ignore[misc]
 class FinishedSequences:
     """Finished sequences, so that a chain's next prompt need not compute again what it begins with.
 
-    At most ``count`` sequences and ``most_bytes`` bytes; the least recently used go first.
+    At most ``count`` sequences and ``most_bytes`` bytes; the least recently used go first. What several of
+    them begin with is kept once, as a piece that all of them have.
     """
 
     def __init__(self, count: int, most_bytes: int) -> None:
         self.count, self.most_bytes = count, most_bytes
-        self.bytes = 0
-        self._kept: OrderedDict[bytes, tuple[Tokens, Stored]] = OrderedDict()
+        self._kept: OrderedDict[bytes, tuple[Tokens, list[Piece]]] = OrderedDict()
 
-    def keep(self, tokens: Tokens, stored: Stored) -> None:
-        """Add a sequence in place of those that it continues."""
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        pieces = {id(piece): piece for _, kept in self._kept.values() for piece in kept}
+        return sum(piece.size for piece in pieces.values())
+
+    def keep(self, tokens: Tokens, read: Callable[[int, int], Stored]) -> None:
+        """Add a sequence in place of those that it continues; ``read`` gives the states from one token to
+        another."""
+        shared, best = self._longest_match(tokens)
+        pieces = self._first(best, shared) if shared >= LEAST_SHARED else []
+        start = sum(piece.length for piece in pieces)
+        if start < len(tokens):
+            pieces.append(Piece(len(tokens) - start, read(start, len(tokens))))
         for key, (earlier, _) in list(self._kept.items()):
             if common_length(earlier, tokens) == len(earlier):
-                self._drop(key)
-        self._kept[tokens.tobytes()] = (tokens, stored)
-        self.bytes += size(stored)
-        while len(self._kept) > self.count or self.bytes > self.most_bytes:
-            self._drop(next(iter(self._kept)))
+                del self._kept[key]
+        self._kept[tokens.tobytes()] = (tokens, pieces)
+        while len(self._kept) > self.count or self.size > self.most_bytes:
+            self._kept.popitem(last=False)
 
-    def _drop(self, key: bytes) -> None:
-        self.bytes -= size(self._kept.pop(key)[1])
-
-    def longest_match(self, tokens: Tokens) -> tuple[int, Stored]:
-        """The sequence with the longest common beginning with ``tokens``, and that beginning's length."""
-        length, best = max(
-            ((common_length(kept, tokens), key) for key, (kept, _) in self._kept.items()), default=(0, b"")
-        )
+    def longest_match(self, tokens: Tokens) -> tuple[int, list[Piece]]:
+        """The length of the longest common beginning of ``tokens`` and a kept sequence, and that sequence."""
+        length, best = self._longest_match(tokens)
         if not length:
             return 0, []
         self._kept.move_to_end(best)
         return length, self._kept[best][1]
 
+    def _longest_match(self, tokens: Tokens) -> tuple[int, bytes]:
+        return max(
+            ((common_length(kept, tokens), key) for key, (kept, _) in self._kept.items()), default=(0, b"")
+        )
 
-def size(stored: Stored) -> int:
-    """In bytes."""
-    return sum(states.nbytes for layer in stored for states in layer)
+    def _first(self, key: bytes, length: int) -> list[Piece]:
+        """The pieces with a kept sequence's first ``length`` tokens."""
+        found: list[Piece] = []
+        for piece in self._kept[key][1]:
+            rest = length - sum(each.length for each in found)
+            if piece.length >= rest:
+                return [*found, self._split(piece, rest)] if rest else found
+            found.append(piece)
+        return found
+
+    def _split(self, piece: Piece, length: int) -> Piece:
+        """The piece's first ``length`` tokens, by themselves in all sequences that have it."""
+        if piece.length == length:
+            return piece
+        parts = piece.split(length)
+        for _, pieces in self._kept.values():
+            pieces[:] = [part for each in pieces for part in (parts if each is piece else (each,))]
+        return parts[0]

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Literal
 
@@ -14,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from solon.config import EngineSettings
-from solon.errors import SolonError, TooLong, UnsupportedModel
+from solon.errors import SolonError, TooLong, UnsupportedModel, first_line
 from solon.inference.attention import NAME, Pass, Trunk
 from solon.inference.cache import FinishedSequences, RowCache
+from solon.inference.cuda_graphs import DecodeGraphs
 from solon.inference.dialogue_tokens import DialogueTokens, cut
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.inference.precision import choose_dtype
@@ -25,9 +27,9 @@ from solon.inference.sampling import sample
 from solon.inference.scoring import Scored, Sheet, room
 from solon.models import best_device, load_model, load_tokenizer
 
-PASS_TOKENS = 2048  # at most this many prompt tokens, padding included, in one forward pass
+# At most this many prompt tokens, padding included, in one forward pass: as many as keep the device busy.
+PASS_TOKENS = {"cpu": 2048, "mps": 2048, "cuda": 8192}
 LEAST_MATCH = 16  # tokens; a shorter common beginning is computed rather than copied
-REFILL_SHARE = 16  # new prompts wait until this part (1/16) of the batch is free: few large passes beat many
 HEAD_ROWS = 16384  # of the head's weights are in float32 at a time
 MEMORY_SHARE = 8  # finished sequences are kept in at most this part (1/8) of the device's memory
 
@@ -87,6 +89,7 @@ class TransformersEngine(Engine):
         self._model.get_output_embeddings().register_forward_pre_hook(
             lambda _, inputs: (inputs[0][self._wanted],)
         )
+        self._records = self.device.type == "cuda"  # decoding steps as graphs
         self.forget()
         self._too_long: list[TooLong] = []
         self._waiting: deque[Active] = deque()
@@ -129,10 +132,13 @@ class TransformersEngine(Engine):
         self._ids -= {error.id for error in self._too_long}
         self._too_long.clear()
         while not finished and (self._active or self._waiting):
-            free = self.concurrency - len(self._active)
+            ready = min(self.concurrency - len(self._active), len(self._waiting))
             try:
-                if self._waiting and free and REFILL_SHARE * free >= self.concurrency:
-                    finished += self._admit(min(free, len(self._waiting)))
+                # A pass for one new prompt takes nearly as long as one for several, but while prompts wait
+                # for each other their rows are idle: with n rows at work it is best at about sqrt(n) of them
+                # (the square-root law of order quantities).
+                if ready and ready * ready >= len(self._active):
+                    finished += self._admit(ready)
                 else:
                     finished += self._decode()
             except (RuntimeError, MemoryError) as error:
@@ -198,6 +204,7 @@ class TransformersEngine(Engine):
     def forget(self) -> None:
         """Drop all keys and values, which are those of the weights so far. Nothing may be in flight."""
         self._cache = RowCache(self.concurrency, self.device)
+        self._graphs: DecodeGraphs | None = None
         self._finished = FinishedSequences(2 * self.concurrency, device_memory(self.device) // MEMORY_SHARE)
 
     def close(self) -> None:
@@ -241,7 +248,9 @@ class TransformersEngine(Engine):
 
     def _admit(self, count: int) -> list[Completion]:
         first, sequences = len(self._active), list(islice(self._waiting, count))
-        self._cache.reserve(max(len(sequence.prompt) + sequence.most for sequence in sequences))
+        longest = max(len(sequence.prompt) + sequence.most for sequence in sequences)
+        if self._cache.reserve(first + count, longest, used=first):
+            self._graphs = None  # they read the cache where it was
         logits: list[Tensor] = [torch.empty(0)] * len(sequences)
         prompts = [sequence.prompt for sequence in sequences]
         for row, _, last in self._prefill(
@@ -260,12 +269,36 @@ class TransformersEngine(Engine):
         positions = torch.tensor(
             [[len(sequence.prompt) + len(sequence.generated) - 1] for sequence in self._active]
         )
+        if self._records and (logits := self._replay(tokens, positions)) is not None:
+            return self._sample(0, logits)
         wanted = (torch.arange(count), torch.zeros(count, dtype=torch.long))
         if self._groups is None:  # sequences have come or gone since
             prompts = [sequence.prompt for sequence in self._active]
             self._groups = self._alike(prompts, [len(prompt) for prompt in prompts])
         rows = slice(0, count)
         return self._sample(0, self._forward(self._cache, rows, tokens, positions, wanted, self._groups))
+
+    def _replay(self, tokens: Tensor, positions: Tensor) -> Tensor | None:
+        """The step as a CUDA graph; None, now and later, where the model's pass cannot be recorded."""
+        if self._graphs is None:
+            self._graphs = DecodeGraphs(self._cache.rows, self.device, self._decode_all)
+        try:
+            return self._graphs.run(tokens, positions)
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise
+            self._records, self._graphs = False, None
+            self.say(
+                f"Decoding steps of {self.model_name} cannot be recorded as a CUDA graph "
+                f"({first_line(error)}): they are launched kernel by kernel, which is slower."
+            )
+            return None
+
+    def _decode_all(self, tokens: Tensor, positions: Tensor, width: int) -> Tensor:
+        """One token for every row of the cache, in use or not, so that a graph serves any of them."""
+        rows = torch.arange(len(tokens), device=self.device)
+        wanted = (rows, torch.zeros_like(rows))
+        return self._run(self._cache, slice(0, len(tokens)), tokens, positions, wanted, width, ())
 
     def _sample(self, first: int, logits: Tensor) -> list[Completion]:
         """Give every active sequence from row ``first`` on its next token; finish those that end with it."""
@@ -313,8 +346,7 @@ class TransformersEngine(Engine):
         rows = [row for row, sequence in enumerate(self._active) if sequence.request.id in ids]
         # First what takes memory: where it fails, all of them are still here.
         for row in reversed(rows):
-            tokens = self._active[row].tokens
-            self._finished.keep(tokens, self._cache.read(row, len(tokens)))
+            self._finished.keep(self._active[row].tokens, partial(self._cache.read, row))
         for row in reversed(rows):
             sequence = self._active[row]
             last = self._active.pop()
@@ -332,7 +364,7 @@ class TransformersEngine(Engine):
         """The log-probabilities of each row's choices, by number."""
         scores = [dict.fromkeys(row.choices, 0.0) for row in rows]
         cache = RowCache(len(rows), self.device)
-        cache.reserve(max(len(row.tokens) for row in rows))
+        cache.reserve(len(rows), max(len(row.tokens) for row in rows), used=0)
         sequences = [row.tokens for row in rows]
         # Rounding matters where one token decides; over the many tokens of a text it averages out.
         letters = all(len(target) == 1 for row in rows for target in row.choices.values())
@@ -346,7 +378,7 @@ class TransformersEngine(Engine):
                     picked = logprobs.gather(-1, tokens[:, None])
                     scores[number][choice] += picked.sum(dtype=torch.float32).item()
         # The rows are sorted, so none of them has more in common with the next batch than the last one.
-        self._finished.keep(sequences[-1], cache.read(len(rows) - 1, len(sequences[-1])))
+        self._finished.keep(sequences[-1], partial(cache.read, len(rows) - 1))
         return scores
 
     # The model
@@ -364,7 +396,7 @@ class TransformersEngine(Engine):
             for number, (sequence, limit) in enumerate(zip(sequences, wanted, strict=True))
         ]
         for stretches in plan(sequences, wanted, known):
-            for group in passes(stretches):
+            for group in passes(stretches, PASS_TOKENS[self.device.type]):
                 longest = max(stretch.end - stretch.start for stretch in group)
                 tokens = torch.zeros(len(group), longest, dtype=torch.long)
                 positions = torch.full_like(tokens, -1)
@@ -424,20 +456,34 @@ class TransformersEngine(Engine):
         groups: Sequence[tuple[list[int], int]],
     ) -> Tensor:
         """Run tokens [rows, length] at their positions (-1: padding); logits [wanted, vocabulary]."""
+        # The widths are asked for here, on the CPU: asking a GPU is waiting for it.
         width = int(positions.max()) + 1
-        positions = positions.to(self.device)
+        trunks = [Trunk(places, length, int(positions[places].max()) + 1) for places, length in groups]
+        places, columns = (each.to(self.device) for each in wanted)
+        return self._run(
+            cache, rows, tokens.to(self.device), positions.to(self.device), (places, columns), width, trunks
+        )
+
+    def _run(
+        self,
+        cache: RowCache,
+        rows: slice | Tensor,
+        tokens: Tensor,
+        positions: Tensor,
+        wanted: tuple[Tensor, Tensor],
+        width: int,
+        trunks: Sequence[Trunk],
+    ) -> Tensor:
+        """The same with all on the device, and the first ``width`` columns of the cache read."""
         cache.place(rows, positions)
-        self._wanted = (wanted[0].to(self.device), wanted[1].to(self.device))
+        self._wanted = wanted
         output = self._model(
-            input_ids=tokens.to(self.device),
+            input_ids=tokens,
             attention_mask=self._masks(positions, width),
             position_ids=positions.clamp(min=0),
             past_key_values=cache,
             use_cache=True,
-            cached=Pass(
-                rows,
-                [Trunk(places, length, int(positions[places].max()) + 1) for places, length in groups],
-            ),
+            cached=Pass(rows, trunks),
         )
         logits: Tensor = output.logits
         return logits
@@ -460,16 +506,16 @@ class TransformersEngine(Engine):
 
     def _mask(self, visible: Tensor) -> Tensor:
         dtype = self._model.dtype
-        hidden = torch.tensor(torch.finfo(dtype).min, dtype=dtype, device=self.device)
-        return torch.where(visible, torch.zeros_like(hidden), hidden)[:, None]
+        mask = torch.zeros(visible.shape, dtype=dtype, device=self.device)
+        return mask.masked_fill_(~visible, torch.finfo(dtype).min)[:, None]
 
 
-def passes(stretches: list[Stretch]) -> Iterator[list[Stretch]]:
-    """The stretches of a round in forward passes: like lengths together, at most PASS_TOKENS with padding."""
+def passes(stretches: list[Stretch], most: int) -> Iterator[list[Stretch]]:
+    """The stretches of a round in forward passes: like lengths together, padding within ``most`` tokens."""
     group: list[Stretch] = []
     for stretch in sorted(stretches, key=lambda stretch: (stretch.start - stretch.end, stretch.row)):
         longest = group[0].end - group[0].start if group else 0
-        if group and (len(group) + 1) * longest > PASS_TOKENS:
+        if group and (len(group) + 1) * longest > most:
             yield group
             group = []
         group.append(stretch)

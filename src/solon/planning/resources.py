@@ -75,7 +75,7 @@ class Memory:
 
 def inference(size: ModelSize, work: StageWork, engine: configs.EngineSettings, bytes_each: int) -> Memory:
     """Of the transformers engine: every row of the batch has room for the longest sequence."""
-    batch = engine.batch_size
+    batch, kind = engine.batch_size, torch.device(device(engine.device)).type
     per_token = 2 * size.layers * size.keys * bytes_each
     columns = (work.sequence // COLUMN_BLOCK + 1) * COLUMN_BLOCK
     kept = min(2 * batch * work.sequence * per_token, memory_of(engine.device) / MEMORY_SHARE)
@@ -85,9 +85,9 @@ def inference(size: ModelSize, work: StageWork, engine: configs.EngineSettings, 
             "KV cache": batch * columns * per_token,
             "finished sequences": kept if work.sequence else 0,
             # The feed-forward layer's inputs and outputs, and logits with two copies made in sampling.
-            "activations": PASS_TOKENS * (4 * size.hidden + 3 * size.inner) * bytes_each
+            "activations": PASS_TOKENS[kind] * (4 * size.hidden + 3 * size.inner) * bytes_each
             + 3 * batch * size.vocabulary * FULL,
-            "libraries": LIBRARIES if torch.device(device(engine.device)).type == "cpu" else 0,
+            "libraries": LIBRARIES if kind == "cpu" else 0,
         },
     )
 
