@@ -196,7 +196,7 @@ def measure(step: Step, asked: argparse.Namespace) -> None:
     peak = side_by_side.matmul_peak(torch.bfloat16 if training.use_bfloat16() else torch.float32)
     side_by_side.show(
         benchmark="preference model training, tokens/s",
-        asked=vars(asked),
+        asked=vars(asked) | {"data": asked.data.name},
         dtype="bfloat16 autocast" if training.use_bfloat16() else "float32",
         peer="TRL's RewardTrainer as it is",
         data=f"hh-rlhf harmless-base test, the first {asked.pairs} rows with {MESSAGES} messages or more",
