@@ -1,22 +1,30 @@
 """Attention with shared beginnings equals plain attention over every row's own keys."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from solon.errors import SolonError
-from solon.inference.attention import Pass, Trunk, on_accelerator, rows_attention
+from solon.inference.attention import Pass, Trunk, by_trunks, on_accelerator, rows_attention
 from solon.inference.prefix import alike
 
 
+@pytest.mark.parametrize("kind", [by_trunks, on_accelerator])
 @pytest.mark.parametrize("tokens", [1, 5])
 @pytest.mark.parametrize("rows", [slice(0, 5), torch.tensor([6, 1, 3, 2, 5])])
 @pytest.mark.parametrize(
     "trunks", [[([0, 1, 2, 3, 4], 0)], [([0, 1, 2, 3, 4], 9)], [([1, 3], 0), ([0, 2], 7), ([4], 0)]]
 )
 def test_it_is_plain_attention(
-    tokens: int, rows: slice | torch.Tensor, trunks: list[tuple[list[int], int]]
+    kind: Callable[..., torch.Tensor],
+    tokens: int,
+    rows: slice | torch.Tensor,
+    trunks: list[tuple[list[int], int]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("solon.inference.attention.by_trunks", kind)  # whatever the device
     torch.manual_seed(0)
     keys, values = torch.randn(2, 7, 2, 20, 16)
     numbers = torch.arange(7)[rows]
@@ -55,24 +63,3 @@ def test_sequences_are_grouped_by_what_they_share() -> None:
     assert sorted(alike(sequences, [200, 200, 200, 60, 120])) == [([0, 2, 4], 120), ([1, 3], 0)]
     assert sorted(alike(sequences, [200, 200, 200, 60, 199])) == [([0, 2, 4], 150), ([1, 3], 0)]
     assert alike(sequences, [0] * 5) == [([0, 1, 2, 3, 4], 0)]
-
-
-class Attention(torch.nn.Module):
-    """What of a model's attention the library's own function looks at."""
-
-    num_key_value_groups = 3
-    is_causal = True
-
-
-@pytest.mark.parametrize("tokens", [1, 5])
-def test_what_accelerators_run_is_plain_attention(tokens: int) -> None:
-    torch.manual_seed(0)
-    query, (keys, values) = torch.randn(4, 6, tokens, 16), torch.randn(2, 4, 2, 20, 16)
-    visible = torch.rand(4, 1, tokens, 20) < 0.5
-    visible[..., 0] = True
-    mask = torch.where(visible, 0.0, torch.finfo(torch.float32).min)
-    expected = scaled_dot_product_attention(
-        query, keys.repeat_interleave(3, 1), values.repeat_interleave(3, 1), attn_mask=mask, scale=0.25
-    )
-    found = on_accelerator(Attention(), query, keys, values, mask, 0.25)
-    torch.testing.assert_close(found, expected.transpose(1, 2))

@@ -20,7 +20,7 @@ def states(tokens: Tokens, layer: int) -> torch.Tensor:
 
 
 def cache_with(sequences: list[Tokens]) -> RowCache:
-    cache = RowCache(8, torch.device("cpu"))
+    cache = RowCache(LAYERS, 8, torch.device("cpu"))
     cache.reserve(len(sequences), max(map(len, sequences)), used=0)
     for layer in range(LAYERS):
         for row, tokens in enumerate(sequences):
@@ -39,11 +39,11 @@ def kept(sequences: list[Tokens], count: int = 8, most_bytes: int = 10**9) -> Fi
 def restored(finished: FinishedSequences, tokens: Tokens) -> int:
     """How many tokens are known; what is known of each is checked."""
     length, pieces = finished.longest_match(tokens)
-    cache = RowCache(1, torch.device("cpu"))
+    cache = RowCache(LAYERS, 1, torch.device("cpu"))
     cache.reserve(1, len(tokens), used=0)
     cache.write(0, pieces, length)
     for layer in range(LAYERS if length else 0):
-        keys, values = cache.layers_kept[layer]
+        keys, values = (states[layer] for states in cache.kept)
         assert torch.equal(keys[0, :, :length], states(tokens, layer)[:, :length])
         assert torch.equal(values[0, :, :length], -states(tokens, layer)[:, :length])
         assert not keys[0, :, length:].any()
@@ -101,10 +101,10 @@ def test_short_beginnings_are_not_worth_a_piece(common: int) -> None:
 def test_rows_are_made_when_wanted_and_keep_what_is_in_use() -> None:
     sequences = [np.arange(5), np.arange(10, 17)]
     cache = cache_with(sequences)
-    assert len(cache.layers_kept[0][0]) == 2
+    assert cache.kept[0].shape[1] == 2
     assert not cache.reserve(2, 7, used=2)  # there is room
     assert cache.reserve(5, 700, used=1)
-    keys, _ = cache.layers_kept[0]
+    keys = cache.kept[0][0]
     assert keys.shape[0] == 5
     assert keys.shape[2] > 700
     assert torch.equal(keys[0, :, :5], states(sequences[0], 0))

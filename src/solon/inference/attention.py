@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from solon.errors import UnsupportedModel
@@ -59,37 +58,36 @@ def rows_attention(
         raise UnsupportedModel(
             "the transformers engine cannot run models that cap attention or have sinks: use another engine"
         )
-    if query.device.type != "cpu":
-        rows, width = cached.rows, attention_mask.shape[-1]
-        own_keys, own_values = keys[rows, :, :width], values[rows, :, :width]
-        return on_accelerator(module, query, own_keys, own_values, attention_mask, scaling), None
     sequences, heads, tokens, size = query.shape
     # Query heads that share a key head become more queries of it, so that keys are not repeated.
     folded = query.reshape(sequences, keys.shape[1], -1, size)
     mask = attention_mask.expand(-1, heads // keys.shape[1], -1, -1).reshape(
         sequences, 1, folded.shape[2], -1
     )
-    result = torch.empty_like(folded)
-    for trunk in cached.trunks:
-        places = slice(None) if len(trunk.places) == sequences else torch.tensor(trunk.places)
-        result[places] = _trunk(folded[places], keys, values, mask[places], scaling, cached, trunk)
-    return result.view(sequences, heads, tokens, size).transpose(1, 2), None
+    attention = by_trunks if query.device.type == "cpu" else on_accelerator
+    result = attention(folded, keys, values, mask, scaling, cached)
+    return result.reshape(sequences, heads, tokens, size).transpose(1, 2), None
 
 
 def on_accelerator(
-    module: Any, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scaling: float | None
+    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scaling: float | None, cached: Pass
 ) -> Tensor:
-    """Attention of the sequences' own keys and values; shapes otherwise as for ``rows_attention``."""
-    sequences, heads, tokens, size = query.shape
-    if tokens > 1:  # keys are repeated for the query heads that share them: little beside the products
-        found: Tensor = sdpa_attention_forward(module, query, keys, values, mask, scaling=scaling)[0]
-        return found
-    # A decoding step does little but read keys and values: query heads that share them read them once.
-    folded = query.reshape(sequences, keys.shape[1], -1, size)
-    result = scaled_dot_product_attention(
-        folded, keys, values, mask.expand(-1, -1, folded.shape[2], -1), scale=scaling
+    """Every sequence to its own row; ``query`` and the result are [sequences, key heads, queries, width]."""
+    rows, width = cached.rows, mask.shape[-1]
+    return scaled_dot_product_attention(
+        query, keys[rows, :, :width], values[rows, :, :width], mask, scale=scaling
     )
-    return result.reshape(sequences, 1, heads, size)
+
+
+def by_trunks(
+    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scaling: float | None, cached: Pass
+) -> Tensor:
+    """The same, where what sequences share is read once."""
+    result = torch.empty_like(query)
+    for trunk in cached.trunks:
+        places = slice(None) if len(trunk.places) == len(query) else torch.tensor(trunk.places)
+        result[places] = _trunk(query[places], keys, values, mask[places], scaling, cached, trunk)
+    return result
 
 
 def _trunk(

@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
+from solon.errors import UnsupportedModel
 from solon.inference.prefix import Tokens, common_length
 
 COLUMN_BLOCK = 256  # rows grow by whole blocks, so that they grow seldom
 
 LEAST_SHARED = 64  # tokens; of a shorter common beginning every finished sequence has its own copy
 
-Stored = list[tuple[Tensor, Tensor]]
-"""A sequence's keys and values, layer by layer, each [heads, tokens, head width]."""
+Stored = tuple[Tensor, Tensor]
+"""Keys and values of some tokens of a sequence, each [layers, heads, tokens, head width]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,15 +30,14 @@ class Piece:
     @cached_property
     def size(self) -> int:
         """In bytes."""
-        return sum(states.nbytes for layer in self.states for states in layer)
+        return sum(states.nbytes for states in self.states)
 
     def split(self, length: int) -> "tuple[Piece, Piece]":
         """In two, of which each can go without the other."""
-        parts = [
-            [(keys[:, part].clone(), values[:, part].clone()) for keys, values in self.states]
-            for part in (slice(0, length), slice(length, None))
-        ]
-        return Piece(length, parts[0]), Piece(self.length - length, parts[1])
+        keys, values = self.states
+        first = keys[:, :, :length].clone(), values[:, :, :length].clone()
+        second = keys[:, :, length:].clone(), values[:, :, length:].clone()
+        return Piece(length, first), Piece(self.length - length, second)
 
 
 class RowCache(Cache):  # type: ignore[misc]
@@ -45,14 +45,17 @@ class RowCache(Cache):  # type: ignore[misc]
 
     A forward pass says with ``place`` which rows it works on and where its tokens go. The rows are written in
     place and attention gets them whole, so a decoding step copies nothing but the new tokens. The last column
-    takes the padding's keys and values and is never read.
+    takes the padding's keys and values and is never read. All layers lie together, so that a row is copied
+    at once.
     """
 
-    def __init__(self, rows: int, device: torch.device) -> None:
+    def __init__(self, layers: int, rows: int, device: torch.device) -> None:
         """For at most ``rows`` rows; there are as many as ``reserve`` has made."""
         super().__init__(layers=[])
         self.rows = self.columns = 0
-        self.layers_kept: dict[int, tuple[Tensor, Tensor]] = {}  # each [rows, heads, columns, head width]
+        # Keys and values, each [layers, rows, heads, columns, head width], made when the first come.
+        self.kept: tuple[Tensor, Tensor] | None = None
+        self._layers = layers
         self._row_numbers = torch.arange(rows, device=device)
 
     def reserve(self, rows: int, tokens: int, used: int) -> bool:
@@ -64,13 +67,14 @@ class RowCache(Cache):  # type: ignore[misc]
             return False
         self.rows = max(self.rows, rows)
         self.columns = max(self.columns, (tokens // COLUMN_BLOCK + 1) * COLUMN_BLOCK)
-        for layer, (keys, values) in self.layers_kept.items():
-            self.layers_kept[layer] = (self._larger(keys, used), self._larger(values, used))
+        if self.kept:
+            keys, values = self.kept
+            self.kept = (self._larger(keys, used), self._larger(values, used))
         return True
 
     def _larger(self, old: Tensor, used: int) -> Tensor:
-        new = old.new_zeros(self.rows, old.shape[1], self.columns, old.shape[3])
-        new[:used, :, : old.shape[2]] = old[:used]
+        new = self._room(old[:, 0])
+        new[:, :used, :, : old.shape[3]] = old[:, :used]
         return new
 
     def place(self, rows: slice | Tensor, positions: Tensor) -> None:
@@ -80,46 +84,52 @@ class RowCache(Cache):  # type: ignore[misc]
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """What a model's attention calls: keeps the new [rows, heads, tokens, width], returns it all."""
+        """What a model's attention calls: keeps the new [rows, heads, tokens, width], returns it all.
+
+        Raises UnsupportedModel where this layer's keys have another shape than the first layer's.
+        """
+        keys, values = (states[layer_idx] for states in self._rows(key_states[:1], value_states[:1]))
+        if keys.shape[1::2] != key_states.shape[1::2]:
+            raise UnsupportedModel(
+                "the transformers engine cannot run models whose layers have heads of different shapes: use "
+                "another engine"
+            )
         row, column = self._written
-        keys, values = self._layer(layer_idx, key_states[0], value_states[0])
         keys[row, :, column] = key_states.transpose(1, 2)
         values[row, :, column] = value_states.transpose(1, 2)
         return keys, values
 
-    def copy(self, source: int, targets: list[int], start: int, end: int) -> None:
+    def copy(self, source: int, targets: Sequence[int], start: int, end: int) -> None:
         """Copy columns ``start`` to ``end`` of one row to other rows."""
-        for kept in self.layers_kept.values():
-            for states in kept:
-                states[targets, :, start:end] = states[source, :, start:end]
+        for states in self.kept or ():
+            for target in targets:
+                states[:, target, :, start:end] = states[:, source, :, start:end]
 
     def read(self, row: int, start: int, end: int) -> Stored:
         """A copy of the row's columns ``start`` to ``end``."""
-        return [
-            (keys[row, :, start:end].clone(), values[row, :, start:end].clone())
-            for _, (keys, values) in sorted(self.layers_kept.items())
-        ]
+        assert self.kept
+        keys, values = (states[:, row, :, start:end].clone() for states in self.kept)
+        return keys, values
 
     def write(self, row: int, pieces: Sequence[Piece], length: int) -> None:
         """Put the first ``length`` tokens of a stored sequence into the row."""
         start = 0
         for piece in pieces:
             taken = min(piece.length, length - start)
-            for layer, (keys, values) in enumerate(piece.states):
-                row_keys, row_values = self._layer(layer, keys, values)
-                row_keys[row, :, start : start + taken] = keys[:, :taken]
-                row_values[row, :, start : start + taken] = values[:, :taken]
+            for states, stored in zip(self._rows(*piece.states), piece.states, strict=True):
+                states[:, row, :, start : start + taken] = stored[:, :, :taken]
             start += taken
 
-    def _layer(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """The layer's rows, made at first need to take one sequence's [heads, tokens, width]."""
-        if layer not in self.layers_kept:
-            # Zeros, not uninitialised memory: a masked column still enters attention, with weight 0.
-            self.layers_kept[layer] = (
-                keys.new_zeros(self.rows, keys.shape[0], self.columns, keys.shape[2]),
-                values.new_zeros(self.rows, values.shape[0], self.columns, values.shape[2]),
-            )
-        return self.layers_kept[layer]
+    def _rows(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """All rows of all layers, made at first need to take such [layers, heads, tokens, width]."""
+        if self.kept is None:
+            self.kept = (self._room(keys), self._room(values))
+        return self.kept
+
+    def _room(self, states: Tensor) -> Tensor:
+        # Zeros, not uninitialised memory: a masked column still enters attention, with weight 0.
+        _, heads, _, width = states.shape
+        return states.new_zeros(self._layers, self.rows, heads, self.columns, width)
 
 
 class FinishedSequences:

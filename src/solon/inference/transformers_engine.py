@@ -75,6 +75,7 @@ class TransformersEngine(Engine):
         self._model = load_model(model, dtype).to(self.device)
         self._model.set_attn_implementation(NAME)
         config = self._model.config.get_text_config()
+        self._layers: int = config.num_hidden_layers
         self._layer_types = set(getattr(config, "layer_types", None) or ())
         self._window: int | None = getattr(config, "sliding_window", None)
         if unknown := self._layer_types - {"full_attention", "sliding_attention"}:
@@ -203,7 +204,7 @@ class TransformersEngine(Engine):
 
     def forget(self) -> None:
         """Drop all keys and values, which are those of the weights so far. Nothing may be in flight."""
-        self._cache = RowCache(self.concurrency, self.device)
+        self._cache = RowCache(self._layers, self.concurrency, self.device)
         self._graphs: DecodeGraphs | None = None
         self._finished = FinishedSequences(2 * self.concurrency, device_memory(self.device) // MEMORY_SHARE)
 
@@ -363,7 +364,8 @@ class TransformersEngine(Engine):
     def _score(self, rows: list[Scored]) -> list[dict[int, float]]:
         """The log-probabilities of each row's choices, by number."""
         scores = [dict.fromkeys(row.choices, 0.0) for row in rows]
-        cache = RowCache(len(rows), self.device)
+        found: list[tuple[int, int, Tensor]] = []  # row, choice, and the sum of some of its tokens
+        cache = RowCache(self._layers, len(rows), self.device)
         cache.reserve(len(rows), max(len(row.tokens) for row in rows), used=0)
         sequences = [row.tokens for row in rows]
         # Rounding matters where one token decides; over the many tokens of a text it averages out.
@@ -376,7 +378,12 @@ class TransformersEngine(Engine):
                 for choice, target in row.choices.items():
                     tokens = torch.from_numpy(target[begin : begin + len(logprobs)]).to(self.device)
                     picked = logprobs.gather(-1, tokens[:, None])
-                    scores[number][choice] += picked.sum(dtype=torch.float32).item()
+                    found.append((number, choice, picked.sum(dtype=torch.float32)))
+        if found:  # asked for together: each asking is waiting for a GPU
+            for (number, choice, _), score in zip(
+                found, torch.stack([score for *_, score in found]).tolist(), strict=True
+            ):
+                scores[number][choice] += score
         # The rows are sorted, so none of them has more in common with the next batch than the last one.
         self._finished.keep(sequences[-1], partial(cache.read, len(rows) - 1))
         return scores
