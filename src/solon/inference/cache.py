@@ -1,5 +1,6 @@
 """Keys and values of the sequences being worked on, and of those lately finished."""
 
+from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -142,6 +143,7 @@ class FinishedSequences:
     def __init__(self, count: int, most_bytes: int) -> None:
         self.count, self.most_bytes = count, most_bytes
         self._kept: OrderedDict[bytes, tuple[Tokens, list[Piece]]] = OrderedDict()
+        self._sorted: list[bytes] = []  # of all keys: what has most in common with one is next to it
 
     @property
     def size(self) -> int:
@@ -157,12 +159,16 @@ class FinishedSequences:
         start = sum(piece.length for piece in pieces)
         if start < len(tokens):
             pieces.append(Piece(len(tokens) - start, read(start, len(tokens))))
-        for key, (earlier, _) in list(self._kept.items()):
-            if common_length(earlier, tokens) == len(earlier):
-                del self._kept[key]
-        self._kept[tokens.tobytes()] = (tokens, pieces)
+        if best and shared == len(self._kept[best][0]):
+            self._drop(best)
+        self._kept[key(tokens)] = (tokens, pieces)
+        insort(self._sorted, key(tokens))
         while len(self._kept) > self.count or self.size > self.most_bytes:
-            self._kept.popitem(last=False)
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, dropped: bytes) -> None:
+        del self._kept[dropped]
+        del self._sorted[bisect_left(self._sorted, dropped)]
 
     def longest_match(self, tokens: Tokens) -> tuple[int, list[Piece]]:
         """The length of the longest common beginning of ``tokens`` and a kept sequence, and that sequence."""
@@ -173,14 +179,19 @@ class FinishedSequences:
         return length, self._kept[best][1]
 
     def _longest_match(self, tokens: Tokens) -> tuple[int, bytes]:
+        place = bisect_left(self._sorted, key(tokens))
         return max(
-            ((common_length(kept, tokens), key) for key, (kept, _) in self._kept.items()), default=(0, b"")
+            (
+                (common_length(self._kept[each][0], tokens), each)
+                for each in self._sorted[max(0, place - 1) : place + 1]
+            ),
+            default=(0, b""),
         )
 
-    def _first(self, key: bytes, length: int) -> list[Piece]:
+    def _first(self, name: bytes, length: int) -> list[Piece]:
         """The pieces with a kept sequence's first ``length`` tokens."""
         found: list[Piece] = []
-        for piece in self._kept[key][1]:
+        for piece in self._kept[name][1]:
             rest = length - sum(each.length for each in found)
             if piece.length >= rest:
                 return [*found, self._split(piece, rest)] if rest else found
@@ -195,3 +206,8 @@ class FinishedSequences:
         for _, pieces in self._kept.values():
             pieces[:] = [part for each in pieces for part in (parts if each is piece else (each,))]
         return parts[0]
+
+
+def key(tokens: Tokens) -> bytes:
+    """Bytes that are in the order that tokens are in."""
+    return tokens.astype(">u8").tobytes()

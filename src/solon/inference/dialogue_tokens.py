@@ -1,6 +1,8 @@
 """Dialogues as the tokens that a model continues, and the tokens it generated as text."""
 
+import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,8 @@ from solon.prompts.dialogue import (
     reserved,
 )
 from solon.records import Message
+
+PIECES = 4096  # whose tokens are remembered
 
 
 class DialogueTokens:
@@ -32,6 +36,8 @@ class DialogueTokens:
         self.reserved = reserved(tokenizer)
         self.plain = tokenizer.chat_template == HUMAN_ASSISTANT_TEMPLATE
         self.ends = end_tokens(tokenizer, model)
+        self._marks = re.compile("|".join(map(re.escape, marks(tokenizer))) or r"(?!)")
+        self._encode_piece = lru_cache(PIECES)(self._encode_anew)
 
     def prompt(self, messages: Sequence[Message], prefill: str) -> tuple[str, Tokens]:
         """Everything before the text to be generated or scored, as text and as tokens."""
@@ -69,7 +75,35 @@ class DialogueTokens:
         return f" {text}" if self.plain and not text.startswith(" ") else text
 
     def _encode(self, text: str) -> Tokens:
+        """As the tokenizer does. Pieces that begin at marks are remembered: few-shot examples come again."""
+        starts = [found.start() for found in self._marks.finditer(text)]
+        if not starts or starts[0]:
+            starts.insert(0, 0)
+        ends = [*starts[1:], len(text)]
+        return np.concatenate(
+            [self._encode_piece(text[start:end]) for start, end in zip(starts, ends, strict=True)]
+        )
+
+    def _encode_anew(self, text: str) -> Tokens:
         return np.array(self.tokenizer.encode(text, add_special_tokens=False), dtype=np.int64)
+
+
+def marks(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The special tokens before which a text may be cut, and its pieces be encoded by themselves.
+
+    A fast tokenizer looks for special tokens first, and then at each text between two of them. Not those
+    that take spaces from the text before or after them, or that another token has in it.
+    """
+    if not tokenizer.is_fast:
+        return []
+    added = tokenizer.added_tokens_decoder.values()
+    return [
+        token.content
+        for token in added
+        if token.special
+        and not (token.lstrip or token.rstrip or token.single_word or token.normalized)
+        and not any(token.content in other.content for other in added if other is not token)
+    ]
 
 
 def end_tokens(tokenizer: PreTrainedTokenizerBase, model: Any) -> set[int]:

@@ -443,6 +443,8 @@ class TransformersEngine(Engine):
         best = -1
         if cache is self._cache:
             for number, sequence in enumerate(self._active):
+                if not more_alike(sequence.prompt, tokens, length):
+                    continue
                 if (common := common_length(sequence.prompt, tokens)) > length:
                     length, best = common, number
         if length < LEAST_MATCH:
@@ -496,7 +498,12 @@ class TransformersEngine(Engine):
         return logits
 
     def _alike(self, sequences: Sequence[Tokens], known: Sequence[int]) -> list[tuple[list[int], int]]:
-        """What the sequences of a pass share of their ``known`` tokens: nothing in windowed attention."""
+        """What the sequences of a pass share of their ``known`` tokens: nothing in windowed attention.
+
+        Accelerators read all sequences' own rows.
+        """
+        if self.device.type != "cpu":
+            return []
         if self._window is not None:
             known = [0] * len(sequences)
         return alike(sequences, known)
@@ -515,6 +522,11 @@ class TransformersEngine(Engine):
         dtype = self._model.dtype
         mask = torch.zeros(visible.shape, dtype=dtype, device=self.device)
         return mask.masked_fill_(~visible, torch.finfo(dtype).min)[:, None]
+
+
+def more_alike(prompt: Tokens, tokens: Tokens, length: int) -> bool:
+    """Whether they may have more than ``length`` tokens in common: the next one is the same."""
+    return min(len(prompt), len(tokens)) > length and bool(prompt[length] == tokens[length])
 
 
 def passes(stretches: list[Stretch], most: int) -> Iterator[list[Stretch]]:
