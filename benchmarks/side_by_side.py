@@ -31,16 +31,22 @@ def compare(
     """
     rates: dict[str, list[float]] = {"ours": [], "theirs": []}
     processor: dict[str, list[float]] = {"ours": [], "theirs": []}
+    memory: dict[str, list[float]] = {"ours": [], "theirs": []}
     for _ in range(runs):
         prepare()
         for side, work in (("ours", ours), ("theirs", theirs)):
+            before = gpu_memory(anew=True)
             start, spent = time.perf_counter(), time.process_time()
             made = work()
             finish()
+            memory[side].append((gpu_memory() - before) / 1e9)
             rates[side].append(made / (time.perf_counter() - start))
             processor[side].append((time.process_time() - spent) / made)
     medians = {side: statistics.median(found) for side, found in rates.items()}
+    working = {side: round(max(found), 2) for side, found in memory.items()}
     return {
+        # Beyond what lay there before, which both sides' weights do.
+        **({"working_memory_gb": working} if DEVICE.type == "cuda" else {}),
         "ratio": round(medians["ours"] / medians["theirs"], 2),
         "ratio_by_processor_time": round(
             statistics.median(processor["theirs"]) / statistics.median(processor["ours"]), 2
@@ -54,6 +60,16 @@ def finish() -> None:
     """Wait until a GPU has done what it was given."""
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
+
+
+def gpu_memory(anew: bool = False) -> int:
+    """Bytes of the GPU's memory: the most that tensors have had; to begin ``anew``, those they have now."""
+    if DEVICE.type != "cuda":
+        return 0
+    if anew:
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    return torch.cuda.max_memory_allocated()
 
 
 def fastest(work: Callable[[], Any], times: int = 20) -> float:

@@ -50,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--models", type=Path, default=Path())
     parser.add_argument("--config", type=Path, default=HERE / "config.yaml")
     parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument(
+        "--only", nargs="+", metavar="MODEL", help="measure these models of the configuration"
+    )
     parser.add_argument("--report", action="store_true", help="measure nothing more")
     asked = parser.parse_args(arguments)
     plan = yaml.safe_load(asked.config.read_text())
@@ -88,6 +91,8 @@ def measure_all(plan: dict[str, Any], rows: dict[str, list[Row]], asked: argpars
     done = {name: {key(each) for each in measured(file)} for name, file in files.items()}
     for step in plan["schedule"]:
         for name in step["models"]:
+            if asked.only and name not in asked.only:
+                continue
             wanted = list(missing(plan, step, rows, done[name]))
             if not wanted:
                 continue

@@ -1,0 +1,196 @@
+"""Does the method change a model? A policy, its SL-CAI and its RL-CAI, and judges that training never saw.
+
+    python studies/chain/study.py prepare --data ../shared/data --work WORK --supervisor MODEL
+    solon run WORK/seed-0.yaml --dir WORK/seed-0        (and so on for every configuration in WORK)
+    python studies/chain/study.py judge --work WORK --supervisor MODEL
+    python studies/chain/study.py score --work WORK
+    python studies/chain/study.py blind --work WORK --judge MODEL
+    python studies/chain/study.py report --work WORK
+
+``prepare`` shares the data out: no first human turn of hh-rlhf is on two sides. ``judge`` trains the unseen
+judge on its pairs, ``score`` has it read the held-out answers of every run, ``blind`` has another model
+compare them, and ``report`` makes ``results/`` of what is in WORK.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import report
+import yaml
+
+from solon import config, constitution, data, tables
+from solon.evaluation import paper_evals, tournament
+from solon.inference import open_engine
+from solon.records import EvaluationRecord, Message, PreferenceRecord
+from solon.row_dialogues import comparison_of
+from solon.run import RecordFile
+from solon.seeds import derive_seed, share_of
+from solon.stages import preference
+
+HERE = Path(__file__).parent
+PAIRS = "hh-rlhf/harmless-base/test.even.jsonl.gz"
+HELPFUL = "pandalm/testset-v1.json.gz"
+JUDGED = 0.5  # share of the first turns whose pairs are the judge's; the others are red-team prompts
+TESTED = 0.1  # and of all, those that it is tested on
+CHARACTERS = 400  # of a prompt, at most
+SEEDS = 3
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("part", choices=["prepare", "judge", "score", "blind", "report"])
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="the folder of the shared data")
+    parser.add_argument("--supervisor", help="the model that criticises, judges, and begins the unseen judge")
+    parser.add_argument("--policy", default="smollm2")
+    parser.add_argument("--judge", help="the model that compares, blind")
+    parser.add_argument("--config", type=Path, default=HERE / "config.yaml")
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    asked = parser.parse_args(arguments)
+    settings = config.load(asked.config)
+    if asked.part == "prepare":
+        prepare(asked, yaml.safe_load(asked.config.read_text()))
+    elif asked.part == "judge":
+        train_judge(asked.work, asked.supervisor, settings.harm_scorer)
+    elif asked.part == "score":
+        score(asked.work, settings.harm_scorer.micro_batch_size)
+    elif asked.part == "blind":
+        blind(asked.work, asked.judge, settings)
+    else:
+        report.write(asked.work, asked.results)
+
+
+def prepare(asked: argparse.Namespace, settings: dict[str, Any]) -> None:
+    """Prompts, the judge's pairs, and a configuration for every run."""
+    asked.work.mkdir(parents=True, exist_ok=True)
+    pairs = [comparison_of(row) for row in tables.rows(str(asked.data / PAIRS))]
+    red_team = {prompt[0]["content"] for prompt, *_ in pairs if share(prompt) >= JUDGED}
+    helpful = {pair.dialogue[0]["content"] for pair in paper_evals.read_pairs(str(asked.data / HELPFUL))}
+    helpful |= {each["prompt"][0]["content"] for each in data.prompts("packaged", "helpful")}
+    for name, texts in (("red-team", red_team), ("helpful", helpful)):
+        rows = [{"prompt": text} for text in sorted(texts) if 0 < len(text) <= CHARACTERS]
+        write_lines(asked.work / f"{name}.jsonl", rows)
+    for name, low, high in (("train", TESTED, JUDGED), ("test", 0.0, TESTED)):
+        write_lines(
+            asked.work / f"judge-{name}.jsonl",
+            [
+                {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+                for prompt, chosen, rejected in pairs
+                if low <= share(prompt) < high and chosen and rejected and chosen != rejected
+            ],
+        )
+    for set_name in ("red-team", "helpful"):
+        settings["red_team"][set_name.replace("-", "_")]["source"] = str(
+            (asked.work / f"{set_name}.jsonl").resolve()
+        )
+    settings["models"] = {"assistant": asked.supervisor, "policy": asked.policy}
+    for seed in range(SEEDS):
+        write_config(asked.work / f"seed-{seed}.yaml", settings | {"seed": seed})
+    lora = {"lora": {"rank": 16}, "micro_batch_size": 4, "learning_rate": 1.0e-4}
+    own = settings | {
+        "models": {"assistant": asked.supervisor},
+        "supervised": settings["supervised"] | lora | {"epochs": 1},
+        "preference_model": settings["preference_model"] | lora | {"epochs": 1},
+        "reinforce": settings["reinforce"]
+        | lora
+        | {"learning_rate": 5.0e-5, "micro_batch_size": 12, "steps": 24},
+    }
+    write_config(asked.work / "self.yaml", own)
+
+
+def share(prompt: Sequence[Message]) -> float:
+    return share_of("chain study", data.folded([prompt[0]]))
+
+
+def write_lines(path: Path, rows: Iterable[Any]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_config(path: Path, settings: dict[str, Any]) -> None:
+    path.write_text(yaml.safe_dump(settings, sort_keys=False))
+
+
+def train_judge(work: Path, model: str, settings: config.HarmScorer) -> None:
+    """Train the unseen judge on people's pairs; ``judge.json`` gets its margins on those it has not seen."""
+    known = {name: list(labelled(work / f"judge-{name}.jsonl")) for name in ("train", "test")}
+    own = config.PreferenceModel(
+        **{name: getattr(settings, name) for name in config.Training.model_fields}, held_out=0
+    )
+    preference.train(known["train"], model, work / "judge", own, 0, lambda done, steps, row: None)
+    read = preference.scorer(str(work / "judge"), settings.micro_batch_size)
+    margins = [
+        chosen - rejected
+        for chosen, rejected in zip(
+            *(
+                read([pair["prompt"] + pair[side] for pair in known["test"]])
+                for side in ("chosen", "rejected")
+            ),
+            strict=True,
+        )
+    ]
+    (work / "judge.json").write_text(json.dumps({"trained_on": len(known["train"]), "margins": margins}))
+
+
+def labelled(path: Path) -> Iterator[PreferenceRecord]:
+    for number, row in enumerate(map(json.loads, path.read_text().splitlines())):
+        yield PreferenceRecord(
+            id=str(number),
+            prompt=row["prompt"],
+            chosen=row["chosen"],
+            rejected=row["rejected"],
+            probability=1.0,
+            aspect="harmlessness",
+            kind="",
+            split="train",
+            label_source="human",
+            labeller="hh-rlhf",
+            votes=[],
+        )
+
+
+def runs(work: Path) -> list[Path]:
+    return sorted(path.parent.parent for path in work.glob("*/evaluation/answers.jsonl"))
+
+
+def score(work: Path, batch_size: int) -> None:
+    """``RUN.scores.jsonl``: the unseen judge's score of every held-out answer."""
+    read = preference.scorer(str(work / "judge"), batch_size)
+    for run in runs(work):
+        answers: list[EvaluationRecord] = RecordFile(run / "evaluation/answers.jsonl").read()
+        asked = [(each, answer) for each in answers for answer in each["answers"]]
+        scores = read(
+            [[*each["prompt"], {"role": "assistant", "content": answer["text"]}] for each, answer in asked]
+        )
+        write_lines(
+            work / f"{run.name}.scores.jsonl",
+            [
+                {"id": each["id"], "set": each["set"], "model": answer["model"], "score": round(value, 4)}
+                for (each, answer), value in zip(asked, scores, strict=True)
+            ],
+        )
+
+
+def blind(work: Path, judge: str, settings: config.Config) -> None:
+    """``RUN.blind.jsonl`` for every run: what another model says of its models' answers, two by two."""
+    laws = {"harmlessness": constitution.load("harmless"), "helpfulness": constitution.load("helpful")}
+    with open_engine(judge, settings.engine) as engine:
+        for run in runs(work):
+            answers: list[EvaluationRecord] = RecordFile(run / "evaluation/answers.jsonl").read()
+            texts: dict[str, dict[str, str]] = {}
+            for each in answers:
+                for answer in each["answers"]:
+                    texts.setdefault(answer["model"], {})[each["id"]] = answer["text"]
+            file = RecordFile(work / f"{run.name}.blind.jsonl").recover()
+            known = file.ids()
+            wanted = [match for match in tournament.matches(answers, texts) if match["id"] not in known]
+            for judgement in tournament.play(
+                engine, wanted, laws, settings.feedback, derive_seed(0, "blind")
+            ):
+                file.append(judgement)
+
+
+if __name__ == "__main__":
+    main()
