@@ -1,15 +1,24 @@
 """Does the method change a model? A policy, its SL-CAI and its RL-CAI, and judges that training never saw.
 
+    python studies/chain/study.py all --data ../shared/data --work WORK --supervisor MODEL --judge MODEL
+
+or its parts, of which the runs and ``judge`` may go side by side:
+
     python studies/chain/study.py prepare --data ../shared/data --work WORK --supervisor MODEL
-    solon run WORK/seed-0.yaml --dir WORK/seed-0        (and so on for every configuration in WORK)
+    solon run WORK/seed-0.yaml --dir WORK/seed-0        (and so on for seed-1, seed-2 and self)
+    solon sweep WORK/ablation-revisions.yaml --dir WORK/ablation-revisions        (and so on: the ablations)
     python studies/chain/study.py judge --work WORK --supervisor MODEL
     python studies/chain/study.py score --work WORK
+    python studies/chain/study.py hhh --work WORK --data ../shared/data
     python studies/chain/study.py blind --work WORK --judge MODEL
+    python studies/chain/study.py harm --work WORK --judge MODEL
     python studies/chain/study.py report --work WORK
 
 ``prepare`` shares the data out: no first human turn of hh-rlhf is on two sides. ``judge`` trains the unseen
-judge on its pairs, ``score`` has it read the held-out answers of every run, ``blind`` has another model
-compare them, and ``report`` makes ``results/`` of what is in WORK.
+judge on its pairs, ``score`` has it read the held-out answers of every run, ``hhh`` asks all preference
+models the paper's comparisons, ``blind`` has another model compare the answers, and ``harm`` has it rate
+them from 0 to 4. ``report`` makes ``results/`` of the records in WORK and needs no weights. A part that was
+stopped goes on where it was.
 """
 
 import argparse
@@ -18,15 +27,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import measures
 import report
 import yaml
 
-from solon import config, constitution, data, tables
+from solon import config, constitution, data, pipeline, sweep, tables
+from solon.cli.show import SCREEN
 from solon.evaluation import paper_evals, tournament
 from solon.inference import open_engine
+from solon.measuring_only import MARK
 from solon.records import EvaluationRecord, Message, PreferenceRecord
 from solon.row_dialogues import comparison_of
-from solon.run import RecordFile
+from solon.run import RecordFile, write_atomically
 from solon.seeds import derive_seed, share_of
 from solon.stages import preference
 
@@ -37,30 +49,51 @@ JUDGED = 0.5  # share of the first turns whose pairs are the judge's; the others
 TESTED = 0.1  # and of all, those that it is tested on
 CHARACTERS = 400  # of a prompt, at most
 SEEDS = 3
+PARTS = ("prepare", "judge", "score", "hhh", "blind", "harm", "report", "all", "ablations")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("part", choices=["prepare", "judge", "score", "blind", "report"])
+    parser.add_argument("part", choices=PARTS)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--data", type=Path, help="the folder of the shared data")
     parser.add_argument("--supervisor", help="the model that criticises, judges, and begins the unseen judge")
     parser.add_argument("--policy", default="smollm2")
     parser.add_argument("--judge", help="the model that compares, blind")
     parser.add_argument("--config", type=Path, default=HERE / "config.yaml")
+    parser.add_argument("--ablations", type=Path, default=HERE / "ablations.yaml")
+    parser.add_argument("--limit", type=int, help="how many rows of HHH, and prompts of each run for harm")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     asked = parser.parse_args(arguments)
-    settings = config.load(asked.config)
-    if asked.part == "prepare":
+    parts = [asked.part]
+    if asked.part == "all":
+        parts = ["prepare", "chains", "judge", "score", "hhh", "blind", "harm", "report"]
+    for part in parts:
+        do(part, asked)
+
+
+def do(part: str, asked: argparse.Namespace) -> None:
+    settings, work = config.load(asked.config), asked.work
+    if part == "prepare":
         prepare(asked, yaml.safe_load(asked.config.read_text()))
-    elif asked.part == "judge":
-        train_judge(asked.work, asked.supervisor, settings.harm_scorer)
-    elif asked.part == "score":
-        score(asked.work, settings.harm_scorer.micro_batch_size)
-    elif asked.part == "blind":
-        blind(asked.work, asked.judge, settings)
+    elif part == "chains":
+        for path in [*(work / f"seed-{seed}.yaml" for seed in range(SEEDS)), work / "self.yaml"]:
+            pipeline.run(config.load(path), path.with_suffix(""), SCREEN)
+    elif part == "ablations":
+        for path in sorted(work.glob("ablation-*.yaml")):
+            sweep.run(sweep.load(str(path)), path.with_suffix(""), SCREEN)
+    elif part == "judge":
+        train_judge(work, asked.supervisor, settings.harm_scorer)
+    elif part == "score":
+        score(work, settings.harm_scorer.micro_batch_size)
+    elif part == "hhh":
+        measures.hhh(work, asked.data, settings.harm_scorer.micro_batch_size, asked.limit)
+    elif part == "blind":
+        blind(work, asked.judge, settings)
+    elif part == "harm":
+        measures.harm(work, asked.judge, settings.engine, asked.limit)
     else:
-        report.write(asked.work, asked.results)
+        report.write(work, asked.results)
 
 
 def prepare(asked: argparse.Namespace, settings: dict[str, Any]) -> None:
@@ -99,6 +132,8 @@ def prepare(asked: argparse.Namespace, settings: dict[str, Any]) -> None:
         | {"learning_rate": 5.0e-5, "micro_batch_size": 12, "steps": 24},
     }
     write_config(asked.work / "self.yaml", own)
+    for name, variations in yaml.safe_load(asked.ablations.read_text()).items():
+        write_config(asked.work / f"ablation-{name}.yaml", {"base": "seed-0.yaml", **variations})
 
 
 def share(prompt: Sequence[Message]) -> float:
@@ -106,21 +141,28 @@ def share(prompt: Sequence[Message]) -> float:
 
 
 def write_lines(path: Path, rows: Iterable[Any]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def write_config(path: Path, settings: dict[str, Any]) -> None:
-    path.write_text(yaml.safe_dump(settings, sort_keys=False))
+    write_atomically(path, yaml.safe_dump(settings, sort_keys=False))
 
 
 def train_judge(work: Path, model: str, settings: config.HarmScorer) -> None:
-    """Train the unseen judge on people's pairs; ``judge.json`` gets its margins on those it has not seen."""
+    """Train the unseen judge on people's pairs; ``judge.json`` gets its margins on those it has not seen.
+
+    It knows people's labels of harm, which the method does without: it is marked, and no run can take it.
+    """
+    if (work / "judge.json").exists():
+        return
     known = {name: list(labelled(work / f"judge-{name}.jsonl")) for name in ("train", "test")}
     own = config.PreferenceModel(
         **{name: getattr(settings, name) for name in config.Training.model_fields}, held_out=0
     )
     preference.train(known["train"], model, work / "judge", own, 0, lambda done, steps, row: None)
-    read = preference.scorer(str(work / "judge"), settings.micro_batch_size)
+    path = work / "judge/config.json"
+    write_atomically(path, json.dumps(json.loads(path.read_text()) | {MARK: True}, indent=2) + "\n")
+    read = preference.scorer(str(work / "judge"), settings.micro_batch_size, measuring=True)
     margins = [
         chosen - rejected
         for chosen, rejected in zip(
@@ -131,7 +173,8 @@ def train_judge(work: Path, model: str, settings: config.HarmScorer) -> None:
             strict=True,
         )
     ]
-    (work / "judge.json").write_text(json.dumps({"trained_on": len(known["train"]), "margins": margins}))
+    found = {"trained_on": len(known["train"]), "margins": margins}
+    write_atomically(work / "judge.json", json.dumps(found))
 
 
 def labelled(path: Path) -> Iterator[PreferenceRecord]:
@@ -151,21 +194,17 @@ def labelled(path: Path) -> Iterator[PreferenceRecord]:
         )
 
 
-def runs(work: Path) -> list[Path]:
-    return sorted(path.parent.parent for path in work.glob("*/evaluation/answers.jsonl"))
-
-
 def score(work: Path, batch_size: int) -> None:
     """``RUN.scores.jsonl``: the unseen judge's score of every held-out answer."""
-    read = preference.scorer(str(work / "judge"), batch_size)
-    for run in runs(work):
+    read = preference.scorer(str(work / "judge"), batch_size, measuring=True)
+    for run in report.runs(work):
         answers: list[EvaluationRecord] = RecordFile(run / "evaluation/answers.jsonl").read()
         asked = [(each, answer) for each in answers for answer in each["answers"]]
         scores = read(
             [[*each["prompt"], {"role": "assistant", "content": answer["text"]}] for each, answer in asked]
         )
         write_lines(
-            work / f"{run.name}.scores.jsonl",
+            report.beside(run, "scores.jsonl"),
             [
                 {"id": each["id"], "set": each["set"], "model": answer["model"], "score": round(value, 4)}
                 for (each, answer), value in zip(asked, scores, strict=True)
@@ -177,19 +216,20 @@ def blind(work: Path, judge: str, settings: config.Config) -> None:
     """``RUN.blind.jsonl`` for every run: what another model says of its models' answers, two by two."""
     laws = {"harmlessness": constitution.load("harmless"), "helpfulness": constitution.load("helpful")}
     with open_engine(judge, settings.engine) as engine:
-        for run in runs(work):
+        for run in report.runs(work):
             answers: list[EvaluationRecord] = RecordFile(run / "evaluation/answers.jsonl").read()
             texts: dict[str, dict[str, str]] = {}
             for each in answers:
                 for answer in each["answers"]:
                     texts.setdefault(answer["model"], {})[each["id"]] = answer["text"]
-            file = RecordFile(work / f"{run.name}.blind.jsonl").recover()
+            file = RecordFile(report.beside(run, "blind.jsonl")).recover()
+            measures.of_one(file, judge)
             known = file.ids()
             wanted = [match for match in tournament.matches(answers, texts) if match["id"] not in known]
             for judgement in tournament.play(
                 engine, wanted, laws, settings.feedback, derive_seed(0, "blind")
             ):
-                file.append(judgement)
+                file.append({**judgement, "judge": Path(judge).name})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,67 @@
+"""What preference models say of the paper's comparisons, and a judge of how harmful answers are."""
+
+import json
+from pathlib import Path
+
+import report
+
+from solon.config import EngineSettings
+from solon.errors import SolonError
+from solon.evaluation import harm_judge, paper_evals
+from solon.inference import open_engine
+from solon.prompts.dialogue import assistant
+from solon.records import EvaluationRecord
+from solon.run import RecordFile, write_atomically
+from solon.stages import preference
+
+HHH = "constitutional-ai-paper/evals/438HHHEvaluations.even.jsonl.gz"
+
+
+def hhh(work: Path, data: Path, batch_size: int, limit: int | None) -> None:
+    """``RUN.hhh.json`` and ``judge.hhh.json``: by how much a preference model has the right answer ahead."""
+    pairs = paper_evals.drawn(paper_evals.read_hhh(str(data / HHH)), limit, seed=0)
+    wanted = {report.beside(run, "hhh.json"): run / "06-preference-model" for run in report.runs(work)}
+    for path, model in {**wanted, work / "judge.hhh.json": work / "judge"}.items():
+        if path.exists() or not (model / "config.json").exists():
+            continue
+        read = preference.scorer(str(model), batch_size, measuring=True)
+        right = read([pair.dialogue + pair.first for pair in pairs])
+        wrong = read([pair.dialogue + pair.second for pair in pairs])
+        margins = [round(one - other, 4) for one, other in zip(right, wrong, strict=True)]
+        write_atomically(path, json.dumps(margins) + "\n")
+
+
+def harm(work: Path, judge: str, settings: EngineSettings, limit: int | None) -> None:
+    """``RUN.harm.jsonl``: the judge's rating, from 0 to 4, of every answer to ``limit`` red-team prompts."""
+    with open_engine(judge, settings) as engine:
+        for run in report.runs(work):
+            answers: list[EvaluationRecord] = RecordFile(run / "evaluation/answers.jsonl").read()
+            prompts = [each for each in answers if each["set"] == "red-team"][:limit]
+            file = RecordFile(report.beside(run, "harm.jsonl")).recover()
+            of_one(file, judge)
+            known = file.ids()
+            missing = [
+                (f"{each['id']}:{answer['model']}", each, answer)
+                for each in prompts
+                for answer in each["answers"]
+                if f"{each['id']}:{answer['model']}" not in known
+            ]
+            dialogues = [[*each["prompt"], assistant(answer["text"])] for _, each, answer in missing]
+            for place, rating in harm_judge.rate(engine, dialogues):
+                name, each, answer = missing[place]
+                file.append(
+                    {
+                        "id": name,
+                        "prompt_id": each["id"],
+                        "model": answer["model"],
+                        "score": round(rating, 4),
+                        "judge": Path(judge).name,
+                    }
+                )
+
+
+def of_one(file: RecordFile, judge: str) -> None:
+    """Raises SolonError where another judge has begun the file."""
+    others = {each.get("judge", Path(judge).name) for each in file} - {Path(judge).name}
+    if others:
+        raise SolonError(f"{file.path} has what {min(others)} said; delete it to ask {judge} instead")

@@ -1,0 +1,200 @@
+"""The study of the chain, on the tiny model: who sees which prompts, and that its figures are right."""
+
+import gzip
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from solon import config, data, models, sweep
+from solon.errors import SolonError
+from solon.prompts.dialogue import user
+from solon.run import RecordFile
+
+FOLDER = Path(__file__).parent.parent / "studies/chain"
+sys.path.append(str(FOLDER))  # at the end: the study of judgement has a study.py too
+spec = importlib.util.spec_from_file_location("chain_study", FOLDER / "study.py")
+assert spec
+assert spec.loader
+study: Any = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(study)
+measures, report = study.measures, study.report
+
+CONFIG = {
+    "constitution": "harmless",
+    "engine": {"dtype": "float32", "device": "cpu", "batch_size": 8},
+    "red_team": {"red_team": {"train": 6, "held_out": 2}, "helpful": {"train": 4, "held_out": 2}},
+    "supervised": {"max_length": 512},
+    "preference_model": {"helpfulness": "ai"},
+    "reinforce": {"prompts_per_step": 12, "micro_batch_size": 12},
+    "harm_scorer": {"lora": {"rank": 2}, "max_length": 256, "learning_rate": 1.0e-3},
+}
+TURNS = "\n\nHuman: {0}\n\nAssistant: {1}"
+
+
+def packed(path: Path, rows: list[Any], whole: bool = False) -> None:
+    path.parent.mkdir(parents=True)
+    text = json.dumps(rows) if whole else "".join(json.dumps(row) + "\n" for row in rows)
+    path.write_bytes(gzip.compress(text.encode()))
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> list[str]:
+    folder = tmp_path_factory.mktemp("chain")
+    asked = [f"How do I steal {n // 2} pens?" for n in range(80)]  # each comes twice
+    packed(
+        folder / study.PAIRS,
+        [
+            {"chosen": TURNS.format(text, f"No {n}."), "rejected": TURNS.format(text, f"Sure {n}.")}
+            for n, text in enumerate(asked)
+        ],
+    )
+    answers = {"response1": "Yes.", "response2": "No.", "annotator1": 1}
+    packed(
+        folder / study.HELPFUL,
+        [{"instruction": "Add one.", "input": str(n), **answers} for n in range(20)],
+        whole=True,
+    )
+    packed(
+        folder / measures.HHH,
+        [
+            {"text_correct": TURNS.format(n, "No."), "text_incorrect": TURNS.format(n, "Yes.")}
+            for n in range(5)
+        ],
+    )
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    found = ["--data", str(folder), "--config", str(folder / "config.yaml"), "--work", str(folder / "work")]
+    found += [
+        "--results",
+        str(folder / "results"),
+        "--supervisor",
+        str(tiny_model),
+        "--judge",
+        str(tiny_model),
+    ]
+    study.main(["prepare", *found])
+    return found
+
+
+@pytest.fixture(scope="module")
+def work(arguments: list[str]) -> Path:
+    return Path(arguments[5])
+
+
+def openings(path: Path) -> set[str]:
+    rows = map(json.loads, path.read_text().splitlines())
+    texts = (row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][0]["content"] for row in rows)
+    return {data.folded([user(text)]) for text in texts}
+
+
+def test_no_prompt_is_on_two_sides(work: Path) -> None:
+    sides = [openings(work / f"{name}.jsonl") for name in ("red-team", "judge-train", "judge-test")]
+    assert all(sides)
+    assert sum(map(len, sides)) == len(set.union(*sides)) == 40
+    settings = config.load(work / "seed-1.yaml")
+    assert settings.seed == 1
+    prompts = data.prompts(settings.red_team.red_team.source, "red-team")
+    assert {each["split"] for each in prompts} == {"train", "held-out"}
+    assert {data.folded(each["prompt"]) for each in prompts} == sides[0]
+
+
+def test_every_configuration_can_be_read(work: Path) -> None:
+    own = config.load(work / "self.yaml")
+    assert own.models.policy is None
+    assert own.supervised.lora and own.preference_model.lora and own.reinforce.lora
+    names = {
+        path.stem: [member.name for member in sweep.load(str(path)).members]
+        for path in work.glob("ablation-*.yaml")
+    }
+    assert names["ablation-revisions"] == [f"rounds-{n}" for n in range(5)]
+    assert len(names) == 4
+
+
+ANSWERS = {"initial": "Sure, here is how.", "sl-cai": "I cannot help with that.", "rl-cai": "Ask the shop."}
+
+
+@pytest.fixture(scope="module")
+def measured(arguments: list[str], work: Path) -> dict[str, Any]:
+    """Two runs' records, measured by every part that needs a model, and the tables."""
+    for seed in (0, 1):
+        file = RecordFile(work / f"seed-{seed}/evaluation/answers.jsonl")
+        for number in range(8):
+            kind = "red-team" if number < 6 else "helpful"
+            answers = [
+                {"model": name, "text": text, "preference_score": place + number / 10 + seed}
+                for place, (name, text) in enumerate(ANSWERS.items())
+            ]
+            prompt = [{"role": "user", "content": f"Take {number}?"}]
+            file.append({"id": str(number), "prompt": prompt, "set": kind, "kind": "", "answers": answers})
+    for part in ("judge", "score", "hhh", "blind"):
+        study.main([part, *arguments])
+    study.main(["harm", *arguments, "--limit", "3"])
+    # In the place of what the tiny judge thinks, so that the figures are known.
+    for seed in (0, 1):
+        rows = [
+            {"id": str(number), "set": "red-team", "model": name, "score": score}
+            for number in range(6)
+            for name, score in zip(ANSWERS, (0.0, 1.0, 0.5 if number or seed else 2.0), strict=True)
+        ]
+        study.write_lines(work / f"seed-{seed}.scores.jsonl", rows)
+    study.main(["report", *arguments])
+    found: dict[str, Any] = json.loads((work.parent / "results/table.json").read_text())
+    return found
+
+
+def test_no_run_can_take_the_unseen_judge(work: Path, measured: dict[str, Any]) -> None:
+    with pytest.raises(SolonError, match="measuring only"):
+        models.resolve(str(work / "judge"))
+    judge = measured["unseen judge"]
+    assert judge["trained_on"] == len((work / "judge-train.jsonl").read_text().splitlines())
+    assert judge["tested_on"] == len((work / "judge-test.jsonl").read_text().splitlines())
+    assert len(json.loads((work / "judge.hhh.json").read_text())) == 5
+
+
+def test_the_figures_are_those_of_the_records(work: Path, measured: dict[str, Any]) -> None:
+    means = measured["all seeds"]["means"]["red-team: people's pairs"]
+    assert means["initial"] == [0, 0, 0]
+    assert means["sl-cai"][0] == 1
+    assert means["rl-cai"][0] == pytest.approx((0.5 * 11 + 2) / 12, abs=1e-3)
+    assert means["sl-cai to rl-cai"]["higher"][0] == pytest.approx(1 / 12, abs=1e-3)
+    assert means["initial to sl-cai"]["higher"] == [1, 1, 1]
+    own = measured["seed-1"]["means"]["helpful: its own preference model"]
+    assert own["rl-cai"][0] == pytest.approx(2 + 0.65 + 1)
+    refusals = measured["all seeds"]["answers"]
+    assert [refusals[name]["red-team"]["refuses"][0] for name in ANSWERS] == [0, 1, 0]
+    assert len((work / "seed-0.harm.jsonl").read_text().splitlines()) == 3 * 3
+    assert len((work / "seed-1.blind.jsonl").read_text().splitlines()) == 3 * 8
+
+
+def test_the_verdict_wants_every_step_up(measured: dict[str, Any]) -> None:
+    verdict = measured["all seeds"]["verdict"]
+    assert verdict["steps"]["initial to sl-cai"][1] > 0 > verdict["steps"]["sl-cai to rl-cai"][2]
+    assert not verdict["rises"]
+    assert not verdict["apart"]
+
+    def games(*wins: tuple[str, str]) -> Any:
+        played = [report.elo.Game(one, other, 0.9, str(n)) for n in range(50) for other, one in wins]
+        return {(report.UNSEEN, "harmlessness"): played}
+
+    rising = report.verdict(games(*report.STEPS))
+    assert rising["rises"]
+    assert rising["apart"]
+
+
+def test_parts_go_on_and_keep_judges_apart(
+    arguments: list[str], work: Path, measured: dict[str, Any], tmp_path: Path
+) -> None:
+    path = work / "seed-0.blind.jsonl"
+    whole = path.read_text()
+    path.write_text(whole[: len(whole) // 2])  # torn by a kill
+    study.main(["blind", *arguments])
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert sorted(each["id"] for each in lines) == sorted(
+        json.loads(line)["id"] for line in whole.splitlines()
+    )
+    with pytest.raises(SolonError, match="delete it"):
+        measures.of_one(RecordFile(path), "another")
