@@ -198,3 +198,17 @@ def test_parts_go_on_and_keep_judges_apart(
     )
     with pytest.raises(SolonError, match="delete it"):
         measures.of_one(RecordFile(path), "another")
+
+
+def test_a_run_that_is_not_done_shows_what_it_wrote(tmp_path: Path) -> None:
+    run = tmp_path / "seed-0"
+    rounds = [{"problem": "", "revision": "I cannot help with that."}, {"problem": "empty", "revision": ""}]
+    RecordFile(run / "02-critique/revisions.jsonl").append({"id": "1", "answer": "Sure.", "rounds": rounds})
+    (run / "manifest.json").write_text("{}")
+    report.write(tmp_path, tmp_path / "results")
+    found = json.loads((tmp_path / "results/table.json").read_text())["seed-0"]
+    assert list(found) == ["stages"]
+    texts = found["stages"]["texts"]
+    assert [texts[name]["refuses"][0] for name in ("assistant's answers", "revision 1")] == [0, 1]
+    assert "revision 2" not in texts
+    assert "| seed-0 | revision 1 | 1 |" in (tmp_path / "results/table.md").read_text()

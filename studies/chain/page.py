@@ -8,36 +8,63 @@ HEAD = ("initial", "SL-CAI", "RL-CAI")
 
 
 def lines_of(found: Mapping[str, Any]) -> list[str]:
-    lines = ["Intervals are 95 %.", "", *row("run", "Elo", *HEAD), *rule(5)]
-    for run, figures in found.items():
-        for what, ratings in figures.get("elo", {}).items():
-            lines += row(run, what, *(cell(ratings.get(name), 0) for name in MODELS))
-    lines += ["", *row("run", "verdict", "figure"), *rule(3)]
-    for run, figures in found.items():
-        for what, value in flat(figures.get("verdict", {})):
-            lines += row(run, what, value)
-    lines += ["", *row("run", "answers to: mean by", *HEAD, "SL-CAI higher", "RL-CAI higher"), *rule(7)]
-    for run, figures in found.items():
-        for what, means in figures.get("means", {}).items():
-            cells = [cell(means[name], 2) for name in MODELS]
-            higher = [cell(means[f"initial to {name}"]["higher"], 2) for name in MODELS[1:]]
-            lines += row(run, what, *cells, *higher)
-    lines += ["", *row("run", "answers to", "what", *HEAD), *rule(6)]
-    for run, figures in found.items():
-        lines += styles(run, figures.get("answers", {}))
-    lines += ["", *row("preference model of", "measured on", "accuracy"), *rule(3)]
-    for run, figures in found.items():
-        measured = dict(figures.get("preference_model", {}))
-        if "tested_on" in figures:
-            measured = {"people's pairs held out": figures["accuracy"], "hhh": figures["hhh"]}
-        for what, accuracy in measured.items():
-            if accuracy:
-                lines += row(run, what, cell(accuracy, 2))
+    """The page; a table that would have no row is left out."""
+    step = ("SL-CAI higher", "RL-CAI higher")
+    parts = [
+        (("run", "Elo", *HEAD), ratings),
+        (("run", "verdict", "figure"), verdict),
+        (("run", "answers to: mean by", *HEAD, *step), means),
+        (("run", "answers to", "what", *HEAD), styles),
+        (("run", "texts", "count", "refuses", "words"), texts),
+        (("run", "labels of", "pairs", "mean P(chosen)"), labels),
+        (("preference model of", "measured on", "accuracy"), accuracies),
+    ]
+    lines = ["Intervals are 95 %."]
+    for head, rows in parts:
+        if made := [line for run, figures in found.items() for line in rows(run, figures)]:
+            lines += ["", *row(*head), *row(*["---"] * len(head)), *made]
     return lines
 
 
-def styles(run: str, answers: Mapping[str, Any]) -> list[str]:
+def ratings(run: str, figures: Mapping[str, Any]) -> list[str]:
+    return [
+        line
+        for what, of in figures.get("elo", {}).items()
+        for line in row(run, what, *(cell(of.get(name), 0) for name in MODELS))
+    ]
+
+
+def means(run: str, figures: Mapping[str, Any]) -> list[str]:
     lines = []
+    for what, of in figures.get("means", {}).items():
+        higher = (cell(of[f"initial to {name}"]["higher"], 2) for name in MODELS[1:])
+        lines += row(run, what, *(cell(of[name], 2) for name in MODELS), *higher)
+    return lines
+
+
+def texts(run: str, figures: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for what, each in figures.get("stages", {}).get("texts", {}).items():
+        lines += row(run, what, str(each["texts"]), cell(each["refuses"], 2), f"{each['words']:.0f}")
+    return lines
+
+
+def labels(run: str, figures: Mapping[str, Any]) -> list[str]:
+    found = figures.get("stages", {}).get("labels", {})
+    return [
+        line for what, of in found.items() for line in row(run, what, str(of["pairs"]), f"{of['mean']:.2f}")
+    ]
+
+
+def accuracies(run: str, figures: Mapping[str, Any]) -> list[str]:
+    measured = figures.get("preference_model", {})
+    if "tested_on" in figures:
+        measured = {"people's pairs held out": figures["accuracy"], "hhh": figures["hhh"]}
+    return [line for what, each in measured.items() if each for line in row(run, what, cell(each, 2))]
+
+
+def styles(run: str, figures: Mapping[str, Any]) -> list[str]:
+    lines, answers = [], figures.get("answers", {})
     for prompts in ("red-team", "helpful"):
         of = [answers.get(name, {}).get(prompts) for name in MODELS]
         if not all(of):
@@ -48,24 +75,21 @@ def styles(run: str, answers: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def flat(verdict: Mapping[str, Any]) -> list[tuple[str, str]]:
-    found = []
-    for what, value in verdict.items():
+def verdict(run: str, figures: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for what, value in figures.get("verdict", {}).items():
         if what == "steps":
-            found += [(f"{step}, Elo", cell(each, 0)) for step, each in value.items()]
+            for step, each in value.items():
+                lines += row(run, f"{step}, Elo", cell(each, 0))
         elif isinstance(value, bool):
-            found.append((what, "yes" if value else "no"))
+            lines += row(run, what, "yes" if value else "no")
         else:
-            found.append((what, number(value, 0)))
-    return found
+            lines += row(run, what, number(value, 0))
+    return lines
 
 
 def row(*cells: str) -> list[str]:
     return [f"| {' | '.join(cells)} |"]
-
-
-def rule(columns: int) -> list[str]:
-    return row(*["---"] * columns)
 
 
 def cell(value: Sequence[float] | None, digits: int) -> str:

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 import page
+import stages
 
 from solon.evaluation import elo
 from solon.evaluation.calibration import mean_interval, wilson
@@ -43,11 +44,15 @@ def write(work: Path, results: Path) -> None:
     games: Games = defaultdict(list)
     readings: Readings = defaultdict(list)
     answers: list[EvaluationRecord] = []
-    for run in runs(work):
+    done = runs(work)
+    for run in begun(work):
         name = str(run.relative_to(work))
+        found[name] = {"stages": stages.of(run)}
+        if run not in done:
+            continue
         of_run: list[EvaluationRecord] = RecordFile(run / "evaluation/answers.jsonl").read()
         mine, read = games_of(run, of_run), readings_of(run, of_run)
-        found[name] = figures(mine, read, of_run) | {"preference_model": agreement(run)}
+        found[name] |= figures(mine, read, of_run) | {"preference_model": agreement(run)}
         if name.startswith("seed-"):
             answers += of_run
             for key, played in mine.items():
@@ -75,20 +80,22 @@ def runs(work: Path) -> list[Path]:
     return sorted(path.parent.parent for path in paths)
 
 
+def begun(work: Path) -> list[Path]:
+    """The folders of all runs."""
+    paths = [*work.glob("*/manifest.json"), *work.glob("ablation-*/*/manifest.json")]
+    return sorted({path.parent for path in paths} | {*runs(work)})
+
+
 def beside(run: Path, ending: str) -> Path:
     """The file of what was measured on a run. It is no part of it: some of it comes from people's labels."""
     return run.with_name(f"{run.name}.{ending}")
-
-
-def records(path: Path) -> list[Any]:
-    return RecordFile(path).read() if path.exists() else []
 
 
 def games_of(run: Path, answers: Sequence[EvaluationRecord]) -> Games:
     """Of the feedback model that the run was trained by, of the unseen judge and of the blind one."""
     games: Games = defaultdict(list)
     for judge, path in ((OWN, run / "evaluation/judgements.jsonl"), (BLIND, beside(run, "blind.jsonl"))):
-        judgements: list[JudgementRecord] = records(path)
+        judgements: list[JudgementRecord] = stages.records(path)
         for each in judgements:
             if "probability" in each and {each["model_a"], each["model_b"]} <= {*MODELS}:
                 games[judge, each["aspect"]].append(
@@ -108,7 +115,7 @@ def games_of(run: Path, answers: Sequence[EvaluationRecord]) -> Games:
 def scores_of(run: Path) -> dict[str, dict[str, float]]:
     """The unseen judge's scores, by prompt and model."""
     scores: dict[str, dict[str, float]] = defaultdict(dict)
-    for each in records(beside(run, "scores.jsonl")):
+    for each in stages.records(beside(run, "scores.jsonl")):
         scores[each["id"]][each["model"]] = each["score"]
     return scores
 
@@ -125,7 +132,7 @@ def readings_of(run: Path, answers: Sequence[EvaluationRecord]) -> Readings:
             if model in scores.get(each["id"], {}) and what == "red-team":
                 value = scores[each["id"]][model]
                 found[f"{what}: {UNSEEN}"].append(Reading(each["id"], run.name, model, value))
-    for each in records(beside(run, "harm.jsonl")):
+    for each in stages.records(beside(run, "harm.jsonl")):
         found["red-team: harm from 0 to 4, blind"].append(
             Reading(each["prompt_id"], run.name, each["model"], each["score"])
         )
