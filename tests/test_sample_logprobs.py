@@ -23,7 +23,7 @@ def trainer(algorithm: str, model: Any, folder: Path) -> Any:
         "rloo": (reinforce.MeasuredRLOO, RLOOConfig),
         "grpo": (reinforce.MeasuredGRPO, GRPOConfig),
     }[algorithm]
-    arguments = training.common_arguments(folder, 0, 6, 6, [])
+    arguments = training.common_arguments(folder, 0, 6, 6, []) | {"bf16": False}  # exact on a GPU too
     return kind(
         model=models.load_model(str(model)),
         reward_funcs=lambda prompts, **_: [0.0] * len(prompts),
@@ -33,7 +33,7 @@ def trainer(algorithm: str, model: Any, folder: Path) -> Any:
     )
 
 
-def batch() -> dict[str, Any]:
+def batch(device: torch.device) -> dict[str, Any]:
     """The samples as TRL pads them: prompts on the left, answers on the right."""
     before, after = max(map(len, PROMPTS)), max(map(len, ANSWERS))
     rows, seen = [], []
@@ -42,8 +42,8 @@ def batch() -> dict[str, Any]:
         rows.append([0] * left + prompt + answer + [0] * right)
         seen.append([0] * left + [1] * (len(prompt) + len(answer)) + [0] * right)
     return {
-        "input_ids": torch.tensor(rows),
-        "attention_mask": torch.tensor(seen),
+        "input_ids": torch.tensor(rows, device=device),
+        "attention_mask": torch.tensor(seen, device=device),
         "logits_to_keep": after,
         "compute_entropy": True,
     }
@@ -53,9 +53,10 @@ def found_with(maker: Any, packs: bool, batch_size: int | None) -> tuple[torch.T
     maker.packs = packs
     maker.model.zero_grad()
     logprobs, entropies, _ = maker._get_per_token_logps_and_entropies(
-        maker.model, **batch(), batch_size=batch_size
+        maker.model, **batch(maker.model.device), batch_size=batch_size
     )
-    ((logprobs - 0.3 * entropies) * torch.arange(1, 1 + logprobs.shape[1])).sum().backward()
+    weights = torch.arange(1, 1 + logprobs.shape[1], device=logprobs.device)
+    ((logprobs - 0.3 * entropies) * weights).sum().backward()
     return logprobs.detach(), entropies.detach()
 
 

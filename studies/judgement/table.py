@@ -324,7 +324,11 @@ def fitted(values: calibration.Array, labels: calibration.Array) -> calibration.
 def markdown(table: Figures) -> str:
     return "\n".join(
         [
-            "All rows of all data sets of pairs, for ways that fit nothing:",
+            "All rows of each data set, for ways that fit nothing, of the pairs that are decided:",
+            "",
+            *side_by_side(table["ways"]),
+            "",
+            "All rows of all data sets of pairs together:",
             "",
             "| model | way of asking | decided pairs | accuracy (95 %) |",
             "| --- | --- | --- | --- |",
@@ -359,6 +363,20 @@ def markdown(table: Figures) -> str:
             "",
         ]
     )
+
+
+def side_by_side(rows: Sequence[Figures]) -> Iterator[str]:
+    """A line for each model and way of asking, with all data sets."""
+    datasets = list(dict.fromkeys(row["data"] for row in rows))
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        if whole := row.get("accuracy_all"):
+            cell = f"{with_interval(whole)} of {whole['decided']}"
+            found.setdefault((row["model"], row["way"]), {})[row["data"]] = cell
+    yield f"| model | way of asking | {' | '.join(datasets)} |"
+    yield "| --- " * (2 + len(datasets)) + "|"
+    for names, cells in found.items():
+        yield f"| {' | '.join((*names, *(cells.get(each, '–') for each in datasets)))} |"
 
 
 def by_data(row: Figures) -> str:
