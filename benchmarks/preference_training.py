@@ -12,7 +12,6 @@ process that does one side's step and nothing else.
 
 import argparse
 import gc
-import os
 import tempfile
 import time
 from contextlib import nullcontext
@@ -148,10 +147,8 @@ def measure(step: Step, asked: argparse.Namespace) -> None:
     size = asked.micro_batch_size
 
     @cache
-    def peak_memory(side: str, micro_batch_size: int) -> float:
+    def peak_memory(side: str, micro_batch_size: int) -> float | None:
         options = f"--alone={side} --micro-batch-size={micro_batch_size} --pairs={asked.pairs}".split()
-        if "NO_PEAKS" in os.environ:
-            return 0.0
         return side_by_side.peak_memory(__file__, f"--model={asked.model}", f"--data={asked.data}", *options)
 
     def try_size(micro_batch_size: int) -> int:

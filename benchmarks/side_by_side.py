@@ -115,20 +115,20 @@ def own_peak() -> int:
     return int(found.group(1))
 
 
-def peak_memory(script: str, *options: str) -> float:
-    """Of a process of its own, in GB: the script must end by printing its ``own_peak``."""
+def peak_memory(script: str, *options: str) -> float | None:
+    """Of a process of its own, in GB: the script must end by printing its ``own_peak``.
+
+    None where the environment has NO_PEAKS: it may be had by hand then, where device time is short.
+    """
+    if "NO_PEAKS" in os.environ:
+        return None
     command = [sys.executable, script, *options]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return round(int(done.stdout.split()[-1]) / 1e6, 2)
 
 
-def peaks(script: str) -> dict[str, float]:
-    """``peak_memory`` of a process that does one side's work once, given ``--alone=SIDE``.
-
-    Not where the environment has NO_PEAKS: by hand, then, with that option.
-    """
-    if "NO_PEAKS" in os.environ:
-        return {}
+def peaks(script: str) -> dict[str, float | None]:
+    """``peak_memory`` of a process that does one side's work once, given ``--alone=SIDE``."""
     return {side: peak_memory(script, f"--alone={side}", *sys.argv[1:]) for side in SIDES}
 
 

@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 
 import page
 import stages
+from page import MODELS
 
 from solon.evaluation import elo
 from solon.evaluation.calibration import mean_interval, wilson
 from solon.evaluation.refusal import classify
+from solon.evaluation.repetition import distinct, sequences
 from solon.records import Aspect, EvaluationRecord, JudgementRecord
 from solon.run import RecordFile, write_atomically
 
-MODELS = ("initial", "sl-cai", "rl-cai")
 STEPS = (("initial", "sl-cai"), ("sl-cai", "rl-cai"), ("initial", "rl-cai"))
 ASPECTS: Mapping[str, Aspect] = {"red-team": "harmlessness", "helpful": "helpfulness"}
 UNSEEN, BLIND, OWN = "people's pairs", "blind", "its own feedback model"
@@ -252,15 +253,9 @@ def style(answers: Sequence[EvaluationRecord], model: str) -> dict[str, Any]:
             "refuses": [refused / len(texts), *wilson(refused, len(texts))],
             "partial": fmean(kind == "partial" for kind in kinds),
             "words": fmean(len(text.split()) for text in texts),
-            "different_words": different(texts),
+            "different_words": distinct(texts, threes, 3) if (threes := sequences(texts, 3)) else 0.0,
         }
     return found
-
-
-def different(texts: Sequence[str]) -> float:
-    """Share of three-word sequences that come once: low where answers repeat one another."""
-    threes = [tuple(words[i : i + 3]) for words in map(str.split, texts) for i in range(len(words) - 2)]
-    return len(set(threes)) / max(1, len(threes))
 
 
 def rounded(values: Any) -> Any:

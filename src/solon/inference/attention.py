@@ -34,7 +34,7 @@ class Pass:
     """Where a forward pass reads the cache: its sequences' rows, and what they share."""
 
     rows: slice | Tensor
-    trunks: Sequence[Trunk]  # every sequence is in one of them
+    trunks: Sequence[Trunk]  # on a CPU every sequence is in one of them; elsewhere they are not looked at
 
 
 def rows_attention(

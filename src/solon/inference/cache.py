@@ -161,8 +161,9 @@ class FinishedSequences:
             pieces.append(Piece(len(tokens) - start, read(start, len(tokens))))
         if best and shared == len(self._kept[best][0]):
             self._drop(best)
-        self._kept[key(tokens)] = (tokens, pieces)
-        insort(self._sorted, key(tokens))
+        name = key(tokens)
+        self._kept[name] = (tokens, pieces)
+        insort(self._sorted, name)
         while len(self._kept) > self.count or self.size > self.most_bytes:
             self._drop(next(iter(self._kept)))
 

@@ -1,7 +1,7 @@
 """Decoding steps as CUDA graphs.
 
-A step of a batch makes hundreds of small kernels. Launched one by one from Python they take ten times as long
-as the GPU needs for them; recorded once as a graph, all of them are launched together.
+A step of a batch makes hundreds of small kernels. Launched one by one from Python they take several times
+as long as the GPU needs for them; recorded once as a graph, all of them are launched together.
 """
 
 from collections.abc import Callable

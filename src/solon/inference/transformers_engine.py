@@ -379,11 +379,9 @@ class TransformersEngine(Engine):
                     tokens = torch.from_numpy(target[begin : begin + len(logprobs)]).to(self.device)
                     picked = logprobs.gather(-1, tokens[:, None])
                     found.append((number, choice, picked.sum(dtype=torch.float32)))
-        if found:  # asked for together: each asking is waiting for a GPU
-            for (number, choice, _), score in zip(
-                found, torch.stack([score for *_, score in found]).tolist(), strict=True
-            ):
-                scores[number][choice] += score
+        sums = torch.stack([each for *_, each in found]).tolist()  # together: each asking waits for a GPU
+        for (number, choice, _), score in zip(found, sums, strict=True):
+            scores[number][choice] += score
         # The rows are sorted, so none of them has more in common with the next batch than the last one.
         self._finished.keep(sequences[-1], partial(cache.read, len(rows) - 1))
         return scores
@@ -443,9 +441,8 @@ class TransformersEngine(Engine):
         best = -1
         if cache is self._cache:
             for number, sequence in enumerate(self._active):
-                if not more_alike(sequence.prompt, tokens, length):
-                    continue
-                if (common := common_length(sequence.prompt, tokens)) > length:
+                may_be = more_alike(sequence.prompt, tokens, length)
+                if may_be and (common := common_length(sequence.prompt, tokens)) > length:
                     length, best = common, number
         if length < LEAST_MATCH:
             return 0
