@@ -1,5 +1,5 @@
 # `make demo` takes the embedded model through the whole method; `make test` checks the project.
-# Both make the virtual environment first, or reuse it.
+# Both make the virtual environment first, or reuse it. The tests run side by side, a thread each.
 
 PYTHON ?= python3
 VENV := .venv
@@ -17,7 +17,7 @@ test: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
 # What the ordinary tests do a little of: 56 kills, and a server that is dead for a minute. Ten minutes on two cores.
 faults: $(VENV)/ready

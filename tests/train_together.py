@@ -28,3 +28,4 @@ if os.environ.get("ACCELERATE_USE_FSDP"):
 for given in sys.argv[1:]:
     if Path(given).is_dir():  # not what is meant for the module that this stands for
         launch.main(Path(given))
+PartialState().destroy_process_group()  # as launch does; without it a process that ends late may abort
