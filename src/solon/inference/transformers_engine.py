@@ -21,6 +21,7 @@ from solon.inference.cache import FinishedSequences, RowCache
 from solon.inference.cuda_graphs import DecodeGraphs
 from solon.inference.dialogue_tokens import DialogueTokens, cut
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
+from solon.inference.packed_linear import PackedLinear, pack
 from solon.inference.precision import choose_dtype
 from solon.inference.prefix import Stretch, Tokens, alike, common_length, plan
 from solon.inference.sampling import sample
@@ -87,9 +88,10 @@ class TransformersEngine(Engine):
         self._dialogue = DialogueTokens(load_tokenizer(model), self._model)
         # The head runs on the wanted positions only: logits at all positions of a prompt would fill memory.
         self._wanted: tuple[Tensor, Tensor] | None = None
-        self._model.get_output_embeddings().register_forward_pre_hook(
-            lambda _, inputs: (inputs[0][self._wanted],)
-        )
+        head = self._model.get_output_embeddings()
+        head.register_forward_pre_hook(lambda _, inputs: (inputs[0][self._wanted],))
+        if self.device.type == "cpu" and dtype == torch.bfloat16:
+            pack(self._model, head)
         self._records = self.device.type == "cuda"  # decoding steps as graphs
         self.forget()
         self._too_long: list[TooLong] = []
@@ -191,15 +193,22 @@ class TransformersEngine(Engine):
     @torch.no_grad()
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Copy named weights, in the model's own names, over those it has. Nothing may be in flight."""
-        own = dict(self._model.named_parameters())
         for name, weight in weights:
-            own[name].data = weight.to(self.device, own[name].dtype, copy=True)
+            layer, kind = self._model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]
+            if kind == "weight" and isinstance(layer, PackedLinear):
+                layer.load(weight)
+            else:
+                own = layer.get_parameter(kind)
+                own.data = weight.to(self.device, own.dtype, copy=True)
         self.forget()
 
     def unload(self) -> None:
         """Give the weights' memory back until ``load_weights`` brings all. Nothing may be in flight."""
         for weight in self._model.parameters():
             weight.data = weight.new_empty(0)
+        for layer in self._model.modules():
+            if isinstance(layer, PackedLinear):
+                layer.load(torch.empty(0))
         self.forget()
 
     def forget(self) -> None:
