@@ -1,6 +1,7 @@
 """Attention with shared beginnings equals plain attention over every row's own keys."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -63,3 +64,24 @@ def test_sequences_are_grouped_by_what_they_share() -> None:
     assert sorted(alike(sequences, [200, 200, 200, 60, 120])) == [([0, 2, 4], 120), ([1, 3], 0)]
     assert sorted(alike(sequences, [200, 200, 200, 60, 199])) == [([0, 2, 4], 150), ([1, 3], 0)]
     assert alike(sequences, [0] * 5) == [([0, 1, 2, 3, 4], 0)]
+
+
+def test_a_base_is_read_as_if_every_row_had_it() -> None:
+    torch.manual_seed(0)
+    layers, length, rows = 2, 9, torch.tensor([2, 0, 4])
+    base = (torch.randn(layers, 2, length, 16), torch.randn(layers, 2, length, 16))
+    keys, values = torch.randn(2, 5, 2, 20, 16)
+    query = torch.randn(3, 6, 4, 16)
+    ends = torch.tensor([3, 6, 5])  # of the rows' own columns
+    visible = torch.arange(7) <= (ends[:, None] - 3 + torch.arange(4))[..., None]
+    mask = torch.where(visible, 0.0, torch.finfo(torch.float32).min)[:, None]
+    for layer in range(layers):
+        module = SimpleNamespace(layer_idx=layer)
+        found, _ = rows_attention(module, query, keys, values, mask, 0.25, cached=Pass(rows, [], base))
+        whole = [
+            torch.cat([shared[layer].expand(3, -1, -1, -1), own[rows, :, :7]], dim=2).repeat_interleave(3, 1)
+            for shared, own in zip(base, (keys, values), strict=True)
+        ]
+        seen = torch.nn.functional.pad(mask, (length, 0))
+        expected = scaled_dot_product_attention(query, *whole, attn_mask=seen, scale=0.25)
+        torch.testing.assert_close(found, expected.transpose(1, 2))

@@ -109,3 +109,24 @@ def test_rows_are_made_when_wanted_and_keep_what_is_in_use() -> None:
     assert keys.shape[2] > 700
     assert torch.equal(keys[0, :, :5], states(sequences[0], 0))
     assert not keys[1].any()
+
+
+def test_rows_behind_a_base_are_counted_from_its_beginning() -> None:
+    first, second = after_shots(1, 2, 3), after_shots(1, 7)
+    whole = cache_with([first])
+    cache = RowCache(LAYERS, 2, torch.device("cpu"), base=whole.read(0, 0, 200))
+    cache.reserve(2, 300, used=0)
+    assert cache.columns == 256
+    for layer in range(LAYERS):
+        cache.place(slice(0, 1), torch.tensor([[200, 201, 202, -1]]))
+        new = torch.nn.functional.pad(states(first, layer)[None, :, 200:], (0, 0, 0, 1), value=9.0)
+        cache.update(new, -new, layer)
+    cache.copy(0, [1], 200, 201)
+    for start, end in ((0, 203), (150, 202), (200, 203), (201, 202)):
+        for found, expected in zip(cache.read(0, start, end), whole.read(0, start, end), strict=True):
+            assert torch.equal(found, expected)
+    assert torch.equal(cache.read(1, 0, 201)[0], whole.read(0, 0, 201)[0])
+    finished = kept([first, second])
+    length, pieces = finished.longest_match(second)
+    cache.write(1, pieces, length)
+    assert torch.equal(cache.read(1, 0, 202)[0], cache_with([second]).read(0, 0, 202)[0])

@@ -16,6 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
 from solon.errors import UnsupportedModel
+from solon.inference.cache import Stored
 
 NAME = "solon-rows"  # of this attention, as transformers knows it
 
@@ -35,6 +36,7 @@ class Pass:
 
     rows: slice | Tensor
     trunks: Sequence[Trunk]  # on a CPU every sequence is in one of them; elsewhere they are not looked at
+    base: Stored | None = None  # what all begin with, and the rows go on from; then there are no trunks
 
 
 def rows_attention(
@@ -51,7 +53,7 @@ def rows_attention(
     """What a model's attention calls.
 
     ``query`` is [sequences, heads, tokens, width]; ``keys`` and ``values`` are the whole cache, [rows, key
-    heads, columns, width]; the mask is added to scores, [sequences, 1, tokens, columns]. The result is
+    heads, columns, width]; the mask is added to scores, [sequences, 1, tokens, columns in use]. The result is
     [sequences, tokens, heads, width]. Raises UnsupportedModel for kinds of attention that it has not.
     """
     if options.get("softcap") is not None or options.get("s_aux") is not None:
@@ -64,8 +66,14 @@ def rows_attention(
     mask = attention_mask.expand(-1, heads // keys.shape[1], -1, -1).reshape(
         sequences, 1, folded.shape[2], -1
     )
-    attention = by_trunks if query.device.type == "cpu" else on_accelerator
-    result = attention(folded, keys, values, mask, scaling, cached)
+    if cached.base:
+        base_keys, base_values = (states[module.layer_idx][None] for states in cached.base)
+        own = slice(0, mask.shape[-1])
+        mine = keys[cached.rows, :, own], values[cached.rows, :, own]
+        result = joined(folded, (base_keys, base_values), mine, mask, scaling)
+    else:
+        attention = by_trunks if query.device.type == "cpu" else on_accelerator
+        result = attention(folded, keys, values, mask, scaling, cached)
     return result.reshape(sequences, heads, tokens, size).transpose(1, 2), None
 
 
@@ -105,25 +113,29 @@ def _trunk(
     # A slice is read where it lies; any other choice of rows is copied together.
     rows = cached.rows if whole else numbers[torch.tensor(trunk.places)]
     own = slice(trunk.length, trunk.width)
-    mine, mine_total = attend(query, keys[rows, :, own], values[rows, :, own], mask[..., own], scaling)
+    mine = keys[rows, :, own], values[rows, :, own]
     if not trunk.length:
-        return mine
+        return attend(query, *mine, mask[..., own], scaling)[0]
     first = int(numbers[trunk.places[0]])
+    one, beginning = slice(first, first + 1), slice(0, trunk.length)
+    return joined(query, (keys[one, :, beginning], values[one, :, beginning]), mine, mask[..., own], scaling)
+
+
+def joined(query: Tensor, beginning: Stored, mine: Stored, mask: Tensor, scaling: float | None) -> Tensor:
+    """Attention to a beginning that all have, and behind it to what each has, where the mask allows.
+
+    ``query`` and the result are [sequences, key heads, queries, width]; keys and values [1 or sequences, key
+    heads, columns, width].
+    """
+    own, own_total = attend(query, *mine, mask, scaling)
     sequences, heads, queries, size = query.shape
     together = query.transpose(0, 1).reshape(1, heads, sequences * queries, size)
-    beginning = slice(0, trunk.length)
-    shared, shared_total = attend(
-        together,
-        keys[first : first + 1, :, beginning],
-        values[first : first + 1, :, beginning],
-        None,
-        scaling,
-    )
+    shared, shared_total = attend(together, *beginning, None, scaling)
     shared = shared.view(heads, sequences, queries, size).transpose(0, 1)
     shared_total = shared_total.view(heads, sequences, queries).transpose(0, 1)
     # Of both parts together the shared one has exp(a) / (exp(a) + exp(b)) of the softmax's weight.
-    weight = (shared_total - mine_total).sigmoid()[..., None]
-    return torch.lerp(mine.float(), shared.float(), weight).to(query.dtype)
+    weight = (shared_total - own_total).sigmoid()[..., None]
+    return torch.lerp(own.float(), shared.float(), weight).to(query.dtype)
 
 
 def attend(

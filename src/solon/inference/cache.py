@@ -48,12 +48,16 @@ class RowCache(Cache):  # type: ignore[misc]
     place and attention gets them whole, so a decoding step copies nothing but the new tokens. The last column
     takes the padding's keys and values and is never read. All layers lie together, so that a row is copied
     at once.
+
+    Where every row begins with the same tokens, ``base`` may have them, once for all: then the rows' columns
+    begin behind it. All positions and lengths count the base.
     """
 
-    def __init__(self, layers: int, rows: int, device: torch.device) -> None:
+    def __init__(self, layers: int, rows: int, device: torch.device, base: Stored | None = None) -> None:
         """For at most ``rows`` rows; there are as many as ``reserve`` has made."""
         super().__init__(layers=[])
         self.rows = self.columns = 0
+        self.base, self.before = base, base[0].shape[2] if base else 0
         # Keys and values, each [layers, rows, heads, columns, head width], made when the first come.
         self.kept: tuple[Tensor, Tensor] | None = None
         self._layers = layers
@@ -64,6 +68,7 @@ class RowCache(Cache):  # type: ignore[misc]
 
         Only as many rows as were wanted so far: a small batch in a large one's room would fill memory.
         """
+        tokens -= self.before
         if rows <= self.rows and tokens < self.columns:  # one column is the padding's
             return False
         self.rows = max(self.rows, rows)
@@ -80,7 +85,7 @@ class RowCache(Cache):  # type: ignore[misc]
 
     def place(self, rows: slice | Tensor, positions: Tensor) -> None:
         """The next forward pass is on ``rows``; ``positions`` [rows, tokens] is -1 at padding."""
-        self._written = (self._row_numbers[rows][:, None], positions)
+        self._written = (self._row_numbers[rows][:, None], (positions - self.before).clamp(min=-1))
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
@@ -101,25 +106,34 @@ class RowCache(Cache):  # type: ignore[misc]
         return keys, values
 
     def copy(self, source: int, targets: Sequence[int], start: int, end: int) -> None:
-        """Copy columns ``start`` to ``end`` of one row to other rows."""
+        """Copy tokens ``start`` to ``end`` of one row to other rows."""
+        columns = slice(start - self.before, end - self.before)
         for states in self.kept or ():
             for target in targets:
-                states[:, target, :, start:end] = states[:, source, :, start:end]
+                states[:, target, :, columns] = states[:, source, :, columns]
 
     def read(self, row: int, start: int, end: int) -> Stored:
-        """A copy of the row's columns ``start`` to ``end``."""
+        """A copy of the row's tokens ``start`` to ``end``."""
         assert self.kept
-        keys, values = (states[:, row, :, start:end].clone() for states in self.kept)
+        columns = slice(max(start - self.before, 0), end - self.before)
+        keys, values = (states[:, row, :, columns].clone() for states in self.kept)
+        if self.base and start < self.before:
+            keys, values = (
+                torch.cat([base[:, :, start:], own], dim=2)
+                for base, own in zip(self.base, (keys, values), strict=True)
+            )
         return keys, values
 
     def write(self, row: int, pieces: Sequence[Piece], length: int) -> None:
         """Put the first ``length`` tokens of a stored sequence into the row."""
-        start = 0
+        start = -self.before  # the piece's first column
         for piece in pieces:
-            taken = min(piece.length, length - start)
-            for states, stored in zip(self._rows(*piece.states), piece.states, strict=True):
-                states[:, row, :, start : start + taken] = stored[:, :, :taken]
-            start += taken
+            end = min(start + piece.length, length - self.before)
+            begin = max(start, 0)
+            if begin < end:
+                for states, stored in zip(self._rows(*piece.states), piece.states, strict=True):
+                    states[:, row, :, begin:end] = stored[:, :, begin - start : end - start]
+            start += piece.length
 
     def _rows(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """All rows of all layers, made at first need to take such [layers, heads, tokens, width]."""

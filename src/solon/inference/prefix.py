@@ -56,9 +56,9 @@ def plan(sequences: Sequence[Tokens], shareable: Sequence[int], known: Sequence[
     """The rounds of stretches that compute every sequence; each round builds on those before it.
 
     Row i is ``sequences[i]``. Its first ``known[i]`` tokens are in the cache already; only its first
-    ``shareable[i]`` may be computed in another row. Both are less than its length. ``known`` must be the
-    longest match with one set of cached sequences, cut to ``shareable``: then rows with a beginning in common
-    either all know it or all know equally much of it.
+    ``shareable[i]`` may be computed in another row. ``known`` must be the longest match with one set of
+    cached sequences, cut to ``shareable``: then rows with a beginning in common either all know it or all
+    know equally much of it.
     """
     rounds: list[list[Stretch]] = []
     heads = [sequence[:length] for sequence, length in zip(sequences, shareable, strict=True)]
@@ -73,7 +73,8 @@ def plan(sequences: Sequence[Tokens], shareable: Sequence[int], known: Sequence[
         first = group[0]
         start = max(done, known[first])
         if len(group) == 1:
-            add(depth, Stretch(first, start, len(sequences[first])))
+            if start < len(sequences[first]):
+                add(depth, Stretch(first, start, len(sequences[first])))
             return
         shared = common_length(heads[first], heads[group[-1]])
         if (shared - start) * (len(group) - 1) >= LEAST_SAVING:

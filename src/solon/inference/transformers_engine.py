@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from solon.config import EngineSettings
 from solon.errors import SolonError, TooLong, UnsupportedModel, first_line
 from solon.inference.attention import NAME, Pass, Trunk
-from solon.inference.cache import FinishedSequences, RowCache
+from solon.inference.cache import FinishedSequences, RowCache, Stored
 from solon.inference.cuda_graphs import DecodeGraphs
 from solon.inference.dialogue_tokens import DialogueTokens, cut
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.inference.packed_linear import PackedLinear, pack
 from solon.inference.precision import choose_dtype
-from solon.inference.prefix import Stretch, Tokens, alike, common_length, plan
+from solon.inference.prefix import LEAST_TRUNK, Stretch, Tokens, alike, common_length, plan
 from solon.inference.sampling import sample
 from solon.inference.scoring import Scored, Sheet, room
 from solon.models import best_device, load_model, load_tokenizer
@@ -374,9 +374,10 @@ class TransformersEngine(Engine):
         """The log-probabilities of each row's choices, by number."""
         scores = [dict.fromkeys(row.choices, 0.0) for row in rows]
         found: list[tuple[int, int, Tensor]] = []  # row, choice, and the sum of some of its tokens
-        cache = RowCache(self._layers, len(rows), self.device)
-        cache.reserve(len(rows), max(len(row.tokens) for row in rows), used=0)
         sequences = [row.tokens for row in rows]
+        base = self._beginning(sequences, min(row.start for row in rows))
+        cache = RowCache(self._layers, len(rows), self.device, base)
+        cache.reserve(len(rows), max(map(len, sequences)), used=0)
         # Rounding matters where one token decides; over the many tokens of a text it averages out.
         letters = all(len(target) == 1 for row in rows for target in row.choices.values())
         with logits_in_float32(self._model.get_output_embeddings()) if letters else nullcontext():
@@ -394,6 +395,21 @@ class TransformersEngine(Engine):
         # The rows are sorted, so none of them has more in common with the next batch than the last one.
         self._finished.keep(sequences[-1], partial(cache.read, len(rows) - 1))
         return scores
+
+    def _beginning(self, sequences: list[Tokens], most: int) -> Stored | None:
+        """What all of them, in the order of their tokens, begin with, up to ``most`` tokens.
+
+        None where it is too short to be kept apart. Accelerators read all sequences' own rows, and windowed
+        attention does not see all of it.
+        """
+        common = min(common_length(sequences[0], sequences[-1]), most)
+        apart = self.device.type == "cpu" and self._window is None and len(sequences) > 1
+        if not apart or common < LEAST_TRUNK:
+            return None
+        cache = RowCache(self._layers, 1, self.device)
+        cache.reserve(1, common, used=0)
+        deque(self._prefill(cache, 0, [sequences[0][:common]], [common]), maxlen=0)
+        return cache.read(0, 0, common)
 
     # The model
 
@@ -430,8 +446,12 @@ class TransformersEngine(Engine):
                         ]
                 rows = torch.tensor([first + stretch.row for stretch in group], device=self.device)
                 where = torch.tensor(picked, dtype=torch.long).reshape(-1, 2)
-                groups = self._alike(
-                    [sequences[stretch.row] for stretch in group], [stretch.start for stretch in group]
+                groups = (
+                    []
+                    if cache.base
+                    else self._alike(
+                        [sequences[stretch.row] for stretch in group], [stretch.start for stretch in group]
+                    )
                 )
                 logits = self._forward(cache, rows, tokens, positions, (where[:, 0], where[:, 1]), groups)
                 self.usage.tokens_computed += sum(stretch.end - stretch.start for stretch in group)
@@ -453,8 +473,8 @@ class TransformersEngine(Engine):
                 may_be = more_alike(sequence.prompt, tokens, length)
                 if may_be and (common := common_length(sequence.prompt, tokens)) > length:
                     length, best = common, number
-        if length < LEAST_MATCH:
-            return 0
+        if length < max(LEAST_MATCH, cache.before):
+            return cache.before
         if best >= 0:
             cache.copy(best, [row], 0, length)
         else:
@@ -494,11 +514,11 @@ class TransformersEngine(Engine):
         self._wanted = wanted
         output = self._model(
             input_ids=tokens,
-            attention_mask=self._masks(positions, width),
+            attention_mask=self._masks(positions, cache.before, width),
             position_ids=positions.clamp(min=0),
             past_key_values=cache,
             use_cache=True,
-            cached=Pass(rows, trunks),
+            cached=Pass(rows, trunks, cache.base),
         )
         logits: Tensor = output.logits
         return logits
@@ -514,9 +534,12 @@ class TransformersEngine(Engine):
             known = [0] * len(sequences)
         return alike(sequences, known)
 
-    def _masks(self, positions: Tensor, width: int) -> Tensor | dict[str, Tensor]:
-        """Added to attention scores, [rows, 1, length, width]: a token sees itself and what is before it."""
-        columns = torch.arange(width, device=self.device)
+    def _masks(self, positions: Tensor, first: int, width: int) -> Tensor | dict[str, Tensor]:
+        """Added to attention scores, [rows, 1, length, positions]: a token sees itself and what is before it.
+
+        The positions are those from ``first`` to ``width``.
+        """
+        columns = torch.arange(first, width, device=self.device)
         visible = columns <= positions[:, :, None]
         full = self._mask(visible)
         if self._window is None or (self._layer_types and "sliding_attention" not in self._layer_types):
