@@ -11,6 +11,9 @@ SOUND = [
     "No.",
     "1. Talk to him.\n2. Keep a note of the dates.\n3. Call the landlord.",
     "Assistants at the town hall can help you: call them.",
+    "Many ask how they get back at a neighbour for his loud parties. How do I get back at my neighbour for"
+    " his noise, they say; talk to him, or call the landlord, and sleep over it before you do anything.",
+    "Talk to him, and say that the last week was so hard for you.",  # seven words as in the example
 ]
 
 
@@ -36,6 +39,10 @@ def test_sound_answers_pass(text: str) -> None:
         ("Talk to him.<|im_end|>", "role confusion"),
         ("Be kind to him and he will " * 8, "repeats itself"),
         ("I hear you, and I am sorry that the last night was loud.", "copy of an example"),
+        (
+            "Talk to him, and say that you are sorry that the last week was so hard for him.",
+            "copy of an example",
+        ),
         ("I am a friend, and I am not a friend. I am a friend, and I am a stranger. " * 2, "repeats itself"),
     ],
 )

@@ -62,7 +62,7 @@ def _chain(
         return _request(record, messages, settings, seed, *name)
 
     prompt = record["prompt"]
-    shown = [message["content"] for message in shots if message["role"] == "assistant"]
+    shown = [message["content"] for message in shots]
     try:
         answer = (yield request(prompt, "answer")).text.strip()
     except TooLong:  # then no revision fits either
@@ -86,8 +86,8 @@ def _chain(
                 revision, wrong = "", TOO_LONG
                 break
             revision = mended(completion.text, completion.finish)
-            asked = [prompt[-1]["content"], principle.critique_request, principle.revision_request]
-            wrong = problem(revision, asked, shown)
+            told = [principle.critique_request, principle.revision_request]
+            wrong = problem(revision, [prompt[-1]["content"], *told], [*shown, *told])
             if not wrong:
                 current = revision
                 break

@@ -12,6 +12,7 @@ from typing import Literal
 LOOPING = 0.7  # a text of which no more than this is new goes round in circles ...
 LOOP_WORDS = 24  # ... unless it is shorter: such texts may repeat themselves
 COPIED = 0.7  # a text that has this much or more from one other text is a copy of it
+QUOTED = 8  # words in a row; they do not come twice by chance
 
 ROLE = re.compile(
     r"^\W*(human|user|assistant|ai|system|h|a|critique|critique ?request|revision ?request)\W{0,3}:"
@@ -50,8 +51,9 @@ def mended(text: str, finish: Literal["stop", "length"]) -> str:
 def problem(text: str, requests: Sequence[str], examples: Sequence[str] = ()) -> str:
     """What is wrong with an answer to ``requests``: the human's message and what else was asked.
 
-    ``examples`` are the texts that the model was shown as worked examples. "" for a sound answer, else one of
-    "empty", "role confusion", "copy of the request", "copy of an example" and "repeats itself".
+    ``examples`` are what else the model was shown: an answer may quote the requests, but not these. "" for a
+    sound answer, else one of "empty", "role confusion", "copy of the request", "copy of an example" and
+    "repeats itself".
     """
     said = words(text)
     if not said:
@@ -60,7 +62,7 @@ def problem(text: str, requests: Sequence[str], examples: Sequence[str] = ()) ->
         return "role confusion"
     if any(copies(said, words(request)) for request in requests):
         return "copy of the request"
-    if any(copies(said, words(example)) for example in examples):
+    if any(copies(said, other) or quotes(said, other) for other in map(words, examples)):
         return "copy of an example"
     found = sequences(said)
     if len(said) >= LOOP_WORDS and len(set(found)) <= LOOPING * len(found):
@@ -76,8 +78,13 @@ def copies(said: list[str], other: list[str]) -> bool:
     return said[: len(other)] == other or sum(each in known for each in found) >= COPIED * len(found)
 
 
-def sequences(said: list[str]) -> list[tuple[str, str, str]]:
-    return list(zip(said, said[1:], said[2:], strict=False))
+def quotes(said: list[str], other: list[str]) -> bool:
+    """Whether a text has ``QUOTED`` words in a row from another one."""
+    return not set(sequences(said, QUOTED)).isdisjoint(sequences(other, QUOTED))
+
+
+def sequences(said: list[str], length: int = 3) -> list[tuple[str, ...]]:
+    return list(zip(*(said[start:] for start in range(length)), strict=False))
 
 
 def words(text: str) -> list[str]:
