@@ -4,6 +4,9 @@ PyTorch keeps weights row by row, and oneDNN rearranges them in every product. T
 time of a decoding step's products, where few sequences share it.
 """
 
+import ctypes
+import sys
+
 import torch
 from torch import Tensor, nn
 
@@ -34,7 +37,11 @@ def pack(model: nn.Module, head: nn.Module) -> None:
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if not (available and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         return
-    for parent in list(model.modules()):
+    # Not all modules: the list would keep every replaced weight until the end.
+    for parent in [each for each in model.modules() if not isinstance(each, nn.Linear)]:
         for name, layer in list(parent.named_children()):
             if type(layer) is nn.Linear and layer is not head:
                 setattr(parent, name, PackedLinear(layer))
+    # glibc keeps freed memory for the threads that loaded the weights: as much as the weights have.
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)

@@ -215,7 +215,7 @@ class TransformersEngine(Engine):
         """Drop all keys and values, which are those of the weights so far. Nothing may be in flight."""
         self._cache = RowCache(self._layers, self.concurrency, self.device)
         self._graphs: DecodeGraphs | None = None
-        self._finished = FinishedSequences(2 * self.concurrency, device_memory(self.device) // MEMORY_SHARE)
+        self._finished = FinishedSequences(self.concurrency, device_memory(self.device) // MEMORY_SHARE)
 
     def close(self) -> None:
         del self._model, self._cache, self._finished
