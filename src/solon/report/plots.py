@@ -70,6 +70,8 @@ LEGEND = {"showlegend": True, "legend": {"orientation": "h", "x": 0, "y": 1.02, 
 
 PALETTE = ("#2b82c9", "#c2761c", "#3f9142", "#a85fb0", "#c4534c", "#7d8590")  # 3:1 on either page
 
+CORNERS = ("top right", "bottom left", "bottom right", "top left")  # of points, so that near ones' names part
+
 
 def elo_plane(
     harmlessness: Mapping[str, Rating],
@@ -87,8 +89,8 @@ def elo_plane(
     figure = _figure(400, hovermode="closest", margin={"l": 60, "r": 48, "t": 28, "b": 52})
     if path:
         _add_path(figure, [(helpfulness[model].elo, harmlessness[model].elo) for model in models], "#8a8f98")
-    for model in models:
-        _add_model(figure, looks[model], helpfulness[model], harmlessness[model])
+    for model, corner in zip(models, cycle(CORNERS)):
+        _add_model(figure, looks[model], helpfulness[model], harmlessness[model], corner)
     _add_plane(figure)
     return figure
 
@@ -109,14 +111,14 @@ def _add_path(figure: go.Figure, places: Sequence[tuple[float, float]], colour: 
     )
 
 
-def _add_model(figure: go.Figure, look: Look, x: Rating, y: Rating) -> None:
+def _add_model(figure: go.Figure, look: Look, x: Rating, y: Rating, corner: str) -> None:
     figure.add_scatter(
         x=[x.elo],
         y=[y.elo],
         name=look.label,
         mode="markers+text",
         text=[f"<b>{html.escape(look.label)}</b>"],  # Plotly reads a few tags in it
-        textposition="top right",
+        textposition=corner,
         textfont={"color": look.colour, "size": 14},
         marker={"color": look.colour, "size": 12},
         error_x=_error([_dot(x)], look.colour),
@@ -135,7 +137,7 @@ def elo_paths(runs: Mapping[Look, Sequence[tuple[str, Rating, Rating]]]) -> go.F
     if not shown:
         return None
     figure = _figure(440, hovermode="closest", margin={"l": 60, "r": 48, "t": 28, "b": 52})
-    for look, models in shown.items():
+    for (look, models), corner in zip(shown.items(), cycle(CORNERS)):
         _add_path(figure, [(x.elo, y.elo) for _, x, y in models], look.colour)
         for label, x, y in models[:-1]:
             figure.add_scatter(
@@ -148,7 +150,7 @@ def elo_paths(runs: Mapping[Look, Sequence[tuple[str, Rating, Rating]]]) -> go.F
                 cliponaxis=False,
             )
         _, x, y = models[-1]
-        _add_model(figure, look, x, y)
+        _add_model(figure, look, x, y, corner)
     _add_plane(figure)
     return figure
 
