@@ -335,7 +335,7 @@ GOOD_LINE = b'{"prompt": "Hello?"}\n'
         ("p.jsonl.gz", b"not packed", r"p.jsonl.gz cannot be read: .*; write the file anew"),
         (
             "p.jsonl.gz",
-            gzip.compress(GOOD_LINE * 9)[:-9],
+            gzip.compress(GOOD_LINE * 9, mtime=0)[:-9],
             r"p.jsonl.gz cannot be read: .*; write the file anew",
         ),
         ("p.json", b'[{"prompt": "Hi?"},\n oops]', r"p.json line 2: not valid JSON: .*; mend it there"),
