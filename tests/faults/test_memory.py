@@ -35,7 +35,8 @@ def texts(engine: Engine) -> dict[str, str]:
 
 def scores(engine: Engine, words: int = 250) -> list[tuple[float, ...]]:
     long = "a word " * words
-    questions = [Question(f"{n:02}", [user(f"{long}{n}")], ("Yes", "No")) for n in range(64)]
+    # What all begin with would be kept once, and take little.
+    questions = [Question(f"{n:02}", [user(f"{n} {long}")], ("Yes", "No")) for n in range(64)]
     return [each.logprobs for each in sorted(engine.scores(questions), key=lambda each: each.id)]
 
 
