@@ -75,7 +75,7 @@ def test_the_batch_is_halved_and_the_work_goes_on(tiny_model: Path) -> None:
     assert f"did not suffice for 64 sequences of {tiny_model} at a time: it went on with 32" in said[0]
     expected, said, _ = alone(tiny_model, None, scores)
     assert said == []
-    found, said, size = alone(tiny_model, LEFT // 2, scores)
+    found, said, size = alone(tiny_model, LEFT * 3 // 4, scores)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert size < 64
     assert "did not suffice for 64" in said[0]
