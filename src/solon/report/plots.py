@@ -70,7 +70,7 @@ LEGEND = {"showlegend": True, "legend": {"orientation": "h", "x": 0, "y": 1.02, 
 
 PALETTE = ("#2b82c9", "#c2761c", "#3f9142", "#a85fb0", "#c4534c", "#7d8590")  # 3:1 on either page
 
-CORNERS = ("top right", "bottom left", "bottom right", "top left")  # of points, so that near ones' names part
+CORNERS = ("top right", "bottom left", "top left", "bottom right")  # of points, so that near ones' names part
 
 
 def elo_plane(
