@@ -29,7 +29,7 @@ WRONG: dict[str, Any] = {  # sent with status 200
     "nothing": {"choices": []},
     "half": {"choices": [{"index": 0, "message": {"content": 7}}]},
 }
-STALL = 2.0  # seconds; the test's client waits for less
+STALL = 5.0  # seconds; the test's client waits for less
 
 
 class TooLong(Exception):

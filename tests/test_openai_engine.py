@@ -326,14 +326,14 @@ def revisions(engine: Engine, path: Path, count: int) -> bytes:
 
 def test_failing_calls_lose_and_duplicate_nothing(connect: Any, address: str, tmp_path: Path) -> None:
     sound = revisions(connect(), tmp_path / "sound.jsonl", 24)
-    faulty = connect("faulty", batch_size=24, timeout=1.5, retries=12)
+    faulty = connect("faulty", batch_size=24, timeout=4, retries=12)
     assert revisions(faulty, tmp_path / "faulty.jsonl", 24) == sound
     ids = [json.loads(line)["id"] for line in sound.splitlines()]
     assert ids == [f"prompt-{number}" for number in range(24)]
     assert faulty.usage.requests == 3 * 24  # answers that came; those that failed are not counted
     found = stats(address, "faulty")
     failed = found["calls"] - found["no fault"]
-    assert found["no fault"] >= 3 * 24  # on a busy machine a sound answer may come too late
+    assert found["no fault"] == 3 * 24
     assert 0.15 < failed / found["calls"] < 0.45
     assert set(FAULTS) <= found.keys()
 

@@ -53,12 +53,9 @@ def test_all_but_the_head_is_packed_and_scores_the_same(tiny_model: Path) -> Non
     assert kinds == {packed_linear.PackedLinear} and type(head) is nn.Linear
     question = Question("q", [user("What is the weather like?")], ("A", "B", "C"))
     (scores,) = engine.scores([question])
-    _, prompt = engine._dialogue.prompt(question.messages, "")
+    text, prompt = engine._dialogue.prompt(question.messages, "")
     plain = load_model(str(tiny_model), torch.float32)
     with torch.inference_mode():
         expected = plain(torch.from_numpy(prompt)[None]).logits[0, -1].log_softmax(-1)
-    letters = [
-        engine._dialogue.continuation(*engine._dialogue.prompt(question.messages, ""), each, False)
-        for each in question.choices
-    ]
+    letters = [engine._dialogue.continuation(text, prompt, each, False) for each in question.choices]
     assert scores.logprobs == pytest.approx([float(expected[int(each[0])]) for each in letters], abs=0.02)
