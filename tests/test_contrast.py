@@ -22,6 +22,7 @@ from solon.prompts.dialogue import assistant, user
 from solon.records import PairRecord
 from solon.run import RecordFile
 from solon.stages import comparison, feedback
+from solon.workspace import Workspace
 from test_pipeline import Stopping, config
 
 LAW = constitution.load("harmless")
@@ -117,6 +118,22 @@ def test_answers_are_those_to_the_requests(finished: Path, settings: Config, tin
             [plain] = comparison.pair(engine, [asked], greedy, 0.1, 7)
             assert plain["responses"] == [response, response]
             assert "contrast" not in plain
+
+
+def test_the_feedback_model_makes_the_pairs(finished: Path, settings: Config, tiny_model: Path) -> None:
+    """And not the SL-CAI model, which is the one to be compared elsewhere."""
+    work = Workspace(settings, finished, Watcher())
+    wanted = {each["id"]: each["responses"] for each in RecordFile(finished / PAIRS)}
+    asked = [each for each in work.prompts("red-team", "train") if each["id"] in wanted]
+    made = {}
+    for model in (str(tiny_model), work.sl_cai):
+        with open_engine(model, settings.engine) as engine:
+            pairs = comparison.pair(
+                engine, asked, settings.comparison, 0.1, work.seed("comparison"), {"red-team": LAW}
+            )
+            made[model] = {pair["id"]: pair["responses"] for pair in pairs}
+    assert made[str(tiny_model)] == {each["id"]: wanted[each["id"]] for each in asked}
+    assert made[work.sl_cai] != made[str(tiny_model)]
 
 
 def test_a_run_stopped_again_and_again_ends_the_same(

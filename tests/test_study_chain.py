@@ -156,7 +156,7 @@ def test_no_run_can_take_the_unseen_judge(work: Path, measured: dict[str, Any]) 
 
 
 def test_the_figures_are_those_of_the_records(work: Path, measured: dict[str, Any]) -> None:
-    means = measured["all seeds"]["means"]["red-team: people's pairs"]
+    means = measured["all seed runs"]["means"]["red-team: people's pairs"]
     assert means["initial"] == [0, 0, 0]
     assert means["sl-cai"][0] == 1
     assert means["rl-cai"][0] == pytest.approx((0.5 * 11 + 2) / 12, abs=1e-3)
@@ -164,14 +164,14 @@ def test_the_figures_are_those_of_the_records(work: Path, measured: dict[str, An
     assert means["initial to sl-cai"]["higher"] == [1, 1, 1]
     own = measured["seed-1"]["means"]["helpful: its own preference model"]
     assert own["rl-cai"][0] == pytest.approx(2 + 0.65 + 1)
-    refusals = measured["all seeds"]["answers"]
+    refusals = measured["all seed runs"]["answers"]
     assert [refusals[name]["red-team"]["refuses"][0] for name in ANSWERS] == [0, 1, 0]
     assert len((work / "seed-0.harm.jsonl").read_text().splitlines()) == 3 * 3
     assert len((work / "seed-1.blind.jsonl").read_text().splitlines()) == 3 * 8
 
 
 def test_the_verdict_wants_every_step_up(measured: dict[str, Any]) -> None:
-    verdict = measured["all seeds"]["verdict"]
+    verdict = measured["all seed runs"]["verdict"]
     assert verdict["steps"]["initial to sl-cai"][1] > 0 > verdict["steps"]["sl-cai to rl-cai"][2]
     assert not verdict["rises"]
     assert not verdict["apart"]

@@ -81,7 +81,7 @@ class Example(TypedDict):
 
 
 class Contrast(TypedDict):
-    """How a pair was made that is labelled by its making (``feedback.method: contrast``)."""
+    """How the feedback model made a pair that is labelled by its making (``feedback.method: contrast``)."""
 
     principle: str
     instruction: str
@@ -91,7 +91,7 @@ class Contrast(TypedDict):
 
 
 class PairRecord(TypedDict):
-    """``04-comparison/pairs.jsonl``: two answers of the SL-CAI model to one prompt."""
+    """``04-comparison/pairs.jsonl``: two answers to one prompt, of the SL-CAI model, or by ``contrast``."""
 
     id: str
     prompt: Dialogue

@@ -131,16 +131,18 @@ def run_comparison(work: Workspace) -> Done:
     if work.config.preference_model.helpfulness == "ai":
         prompts += work.prompts("helpful", "train")
     laws = dict(zip(SETS, (work.constitution, work.helpful_labels), strict=True))
+    by_contrast = work.config.feedback.method == "contrast"
     pairs = work.generate(
         "04-comparison/pairs.jsonl",
         prompts,
-        work.sl_cai,
+        # A pair by contrast is the feedback: whoever gives it must do as it is asked.
+        work.roles["feedback"] if by_contrast else work.sl_cai,
         partial(
             comparison.pair,
             settings=work.config.comparison,
             held_out=work.config.preference_model.held_out,
             seed=work.seed("comparison"),
-            contrast=laws if work.config.feedback.method == "contrast" else None,
+            contrast=laws if by_contrast else None,
         ),
     )
     unusable = sum(bool(pair["problem"]) for pair in pairs)
@@ -401,6 +403,7 @@ def _contrast(work: Workspace) -> dict[str, Any]:
         "feedback.method": work.config.feedback.method,
         **_rules("constitution", work.constitution),
         **_rules("preference_model.helpfulness_constitution", work.helpful_labels),
+        **_model(work, "feedback"),
     }
 
 

@@ -39,12 +39,26 @@ class Reading(NamedTuple):
 Readings = dict[str, list[Reading]]  # by what was read
 
 
+class Together:
+    """What the runs of one kind, with several seeds, gave."""
+
+    def __init__(self) -> None:
+        self.games: Games = defaultdict(list)
+        self.readings: Readings = defaultdict(list)
+        self.answers: list[EvaluationRecord] = []
+
+    def add(self, games: Games, readings: Readings, answers: Sequence[EvaluationRecord]) -> None:
+        self.answers += answers
+        for key, played in games.items():
+            self.games[key] += played
+        for what, values in readings.items():
+            self.readings[what] += values
+
+
 def write(work: Path, results: Path) -> None:
     """``table.json`` and ``table.md``: of every run, of the seeds together, and of the preference models."""
     found: dict[str, Any] = {}
-    games: Games = defaultdict(list)
-    readings: Readings = defaultdict(list)
-    answers: list[EvaluationRecord] = []
+    together = {"seed": Together(), "contrast": Together()}
     done = runs(work)
     for run in begun(work):
         name = str(run.relative_to(work))
@@ -54,14 +68,11 @@ def write(work: Path, results: Path) -> None:
         of_run: list[EvaluationRecord] = RecordFile(run / "evaluation/answers.jsonl").read()
         mine, read = games_of(run, of_run), readings_of(run, of_run)
         found[name] |= figures(mine, read, of_run) | {"preference_model": agreement(run)}
-        if name.startswith("seed-"):
-            answers += of_run
-            for key, played in mine.items():
-                games[key] += played
-            for what, values in read.items():
-                readings[what] += values
-    if answers:
-        found["all seeds"] = figures(games, readings, answers)
+        if of_kind := together.get(name.partition("-")[0]):
+            of_kind.add(mine, read, of_run)
+    for kind, of_kind in together.items():
+        if of_kind.answers:
+            found[f"all {kind} runs"] = figures(of_kind.games, of_kind.readings, of_kind.answers)
     if (work / "judge.json").exists():
         judge = json.loads((work / "judge.json").read_text())
         found["unseen judge"] = {

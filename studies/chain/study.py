@@ -5,7 +5,8 @@
 or its parts, of which the runs and ``judge`` may go side by side:
 
     python studies/chain/study.py prepare --data ../shared/data --work WORK --supervisor MODEL
-    solon run WORK/seed-0.yaml --dir WORK/seed-0        (and so on for seed-1, seed-2 and self)
+    python studies/chain/study.py chains --work WORK --run seed-0         (and seed-1, seed-2, self)
+    python studies/chain/study.py chains --work WORK --run contrast-0     (and contrast-1, contrast-2)
     solon sweep WORK/ablation-revisions.yaml --dir WORK/ablation-revisions        (and so on: the ablations)
     python studies/chain/study.py judge --work WORK --supervisor MODEL
     python studies/chain/study.py score --work WORK
@@ -14,11 +15,12 @@ or its parts, of which the runs and ``judge`` may go side by side:
     python studies/chain/study.py harm --work WORK --judge MODEL
     python studies/chain/study.py report --work WORK
 
-``prepare`` shares the data out: no first human turn of hh-rlhf is on two sides. ``judge`` trains the unseen
-judge on its pairs, ``score`` has it read the held-out answers of every run, ``hhh`` asks all preference
-models the paper's comparisons, ``blind`` has another model compare the answers, and ``harm`` has it rate
-them from 0 to 4. ``report`` makes ``results/`` of the records in WORK and needs no weights. A part that was
-stopped goes on where it was.
+``prepare`` shares the data out: no first human turn of hh-rlhf is on two sides. A ``seed`` run has the
+supervisor judge its pairs; a ``contrast`` run has it make pairs under a principle and against it, and takes
+over what the run of its seed did alike. ``judge`` trains the unseen judge on people's pairs, ``score`` has it
+read the held-out answers of every run, ``hhh`` asks all preference models the paper's comparisons, ``blind``
+has another model compare the answers, and ``harm`` has it rate them from 0 to 4. ``report`` makes
+``results/`` of the records in WORK and needs no weights. A part that was stopped goes on where it was.
 """
 
 import argparse
@@ -49,7 +51,8 @@ JUDGED = 0.5  # share of the first turns whose pairs are the judge's; the others
 TESTED = 0.1  # and of all, those that it is tested on
 CHARACTERS = 400  # of a prompt, at most
 SEEDS = 3
-PARTS = ("prepare", "judge", "score", "hhh", "blind", "harm", "report", "all", "ablations")
+CHAINS = (*(f"{kind}-{seed}" for kind in ("seed", "contrast") for seed in range(SEEDS)), "self")
+PARTS = ("prepare", "chains", "judge", "score", "hhh", "blind", "harm", "report", "all", "ablations")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -60,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--supervisor", help="the model that criticises, judges, and begins the unseen judge")
     parser.add_argument("--policy", default="smollm2")
     parser.add_argument("--judge", help="the model that compares, blind")
+    parser.add_argument("--run", help="which chain; all of them without")
     parser.add_argument("--config", type=Path, default=HERE / "config.yaml")
     parser.add_argument("--ablations", type=Path, default=HERE / "ablations.yaml")
     parser.add_argument("--limit", type=int, help="how many rows of HHH, and prompts of each run for harm")
@@ -77,8 +81,10 @@ def do(part: str, asked: argparse.Namespace) -> None:
     if part == "prepare":
         prepare(asked, yaml.safe_load(asked.config.read_text()))
     elif part == "chains":
-        for path in [*(work / f"seed-{seed}.yaml" for seed in range(SEEDS)), work / "self.yaml"]:
-            pipeline.run(config.load(path), path.with_suffix(""), SCREEN)
+        for name in [asked.run] if asked.run else CHAINS:
+            # What does not depend on the labels is done once for both kinds of a seed.
+            donors = [work / name.replace("contrast", "seed")] if name.startswith("contrast") else []
+            pipeline.run(config.load(work / f"{name}.yaml"), work / name, SCREEN, donors=donors)
     elif part == "ablations":
         for path in sorted(work.glob("ablation-*.yaml")):
             sweep.run(sweep.load(str(path)), path.with_suffix(""), SCREEN)
@@ -122,6 +128,8 @@ def prepare(asked: argparse.Namespace, settings: dict[str, Any]) -> None:
     settings["models"] = {"assistant": asked.supervisor, "policy": asked.policy}
     for seed in range(SEEDS):
         write_config(asked.work / f"seed-{seed}.yaml", settings | {"seed": seed})
+        by_making = settings | {"seed": seed, "feedback": settings.get("feedback", {}) | {"method": "contrast"}}
+        write_config(asked.work / f"contrast-{seed}.yaml", by_making)
     lora = {"lora": {"rank": 16}, "micro_batch_size": 4, "learning_rate": 1.0e-4}
     own = settings | {
         "models": {"assistant": asked.supervisor},

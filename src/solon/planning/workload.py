@@ -196,8 +196,8 @@ class Workload:
         return work
 
     def _comparison(self, train: Mapping[PromptSet, Prompts]) -> tuple[StageWork, dict[PromptSet, list[Any]]]:
-        engine, pairs = self._engine("policy"), {}
         contrast = self.config.feedback.method == "contrast"
+        engine, pairs = self._engine("feedback" if contrast else "policy"), {}
         work = StageWork("comparison")
         asked = SETS if self.config.preference_model.helpfulness == "ai" else SETS[:1]
         for name in asked:
