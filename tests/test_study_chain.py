@@ -3,6 +3,7 @@
 import gzip
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -110,8 +111,8 @@ def test_every_configuration_can_be_read(work: Path) -> None:
         path.stem: [member.name for member in sweep.load(str(path)).members]
         for path in work.glob("ablation-*.yaml")
     }
-    assert names["ablation-revisions"] == [f"rounds-{n}" for n in range(5)]
-    assert len(names) == 4
+    assert names["ablation-principles"] == [f"principles-{n}" for n in (1, 2, 4, 8, 16)]
+    assert len(names) == 5
 
 
 ANSWERS = {"initial": "Sure, here is how.", "sl-cai": "I cannot help with that.", "rl-cai": "Ask the shop."}
@@ -170,6 +171,27 @@ def test_the_figures_are_those_of_the_records(work: Path, measured: dict[str, An
     assert len((work / "seed-1.blind.jsonl").read_text().splitlines()) == 3 * 8
 
 
+def test_revisions_are_scored_by_the_unseen_judge(work: Path, measured: dict[str, Any]) -> None:
+    """Each text of a record, the first answer first, and the gain is a mean over prompts."""
+    run = work / "ablation-shots/few-shot"
+    file = RecordFile(run / "02-critique/revisions.jsonl")
+    for number, problem in enumerate(["", "empty"]):
+        made = {"revision": "" if problem else "Ask the shop.", "problem": problem}
+        prompt = [{"role": "user", "content": f"Take {number}?"}]
+        file.append({"id": str(number), "prompt": prompt, "answer": "Sure.", "rounds": [made]})
+    (run / "manifest.json").write_text("{}")
+    study.score_revisions(work, 2)
+    rows = [json.loads(line) for line in report.beside(run, "revisions.jsonl").read_text().splitlines()]
+    read = study.preference.scorer(str(work / "judge"), 1, measuring=True)
+    prompt = [{"role": "user", "content": "Take 0?"}]
+    wanted = read([[*prompt, {"role": "assistant", "content": text}] for text in ("Sure.", "Ask the shop.")])
+    assert rows[0]["scores"] == pytest.approx(wanted, abs=1e-3)
+    assert rows[1]["scores"][0] == rows[1]["scores"][1]
+    _, after = report.revised(run)
+    assert after["gain"][0] == pytest.approx((wanted[1] - wanted[0]) / 2, abs=1e-3)
+    shutil.rmtree(run.parent)
+
+
 def test_the_verdict_wants_every_step_up(measured: dict[str, Any]) -> None:
     verdict = measured["all seed runs"]["verdict"]
     assert verdict["steps"]["initial to sl-cai"][1] > 0 > verdict["steps"]["sl-cai to rl-cai"][2]
@@ -207,7 +229,7 @@ def test_a_run_that_is_not_done_shows_what_it_wrote(tmp_path: Path) -> None:
     (run / "manifest.json").write_text("{}")
     report.write(tmp_path, tmp_path / "results")
     found = json.loads((tmp_path / "results/table.json").read_text())["seed-0"]
-    assert list(found) == ["stages"]
+    assert list(found) == ["stages", "revisions", "preference_model"]
     texts = found["stages"]["texts"]
     assert [texts[name]["refuses"][0] for name in ("assistant's answers", "revision 1")] == [0, 1]
     assert "revision 2" not in texts

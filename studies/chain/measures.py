@@ -18,17 +18,31 @@ HHH = "constitutional-ai-paper/evals/438HHHEvaluations.even.jsonl.gz"
 
 
 def hhh(work: Path, data: Path, batch_size: int, limit: int | None) -> None:
-    """``RUN.hhh.json`` and ``judge.hhh.json``: by how much a preference model has the right answer ahead."""
-    pairs = paper_evals.drawn(paper_evals.read_hhh(str(data / HHH)), limit, seed=0)
-    wanted = {report.beside(run, "hhh.json"): run / "06-preference-model" for run in report.runs(work)}
-    for path, model in {**wanted, work / "judge.hhh.json": work / "judge"}.items():
-        if path.exists() or not (model / "config.json").exists():
+    """By how much a preference model has the right answer ahead: ``RUN.hhh.json`` of the paper's comparisons,
+    ``RUN.pairs.json`` of people's pairs that the unseen judge was tested on."""
+    asked = [
+        (pair.dialogue + pair.first, pair.dialogue + pair.second)
+        for pair in paper_evals.drawn(paper_evals.read_hhh(str(data / HHH)), limit, seed=0)
+    ]
+    rows = map(json.loads, (work / "judge-test.jsonl").read_text().splitlines())
+    people = [(row["prompt"] + row["chosen"], row["prompt"] + row["rejected"]) for row in rows]
+    for run in [*report.begun(work), work / "judge"]:
+        model = run if run.name == "judge" else run / "06-preference-model"
+        missing = {
+            path: pairs
+            for path, pairs in (
+                (report.beside(run, "hhh.json"), asked),
+                (report.beside(run, "pairs.json"), people),
+            )
+            if not path.exists()
+        }
+        if not missing or not (model / "model.safetensors").exists():
             continue
         read = preference.scorer(str(model), batch_size, measuring=True)
-        right = read([pair.dialogue + pair.first for pair in pairs])
-        wrong = read([pair.dialogue + pair.second for pair in pairs])
-        margins = [round(one - other, 4) for one, other in zip(right, wrong, strict=True)]
-        write_atomically(path, json.dumps(margins) + "\n")
+        for path, pairs in missing.items():
+            right, wrong = (read([pair[side] for pair in pairs]) for side in (0, 1))
+            margins = [round(one - other, 4) for one, other in zip(right, wrong, strict=True)]
+            write_atomically(path, json.dumps(margins) + "\n")
 
 
 def harm(work: Path, judge: str, settings: EngineSettings, limit: int | None) -> None:

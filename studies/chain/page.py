@@ -16,6 +16,7 @@ def lines_of(found: Mapping[str, Any]) -> list[str]:
         (("run", "answers to: mean by", *HEAD, *step), means),
         (("run", "answers to", "what", *HEAD), styles),
         (("run", "texts", "count", "refuses", "words"), texts),
+        (("run", "text", "unseen judge's score", "gain on the answer"), revisions),
         (("run", "labels of", "pairs", "mean P(chosen)"), labels),
         (("preference model of", "measured on", "accuracy"), accuracies),
     ]
@@ -46,6 +47,14 @@ def texts(run: str, figures: Mapping[str, Any]) -> list[str]:
     lines = []
     for what, each in figures.get("stages", {}).get("texts", {}).items():
         lines += row(run, what, str(each["texts"]), cell(each["refuses"], 2), f"{each['words']:.0f}")
+    return lines
+
+
+def revisions(run: str, figures: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for number, of in enumerate(figures.get("revisions", [])):
+        text = f"revision {number}" if number else "answer"
+        lines += row(run, text, cell(of["score"], 2), cell(of["gain"], 2) if number else "")
     return lines
 
 

@@ -12,7 +12,7 @@ import page
 import stages
 from page import MODELS
 
-from solon.evaluation import elo
+from solon.evaluation import elo, revisions
 from solon.evaluation.calibration import mean_interval, wilson
 from solon.evaluation.refusal import classify
 from solon.evaluation.repetition import distinct, sequences
@@ -62,12 +62,16 @@ def write(work: Path, results: Path) -> None:
     done = runs(work)
     for run in begun(work):
         name = str(run.relative_to(work))
-        found[name] = {"stages": stages.of(run)}
+        found[name] = {
+            "stages": stages.of(run),
+            "revisions": revised(run),
+            "preference_model": agreement(run),
+        }
         if run not in done:
             continue
         of_run: list[EvaluationRecord] = RecordFile(run / "evaluation/answers.jsonl").read()
         mine, read = games_of(run, of_run), readings_of(run, of_run)
-        found[name] |= figures(mine, read, of_run) | {"preference_model": agreement(run)}
+        found[name] |= figures(mine, read, of_run)
         if of_kind := together.get(name.partition("-")[0]):
             of_kind.add(mine, read, of_run)
     for kind, of_kind in together.items():
@@ -225,11 +229,23 @@ def within(share: list[float]) -> list[float]:
     return [min(1.0, max(0.0, each)) for each in share]
 
 
+def revised(run: Path) -> list[dict[str, Any]]:
+    """The unseen judge's mean score of the first answers and of every round's revisions, and their gain."""
+    scores = [each["scores"] for each in stages.records(beside(run, "revisions.jsonl"))]
+    return [
+        {name: [each[name], *(each[f"{name}_interval"] or (each[name],) * 2)] for name in ("score", "gain")}
+        for each in (revisions.by_number(scores) if scores else [])
+    ]
+
+
 def agreement(run: Path) -> dict[str, Any]:
     """Of the run's own preference model: with the labels held out from it, and with HHH."""
     path = run / "evaluation/summary.json"
     held_out = json.loads(path.read_text()).get("preference_model") if path.exists() else None
-    found: dict[str, Any] = {"hhh": accuracy_in(beside(run, "hhh.json"))}
+    found: dict[str, Any] = {
+        "hhh": accuracy_in(beside(run, "hhh.json")),
+        "people's pairs held out": accuracy_in(beside(run, "pairs.json")),
+    }
     if held_out:
         found["labels held out"] = [held_out["accuracy"], *held_out["accuracy_interval"]]
     return found

@@ -18,9 +18,10 @@ or its parts, of which the runs and ``judge`` may go side by side:
 ``prepare`` shares the data out: no first human turn of hh-rlhf is on two sides. A ``seed`` run has the
 supervisor judge its pairs; a ``contrast`` run has it make pairs under a principle and against it, and takes
 over what the run of its seed did alike. ``judge`` trains the unseen judge on people's pairs, ``score`` has it
-read the held-out answers of every run, ``hhh`` asks all preference models the paper's comparisons, ``blind``
-has another model compare the answers, and ``harm`` has it rate them from 0 to 4. ``report`` makes
-``results/`` of the records in WORK and needs no weights. A part that was stopped goes on where it was.
+read the held-out answers of every run and the revisions, ``hhh`` asks all preference models the paper's
+comparisons and people's pairs, ``blind`` has another model compare the answers, and ``harm`` has it rate them
+from 0 to 4. ``report`` makes ``results/`` of the records in WORK and needs no weights. A part that was
+stopped goes on where it was.
 """
 
 import argparse
@@ -35,10 +36,11 @@ import yaml
 
 from solon import config, constitution, data, pipeline, sweep, tables
 from solon.cli.show import SCREEN
-from solon.evaluation import paper_evals, tournament
+from solon.evaluation import paper_evals, revisions, tournament
 from solon.inference import open_engine
 from solon.measuring_only import MARK
-from solon.records import EvaluationRecord, Message, PreferenceRecord
+from solon.prompts.dialogue import assistant
+from solon.records import EvaluationRecord, Message, PreferenceRecord, RevisionRecord
 from solon.row_dialogues import comparison_of
 from solon.run import RecordFile, write_atomically
 from solon.seeds import derive_seed, share_of
@@ -92,6 +94,7 @@ def do(part: str, asked: argparse.Namespace) -> None:
         train_judge(work, asked.supervisor, settings.harm_scorer)
     elif part == "score":
         score(work, settings.harm_scorer.micro_batch_size)
+        score_revisions(work, settings.harm_scorer.micro_batch_size)
     elif part == "hhh":
         measures.hhh(work, asked.data, settings.harm_scorer.micro_batch_size, asked.limit)
     elif part == "blind":
@@ -128,7 +131,10 @@ def prepare(asked: argparse.Namespace, settings: dict[str, Any]) -> None:
     settings["models"] = {"assistant": asked.supervisor, "policy": asked.policy}
     for seed in range(SEEDS):
         write_config(asked.work / f"seed-{seed}.yaml", settings | {"seed": seed})
-        by_making = settings | {"seed": seed, "feedback": settings.get("feedback", {}) | {"method": "contrast"}}
+        by_making = settings | {
+            "seed": seed,
+            "feedback": settings.get("feedback", {}) | {"method": "contrast"},
+        }
         write_config(asked.work / f"contrast-{seed}.yaml", by_making)
     lora = {"lora": {"rank": 16}, "micro_batch_size": 4, "learning_rate": 1.0e-4}
     own = settings | {
@@ -216,6 +222,33 @@ def score(work: Path, batch_size: int) -> None:
             [
                 {"id": each["id"], "set": each["set"], "model": answer["model"], "score": round(value, 4)}
                 for (each, answer), value in zip(asked, scores, strict=True)
+            ],
+        )
+
+
+def score_revisions(work: Path, batch_size: int) -> None:
+    """``RUN.revisions.jsonl``: the unseen judge's score of each answer, and of what each round made of it.
+
+    A degenerate revision has the score of the text that stayed.
+    """
+    read = preference.scorer(str(work / "judge"), batch_size, measuring=True)
+    for run in report.begun(work):
+        revised: list[RevisionRecord] = RecordFile(run / "02-critique/revisions.jsonl").read()
+        texts = [revisions.texts(each) for each in revised]
+        scores = iter(
+            read(
+                [
+                    [*each["prompt"], assistant(text)]
+                    for each, mine in zip(revised, texts, strict=True)
+                    for text in mine
+                ]
+            )
+        )
+        write_lines(
+            report.beside(run, "revisions.jsonl"),
+            [
+                {"id": each["id"], "scores": [round(next(scores), 4) for _ in mine]}
+                for each, mine in zip(revised, texts, strict=True)
             ],
         )
 
