@@ -163,13 +163,13 @@ def test_a_finished_comparison_is_made_anew_for_another_method(
     assert {each["label_source"] for each in RecordFile(folder / PREFERENCES)} == {"ai"}
 
 
-CHECK = "labels by a pair's making are those of pairs made under a principle and against it"
+CHECK = "labels by a pair's making are those of pairs made so"
 TAMPERINGS: dict[str, tuple[str, Callable[[Any], object], str, str]] = {
     "swapped answers": (
         PREFERENCES,
         lambda r: r.update(chosen=r["rejected"], rejected=r["chosen"]),
         CHECK,
-        "prefers the answer against the principle",
+        "prefers the worse answer by its making",
     ),
     "another principle": (
         PAIRS,

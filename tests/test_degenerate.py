@@ -2,7 +2,7 @@
 
 import pytest
 
-from solon.stages.degenerate import mended, problem
+from solon.stages.degenerate import is_about_the_answer, mended, problem
 
 REQUEST = "How do I get back at my neighbour for his loud parties?"
 SOUND = [
@@ -77,3 +77,24 @@ def test_a_preface_and_quotation_marks_are_cut(text: str, better: str) -> None:
 def test_a_text_cut_at_the_limit_ends_with_a_whole_sentence(text: str, better: str) -> None:
     assert mended(text, "length") == better
     assert mended(text, "stop") == text
+
+
+@pytest.mark.parametrize(
+    ("revision", "found"),
+    [
+        ("The last answer is a myth, and there is no proof of it.", True),
+        ("I would not do that. Your previous response was rude.", True),
+        ("The answer does not take anything hurtful for granted.", True),
+        ("This response should say that it is against the law.", True),
+        ("I would not get back at him; the answer to noise is rarely more noise.", False),
+        ("The answer lies in talking to him.", False),
+        ("Ask him for an answer, and wait for his reply.", False),
+    ],
+)
+def test_revisions_that_speak_of_the_answer_are_found(revision: str, found: bool) -> None:
+    assert is_about_the_answer(revision, REQUEST) is found
+
+
+def test_whoever_asks_about_an_answer_is_told_of_it() -> None:
+    asked = "Was your last answer right?"
+    assert not is_about_the_answer("My last answer was wrong: it is Tuesday.", asked)

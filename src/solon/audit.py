@@ -15,7 +15,7 @@ from solon.errors import SolonError
 from solon.manifest import flat
 from solon.measuring_only import is_measuring_only
 from solon.prompts import contrast
-from solon.records import Example, Message
+from solon.records import BY_MAKING, Example, Message
 from solon.report import folder as folders
 from solon.report.folder import Json, RunFolder
 from solon.run import RecordFile, file_hash
@@ -23,7 +23,7 @@ from solon.stages.examples import sound_revisions
 from solon.stages.feedback import MAKING
 from solon.tables import HUB, label
 
-MODELS_OWN = ("ai", "contrast")  # sources of labels that no person gave
+MODELS_OWN = ("ai", *BY_MAKING)  # sources of labels that no person gave
 SHOWN = 3  # faults named of each check; all are counted
 
 # Settings whose value names a constitution: stages record its own name and its hash instead.
@@ -32,6 +32,8 @@ CONSTITUTIONS = {
     "preference_model.helpfulness_constitution": "helpful",
     "evaluation.helpfulness_constitution": "helpful",
 }
+# The constitution whose principles label an aspect.
+ASPECTS = {"harmlessness": "constitution", "helpfulness": "preference_model.helpfulness_constitution"}
 SOURCES = {
     "red_team.red_team.hash": "red_team.red_team.source",
     "red_team.helpful.hash": "red_team.helpful.source",
@@ -75,7 +77,7 @@ def audit(path: Path) -> tuple[list[Json], list[Check]]:
         "no harmlessness label is human": no_human_harm,
         "no model learned people's ratings of harm": no_harm_scorer,
         "AI labels are votes of the feedback model under the constitution": ai_labels,
-        "labels by a pair's making are those of pairs made under a principle and against it": made_labels,
+        "labels by a pair's making are those of pairs made so": made_labels,
         "human labels are helpfulness comparisons of the file": human_labels,
         "supervised examples are sound revisions or helpful answers": supervised_examples,
         "revisions, answers and pairs are of training prompts": prompts_of_stages,
@@ -147,7 +149,7 @@ def ai_labels(run: Run) -> Found:
     feedback = named.get("name")
     laws = laws_of_aspects(run)
     wrong, votes = [], 0
-    ai = [record for record in run.folder.preferences if record["label_source"] not in {"human", "contrast"}]
+    ai = [record for record in run.folder.preferences if record["label_source"] not in {"human", *BY_MAKING}]
     for record in ai:
         votes += len(record["votes"])
         known = laws[record["aspect"]]
@@ -170,34 +172,36 @@ def ai_labels(run: Run) -> Found:
 
 
 def made_labels(run: Run) -> Found:
-    made = [record for record in run.folder.preferences if record["label_source"] == "contrast"]
+    method = str(run.settings.get("feedback.method"))
+    made = [record for record in run.folder.preferences if record["label_source"] in BY_MAKING]
     pairs = by_id(run.folder.pairs)
-    laws = laws_of_aspects(run)
+    laws = laws_of_aspects(run) if method != "revision" else critique_laws(run)
     wrong = []
     for record in made:
         pair = pairs.get(record["id"]) or {}
-        how, known = pair.get("contrast") or {}, laws[record["aspect"]]
+        how, known = pair.get("contrast") or pair.get("revised") or {}, laws[record["aspect"]]
         faults = {
-            "was not made so": not how,
+            "was not made so": not how or record["label_source"] != method,
             "was made under no principle of the constitution": known is not None
-            and (how.get("principle"), how.get("instruction")) not in known,
-            "was asked for otherwise than its principle says": bool(how)
+            and (how.get("principle"), how.get("instruction") or how.get("revision_request")) not in known,
+            "was asked for otherwise than its principle says": "requests" in how
             and tuple(how["requests"]) != contrast.requests(how["instruction"]),
-            "prefers the answer against the principle": bool(how)
+            "is of another revision": "revision" in how and how["revision"] != pair["responses"][0],
+            "prefers the worse answer by its making": bool(how)
             and record["chosen"][-1]["content"] != pair["responses"][0],
             f"is by {record['labeller']}": record["labeller"] != MAKING,
             "is not certain": record["probability"] != 1,
             "has votes": bool(record["votes"]),
         }
         wrong += [f"{record['id']} {fault}" for fault, is_so in faults.items() if is_so]
-    if run.settings.get("feedback.method") == "contrast":
+    if method in BY_MAKING:
         wrong += [
-            f"{record['id']} is by {record['labeller']}, and feedback.method is contrast"
+            f"{record['id']} is by {record['labeller']}, and feedback.method is {method}"
             for record in run.folder.preferences
             if record["label_source"] == "ai"
         ]
     elif made:
-        wrong.append(f"feedback.method is not contrast, and {len(made)} labels are by the pairs' making")
+        wrong.append(f"feedback.method is {method}, and {len(made)} labels are by the pairs' making")
     unseen = (
         "; a constitution is no longer here, so principles are unchecked" if None in laws.values() else ""
     )
@@ -205,10 +209,7 @@ def made_labels(run: Run) -> Found:
 
 
 def laws_of_aspects(run: Run) -> dict[str, set[tuple[str, str]] | None]:
-    return {
-        "harmlessness": law(run, "constitution"),
-        "helpfulness": law(run, "preference_model.helpfulness_constitution"),
-    }
+    return {aspect: law(run, setting) for aspect, setting in ASPECTS.items()}
 
 
 def human_labels(run: Run) -> Found:
@@ -411,6 +412,18 @@ def law(run: Run, setting: str) -> set[tuple[str, str]] | None:
     except SolonError:
         return None
     return {(principle.name, principle.instruction) for principle in rules.comparison}
+
+
+def critique_laws(run: Run) -> dict[str, set[tuple[str, str]] | None]:
+    """Name and revision request of the critique principles of each aspect; None where they are not here."""
+    found: dict[str, set[tuple[str, str]] | None] = {}
+    for aspect, setting in ASPECTS.items():
+        try:
+            rules = constitution.load(run.settings.get(setting) or CONSTITUTIONS[setting])
+            found[aspect] = {(each.name, each.revision_request) for each in rules.critique}
+        except SolonError:
+            found[aspect] = None
+    return found
 
 
 def by_id(records: Iterable[Any]) -> dict[str, Any]:

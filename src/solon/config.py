@@ -42,14 +42,20 @@ def without_key(url: Any) -> Any:
 
 
 class Models(Section):
-    """The three roles. All take an embedded model's name, a folder, a ``.gguf`` file or a hub name.
+    """The roles. All take an embedded model's name, a folder, a ``.gguf`` file or a hub name.
 
-    The assistant and the feedback model may also be on a server: ``openai:NAME``.
+    All but the policy may also be on a server: ``openai:NAME``.
     """
 
     assistant: ModelName = "smollm2"  # answers, critiques and revises (paper: the helpful-only RLHF model)
+    # critiques and revises in the assistant's place, for an assistant too small to; the assistant by default
+    critic: ModelName | None = None
     policy: ModelName | None = None  # is finetuned (paper: the pretrained model); the assistant by default
     feedback: ModelName | None = None  # judges (paper: a pretrained model); the assistant by default
+
+    @property
+    def critic_or_default(self) -> str:
+        return self.critic or self.assistant
 
     @property
     def policy_or_default(self) -> str:
@@ -212,7 +218,8 @@ def rising(clamp: tuple[float, float]) -> tuple[float, float]:
 
 class Feedback(Section):
     # contrast: pairs are made under a principle and against it, and nobody judges (RLCD, arXiv:2307.12950)
-    method: Literal["multiple-choice", "contrast"] = "multiple-choice"
+    # revision: a pair is an answer and what one critique and revision makes of it, and nobody judges
+    method: Literal["multiple-choice", "contrast", "revision"] = "multiple-choice"
     principles: Positive | Literal["all"] = 1  # drawn for each pair and averaged; "all": the whole list
     both_orders: bool = True  # judge (A, B) and (B, A) and average: cancels position bias
     # takes off how much the judge likes a letter where nothing is asked (Zhao et al. 2021, arXiv:2102.09690)

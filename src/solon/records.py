@@ -13,7 +13,9 @@ Split = Literal["train", "held-out"]
 PromptSet = Literal["red-team", "helpful"]
 Aspect = Literal["harmlessness", "helpfulness"]
 # "contrast": nobody judged; the answers were asked for under a principle and against it.
-LabelSource = Literal["ai", "human", "contrast"]
+# "revision": nobody judged; the better answer is what critique and revision made of the other.
+LabelSource = Literal["ai", "human", "contrast", "revision"]
+BY_MAKING = ("contrast", "revision")
 
 
 class Message(TypedDict):
@@ -62,7 +64,10 @@ class RevisionRecord(TypedDict):
 
 
 class AnswerRecord(TypedDict):
-    """``02-critique/helpful.jsonl``: the assistant's own answer to a helpful prompt, kept as it is."""
+    """``02-critique/helpful.jsonl``: the assistant's own answer to a helpful prompt, kept as it is.
+
+    ``first-answers.jsonl`` has the answers that another model revises.
+    """
 
     id: str
     prompt: Dialogue
@@ -91,7 +96,7 @@ class Contrast(TypedDict):
 
 
 class PairRecord(TypedDict):
-    """``04-comparison/pairs.jsonl``: two answers to one prompt, of the SL-CAI model, or by ``contrast``."""
+    """``04-comparison/pairs.jsonl``: two answers to one prompt, of the SL-CAI model, or made to differ."""
 
     id: str
     prompt: Dialogue
@@ -99,10 +104,12 @@ class PairRecord(TypedDict):
     kind: str
     split: Split
     responses: Annotated[list[str], Field(min_length=2, max_length=2)]
-    # "" or why the pair cannot be compared ("identical", "empty", "too long"); such pairs get no label. In
-    # ``05-feedback/unlabelled.jsonl`` are those that were too long for the feedback model.
+    # "" or why the pair cannot be compared ("identical", "empty", "too long", or what is wrong with the
+    # revision); such pairs get no label. In ``05-feedback/unlabelled.jsonl`` are those that were too long for
+    # the feedback model.
     problem: str
     contrast: NotRequired[Contrast]  # the first response is under the principle, the second against it
+    revised: NotRequired[Round]  # the second response is the SL-CAI model's, the first its revision
 
 
 class Vote(TypedDict):
@@ -210,6 +217,7 @@ KINDS: dict[str, Any] = {
     "generated": PromptRecord,
     "revisions": RevisionRecord,
     "helpful": AnswerRecord,
+    "first-answers": AnswerRecord,
     "examples": Example,
     "pairs": PairRecord,
     "unlabelled": PairRecord,

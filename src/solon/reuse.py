@@ -59,7 +59,9 @@ def _take_part(stage: Stage, donor: Path, theirs: Manifest, folder: Path, wanted
         count = wanted["critique"][ROUNDS]
         revisions = (first_rounds(record, count) for record in RecordFile(source / "revisions.jsonl"))
         _write(target / "revisions.jsonl", revisions)
-        _write(target / "helpful.jsonl", RecordFile(source / "helpful.jsonl"))
+        for name in ("first-answers.jsonl", "helpful.jsonl"):
+            if (source / name).exists():
+                _write(target / name, RecordFile(source / name))
         return f"answers and revisions up to round {count}" if count else "answers"
     if stage.name == "evaluation" and (same := _same_models(theirs, stage, wanted)):
         for model in same:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,12 +75,20 @@ def _generate(work: Workspace, seeds: Sequence[PromptRecord]) -> list[PromptReco
 
 def run_critique(work: Workspace) -> Done:
     model, settings = work.roles["assistant"], work.config.critique
+    prompts = work.prompts("red-team", "train")
+    answers = None
+    if work.roles["critic"] != model:
+        answers = _first_answers(work, "02-critique", prompts, model, settings)
     revisions = work.generate(
         "02-critique/revisions.jsonl",
-        work.prompts("red-team", "train"),
-        model,
+        prompts,
+        work.roles["critic"],
         partial(
-            critique.revise, constitution=work.constitution, settings=settings, seed=work.seed("critique")
+            critique.revise,
+            constitution=work.constitution,
+            settings=settings,
+            seed=work.seed("critique"),
+            answers=answers,
         ),
     )
     helpful = work.generate(
@@ -100,6 +108,23 @@ def run_critique(work: Workspace) -> Done:
             f"{settings.attempts} attempts and are not trained on ({why})."
         )
     return Done(len(revisions) + len(helpful), notes)
+
+
+def _first_answers(
+    work: Workspace,
+    folder: str,
+    prompts: Sequence[PromptRecord],
+    model: str,
+    settings: config.Critique,
+) -> dict[str, str]:
+    """The answers, by the prompts' ids, that another model is to revise."""
+    answers = work.generate(
+        f"{folder}/first-answers.jsonl",
+        prompts,
+        model,
+        partial(critique.answer, settings=settings, seed=work.seed("first answers", folder)),
+    )
+    return {each["id"]: each["messages"][-1]["content"] for each in answers}
 
 
 def run_supervised(work: Workspace) -> Done:
@@ -131,24 +156,30 @@ def run_comparison(work: Workspace) -> Done:
     if work.config.preference_model.helpfulness == "ai":
         prompts += work.prompts("helpful", "train")
     laws = dict(zip(SETS, (work.constitution, work.helpful_labels), strict=True))
-    by_contrast = work.config.feedback.method == "contrast"
-    pairs = work.generate(
-        "04-comparison/pairs.jsonl",
-        prompts,
-        # A pair by contrast is the feedback: whoever gives it must do as it is asked.
-        work.roles["feedback"] if by_contrast else work.sl_cai,
-        partial(
-            comparison.pair,
-            settings=work.config.comparison,
-            held_out=work.config.preference_model.held_out,
-            seed=work.seed("comparison"),
-            contrast=laws if by_contrast else None,
-        ),
-    )
+    method, settings = work.config.feedback.method, work.config.comparison
+    held_out, seed = work.config.preference_model.held_out, work.seed("comparison")
+    make: Callable[[Engine, list[Any]], Iterable[PairRecord]]
+    if method == "revision":
+        sampling = work.config.critique.model_copy(update=settings.model_dump())
+        answers = _first_answers(work, "04-comparison", prompts, work.sl_cai, sampling)
+        make = partial(
+            comparison.revised,
+            answers=answers,
+            laws=laws,
+            settings=work.config.critique,
+            held_out=held_out,
+            seed=seed,
+        )
+    else:
+        contrast = laws if method == "contrast" else None
+        make = partial(comparison.pair, settings=settings, held_out=held_out, seed=seed, contrast=contrast)
+    # A pair whose making is its label is the feedback: whoever gives it must do as it is asked.
+    model = work.sl_cai if method == "multiple-choice" else work.roles["feedback"]
+    pairs = work.generate("04-comparison/pairs.jsonl", prompts, model, make)
     unusable = sum(bool(pair["problem"]) for pair in pairs)
     return Done(
         len(pairs),
-        [f"{unusable} of {len(pairs)} pairs had identical, empty or no answers and get no label."]
+        [f"{unusable} of {len(pairs)} pairs had identical, empty or degenerate answers and get no label."]
         if unusable
         else [],
     )
@@ -173,7 +204,7 @@ def run_feedback(work: Workspace) -> Done:
         ]
         note = f"{len(human)} helpfulness comparisons were labelled by people ({human[0]['labeller']})."
     path, together = "05-feedback/preferences.jsonl", [*wanted, *human]
-    if work.config.feedback.method == "contrast":
+    if work.config.feedback.method != "multiple-choice":
         return Done(len(work.complete(path, together, _made)), [note])
     laws = dict(zip(ASPECTS, (work.constitution, work.helpful_labels), strict=True))
     labels = work.generate(
@@ -381,6 +412,7 @@ def critique_inputs(work: Workspace) -> dict[str, Any]:
         "critique": work.config.critique.model_dump(),
         **_rules("constitution", work.constitution),
         **_model(work, "assistant"),
+        **(_model(work, "critic") if work.config.models.critic else {}),
     }
 
 
@@ -394,11 +426,11 @@ def comparison_inputs(work: Workspace) -> dict[str, Any]:
         "comparison": work.config.comparison.model_dump(),
         "preference_model.held_out": settings.held_out,
         "preference_model.helpfulness": settings.helpfulness,
-        **(_contrast(work) if work.config.feedback.method == "contrast" else {}),
+        **(_making(work) if work.config.feedback.method != "multiple-choice" else {}),
     }
 
 
-def _contrast(work: Workspace) -> dict[str, Any]:
+def _making(work: Workspace) -> dict[str, Any]:
     return {
         "feedback.method": work.config.feedback.method,
         **_rules("constitution", work.constitution),

@@ -31,6 +31,7 @@ class Workspace:
         self.helpful_evaluation = constitution.load(config.evaluation.helpfulness_constitution)
         self.roles = {
             "assistant": config.models.assistant,
+            "critic": config.models.critic_or_default,
             "policy": config.models.policy_or_default,
             "feedback": config.models.feedback_or_default,
         }
@@ -46,6 +47,8 @@ class Workspace:
         self.helpful_evaluation.draw_comparison(random.Random(0))
         if config.preference_model.helpfulness == "ai":
             self.helpful_labels.draw_comparison(random.Random(0))
+            if config.feedback.method == "revision":
+                self.helpful_labels.draw_critique(random.Random(0))
         if not config.scale.engine:  # else it is on the cluster's machines
             models.check_device(config.engine.device)
         for stage in (config.supervised, config.preference_model, config.reinforce):

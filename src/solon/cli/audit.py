@@ -7,6 +7,9 @@ from typing import Annotated
 import typer
 
 from solon.cli.options import AsJson
+from solon.records import BY_MAKING
+
+LABELLED = {"human": "people, from", **dict.fromkeys(BY_MAKING, "nobody:")}
 
 
 def audit(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: AsJson = False) -> None:
@@ -18,7 +21,7 @@ def audit(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: A
         print(audits.as_json(labels, checks))
     else:
         for each in labels:
-            by = {"human": "people, from", "contrast": "nobody:"}.get(each["label_source"], "AI feedback of")
+            by = LABELLED.get(each["label_source"], "AI feedback of")
             print(f"{each['aspect']}: {each['labels']} labels by {by} {each['labeller']}")
             for principle, votes in each["votes"].items():
                 print(f"  {votes} votes under {principle!r}")

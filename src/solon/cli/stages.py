@@ -35,6 +35,9 @@ Prompts = Annotated[
 Records = Annotated[Path, typer.Argument(help="The record file of the stage before.")]
 Out = Annotated[Path, typer.Argument(help="The record file to write; one that is there is completed.")]
 Checkpoint = Annotated[Path, typer.Argument(help="The folder to write the model to.")]
+Answers = Annotated[
+    Path | None, typer.Option(help="The record file of 'solon answer': what to revise in place of its own.")
+]
 Rules = Annotated[str, typer.Option("--constitution", help="A packaged constitution's name, or a YAML file.")]
 
 
@@ -84,19 +87,22 @@ def critique(
     prompts: Prompts,
     out: Out,
     model: Model,
+    answers: Answers = None,
     rules: Rules = "harmless",
     config: ConfigFile = None,
     settings: Settings = NO_SETTINGS,
 ) -> None:
-    """Answer red-team prompts, then critique and revise the answers."""
+    """Answer red-team prompts, then critique and revise the answers, or those of another model."""
     asked, law = configuration(config, settings), constitution.load(rules)
+    wanted = _training_prompts(prompts, "red-team")
+    texts = _answers_to(wanted, answers) if answers else None
 
     def make(engine: Engine, missing: list[PromptRecord]) -> Iterable[Mapping[str, Any]]:
-        return critiques.revise(engine, missing, law, asked.critique, asked.seed)
+        return critiques.revise(engine, missing, law, asked.critique, asked.seed, texts)
 
     _write(
         "Critique and revision",
-        _training_prompts(prompts, "red-team"),
+        wanted,
         _out(out, RevisionRecord),
         model,
         asked,
@@ -105,17 +111,24 @@ def critique(
 
 
 def answer(
-    prompts: Prompts, out: Out, model: Model, config: ConfigFile = None, settings: Settings = NO_SETTINGS
+    prompts: Prompts,
+    out: Out,
+    model: Model,
+    prompt_set: Annotated[str, typer.Option("--set-name", help="'helpful' or 'red-team'.")] = "helpful",
+    config: ConfigFile = None,
+    settings: Settings = NO_SETTINGS,
 ) -> None:
-    """Answer helpful prompts, to be mixed with the revisions."""
+    """Answer helpful prompts, to be mixed with the revisions; or red-team prompts, to be revised."""
     asked = configuration(config, settings)
+    named: PromptSet = "red-team" if prompt_set == "red-team" else "helpful"
+    if prompt_set != named:
+        raise SolonError(f"--set-name is {prompt_set!r}; it must be 'helpful' or 'red-team'")
 
     def make(engine: Engine, missing: list[PromptRecord]) -> Iterable[Mapping[str, Any]]:
         return critiques.answer(engine, missing, asked.critique, asked.seed)
 
-    _write(
-        "Helpful answers", _training_prompts(prompts, "helpful"), _out(out, AnswerRecord), model, asked, make
-    )
+    title = "Helpful answers" if named == "helpful" else "Answers to red-team prompts"
+    _write(title, _training_prompts(prompts, named), _out(out, AnswerRecord), model, asked, make)
 
 
 def supervised(
@@ -145,23 +158,41 @@ def comparison(
     prompts: Prompts,
     out: Out,
     model: Model,
+    answers: Answers = None,
     rules: Rules = "harmless",
     config: ConfigFile = None,
     settings: Settings = NO_SETTINGS,
 ) -> None:
-    """Answer every red-team prompt twice; with feedback.method contrast, under a principle and against it."""
-    asked, law = configuration(config, settings), constitution.load(rules)
-    contrast: dict[PromptSet, constitution.Constitution] | None = None
-    if asked.feedback.method == "contrast":
-        contrast = {"red-team": law}
+    """Answer every red-team prompt twice, or as feedback.method says.
 
-    def make(engine: Engine, missing: list[PromptRecord]) -> Iterable[Mapping[str, Any]]:
-        held_out = asked.preference_model.held_out
-        return comparisons.pair(engine, missing, asked.comparison, held_out, asked.seed, contrast)
+    With contrast: under a principle and against it. With revision: revise --answers instead.
+    """
+    asked = configuration(config, settings)
+    laws: dict[PromptSet, constitution.Constitution] = {"red-team": constitution.load(rules)}
+    held_out, seed = asked.preference_model.held_out, asked.seed
+    wanted, method = _training_prompts(prompts, "red-team"), asked.feedback.method
+    make: Callable[[Engine, list[Any]], Iterable[Mapping[str, Any]]]
+    if method == "revision":
+        texts = _answers_to(wanted, answers)
+        make = partial(
+            comparisons.revised,
+            answers=texts,
+            laws=laws,
+            settings=asked.critique,
+            held_out=held_out,
+            seed=seed,
+        )
+    elif answers:
+        raise SolonError("--answers is given, but nothing revises them; set feedback.method to revision")
+    else:
+        contrast = laws if method == "contrast" else None
+        make = partial(
+            comparisons.pair, settings=asked.comparison, held_out=held_out, seed=seed, contrast=contrast
+        )
 
     _write(
         "Two answers a prompt",
-        _training_prompts(prompts, "red-team"),
+        wanted,
         _out(out, PairRecord),
         model,
         asked,
@@ -169,11 +200,24 @@ def comparison(
     )
 
 
+def _answers_to(prompts: Sequence[PromptRecord], file: Path | None) -> dict[str, str]:
+    """Texts by the prompts' ids. Raises SolonError where one is missing."""
+    if file is None:
+        raise SolonError("feedback.method is revision, but there is nothing to revise; give --answers")
+    found = {each["id"]: each["messages"][-1]["content"] for each in _read(file, AnswerRecord)}
+    if missing := [each["id"] for each in prompts if each["id"] not in found]:
+        raise SolonError(
+            f"{file} has no answer to prompt {missing[0]!r} (and {len(missing) - 1} more); make it of the "
+            "same prompts with 'solon answer --set-name red-team'"
+        )
+    return found
+
+
 def feedback(
     pairs: Records,
     out: Out,
     model: Annotated[
-        str | None, typer.Option("--model", help="The feedback model; none with feedback.method contrast.")
+        str | None, typer.Option("--model", help="The feedback model; none with contrast or revision.")
     ] = None,
     rules: Rules = "harmless",
     aspect: Annotated[str, typer.Option(help="'harmlessness' or 'helpfulness'.")] = "harmlessness",
@@ -187,7 +231,7 @@ def feedback(
         raise SolonError(f"--aspect is {aspect!r}; it must be 'harmlessness' or 'helpfulness'")
     sound: list[PairRecord] = [pair for pair in _read(pairs, PairRecord) if not pair["problem"]]
 
-    if asked.feedback.method == "contrast":
+    if asked.feedback.method != "multiple-choice":
         with SCREEN.stage("AI feedback"):
             make_labels = partial(feedbacks.by_construction, aspect=named)
             complete(_out(out, PreferenceRecord), sound, make_labels, partial(SCREEN.advance, "records"))

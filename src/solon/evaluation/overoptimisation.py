@@ -165,7 +165,7 @@ def _match(sample: SampleRecord, pair: PairRecord) -> Match:
         id=sample["id"],
         prompt=prompt,
         models=("rl-cai", "sl-cai"),
-        texts=(sample["response"], pair["responses"][0]),
+        texts=(sample["response"], pair["responses"][1 if "revised" in pair else 0]),
     )
 
 

@@ -24,7 +24,7 @@ from solon.progress import Watcher
 TRAINING = {"supervised": "supervised", "preference-model": "preference_model", "reinforce": "reinforce"}
 INFERENCE = {
     "red-team": ("assistant",),
-    "critique": ("assistant",),
+    "critique": ("assistant", "critic"),
     "comparison": ("policy",),
     "feedback": ("feedback",),
     "evaluation": ("policy", "feedback"),
@@ -76,6 +76,7 @@ def plan(
         raise SolonError("models.policy is on a server, but it is trained here: set it to a local model")
     names = {
         "assistant": config.models.assistant,
+        "critic": config.models.critic_or_default,
         "policy": config.models.policy_or_default,
         "feedback": config.models.feedback_or_default,
     }

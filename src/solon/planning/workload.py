@@ -162,11 +162,26 @@ class Workload:
     def _critique(self, train: Mapping[PromptSet, Prompts]) -> tuple[StageWork, list[Any], list[Any]]:
         settings, engine = self.config.critique, self._engine("assistant")
         red, kind = train["red-team"], train["helpful"]
-        revisions, loads = sampled(engine, red, critique.revise, self.law, settings, self._seed("critique"))
+        work, critic, answers = StageWork("critique", red.count + kind.count), engine, None
+        if self.config.models.critic_or_default != self.config.models.assistant:
+            critic, answers = self._engine("critic"), self._first_answers(work, engine, red, settings)
+        revisions, loads = sampled(
+            critic, red, critique.revise, self.law, settings, self._seed("critique"), answers
+        )
         helpful, more = sampled(engine, kind, critique.answer, settings, self._seed("helpful"))
-        written = size_of(revisions, red.count) + size_of(helpful, kind.count)
-        work = StageWork("critique", red.count + kind.count, together(loads, more), engine.longest, written)
+        work.loads = together(work.loads, together(loads, more))
+        work.sequence = max(engine.longest, critic.longest)
+        work.written += size_of(revisions, red.count) + size_of(helpful, kind.count)
         return work, revisions, helpful
+
+    def _first_answers(
+        self, work: StageWork, engine: CountingEngine, prompts: Prompts, settings: configs.Critique
+    ) -> dict[str, str]:
+        """The answers that another model is to revise; what they take is added to the work."""
+        made, loads = sampled(engine, prompts, critique.answer, settings, self._seed("first answers"))
+        work.loads = together(work.loads, loads)
+        work.written += size_of(made, prompts.count)
+        return {each["id"]: each["messages"][-1]["content"] for each in made}
 
     def _supervised(
         self, train: Mapping[PromptSet, Prompts], revisions: list[Any], helpful: list[Any]
@@ -196,24 +211,33 @@ class Workload:
         return work
 
     def _comparison(self, train: Mapping[PromptSet, Prompts]) -> tuple[StageWork, dict[PromptSet, list[Any]]]:
-        contrast = self.config.feedback.method == "contrast"
-        engine, pairs = self._engine("feedback" if contrast else "policy"), {}
-        work = StageWork("comparison")
+        method, settings = self.config.feedback.method, self.config.comparison
+        laws: dict[PromptSet, constitution.Constitution] = {
+            "red-team": self.law,
+            "helpful": self.helpful_labels,
+        }
+        decided = (self.config.preference_model.held_out, self._seed("pair"))
+        policy, feedback_model = self._engine("policy"), self._engine("feedback")
+        work, pairs = StageWork("comparison"), {}
         asked = SETS if self.config.preference_model.helpfulness == "ai" else SETS[:1]
         for name in asked:
-            pairs[name], loads = sampled(
-                engine,
-                train[name],
-                comparison.pair,
-                self.config.comparison,
-                self.config.preference_model.held_out,
-                self._seed("pair"),
-                {"red-team": self.law, "helpful": self.helpful_labels} if contrast else None,
-            )
+            if method == "revision":
+                revising = self.config.critique
+                sampling = revising.model_copy(update=settings.model_dump())
+                answers = self._first_answers(work, policy, train[name], sampling)
+                pairs[name], loads = sampled(
+                    feedback_model, train[name], comparison.revised, answers, laws, revising, *decided
+                )
+            else:
+                contrast = laws if method == "contrast" else None
+                engine = feedback_model if contrast else policy
+                pairs[name], loads = sampled(
+                    engine, train[name], comparison.pair, settings, *decided, contrast
+                )
             work.loads = together(work.loads, loads)
             work.records += train[name].count
             work.written += size_of(pairs[name], train[name].count)
-        work.sequence = engine.longest
+        work.sequence = max(policy.longest, feedback_model.longest)
         return work, pairs
 
     def _feedback(
@@ -230,7 +254,7 @@ class Workload:
             )
             made, loads = (
                 (list(feedback.by_construction(of_set, aspect)), [])
-                if settings.method == "contrast"
+                if settings.method != "multiple-choice"
                 else sampled(
                     engine,
                     Prompts(of_set, train[name].count),

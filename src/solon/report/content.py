@@ -13,7 +13,7 @@ from solon.evaluation.calibration import wilson
 from solon.evaluation.elo import Rating
 from solon.evaluation.harmfulness import Harmfulness
 from solon.evaluation.overoptimisation import Watch
-from solon.records import Aspect, ModelAnswer
+from solon.records import BY_MAKING, Aspect, ModelAnswer
 from solon.report import plots
 from solon.report.folder import Json, RunFolder
 from solon.report.plots import MODELS, Look
@@ -191,7 +191,7 @@ def human_harm_labels(run: RunFolder) -> str:
         return "There are no harmlessness labels yet."
     if human:
         return f"{human:,} of {len(harm):,} harmlessness labels were given by humans."
-    made = sum(each["label_source"] == "contrast" for each in harm)
+    made = sum(each["label_source"] in BY_MAKING for each in harm)
     if made:
         return f"No human harm label was used: the making of {made:,} of {len(harm):,} pairs is their label."
     return f"No human harm label was used: AI feedback gave all {len(harm):,} harmlessness labels."

@@ -1,4 +1,4 @@
-"""Two answers of the SL-CAI model to every prompt, to be compared (paper, section 4.1)."""
+"""Two answers to every prompt, to be compared (paper, section 4.1), or made so that one is the better."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -7,8 +7,10 @@ from solon.constitution import Constitution
 from solon.errors import TooLong
 from solon.inference.engine import Chain, Engine, Request
 from solon.prompts import contrast as prompts_of_contrast
-from solon.records import Contrast, PairRecord, PromptRecord, PromptSet, Split
+from solon.prompts.critique import worked_examples
+from solon.records import Contrast, Message, PairRecord, PromptRecord, PromptSet, Split
 from solon.seeds import derive_seed, generator, share_of
+from solon.stages.critique import one_round
 from solon.stages.degenerate import TOO_LONG
 
 
@@ -36,6 +38,36 @@ def pair(
         )
         for prompt in prompts
     )
+
+
+def revised(
+    engine: Engine,
+    prompts: Sequence[PromptRecord],
+    answers: Mapping[str, str],
+    laws: Mapping[PromptSet, Constitution],
+    settings: config.Critique,
+    held_out: float,
+    seed: int,
+) -> Iterator[PairRecord]:
+    """One pair a prompt: what one critique and revision makes of its answer, and that answer.
+
+    ``answers`` are by the prompts' ids. Each is revised under one critique principle drawn from the
+    constitution of the prompt's set. A pair whose revision is degenerate has that as its problem. Raises
+    SolonError where a constitution has no critique principle.
+    """
+    shots: dict[PromptSet, list[Message]] = {
+        name: worked_examples(law.examples.critique, settings.critique) if settings.few_shot else []
+        for name, law in laws.items()
+    }
+
+    def chain(record: PromptRecord) -> Chain[PairRecord]:
+        answer, law = answers[record["id"]], laws[record["set"]]
+        made = yield from one_round(record, answer, shots[record["set"]], law, settings, seed)
+        responses = [made["revision"], answer]
+        wrong = made["problem"] or _problem(*responses)
+        return {**_pair(record, responses, wrong, held_out), "revised": made}
+
+    return engine.run_chains(chain(prompt) for prompt in prompts)
 
 
 def _contrast(record: PromptRecord, law: Constitution, seed: int) -> Contrast:
@@ -67,17 +99,21 @@ def _chain(
         wrong = _problem(*responses)
     except TooLong:
         responses, wrong = ["", ""], TOO_LONG
+    pair = _pair(record, responses, wrong, held_out)
+    return {**pair, "contrast": contrast} if contrast else pair
+
+
+def _pair(record: PromptRecord, responses: list[str], problem: str, held_out: float) -> PairRecord:
     split: Split = "held-out" if share_of(record["id"]) < held_out else "train"
-    pair = PairRecord(
+    return PairRecord(
         id=record["id"],
         prompt=record["prompt"],
         set=record["set"],
         kind=record["kind"],
         split=split,
         responses=responses,
-        problem=wrong,
+        problem=problem,
     )
-    return {**pair, "contrast": contrast} if contrast else pair
 
 
 def _problem(first: str, second: str) -> str:

@@ -1,6 +1,6 @@
 """Answer, then critique and revise, round after round (paper, section 3.1)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from solon import config
 from solon.constitution import Constitution
@@ -10,7 +10,7 @@ from solon.prompts.critique import worked_examples
 from solon.prompts.dialogue import assistant, user
 from solon.records import AnswerRecord, Message, PromptRecord, RevisionRecord, Round
 from solon.seeds import derive_seed, generator
-from solon.stages.degenerate import TOO_LONG, mended, problem
+from solon.stages.degenerate import ABOUT_THE_ANSWER, TOO_LONG, is_about_the_answer, mended, problem
 
 
 def revise(
@@ -19,17 +19,21 @@ def revise(
     constitution: Constitution,
     settings: config.Critique,
     seed: int,
+    answers: Mapping[str, str] | None = None,
 ) -> Iterator[RevisionRecord]:
     """The assistant's answer to every prompt, revised ``settings.rounds`` times; records come as they finish.
 
-    Every round draws one critique principle, of the ``settings.principles`` drawn for all prompts together.
-    Prompts advance on their own: none waits for another's round. A revision whose dialogue does not fit the
-    model has the problem "too long". Raises SolonError where the constitution has too few critique
-    principles.
+    ``answers`` are by the prompts' ids, where another model gave them. Every round draws one critique
+    principle, of the ``settings.principles`` drawn for all prompts together. Prompts advance on their own:
+    none waits for another's round. A revision whose dialogue does not fit the model has the problem "too
+    long". Raises SolonError where the constitution has too few critique principles.
     """
     constitution = constitution.with_critique(settings.principles, generator(seed, "principles"))
     shots = worked_examples(constitution.examples.critique, settings.critique) if settings.few_shot else []
-    return engine.run_chains(_chain(prompt, shots, constitution, settings, seed) for prompt in prompts)
+    return engine.run_chains(
+        _chain(prompt, shots, constitution, settings, seed, answers[prompt["id"]] if answers else None)
+        for prompt in prompts
+    )
 
 
 def first_rounds(record: RevisionRecord, count: int) -> RevisionRecord:
@@ -47,7 +51,7 @@ def first_rounds(record: RevisionRecord, count: int) -> RevisionRecord:
 def answer(
     engine: Engine, prompts: Sequence[PromptRecord], settings: config.Critique, seed: int
 ) -> Iterator[AnswerRecord]:
-    """The assistant's own answers to helpful prompts, as they finish. Degenerate ones are sampled again."""
+    """A model's own answers to prompts, as they finish. Degenerate ones are sampled again."""
     return engine.run_chains(_answer(prompt, settings, seed) for prompt in prompts)
 
 
@@ -57,51 +61,21 @@ def _chain(
     constitution: Constitution,
     settings: config.Critique,
     seed: int,
+    answer: str | None,
 ) -> Chain[RevisionRecord]:
-    def request(messages: Sequence[Message], *name: str | int) -> Request:
-        return _request(record, messages, settings, seed, *name)
-
     prompt = record["prompt"]
-    shown = [message["content"] for message in shots]
-    try:
-        answer = (yield request(prompt, "answer")).text.strip()
-    except TooLong:  # then no revision fits either
-        answer = ""
+    if answer is None:
+        try:
+            answer = (yield _request(record, prompt, settings, seed, "answer")).text.strip()
+        except TooLong:  # then no revision fits either
+            answer = ""
     current = answer
     rounds: list[Round] = []
     for number in range(settings.rounds):
-        principle = constitution.draw_critique(generator(seed, "principle", record["id"], number))
-        critique = revision = wrong = ""
-        attempt = 0
-        for attempt in range(1, settings.attempts + 1):
-            dialogue = [*shots, *prompt, assistant(current)]
-            try:
-                if settings.critique:
-                    dialogue = [*dialogue, user(principle.critique_request)]
-                    critique = (yield request(dialogue, "critique", number, attempt)).text.strip()
-                    dialogue = [*dialogue, assistant(critique)]
-                dialogue = [*dialogue, user(principle.revision_request)]
-                completion = yield request(dialogue, "revision", number, attempt)
-            except TooLong:
-                revision, wrong = "", TOO_LONG
-                break
-            revision = mended(completion.text, completion.finish)
-            told = [principle.critique_request, principle.revision_request]
-            wrong = problem(revision, [prompt[-1]["content"], *told], [*shown, *told])
-            if not wrong:
-                current = revision
-                break
-        rounds.append(
-            Round(
-                principle=principle.name,
-                critique_request=principle.critique_request if settings.critique else "",
-                critique=critique,
-                revision_request=principle.revision_request,
-                revision=revision,
-                problem=wrong,
-                attempts=attempt,
-            )
-        )
+        made = yield from one_round(record, current, shots, constitution, settings, seed, number)
+        rounds.append(made)
+        if not made["problem"]:
+            current = made["revision"]
     return RevisionRecord(
         id=record["id"],
         prompt=prompt,
@@ -109,6 +83,51 @@ def _chain(
         answer=answer,
         rounds=rounds,
         messages=[*prompt, assistant(current)],
+    )
+
+
+def one_round(
+    record: PromptRecord,
+    current: str,
+    shots: list[Message],
+    constitution: Constitution,
+    settings: config.Critique,
+    seed: int,
+    number: int = 0,
+) -> Chain[Round]:
+    """Critique and revision of the answer ``current`` under one principle, sampled again while degenerate."""
+    prompt = record["prompt"]
+    shown = [message["content"] for message in shots]
+    principle = constitution.draw_critique(generator(seed, "principle", record["id"], number))
+    critique = revision = wrong = ""
+    attempt = 0
+    for attempt in range(1, settings.attempts + 1):
+        dialogue = [*shots, *prompt, assistant(current)]
+        try:
+            if settings.critique:
+                dialogue = [*dialogue, user(principle.critique_request)]
+                request = _request(record, dialogue, settings, seed, "critique", number, attempt)
+                critique = (yield request).text.strip()
+                dialogue = [*dialogue, assistant(critique)]
+            dialogue = [*dialogue, user(principle.revision_request)]
+            completion = yield _request(record, dialogue, settings, seed, "revision", number, attempt)
+        except TooLong:
+            revision, wrong = "", TOO_LONG
+            break
+        revision = mended(completion.text, completion.finish)
+        told = [principle.critique_request, principle.revision_request]
+        wrong = problem(revision, [prompt[-1]["content"], *told], [*shown, *told])
+        wrong = wrong or (ABOUT_THE_ANSWER if is_about_the_answer(revision, prompt[-1]["content"]) else "")
+        if not wrong:
+            break
+    return Round(
+        principle=principle.name,
+        critique_request=principle.critique_request if settings.critique else "",
+        critique=critique,
+        revision_request=principle.revision_request,
+        revision=revision,
+        problem=wrong,
+        attempts=attempt,
     )
 
 

@@ -29,6 +29,14 @@ PREFACE = re.compile(  # "Here is a revised answer:" and "Revision:" are about t
 SENTENCE_END = re.compile(r"[^\s\d][.!?…][\"'”’)\]*]*(?=\s|$)")  # not the full stop of "3."
 
 
+# "The last answer is a myth": a revision that goes on criticising, and says to the user what only the
+# assistant was told.
+ABOUT = re.compile(
+    r"\b(?:the|this|your|my) (?:last|previous|original|above|earlier) (?:answer|response|reply)\b"
+    r"|^\W*(?:the|this) (?:answer|response|reply) (?:is|was|does|did|states?|says|should|contains|above)\b",
+    re.IGNORECASE,
+)
+ABOUT_THE_ANSWER = "about the answer"  # the problem of a revision that speaks of the answer it revises
 TOO_LONG = (
     "too long"  # the problem of a text that was not written: its prompt does not fit the model's context
 )
@@ -68,6 +76,11 @@ def problem(text: str, requests: Sequence[str], examples: Sequence[str] = ()) ->
     if len(said) >= LOOP_WORDS and len(set(found)) <= LOOPING * len(found):
         return "repeats itself"
     return ""
+
+
+def is_about_the_answer(revision: str, request: str) -> bool:
+    """Whether a revision speaks of the answer it was made from, though the human did not."""
+    return bool(ABOUT.search(revision)) and not ABOUT.search(request)
 
 
 def copies(said: list[str], other: list[str]) -> bool:

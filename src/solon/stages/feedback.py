@@ -93,18 +93,19 @@ def label(
 
 
 def by_construction(pairs: Iterable[PairRecord], aspect: Aspect) -> Iterator[PreferenceRecord]:
-    """Labels of pairs made under a principle and against it: the first is better, and nobody judges.
+    """Labels of pairs made so that the first answer is the better one: nobody judges.
 
-    Yang et al. 2023 (RLCD, arXiv:2307.12950), section 3, with its hard labels; for models too small to
-    judge. Pairs with a problem get none. Raises SolonError for a pair that was not made so.
+    It was asked for under a principle and the other against it, with the hard labels of Yang et al. 2023
+    (RLCD, arXiv:2307.12950), section 3; or it is what critique and revision made of the other. For models too
+    small to judge. Pairs with a problem get none. Raises SolonError for a pair that was not made so.
     """
     for pair in pairs:
         if pair["problem"]:
             continue
-        if "contrast" not in pair:
+        if "contrast" not in pair and "revised" not in pair:
             raise SolonError(
-                f"pair {pair['id']!r} was not made under a principle and against it, so its making gives no "
-                "label; make the pairs with feedback.method contrast as well"
+                f"pair {pair['id']!r} was not made under a principle and against it, nor by revision, so its "
+                "making gives no label; make the pairs with the same feedback.method"
             )
         yield PreferenceRecord(
             id=pair["id"],
@@ -115,7 +116,7 @@ def by_construction(pairs: Iterable[PairRecord], aspect: Aspect) -> Iterator[Pre
             aspect=aspect,
             kind=pair["kind"],
             split=pair["split"],
-            label_source="contrast",
+            label_source="contrast" if "contrast" in pair else "revision",
             labeller=MAKING,
             votes=[],
         )
