@@ -96,7 +96,7 @@ def test_no_prompt_is_on_two_sides(work: Path) -> None:
     sides = [openings(work / f"{name}.jsonl") for name in ("red-team", "judge-train", "judge-test")]
     assert all(sides)
     assert sum(map(len, sides)) == len(set.union(*sides)) == 40
-    settings = config.load(work / "seed-1.yaml")
+    settings = config.load(work / "revision-1.yaml")
     assert settings.seed == 1
     prompts = data.prompts(settings.red_team.red_team.source, "red-team")
     assert {each["split"] for each in prompts} == {"train", "held-out"}
@@ -104,8 +104,18 @@ def test_no_prompt_is_on_two_sides(work: Path) -> None:
 
 
 def test_every_configuration_can_be_read(work: Path) -> None:
-    own = config.load(work / "self.yaml")
-    assert own.models.policy is None
+    runs = {name: config.load(work / f"{name}.yaml") for name in study.CHAINS}
+    assert {name: each.feedback.method for name, each in runs.items() if name.endswith("-2")} == {
+        "revision-2": "revision",
+        "judged-2": "multiple-choice",
+        "contrast-2": "contrast",
+        "plain-2": "revision",
+    }
+    for name, each in runs.items():
+        assert (each.constitution == "plain-english") == name.startswith("plain")
+        assert each.models.assistant == each.models.policy_or_default
+    own = runs["self"]
+    assert own.models.critic is own.models.policy is None
     assert own.supervised.lora and own.preference_model.lora and own.reinforce.lora
     names = {
         path.stem: [member.name for member in sweep.load(str(path)).members]
@@ -122,7 +132,7 @@ ANSWERS = {"initial": "Sure, here is how.", "sl-cai": "I cannot help with that."
 def measured(arguments: list[str], work: Path) -> dict[str, Any]:
     """Two runs' records, measured by every part that needs a model, and the tables."""
     for seed in (0, 1):
-        file = RecordFile(work / f"seed-{seed}/evaluation/answers.jsonl")
+        file = RecordFile(work / f"revision-{seed}/evaluation/answers.jsonl")
         for number in range(8):
             kind = "red-team" if number < 6 else "helpful"
             answers = [
@@ -141,7 +151,7 @@ def measured(arguments: list[str], work: Path) -> dict[str, Any]:
             for number in range(6)
             for name, score in zip(ANSWERS, (0.0, 1.0, 0.5 if number or seed else 2.0), strict=True)
         ]
-        study.write_lines(work / f"seed-{seed}.scores.jsonl", rows)
+        study.write_lines(work / f"revision-{seed}.scores.jsonl", rows)
     study.main(["report", *arguments])
     found: dict[str, Any] = json.loads((work.parent / "results/table.json").read_text())
     return found
@@ -157,18 +167,18 @@ def test_no_run_can_take_the_unseen_judge(work: Path, measured: dict[str, Any]) 
 
 
 def test_the_figures_are_those_of_the_records(work: Path, measured: dict[str, Any]) -> None:
-    means = measured["all seed runs"]["means"]["red-team: people's pairs"]
+    means = measured["all revision runs"]["means"]["red-team: people's pairs"]
     assert means["initial"] == [0, 0, 0]
     assert means["sl-cai"][0] == 1
     assert means["rl-cai"][0] == pytest.approx((0.5 * 11 + 2) / 12, abs=1e-3)
     assert means["sl-cai to rl-cai"]["higher"][0] == pytest.approx(1 / 12, abs=1e-3)
     assert means["initial to sl-cai"]["higher"] == [1, 1, 1]
-    own = measured["seed-1"]["means"]["helpful: its own preference model"]
+    own = measured["revision-1"]["means"]["helpful: its own preference model"]
     assert own["rl-cai"][0] == pytest.approx(2 + 0.65 + 1)
-    refusals = measured["all seed runs"]["answers"]
+    refusals = measured["all revision runs"]["answers"]
     assert [refusals[name]["red-team"]["refuses"][0] for name in ANSWERS] == [0, 1, 0]
-    assert len((work / "seed-0.harm.jsonl").read_text().splitlines()) == 3 * 3
-    assert len((work / "seed-1.blind.jsonl").read_text().splitlines()) == 3 * 8
+    assert len((work / "revision-0.harm.jsonl").read_text().splitlines()) == 3 * 3
+    assert len((work / "revision-1.blind.jsonl").read_text().splitlines()) == 3 * 8
 
 
 def test_revisions_are_scored_by_the_unseen_judge(work: Path, measured: dict[str, Any]) -> None:
@@ -192,8 +202,22 @@ def test_revisions_are_scored_by_the_unseen_judge(work: Path, measured: dict[str
     shutil.rmtree(run.parent)
 
 
+def test_plainness_is_counted_in_words_and_letters() -> None:
+    assert report.plainness("We go now. Do you come? Yes") == {
+        "words a sentence": pytest.approx(7 / 3),
+        "letters a word": pytest.approx(18 / 7),
+    }
+    assert report.plainness("1. 2.") == {}
+
+
+def test_few_answers_of_each_set_are_taken() -> None:
+    answers = [{"id": str(n), "set": "red-team" if n < 5 else "helpful"} for n in range(9)]
+    assert [each["id"] for each in measures.first(answers, 2)] == ["0", "1", "5", "6"]
+    assert len(measures.first(answers, None)) == 9
+
+
 def test_the_verdict_wants_every_step_up(measured: dict[str, Any]) -> None:
-    verdict = measured["all seed runs"]["verdict"]
+    verdict = measured["all revision runs"]["verdict"]
     assert verdict["steps"]["initial to sl-cai"][1] > 0 > verdict["steps"]["sl-cai to rl-cai"][2]
     assert not verdict["rises"]
     assert not verdict["apart"]
@@ -210,7 +234,7 @@ def test_the_verdict_wants_every_step_up(measured: dict[str, Any]) -> None:
 def test_parts_go_on_and_keep_judges_apart(
     arguments: list[str], work: Path, measured: dict[str, Any], tmp_path: Path
 ) -> None:
-    path = work / "seed-0.blind.jsonl"
+    path = work / "revision-0.blind.jsonl"
     whole = path.read_text()
     path.write_text(whole[: len(whole) // 2])  # torn by a kill
     study.main(["blind", *arguments])
@@ -223,14 +247,14 @@ def test_parts_go_on_and_keep_judges_apart(
 
 
 def test_a_run_that_is_not_done_shows_what_it_wrote(tmp_path: Path) -> None:
-    run = tmp_path / "seed-0"
+    run = tmp_path / "revision-0"
     rounds = [{"problem": "", "revision": "I cannot help with that."}, {"problem": "empty", "revision": ""}]
     RecordFile(run / "02-critique/revisions.jsonl").append({"id": "1", "answer": "Sure.", "rounds": rounds})
     (run / "manifest.json").write_text("{}")
     report.write(tmp_path, tmp_path / "results")
-    found = json.loads((tmp_path / "results/table.json").read_text())["seed-0"]
+    found = json.loads((tmp_path / "results/table.json").read_text())["revision-0"]
     assert list(found) == ["stages", "revisions", "preference_model"]
     texts = found["stages"]["texts"]
     assert [texts[name]["refuses"][0] for name in ("assistant's answers", "revision 1")] == [0, 1]
     assert "revision 2" not in texts
-    assert "| seed-0 | revision 1 | 1 |" in (tmp_path / "results/table.md").read_text()
+    assert "| revision-0 | revision 1 | 1 |" in (tmp_path / "results/table.md").read_text()

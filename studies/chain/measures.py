@@ -1,6 +1,8 @@
 """What preference models say of the paper's comparisons, and a judge of how harmful answers are."""
 
 import json
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import report
@@ -49,8 +51,8 @@ def harm(work: Path, judge: str, settings: EngineSettings, limit: int | None) ->
     """``RUN.harm.jsonl``: the judge's rating, from 0 to 4, of every answer to ``limit`` red-team prompts."""
     with open_engine(judge, settings) as engine:
         for run in report.runs(work):
-            answers: list[EvaluationRecord] = RecordFile(run / "evaluation/answers.jsonl").read()
-            prompts = [each for each in answers if each["set"] == "red-team"][:limit]
+            answers = first(RecordFile(run / "evaluation/answers.jsonl").read(), limit)
+            prompts = [each for each in answers if each["set"] == "red-team"]
             file = RecordFile(report.beside(run, "harm.jsonl")).recover()
             of_one(file, judge)
             known = file.ids()
@@ -72,6 +74,17 @@ def harm(work: Path, judge: str, settings: EngineSettings, limit: int | None) ->
                         "judge": Path(judge).name,
                     }
                 )
+
+
+def first(answers: Iterable[EvaluationRecord], limit: int | None) -> list[EvaluationRecord]:
+    """The first ``limit`` of each set; all without one."""
+    counts: Counter[str] = Counter()
+    found = []
+    for each in answers:
+        counts[each["set"]] += 1
+        if limit is None or counts[each["set"]] <= limit:
+            found.append(each)
+    return found
 
 
 def of_one(file: RecordFile, judge: str) -> None:

@@ -1,6 +1,7 @@
 """What the runs of the chain study show: figures for each run, and of all runs of one kind together."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, pairwise
@@ -58,7 +59,7 @@ class Together:
 def write(work: Path, results: Path) -> None:
     """``table.json`` and ``table.md``: of every run, of the seeds together, and of the preference models."""
     found: dict[str, Any] = {}
-    together = {"seed": Together(), "contrast": Together()}
+    together: dict[str, Together] = defaultdict(Together)
     done = runs(work)
     for run in begun(work):
         name = str(run.relative_to(work))
@@ -72,11 +73,10 @@ def write(work: Path, results: Path) -> None:
         of_run: list[EvaluationRecord] = RecordFile(run / "evaluation/answers.jsonl").read()
         mine, read = games_of(run, of_run), readings_of(run, of_run)
         found[name] |= figures(mine, read, of_run)
-        if of_kind := together.get(name.partition("-")[0]):
-            of_kind.add(mine, read, of_run)
+        if run.parent == work and "-" in name:
+            together[name.partition("-")[0]].add(mine, read, of_run)
     for kind, of_kind in together.items():
-        if of_kind.answers:
-            found[f"all {kind} runs"] = figures(of_kind.games, of_kind.readings, of_kind.answers)
+        found[f"all {kind} runs"] = figures(of_kind.games, of_kind.readings, of_kind.answers)
     if (work / "judge.json").exists():
         judge = json.loads((work / "judge.json").read_text())
         found["unseen judge"] = {
@@ -145,6 +145,8 @@ def readings_of(run: Path, answers: Sequence[EvaluationRecord]) -> Readings:
             what, model = each["set"], answer["model"]
             value = answer["preference_score"]
             found[f"{what}: its own preference model"].append(Reading(each["id"], run.name, model, value))
+            for measure, number in plainness(answer["text"]).items():
+                found[f"{what}: {measure}"].append(Reading(each["id"], run.name, model, number))
             if model in scores.get(each["id"], {}) and what == "red-team":
                 value = scores[each["id"]][model]
                 found[f"{what}: {UNSEEN}"].append(Reading(each["id"], run.name, model, value))
@@ -153,6 +155,18 @@ def readings_of(run: Path, answers: Sequence[EvaluationRecord]) -> Readings:
             Reading(each["prompt_id"], run.name, each["model"], each["score"])
         )
     return found
+
+
+def plainness(text: str) -> dict[str, float]:
+    """How plain the language is: both are what the constitution plain-english asks to be low."""
+    sentences = [each for each in re.split(r"[.!?:]+\s|\n+", text) if re.search(r"\w", each)]
+    said = re.findall(r"[^\W\d_]+", text)
+    if not said:
+        return {}
+    return {
+        "words a sentence": len(said) / max(1, len(sentences)),
+        "letters a word": fmean(map(len, said)),
+    }
 
 
 def figures(games: Games, readings: Readings, answers: Sequence[EvaluationRecord]) -> dict[str, Any]:

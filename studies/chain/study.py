@@ -5,8 +5,7 @@
 or its parts, of which the runs and ``judge`` may go side by side:
 
     python studies/chain/study.py prepare --data ../shared/data --work WORK --supervisor MODEL
-    python studies/chain/study.py chains --work WORK --run seed-0         (and seed-1, seed-2, self)
-    python studies/chain/study.py chains --work WORK --run contrast-0     (and contrast-1, contrast-2)
+    python studies/chain/study.py chains --work WORK --run revision-0        (and so on: all of CHAINS)
     solon sweep WORK/ablation-revisions.yaml --dir WORK/ablation-revisions        (and so on: the ablations)
     python studies/chain/study.py judge --work WORK --supervisor MODEL
     python studies/chain/study.py score --work WORK
@@ -15,9 +14,12 @@ or its parts, of which the runs and ``judge`` may go side by side:
     python studies/chain/study.py harm --work WORK --judge MODEL
     python studies/chain/study.py report --work WORK
 
-``prepare`` shares the data out: no first human turn of hh-rlhf is on two sides. A ``seed`` run has the
-supervisor judge its pairs; a ``contrast`` run has it make pairs under a principle and against it, and takes
-over what the run of its seed did alike. ``judge`` trains the unseen judge on people's pairs, ``score`` has it
+``prepare`` shares the data out: no first human turn of hh-rlhf is on two sides. The policy answers, and the
+supervisor criticises, revises and gives feedback. Kinds of runs differ in the feedback: a ``judged`` run has
+it judge pairs, a ``contrast`` run has it make pairs under a principle and against it, and in a ``revision``
+run a pair is an answer and its revision; runs of one seed take from one another what they do alike. A
+``plain`` run is a ``revision`` run with the constitution plain-english, and in ``self`` the supervisor is the
+policy too, with LoRA. ``judge`` trains the unseen judge on people's pairs, ``score`` has it
 read the held-out answers of every run and the revisions, ``hhh`` asks all preference models the paper's
 comparisons and people's pairs, ``blind`` has another model compare the answers, and ``harm`` has it rate them
 from 0 to 4. ``report`` makes ``results/`` of the records in WORK and needs no weights. A part that was
@@ -53,7 +55,13 @@ JUDGED = 0.5  # share of the first turns whose pairs are the judge's; the others
 TESTED = 0.1  # and of all, those that it is tested on
 CHARACTERS = 400  # of a prompt, at most
 SEEDS = 3
-CHAINS = (*(f"{kind}-{seed}" for kind in ("seed", "contrast") for seed in range(SEEDS)), "self")
+KINDS = {
+    "revision": {"feedback": {"method": "revision"}},
+    "judged": {"feedback": {"method": "multiple-choice"}},
+    "contrast": {"feedback": {"method": "contrast"}},
+    "plain": {"feedback": {"method": "revision"}, "constitution": "plain-english"},
+}
+CHAINS = (*(f"{kind}-{seed}" for kind in KINDS for seed in range(SEEDS)), "self")
 PARTS = ("prepare", "chains", "judge", "score", "hhh", "blind", "harm", "report", "all", "ablations")
 
 
@@ -68,7 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--run", help="which chain; all of them without")
     parser.add_argument("--config", type=Path, default=HERE / "config.yaml")
     parser.add_argument("--ablations", type=Path, default=HERE / "ablations.yaml")
-    parser.add_argument("--limit", type=int, help="how many rows of HHH, and prompts of each run for harm")
+    parser.add_argument(
+        "--limit", type=int, help="how many rows of HHH, and prompts of each set and run for blind and harm"
+    )
     parser.add_argument("--results", type=Path, default=HERE / "results")
     asked = parser.parse_args(arguments)
     parts = [asked.part]
@@ -84,8 +94,9 @@ def do(part: str, asked: argparse.Namespace) -> None:
         prepare(asked, yaml.safe_load(asked.config.read_text()))
     elif part == "chains":
         for name in [asked.run] if asked.run else CHAINS:
-            # What does not depend on the labels is done once for both kinds of a seed.
-            donors = [work / name.replace("contrast", "seed")] if name.startswith("contrast") else []
+            # What does not depend on the labels is done once for all kinds of a seed.
+            donors = [work / name.replace(name.partition("-")[0], kind) for kind in KINDS]
+            donors = [donor for donor in donors if donor.name != name and (donor / "manifest.json").exists()]
             pipeline.run(config.load(work / f"{name}.yaml"), work / name, SCREEN, donors=donors)
     elif part == "ablations":
         for path in sorted(work.glob("ablation-*.yaml")):
@@ -98,7 +109,7 @@ def do(part: str, asked: argparse.Namespace) -> None:
     elif part == "hhh":
         measures.hhh(work, asked.data, settings.harm_scorer.micro_batch_size, asked.limit)
     elif part == "blind":
-        blind(work, asked.judge, settings)
+        blind(work, asked.judge, settings, asked.limit)
     elif part == "harm":
         measures.harm(work, asked.judge, settings.engine, asked.limit)
     else:
@@ -128,26 +139,25 @@ def prepare(asked: argparse.Namespace, settings: dict[str, Any]) -> None:
         settings["red_team"][set_name.replace("-", "_")]["source"] = str(
             (asked.work / f"{set_name}.jsonl").resolve()
         )
-    settings["models"] = {"assistant": asked.supervisor, "policy": asked.policy}
+    settings["models"] = {"assistant": asked.policy, "critic": asked.supervisor, "feedback": asked.supervisor}
+    feedback = settings.get("feedback", {})
     for seed in range(SEEDS):
-        write_config(asked.work / f"seed-{seed}.yaml", settings | {"seed": seed})
-        by_making = settings | {
-            "seed": seed,
-            "feedback": settings.get("feedback", {}) | {"method": "contrast"},
-        }
-        write_config(asked.work / f"contrast-{seed}.yaml", by_making)
+        for kind, own in KINDS.items():
+            of_kind = settings | own | {"seed": seed, "feedback": feedback | own["feedback"]}
+            write_config(asked.work / f"{kind}-{seed}.yaml", of_kind)
     lora = {"lora": {"rank": 16}, "micro_batch_size": 4, "learning_rate": 1.0e-4}
-    own = settings | {
+    by_itself = settings | {
         "models": {"assistant": asked.supervisor},
+        "feedback": feedback | KINDS["revision"]["feedback"],
         "supervised": settings["supervised"] | lora | {"epochs": 1},
         "preference_model": settings["preference_model"] | lora | {"epochs": 1},
         "reinforce": settings["reinforce"]
         | lora
         | {"learning_rate": 5.0e-5, "micro_batch_size": 12, "steps": 24},
     }
-    write_config(asked.work / "self.yaml", own)
+    write_config(asked.work / "self.yaml", by_itself)
     for name, variations in yaml.safe_load(asked.ablations.read_text()).items():
-        write_config(asked.work / f"ablation-{name}.yaml", {"base": "seed-0.yaml", **variations})
+        write_config(asked.work / f"ablation-{name}.yaml", {"base": "judged-0.yaml", **variations})
 
 
 def share(prompt: Sequence[Message]) -> float:
@@ -253,12 +263,12 @@ def score_revisions(work: Path, batch_size: int) -> None:
         )
 
 
-def blind(work: Path, judge: str, settings: config.Config) -> None:
+def blind(work: Path, judge: str, settings: config.Config, limit: int | None = None) -> None:
     """``RUN.blind.jsonl`` for every run: what another model says of its models' answers, two by two."""
     laws = {"harmlessness": constitution.load("harmless"), "helpfulness": constitution.load("helpful")}
     with open_engine(judge, settings.engine) as engine:
         for run in report.runs(work):
-            answers: list[EvaluationRecord] = RecordFile(run / "evaluation/answers.jsonl").read()
+            answers = measures.first(RecordFile(run / "evaluation/answers.jsonl").read(), limit)
             texts: dict[str, dict[str, str]] = {}
             for each in answers:
                 for answer in each["answers"]:
