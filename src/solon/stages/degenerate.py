@@ -22,7 +22,7 @@ ROLE = re.compile(
 PREFACE = re.compile(  # "Here is a revised answer:" and "Revision:" are about the answer, not a part of it
     r"^\W*(?:(?:sure|certainly|of course|okay)\W+)?"
     r"(?:(?:here(?:['’]s| is| are)|this is|i(?:['’]ve| have)?)\b"
-    r"[^.\n]{0,60}\b(?:revis|rewr|rewor|updat|version)[^.\n]{0,60}"
+    r"[^.\n]{0,60}\b(?:revis|rewr|rewor|updat|version|answer|reply|response)[^.\n]{0,100}"
     r"|(?:revised|rewritten|new|updated|better)? ?(?:revision|answer|response|version))\W{0,3}:\s*",
     re.IGNORECASE,
 )
@@ -33,7 +33,7 @@ SENTENCE_END = re.compile(r"[^\s\d][.!?…][\"'”’)\]*]*(?=\s|$)")  # not the
 # assistant was told.
 ABOUT = re.compile(
     r"\b(?:the|this|your|my) (?:last|previous|original|above|earlier) (?:answer|response|reply)\b"
-    r"|^\W*(?:the|this) (?:answer|response|reply) (?:is|was|does|did|states?|says|should|contains|above)\b",
+    r"|^\W*(?:the|this) (?:answer|response|reply) (?:is|was|does|did|has|had|states?|says|should|contains|remains|stays|above)\b",
     re.IGNORECASE,
 )
 ABOUT_THE_ANSWER = "about the answer"  # the problem of a revision that speaks of the answer it revises
