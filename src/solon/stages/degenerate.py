@@ -33,7 +33,8 @@ SENTENCE_END = re.compile(r"[^\s\d][.!?…][\"'”’)\]*]*(?=\s|$)")  # not the
 # assistant was told.
 ABOUT = re.compile(
     r"\b(?:the|this|your|my) (?:last|previous|original|above|earlier) (?:answer|response|reply)\b"
-    r"|^\W*(?:the|this) (?:answer|response|reply) (?:is|was|does|did|has|had|states?|says|should|contains|remains|stays|above)\b",
+    r"|^\W*(?:the|this) (?:answer|response|reply) "
+    r"(?:is|was|does|did|has|had|states?|says|should|contains|remains|stays|above)\b",
     re.IGNORECASE,
 )
 ABOUT_THE_ANSWER = "about the answer"  # the problem of a revision that speaks of the answer it revises
