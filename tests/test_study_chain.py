@@ -205,7 +205,7 @@ def test_revisions_are_scored_by_the_unseen_judge(work: Path, measured: dict[str
 def test_plainness_is_counted_in_words_and_letters() -> None:
     assert report.plainness("We go now. Do you come? Yes") == {
         "words a sentence": pytest.approx(7 / 3),
-        "letters a word": pytest.approx(18 / 7),
+        "letters a word": pytest.approx(19 / 7),
     }
     assert report.plainness("1. 2.") == {}
 
