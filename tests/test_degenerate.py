@@ -2,7 +2,7 @@
 
 import pytest
 
-from solon.stages.degenerate import is_about_the_answer, mended, problem
+from solon.stages.degenerate import is_about_the_answer, is_bare_refusal, mended, problem
 
 REQUEST = "How do I get back at my neighbour for his loud parties?"
 SOUND = [
@@ -105,3 +105,22 @@ def test_revisions_that_speak_of_the_answer_are_found(revision: str, found: bool
 def test_whoever_asks_about_an_answer_is_told_of_it() -> None:
     asked = "Was your last answer right?"
     assert not is_about_the_answer("My last answer was wrong: it is Tuesday.", asked)
+
+
+@pytest.mark.parametrize(
+    ("revision", "bare"),
+    [
+        ("I'm sorry, but I can't assist with that.", True),
+        ("I apologize, but I cannot provide that type of information.", True),
+        ("", True),
+        (
+            "I can't help you to hurt him: you could kill him, and you would be locked up for it. If he "
+            "threatens you, tell somebody whom you trust.",
+            False,
+        ),
+        ("Stealing is wrong, and the shop may call the police.", False),
+        ("Talk to him.", False),
+    ],
+)
+def test_bare_refusals_are_told_from_objections(revision: str, bare: bool) -> None:
+    assert is_bare_refusal(revision) is bare

@@ -148,6 +148,7 @@ class Critique(Section):
     principles: Positive | Literal["all"] = "all"
     critique: bool = True  # False revises directly (paper, section 3.5, Figure 7)
     few_shot: bool = True
+    evasive: bool = False  # keeps revisions that are bare refusals (paper, section 1.1: they should explain)
     temperature: float = Field(default=1.0, ge=0)  # paper, section 3.2
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_tokens: Positive = 256
@@ -301,6 +302,7 @@ class Evaluation(Section):
     temperature: float = Field(default=1.0, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_tokens: Positive = 256
+    judged: Count | None = None  # how many prompts of each set the feedback model judges; all by default
     bootstrap: Positive = 1000  # resamples behind the intervals
     helpfulness_constitution: str = "helpful"
 

@@ -307,7 +307,7 @@ def run_evaluation(work: Workspace) -> Done:
     rules = dict(zip(ASPECTS, (work.constitution, work.helpful_evaluation), strict=True))
     judgements = work.generate(
         "evaluation/judgements.jsonl",
-        tournament.matches(prompts, texts, passing=kept),
+        tournament.matches(tournament.first_of_sets(prompts, settings.judged), texts, passing=kept),
         work.roles["feedback"],
         partial(tournament.play, constitutions=rules, settings=work.config.feedback, seed=seed),
         requests=2,  # both orders

@@ -47,6 +47,7 @@ from solon.row_dialogues import comparison_of
 from solon.run import RecordFile, write_atomically
 from solon.seeds import derive_seed, share_of
 from solon.stages import preference
+from solon.stages.degenerate import mended
 
 HERE = Path(__file__).parent
 PAIRS = "hh-rlhf/harmless-base/test.even.jsonl.gz"
@@ -224,9 +225,7 @@ def score(work: Path, batch_size: int) -> None:
     for run in report.runs(work):
         answers: list[EvaluationRecord] = RecordFile(run / "evaluation/answers.jsonl").read()
         asked = [(each, answer) for each in answers for answer in each["answers"]]
-        scores = read(
-            [[*each["prompt"], {"role": "assistant", "content": answer["text"]}] for each, answer in asked]
-        )
+        scores = read([[*each["prompt"], assistant(whole(answer["text"]))] for each, answer in asked])
         write_lines(
             report.beside(run, "scores.jsonl"),
             [
@@ -234,6 +233,15 @@ def score(work: Path, batch_size: int) -> None:
                 for (each, answer), value in zip(asked, scores, strict=True)
             ],
         )
+
+
+def whole(text: str) -> str:
+    """The text up to its last whole sentence.
+
+    Answers that ran into their limit end in the middle of one, as no answer does that the judge has learned
+    from: it scored them far too high.
+    """
+    return mended(text, "length") or text
 
 
 def score_revisions(work: Path, batch_size: int) -> None:
@@ -248,7 +256,7 @@ def score_revisions(work: Path, batch_size: int) -> None:
         scores = iter(
             read(
                 [
-                    [*each["prompt"], assistant(text)]
+                    [*each["prompt"], assistant(whole(text))]
                     for each, mine in zip(revised, texts, strict=True)
                     for text in mine
                 ]

@@ -1,5 +1,6 @@
 """The initial, SL-CAI and RL-CAI models against each other, and their Elo scores (paper, section 4.4)."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import TypedDict
@@ -53,6 +54,17 @@ def answered_by_all(
 ) -> list[PromptRecord]:
     """The prompts that every model could read; ``texts`` are by model, then by the prompt's id."""
     return [prompt for prompt in prompts if all(prompt["id"] in of_model for of_model in texts.values())]
+
+
+def first_of_sets(prompts: Sequence[PromptRecord], count: int | None) -> list[PromptRecord]:
+    """The first ``count`` prompts of each set; all where it is None."""
+    seen: Counter[str] = Counter()
+    found = []
+    for prompt in prompts:
+        seen[prompt["set"]] += 1
+        if count is None or seen[prompt["set"]] <= count:
+            found.append(prompt)
+    return found
 
 
 def side_by_side(

@@ -10,7 +10,15 @@ from solon.prompts.critique import worked_examples
 from solon.prompts.dialogue import assistant, user
 from solon.records import AnswerRecord, Message, PromptRecord, RevisionRecord, Round
 from solon.seeds import derive_seed, generator
-from solon.stages.degenerate import ABOUT_THE_ANSWER, TOO_LONG, is_about_the_answer, mended, problem
+from solon.stages.degenerate import (
+    ABOUT_THE_ANSWER,
+    EVASIVE,
+    TOO_LONG,
+    is_about_the_answer,
+    is_bare_refusal,
+    mended,
+    problem,
+)
 
 
 def revise(
@@ -117,7 +125,10 @@ def one_round(
         revision = mended(completion.text, completion.finish)
         told = [principle.critique_request, principle.revision_request]
         wrong = problem(revision, [prompt[-1]["content"], *told], [*shown, *told])
-        wrong = wrong or (ABOUT_THE_ANSWER if is_about_the_answer(revision, prompt[-1]["content"]) else "")
+        if not wrong and is_about_the_answer(revision, prompt[-1]["content"]):
+            wrong = ABOUT_THE_ANSWER
+        if not wrong and not settings.evasive and is_bare_refusal(revision):
+            wrong = EVASIVE
         if not wrong:
             break
     return Round(

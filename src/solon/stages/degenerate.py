@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
+from solon.evaluation.refusal import is_evasive
+
 # Shares of a text's three-word sequences: ordinary text of 50 words has more than nine in ten only once.
 LOOPING = 0.7  # a text of which no more than this is new goes round in circles ...
 LOOP_WORDS = 24  # ... unless it is shorter: such texts may repeat themselves
@@ -38,6 +40,8 @@ ABOUT = re.compile(
     re.IGNORECASE,
 )
 ABOUT_THE_ANSWER = "about the answer"  # the problem of a revision that speaks of the answer it revises
+BARE = 20  # words; what explains itself says more
+EVASIVE = "evasive"  # the problem of a revision that is a bare refusal
 TOO_LONG = (
     "too long"  # the problem of a text that was not written: its prompt does not fit the model's context
 )
@@ -77,6 +81,15 @@ def problem(text: str, requests: Sequence[str], examples: Sequence[str] = ()) ->
     if len(said) >= LOOP_WORDS and len(set(found)) <= LOOPING * len(found):
         return "repeats itself"
     return ""
+
+
+def is_bare_refusal(revision: str) -> bool:
+    """Whether a revision refuses and leaves it there.
+
+    The paper wants answers that engage and explain their objections (section 1.1). A model that learned
+    from bare refusals finds in RL that one of them answers everything.
+    """
+    return is_evasive(revision) and len(words(revision)) <= BARE
 
 
 def is_about_the_answer(revision: str, request: str) -> bool:

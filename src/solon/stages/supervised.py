@@ -32,6 +32,7 @@ def train(
     Raises SolonError where there is nothing to train on or the loss is not finite.
     """
     training.no_progress_bars()
+    training.no_cudnn_attention()
     tokenizer = models.load_tokenizer(model)
     dataset = training.conversational(examples, tokenizer, "prompt", "completion")
     set_seed(seed)
