@@ -61,6 +61,13 @@ def test_passing_models_meet_the_others_only() -> None:
     assert met == {("a", "b"), ("a", "c"), ("a", "d"), ("b", "d"), ("c", "d")}
 
 
+def test_few_prompts_of_each_set_may_be_judged() -> None:
+    asked = tournament.first_of_sets(prompts(), 2)
+    assert [each["id"] for each in asked] == ["red-team-0", "red-team-1", "helpful-0", "helpful-1"]
+    assert tournament.first_of_sets(prompts(), None) == prompts()
+    assert len(tournament.matches(asked, texts())) == 4 * 3
+
+
 def test_each_set_is_judged_under_its_own_constitution(engine: Engine) -> None:
     matches = tournament.matches(prompts(), texts())
     settings = Feedback(few_shot=False, both_orders=False, chain_of_thought=True, principles=3)

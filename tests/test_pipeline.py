@@ -133,6 +133,17 @@ def test_what_is_held_out_is_not_trained_on(finished: Path) -> None:
     assert trained == len(RecordFile(finished / "05-feedback/preferences.jsonl").read()) - len(kept)
 
 
+def test_few_held_out_prompts_may_be_judged(copied: Path, tiny_model: Path) -> None:
+    pipeline.run(config(tiny_model, evaluation={"judged": 1}), copied)
+    judged = RecordFile(copied / "evaluation/judgements.jsonl").read()
+    asked = {
+        each["aspect"]: {other["prompt_id"] for other in judged if other["aspect"] == each["aspect"]}
+        for each in judged
+    }
+    assert {aspect: len(ids) for aspect, ids in asked.items()} == {"harmlessness": 1, "helpfulness": 1}
+    assert len(RecordFile(copied / "evaluation/answers.jsonl").read()) == 8
+
+
 def test_policies_kept_on_the_way_are_rated_too(finished: Path) -> None:
     summary = json.loads((finished / "evaluation/summary.json").read_text())
     assert summary["rl_steps"] == {"sl-cai": 0, "rl-cai-2": 2, "rl-cai": 3}

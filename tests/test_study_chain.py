@@ -74,6 +74,8 @@ def arguments(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> lis
         str(folder / "results"),
         "--supervisor",
         str(tiny_model),
+        "--policy",
+        str(tiny_model),
         "--judge",
         str(tiny_model),
     ]

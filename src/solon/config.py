@@ -302,7 +302,7 @@ class Evaluation(Section):
     temperature: float = Field(default=1.0, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_tokens: Positive = 256
-    judged: Count | None = None  # how many prompts of each set the feedback model judges; all by default
+    judged: Positive | None = None  # how many prompts of each set the feedback model judges; all by default
     bootstrap: Positive = 1000  # resamples behind the intervals
     helpfulness_constitution: str = "helpful"
 

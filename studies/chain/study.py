@@ -7,7 +7,7 @@ or its parts, of which the runs and ``judge`` may go side by side:
     python studies/chain/study.py prepare --data ../shared/data --work WORK --supervisor MODEL
     python studies/chain/study.py chains --work WORK --run revision-0        (and so on: all of CHAINS)
     solon sweep WORK/ablation-revisions.yaml --dir WORK/ablation-revisions        (and so on: the ablations)
-    python studies/chain/study.py judge --work WORK --supervisor MODEL
+    python studies/chain/study.py judge --work WORK
     python studies/chain/study.py score --work WORK
     python studies/chain/study.py hhh --work WORK --data ../shared/data
     python studies/chain/study.py blind --work WORK --judge MODEL
@@ -71,8 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--data", type=Path, help="the folder of the shared data")
-    parser.add_argument("--supervisor", help="the model that criticises, judges, and begins the unseen judge")
-    parser.add_argument("--policy", default="smollm2")
+    parser.add_argument("--supervisor", help="the model that criticises and gives feedback")
+    parser.add_argument("--policy", default="smollm2", help="is trained; the unseen judge begins as it too")
     parser.add_argument("--judge", help="the model that compares, blind")
     parser.add_argument("--run", help="which chain; all of them without")
     parser.add_argument("--config", type=Path, default=HERE / "config.yaml")
@@ -103,7 +103,7 @@ def do(part: str, asked: argparse.Namespace) -> None:
         for path in sorted(work.glob("ablation-*.yaml")):
             sweep.run(sweep.load(str(path)), path.with_suffix(""), SCREEN)
     elif part == "judge":
-        train_judge(work, asked.supervisor, settings.harm_scorer)
+        train_judge(work, asked.policy, settings.harm_scorer)
     elif part == "score":
         score(work, settings.harm_scorer.micro_batch_size)
         score_revisions(work, settings.harm_scorer.micro_batch_size)

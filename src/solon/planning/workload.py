@@ -388,7 +388,8 @@ class Workload:
                 work.loads = together(work.loads, loads)
                 work.sequence = max(work.sequence, engine.longest)
             wanted = tournament.matches(prompts.sample, texts, list(texts)[MODELS:])
-            games = prompts.count * len(wanted) // len(prompts.sample)
+            judged = min(prompts.count, settings.judged or prompts.count)
+            games = judged * len(wanted) // len(prompts.sample)
             made, loads = sampled(
                 judge,
                 Prompts(wanted, games),
