@@ -42,16 +42,15 @@ def critic(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def settings(tiny_model: Path, critic: Path) -> Config:
-    models = {"critic": str(critic), "feedback": str(critic)}
-    # Long enough that some texts of a random model have a sentence's end.
-    long = {"max_tokens": 96, "attempts": 3}
+    few = {"train": 5, "held_out": 1}
     return config(
         tiny_model,
-        models=models,
+        models={"critic": str(critic), "feedback": str(critic)},
         feedback={"method": "revision"},
-        red_team={"generate": 0},
-        critique=long,
-        comparison={"max_tokens": 96},
+        red_team={"generate": 0, "red_team": few, "helpful": few},
+        # Long enough that some texts of a random model have a sentence's end.
+        critique={"max_tokens": 80, "rounds": 1},
+        comparison={"max_tokens": 80},
     )
 
 

@@ -69,7 +69,7 @@ def _chain(
     constitution: Constitution,
     settings: config.Critique,
     seed: int,
-    answer: str | None,
+    answer: str | None = None,
 ) -> Chain[RevisionRecord]:
     prompt = record["prompt"]
     if answer is None:
