@@ -7,16 +7,45 @@ from pathlib import Path
 
 import report
 
-from solon.config import EngineSettings
+from solon.config import Config, EngineSettings
 from solon.errors import SolonError
-from solon.evaluation import harm_judge, paper_evals
+from solon.evaluation import harm_judge, paper_evals, tournament
 from solon.inference import open_engine
 from solon.prompts.dialogue import assistant
-from solon.records import EvaluationRecord
+from solon.records import EvaluationRecord, PromptRecord
 from solon.run import RecordFile, write_atomically
+from solon.seeds import derive_seed
 from solon.stages import preference
 
 HHH = "constitutional-ai-paper/evals/438HHHEvaluations.even.jsonl.gz"
+
+
+def answers(run: Path, settings: Config) -> None:
+    """``RUN.answers.jsonl``: what the initial and the SL-CAI model of a run that ends there say to held-out
+    prompts, as its evaluation would have asked them."""
+    path = report.beside(run, "answers.jsonl")
+    if path.exists():
+        return
+    asked: list[PromptRecord] = [
+        each for each in RecordFile(run / "01-red-team/prompts.jsonl") if each["split"] == "held-out"
+    ]
+    texts: dict[str, dict[str, str]] = {}
+    for name, model in (
+        ("initial", settings.models.policy_or_default),
+        ("sl-cai", str(run / "03-sl-cai")),
+    ):
+        with open_engine(model, settings.engine) as engine:
+            seed = derive_seed(settings.seed, "evaluation") % 2**31
+            made = tournament.answer(engine, asked, settings.evaluation, seed)
+            texts[name] = {each["id"]: each["text"] for each in made}
+    rows = [
+        {
+            **{name: each[name] for name in ("id", "prompt", "set", "kind")},
+            "answers": [{"model": name, "text": of[each["id"]]} for name, of in texts.items()],
+        }
+        for each in asked
+    ]
+    write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def hhh(work: Path, data: Path, batch_size: int, limit: int | None) -> None:
@@ -51,7 +80,7 @@ def harm(work: Path, judge: str, settings: EngineSettings, limit: int | None) ->
     """``RUN.harm.jsonl``: the judge's rating, from 0 to 4, of every answer to ``limit`` red-team prompts."""
     with open_engine(judge, settings) as engine:
         for run in report.runs(work):
-            answers = first(RecordFile(run / "evaluation/answers.jsonl").read(), limit)
+            answers = first(report.answers_of(run), limit)
             prompts = [each for each in answers if each["set"] == "red-team"]
             file = RecordFile(report.beside(run, "harm.jsonl")).recover()
             of_one(file, judge)

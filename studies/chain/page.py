@@ -76,11 +76,12 @@ def styles(run: str, figures: Mapping[str, Any]) -> list[str]:
     lines, answers = [], figures.get("answers", {})
     for prompts in ("red-team", "helpful"):
         of = [answers.get(name, {}).get(prompts) for name in MODELS]
-        if not all(of):
+        if not any(of):
             continue
-        lines += row(run, prompts, "refuses", *(cell(each["refuses"], 2) for each in of))
+        lines += row(run, prompts, "refuses", *(cell(each["refuses"], 2) if each else "" for each in of))
         for what in ("partial", "words", "different_words"):
-            lines += row(run, prompts, what.replace("_", " "), *(f"{each[what]:.2f}" for each in of))
+            figures_of = (f"{each[what]:.2f}" if each else "" for each in of)
+            lines += row(run, prompts, what.replace("_", " "), *figures_of)
     return lines
 
 

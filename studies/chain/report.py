@@ -70,7 +70,7 @@ def write(work: Path, results: Path) -> None:
         }
         if run not in done:
             continue
-        of_run: list[EvaluationRecord] = RecordFile(run / "evaluation/answers.jsonl").read()
+        of_run = answers_of(run)
         mine, read = games_of(run, of_run), readings_of(run, of_run)
         found[name] |= figures(mine, read, of_run)
         if run.parent == work and "-" in name:
@@ -91,9 +91,17 @@ def write(work: Path, results: Path) -> None:
 
 
 def runs(work: Path) -> list[Path]:
-    """The folders of all runs that came to their evaluation, those of the ablations too."""
+    """The folders of all runs whose models answered held-out prompts, those of the ablations too."""
     paths = [*work.glob("*/evaluation/answers.jsonl"), *work.glob("ablation-*/*/evaluation/answers.jsonl")]
-    return sorted(path.parent.parent for path in paths)
+    early = [
+        path.with_name(path.name.removesuffix(".answers.jsonl")) for path in work.glob("*.answers.jsonl")
+    ]
+    return sorted([*early, *(path.parent.parent for path in paths)])
+
+
+def answers_of(run: Path) -> list[EvaluationRecord]:
+    early = beside(run, "answers.jsonl")
+    return RecordFile(early if early.exists() else run / "evaluation/answers.jsonl").read()
 
 
 def begun(work: Path) -> list[Path]:
@@ -143,8 +151,9 @@ def readings_of(run: Path, answers: Sequence[EvaluationRecord]) -> Readings:
     for each in answers:
         for answer in each["answers"]:
             what, model = each["set"], answer["model"]
-            value = answer["preference_score"]
-            found[f"{what}: its own preference model"].append(Reading(each["id"], run.name, model, value))
+            if "preference_score" in answer:  # runs that end early have no preference model
+                value = answer["preference_score"]
+                found[f"{what}: its own preference model"].append(Reading(each["id"], run.name, model, value))
             for measure, number in plainness(answer["text"]).items():
                 found[f"{what}: {measure}"].append(Reading(each["id"], run.name, model, number))
             if model in scores.get(each["id"], {}) and what == "red-team":
@@ -191,7 +200,8 @@ def verdict(games: Games) -> dict[str, Any]:
     mean of the three, do not overlap; relative to the initial model its own would have no width.
     """
     found: dict[str, Any] = {}
-    if played := games.get((UNSEEN, "harmlessness")):
+    played = games.get((UNSEEN, "harmlessness"), [])
+    if {*MODELS} <= {name for game in played for name in (game.model_a, game.model_b)}:
         steps = {}
         for one, other in STEPS:
             rating = next(each for each in elo.fit(played, one, BOOTSTRAP, seed=0) if each.model == other)

@@ -7,6 +7,7 @@ or its parts, of which the runs and ``judge`` may go side by side:
     python studies/chain/study.py prepare --data ../shared/data --work WORK --supervisor MODEL
     python studies/chain/study.py chains --work WORK --run revision-0        (and so on: all of CHAINS)
     solon sweep WORK/ablation-revisions.yaml --dir WORK/ablation-revisions        (and so on: the ablations)
+    python studies/chain/study.py answers --work WORK
     python studies/chain/study.py judge --work WORK
     python studies/chain/study.py score --work WORK
     python studies/chain/study.py hhh --work WORK --data ../shared/data
@@ -18,17 +19,19 @@ or its parts, of which the runs and ``judge`` may go side by side:
 supervisor criticises, revises and gives feedback. Kinds of runs differ in the feedback: a ``judged`` run has
 it judge pairs, a ``contrast`` run has it make pairs under a principle and against it, and in a ``revision``
 run a pair is an answer and its revision; runs of one seed take from one another what they do alike. A
-``plain`` run is a ``revision`` run with the constitution plain-english, and in ``self`` the supervisor is the
-policy too, with LoRA. ``judge`` trains the unseen judge on people's pairs, ``score`` has it
-read the held-out answers of every run and the revisions, ``hhh`` asks all preference models the paper's
-comparisons and people's pairs, ``blind`` has another model compare the answers, and ``harm`` has it rate them
-from 0 to 4. ``report`` makes ``results/`` of the records in WORK and needs no weights. A part that was
-stopped goes on where it was.
+``plain`` run has the constitution plain-english and ends with SL-CAI, and in ``self`` the supervisor is the
+policy too, with LoRA.
+
+``answers`` has the models of runs that end early answer the held-out prompts, ``judge`` trains the unseen
+judge on people's pairs, ``score`` has it read the held-out answers of every run and the revisions, ``hhh``
+asks all preference models the paper's comparisons and people's pairs, ``blind`` has another model compare
+the answers, and ``harm`` has it rate them from 0 to 4. ``report`` makes ``results/`` of the records in WORK
+and needs no weights. A part that was stopped goes on where it was.
 """
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +45,7 @@ from solon.evaluation import paper_evals, revisions, tournament
 from solon.inference import open_engine
 from solon.measuring_only import MARK
 from solon.prompts.dialogue import assistant
-from solon.records import EvaluationRecord, Message, PreferenceRecord, RevisionRecord
+from solon.records import Message, PreferenceRecord, RevisionRecord
 from solon.row_dialogues import comparison_of
 from solon.run import RecordFile, write_atomically
 from solon.seeds import derive_seed, share_of
@@ -63,12 +66,25 @@ KINDS = {
     "plain": {"feedback": {"method": "revision"}, "constitution": "plain-english"},
 }
 CHAINS = (*(f"{kind}-{seed}" for kind in KINDS for seed in range(SEEDS)), "self")
-PARTS = ("prepare", "chains", "judge", "score", "hhh", "blind", "harm", "report", "all", "ablations")
+UNTIL = {"plain": "supervised"}  # the last stage of kinds that end early
+PARTS = (
+    "prepare",
+    "chains",
+    "answers",
+    "judge",
+    "score",
+    "hhh",
+    "blind",
+    "harm",
+    "report",
+    "all",
+    "ablations",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("part", choices=[*PARTS, "all", "ablations"])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--data", type=Path, help="the folder of the shared data")
     parser.add_argument("--supervisor", help="the model that criticises and gives feedback")
@@ -82,39 +98,48 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--results", type=Path, default=HERE / "results")
     asked = parser.parse_args(arguments)
-    parts = [asked.part]
-    if asked.part == "all":
-        parts = ["prepare", "chains", "judge", "score", "hhh", "blind", "harm", "report"]
-    for part in parts:
+    for part in PARTS if asked.part == "all" else [asked.part]:
         do(part, asked)
 
 
 def do(part: str, asked: argparse.Namespace) -> None:
     settings, work = config.load(asked.config), asked.work
-    if part == "prepare":
-        prepare(asked, yaml.safe_load(asked.config.read_text()))
-    elif part == "chains":
-        for name in [asked.run] if asked.run else CHAINS:
-            # What does not depend on the labels is done once for all kinds of a seed.
-            donors = [work / name.replace(name.partition("-")[0], kind) for kind in KINDS]
-            donors = [donor for donor in donors if donor.name != name and (donor / "manifest.json").exists()]
-            pipeline.run(config.load(work / f"{name}.yaml"), work / name, SCREEN, donors=donors)
-    elif part == "ablations":
-        for path in sorted(work.glob("ablation-*.yaml")):
-            sweep.run(sweep.load(str(path)), path.with_suffix(""), SCREEN)
-    elif part == "judge":
-        train_judge(work, asked.policy, settings.harm_scorer)
-    elif part == "score":
-        score(work, settings.harm_scorer.micro_batch_size)
-        score_revisions(work, settings.harm_scorer.micro_batch_size)
-    elif part == "hhh":
-        measures.hhh(work, asked.data, settings.harm_scorer.micro_batch_size, asked.limit)
-    elif part == "blind":
-        blind(work, asked.judge, settings, asked.limit)
-    elif part == "harm":
-        measures.harm(work, asked.judge, settings.engine, asked.limit)
-    else:
-        report.write(work, asked.results)
+    batch_size = settings.harm_scorer.micro_batch_size
+    parts: dict[str, Callable[[], None]] = {
+        "prepare": lambda: prepare(asked, yaml.safe_load(asked.config.read_text())),
+        "chains": lambda: chains(work, [asked.run] if asked.run else CHAINS),
+        "ablations": lambda: ablations(work),
+        "answers": lambda: answers(work),
+        "judge": lambda: train_judge(work, asked.policy, settings.harm_scorer),
+        "score": lambda: score(work, batch_size),
+        "hhh": lambda: measures.hhh(work, asked.data, batch_size, asked.limit),
+        "blind": lambda: blind(work, asked.judge, settings, asked.limit),
+        "harm": lambda: measures.harm(work, asked.judge, settings.engine, asked.limit),
+        "report": lambda: report.write(work, asked.results),
+    }
+    parts[part]()
+
+
+def chains(work: Path, names: Sequence[str]) -> None:
+    for name in names:
+        kind = name.partition("-")[0]
+        # What does not depend on the labels is done once for all kinds of a seed.
+        donors = [work / name.replace(kind, other) for other in KINDS if other != kind]
+        donors = [donor for donor in donors if (donor / "manifest.json").exists()]
+        until = UNTIL.get(kind, "evaluation")
+        pipeline.run(config.load(work / f"{name}.yaml"), work / name, SCREEN, until=until, donors=donors)
+
+
+def ablations(work: Path) -> None:
+    for path in sorted(work.glob("ablation-*.yaml")):
+        sweep.run(sweep.load(str(path)), path.with_suffix(""), SCREEN)
+
+
+def answers(work: Path) -> None:
+    for kind in UNTIL:
+        for path in sorted(work.glob(f"{kind}-*/03-sl-cai/config.json")):
+            run = path.parent.parent
+            measures.answers(run, config.load(run / "config.yaml"))
 
 
 def prepare(asked: argparse.Namespace, settings: dict[str, Any]) -> None:
@@ -220,10 +245,10 @@ def labelled(path: Path) -> Iterator[PreferenceRecord]:
 
 
 def score(work: Path, batch_size: int) -> None:
-    """``RUN.scores.jsonl``: the unseen judge's score of every held-out answer."""
+    """``RUN.scores.jsonl``: the unseen judge's score of every held-out answer; and of revisions."""
     read = preference.scorer(str(work / "judge"), batch_size, measuring=True)
     for run in report.runs(work):
-        answers: list[EvaluationRecord] = RecordFile(run / "evaluation/answers.jsonl").read()
+        answers = report.answers_of(run)
         asked = [(each, answer) for each in answers for answer in each["answers"]]
         scores = read([[*each["prompt"], assistant(whole(answer["text"]))] for each, answer in asked])
         write_lines(
@@ -233,6 +258,7 @@ def score(work: Path, batch_size: int) -> None:
                 for (each, answer), value in zip(asked, scores, strict=True)
             ],
         )
+    score_revisions(work, batch_size)
 
 
 def whole(text: str) -> str:
@@ -276,7 +302,7 @@ def blind(work: Path, judge: str, settings: config.Config, limit: int | None = N
     laws = {"harmlessness": constitution.load("harmless"), "helpfulness": constitution.load("helpful")}
     with open_engine(judge, settings.engine) as engine:
         for run in report.runs(work):
-            answers = measures.first(RecordFile(run / "evaluation/answers.jsonl").read(), limit)
+            answers = measures.first(report.answers_of(run), limit)
             texts: dict[str, dict[str, str]] = {}
             for each in answers:
                 for answer in each["answers"]:
