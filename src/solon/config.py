@@ -219,7 +219,7 @@ def rising(clamp: tuple[float, float]) -> tuple[float, float]:
 
 class Feedback(Section):
     # contrast: pairs are made under a principle and against it, and nobody judges (RLCD, arXiv:2307.12950)
-    # revision: a pair is an answer and what one critique and revision makes of it, and nobody judges
+    # revision: a pair is the assistant's answer and what critique and revision made of it; nobody judges
     method: Literal["multiple-choice", "contrast", "revision"] = "multiple-choice"
     principles: Positive | Literal["all"] = 1  # drawn for each pair and averaged; "all": the whole list
     both_orders: bool = True  # judge (A, B) and (B, A) and average: cancels position bias

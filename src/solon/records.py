@@ -109,7 +109,7 @@ class PairRecord(TypedDict):
     # the feedback model.
     problem: str
     contrast: NotRequired[Contrast]  # the first response is under the principle, the second against it
-    revised: NotRequired[Round]  # the second response is the SL-CAI model's, the first its revision
+    revised: NotRequired[Round]  # the second response is the assistant's, the first its revision
 
 
 class Vote(TypedDict):

@@ -16,7 +16,17 @@ from solon.evaluation import preference as preference_evaluation
 from solon.evaluation import tournament
 from solon.inference.engine import Engine
 from solon.prompts.dialogue import assistant
-from solon.records import Aspect, Message, PairRecord, PreferenceRecord, PromptRecord, PromptSet, Split
+from solon.records import (
+    AnswerRecord,
+    Aspect,
+    Message,
+    PairRecord,
+    PreferenceRecord,
+    PromptRecord,
+    PromptSet,
+    RevisionRecord,
+    Split,
+)
 from solon.run import file_hash, write_atomically
 from solon.stages import comparison, critique, examples, feedback, red_team
 from solon.tables import HUB
@@ -78,7 +88,7 @@ def run_critique(work: Workspace) -> Done:
     prompts = work.prompts("red-team", "train")
     answers = None
     if work.roles["critic"] != model:
-        answers = _first_answers(work, "02-critique", prompts, model, settings)
+        answers = _first_answers(work, prompts, model, settings)
     revisions = work.generate(
         "02-critique/revisions.jsonl",
         prompts,
@@ -111,18 +121,14 @@ def run_critique(work: Workspace) -> Done:
 
 
 def _first_answers(
-    work: Workspace,
-    folder: str,
-    prompts: Sequence[PromptRecord],
-    model: str,
-    settings: config.Critique,
+    work: Workspace, prompts: Sequence[PromptRecord], model: str, settings: config.Critique
 ) -> dict[str, str]:
     """The answers, by the prompts' ids, that another model is to revise."""
     answers = work.generate(
-        f"{folder}/first-answers.jsonl",
+        "02-critique/first-answers.jsonl",
         prompts,
         model,
-        partial(critique.answer, settings=settings, seed=work.seed("first answers", folder)),
+        partial(critique.answer, settings=settings, seed=work.seed("first answers", "02-critique")),
     )
     return {each["id"]: each["messages"][-1]["content"] for each in answers}
 
@@ -160,11 +166,10 @@ def run_comparison(work: Workspace) -> Done:
     held_out, seed = work.config.preference_model.held_out, work.seed("comparison")
     make: Callable[[Engine, list[Any]], Iterable[PairRecord]]
     if method == "revision":
-        sampling = work.config.critique.model_copy(update=settings.model_dump())
-        answers = _first_answers(work, "04-comparison", prompts, work.sl_cai, sampling)
         make = partial(
-            comparison.revised,
-            answers=answers,
+            _revised,
+            revisions={each["id"]: each for each in work.file("02-critique/revisions.jsonl")},
+            helpful={each["id"]: each for each in work.file("02-critique/helpful.jsonl")},
             laws=laws,
             settings=work.config.critique,
             held_out=held_out,
@@ -183,6 +188,27 @@ def run_comparison(work: Workspace) -> Done:
         if unusable
         else [],
     )
+
+
+def _revised(
+    engine: Engine,
+    prompts: list[PromptRecord],
+    revisions: Mapping[str, RevisionRecord],
+    helpful: Mapping[str, AnswerRecord],
+    laws: Mapping[PromptSet, Constitution],
+    settings: config.Critique,
+    held_out: float,
+    seed: int,
+) -> Iterator[PairRecord]:
+    """Pairs of the assistant's answers and their revisions: those of red-team prompts are there already."""
+    yield from (
+        comparison.from_revision(prompt, revisions[prompt["id"]], held_out)
+        for prompt in prompts
+        if prompt["set"] == "red-team"
+    )
+    asked = [prompt for prompt in prompts if prompt["set"] == "helpful"]
+    answers = {prompt["id"]: helpful[prompt["id"]]["messages"][-1]["content"] for prompt in asked}
+    yield from comparison.revised(engine, asked, answers, laws, settings, held_out, seed)
 
 
 def run_feedback(work: Workspace) -> Done:

@@ -127,10 +127,12 @@ def matches(
     first answer to the same prompt: by the sample's id, with its step.
 
     A larger ``count`` adds to the answers of a smaller one. Prompts that SL-CAI gave no sound answer to are
-    left out, and so are pairs asked for under a principle and against it: no such request stands before RL's.
+    left out, and so are pairs made so that one is better: their answers are not SL-CAI's.
     """
     baseline = {
-        turns(pair["prompt"]): pair for pair in pairs if not pair["problem"] and "contrast" not in pair
+        turns(pair["prompt"]): pair
+        for pair in pairs
+        if not pair["problem"] and "contrast" not in pair and "revised" not in pair
     }
     usable = [each for each in samples if turns(each["prompt"]) in baseline and each["response"].strip()]
     by_step = groupby(sorted(usable, key=lambda each: each["step"]), key=lambda each: each["step"])
@@ -165,7 +167,7 @@ def _match(sample: SampleRecord, pair: PairRecord) -> Match:
         id=sample["id"],
         prompt=prompt,
         models=("rl-cai", "sl-cai"),
-        texts=(sample["response"], pair["responses"][1 if "revised" in pair else 0]),
+        texts=(sample["response"], pair["responses"][0]),
     )
 
 

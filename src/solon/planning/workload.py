@@ -119,7 +119,7 @@ class Workload:
         work, revisions, helpful = self._critique(train)
         yield work
         yield self._supervised(train, revisions, helpful)
-        work, pairs = self._comparison(train)
+        work, pairs = self._comparison(train, revisions, helpful)
         yield work
         work, labelled = self._feedback(train, pairs)
         yield work
@@ -210,7 +210,9 @@ class Workload:
         work.loads = [load.times(settings.epochs)]
         return work
 
-    def _comparison(self, train: Mapping[PromptSet, Prompts]) -> tuple[StageWork, dict[PromptSet, list[Any]]]:
+    def _comparison(
+        self, train: Mapping[PromptSet, Prompts], revisions: list[Any], helpful: list[Any]
+    ) -> tuple[StageWork, dict[PromptSet, list[Any]]]:
         method, settings = self.config.feedback.method, self.config.comparison
         laws: dict[PromptSet, constitution.Constitution] = {
             "red-team": self.law,
@@ -218,15 +220,26 @@ class Workload:
         }
         decided = (self.config.preference_model.held_out, self._seed("pair"))
         policy, feedback_model = self._engine("policy"), self._engine("feedback")
-        work, pairs = StageWork("comparison"), {}
+        work = StageWork("comparison")
+        pairs: dict[PromptSet, list[Any]] = {}
         asked = SETS if self.config.preference_model.helpfulness == "ai" else SETS[:1]
         for name in asked:
-            if method == "revision":
-                revising = self.config.critique
-                sampling = revising.model_copy(update=settings.model_dump())
-                answers = self._first_answers(work, policy, train[name], sampling)
+            if method == "revision" and name == "red-team":
+                prompts = {each["id"]: each for each in train[name].sample}
+                pairs[name] = [
+                    comparison.from_revision(prompts[each["id"]], each, decided[0]) for each in revisions
+                ]
+                loads = []
+            elif method == "revision":
+                answers = {each["id"]: each["messages"][-1]["content"] for each in helpful}
                 pairs[name], loads = sampled(
-                    feedback_model, train[name], comparison.revised, answers, laws, revising, *decided
+                    feedback_model,
+                    train[name],
+                    comparison.revised,
+                    answers,
+                    laws,
+                    self.config.critique,
+                    *decided,
                 )
             else:
                 contrast = laws if method == "contrast" else None

@@ -8,10 +8,12 @@ from solon.errors import TooLong
 from solon.inference.engine import Chain, Engine, Request
 from solon.prompts import contrast as prompts_of_contrast
 from solon.prompts.critique import worked_examples
-from solon.records import Contrast, Message, PairRecord, PromptRecord, PromptSet, Split
+from solon.records import Contrast, Message, PairRecord, PromptRecord, PromptSet, RevisionRecord, Split
 from solon.seeds import derive_seed, generator, share_of
 from solon.stages.critique import one_round
 from solon.stages.degenerate import TOO_LONG
+
+UNREVISED = "unrevised"  # the problem of a pair whose answer has no sound revision
 
 
 def pair(
@@ -38,6 +40,15 @@ def pair(
         )
         for prompt in prompts
     )
+
+
+def from_revision(prompt: PromptRecord, record: RevisionRecord, held_out: float) -> PairRecord:
+    """The last sound revision of an answer, and the answer; "unrevised" where none is sound."""
+    sound = [each for each in record["rounds"] if not each["problem"]]
+    if not sound:
+        return _pair(prompt, [record["answer"], record["answer"]], UNREVISED, held_out)
+    responses = [sound[-1]["revision"], record["answer"]]
+    return {**_pair(prompt, responses, _problem(*responses), held_out), "revised": sound[-1]}
 
 
 def revised(
