@@ -229,7 +229,7 @@ class Workload:
                 pairs[name] = [
                     comparison.from_revision(prompts[each["id"]], each, decided[0]) for each in revisions
                 ]
-                loads = []
+                loads: list[Load] = []
             elif method == "revision":
                 answers = {each["id"]: each["messages"][-1]["content"] for each in helpful}
                 pairs[name], loads = sampled(
