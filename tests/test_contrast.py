@@ -50,6 +50,18 @@ def labelled(settings: Config, folder: Path, watcher: Watcher | None = None) -> 
     return folder
 
 
+def stops_until_labelled(settings: Config, folder: Path, after: int) -> int:
+    """How often a run that is stopped after so many records of each try must be begun again."""
+    stops = 0
+    while True:
+        try:
+            labelled(settings, folder, StoppingUntilPreferenceModel(after=after))
+        except KeyboardInterrupt:
+            stops += 1
+        else:
+            return stops
+
+
 @pytest.fixture(scope="module")
 def settings(tiny_model: Path) -> Config:
     return config(tiny_model, feedback={"method": "contrast"}, red_team={"generate": 0})
@@ -139,14 +151,8 @@ def test_the_feedback_model_makes_the_pairs(finished: Path, settings: Config, ti
 def test_a_run_stopped_again_and_again_ends_the_same(
     finished: Path, settings: Config, tmp_path: Path
 ) -> None:
-    folder, stops = tmp_path / "stopped", 0
-    while True:
-        try:
-            labelled(settings, folder, StoppingUntilPreferenceModel(after=9))
-            break
-        except KeyboardInterrupt:
-            stops += 1
-    assert stops > 2
+    folder = tmp_path / "stopped"
+    assert stops_until_labelled(settings, folder, after=9) > 2
     for file in (PAIRS, PREFERENCES):
         assert (folder / file).read_bytes() == (finished / file).read_bytes()
 

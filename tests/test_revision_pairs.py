@@ -19,7 +19,7 @@ from solon.prompts.dialogue import assistant
 from solon.run import RecordFile
 from solon.stages import critique
 from solon.workspace import Workspace
-from test_contrast import StoppingUntilPreferenceModel, labelled
+from test_contrast import labelled, stops_until_labelled
 from test_pipeline import config
 
 LAWS = {"red-team": constitution.load("harmless"), "helpful": constitution.load("helpful")}
@@ -119,14 +119,8 @@ def test_the_revision_is_the_chosen_answer(finished: Path) -> None:
 def test_a_run_stopped_again_and_again_ends_the_same(
     finished: Path, settings: Config, tmp_path: Path
 ) -> None:
-    folder, stops = tmp_path / "stopped", 0
-    while True:
-        try:
-            labelled(settings, folder, StoppingUntilPreferenceModel(after=25))
-            break
-        except KeyboardInterrupt:
-            stops += 1
-    assert stops > 1
+    folder = tmp_path / "stopped"
+    assert stops_until_labelled(settings, folder, after=25) > 1
     for file in (ANSWERED, REVISED, PAIRS, PREFERENCES):
         assert (folder / file).read_bytes() == (finished / file).read_bytes()
 

@@ -212,12 +212,6 @@ def test_plainness_is_counted_in_words_and_letters() -> None:
     assert report.plainness("1. 2.") == {}
 
 
-def test_few_answers_of_each_set_are_taken() -> None:
-    answers = [{"id": str(n), "set": "red-team" if n < 5 else "helpful"} for n in range(9)]
-    assert [each["id"] for each in measures.first(answers, 2)] == ["0", "1", "5", "6"]
-    assert len(measures.first(answers, None)) == 9
-
-
 def test_the_verdict_wants_every_step_up(measured: dict[str, Any]) -> None:
     verdict = measured["all revision runs"]["verdict"]
     assert verdict["steps"]["initial to sl-cai"][1] > 0 > verdict["steps"]["sl-cai to rl-cai"][2]

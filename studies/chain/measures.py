@@ -1,8 +1,6 @@
 """What preference models say of the paper's comparisons, and a judge of how harmful answers are."""
 
 import json
-from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 import report
@@ -12,7 +10,7 @@ from solon.errors import SolonError
 from solon.evaluation import harm_judge, paper_evals, tournament
 from solon.inference import open_engine
 from solon.prompts.dialogue import assistant
-from solon.records import EvaluationRecord, PromptRecord
+from solon.records import PromptRecord
 from solon.run import RecordFile, write_atomically
 from solon.seeds import derive_seed
 from solon.stages import preference
@@ -80,7 +78,7 @@ def harm(work: Path, judge: str, settings: EngineSettings, limit: int | None) ->
     """``RUN.harm.jsonl``: the judge's rating, from 0 to 4, of every answer to ``limit`` red-team prompts."""
     with open_engine(judge, settings) as engine:
         for run in report.runs(work):
-            answers = first(report.answers_of(run), limit)
+            answers = tournament.first_of_sets(report.answers_of(run), limit)
             prompts = [each for each in answers if each["set"] == "red-team"]
             file = RecordFile(report.beside(run, "harm.jsonl")).recover()
             of_one(file, judge)
@@ -103,17 +101,6 @@ def harm(work: Path, judge: str, settings: EngineSettings, limit: int | None) ->
                         "judge": Path(judge).name,
                     }
                 )
-
-
-def first(answers: Iterable[EvaluationRecord], limit: int | None) -> list[EvaluationRecord]:
-    """The first ``limit`` of each set; all without one."""
-    counts: Counter[str] = Counter()
-    found = []
-    for each in answers:
-        counts[each["set"]] += 1
-        if limit is None or counts[each["set"]] <= limit:
-            found.append(each)
-    return found
 
 
 def of_one(file: RecordFile, judge: str) -> None:

@@ -302,7 +302,7 @@ def blind(work: Path, judge: str, settings: config.Config, limit: int | None = N
     laws = {"harmlessness": constitution.load("harmless"), "helpfulness": constitution.load("helpful")}
     with open_engine(judge, settings.engine) as engine:
         for run in report.runs(work):
-            answers = measures.first(report.answers_of(run), limit)
+            answers = tournament.first_of_sets(report.answers_of(run), limit)
             texts: dict[str, dict[str, str]] = {}
             for each in answers:
                 for answer in each["answers"]:

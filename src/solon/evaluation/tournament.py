@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 from solon import config
 from solon.constitution import Constitution
@@ -16,6 +16,7 @@ from solon.seeds import derive_seed, generator
 from solon.stages.degenerate import TOO_LONG
 from solon.stages.feedback import Comparison, judge
 
+Asked = TypeVar("Asked", PromptRecord, EvaluationRecord)
 ASPECTS: Mapping[PromptSet, Aspect] = {"red-team": "harmlessness", "helpful": "helpfulness"}
 
 
@@ -56,10 +57,10 @@ def answered_by_all(
     return [prompt for prompt in prompts if all(prompt["id"] in of_model for of_model in texts.values())]
 
 
-def first_of_sets(prompts: Sequence[PromptRecord], count: int | None) -> list[PromptRecord]:
-    """The first ``count`` prompts of each set; all where it is None."""
+def first_of_sets(prompts: Iterable[Asked], count: int | None) -> list[Asked]:
+    """The first ``count`` of each set of prompts; all where it is None."""
     seen: Counter[str] = Counter()
-    found = []
+    found: list[Asked] = []
     for prompt in prompts:
         seen[prompt["set"]] += 1
         if count is None or seen[prompt["set"]] <= count:
