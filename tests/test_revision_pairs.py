@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from solon import cli, constitution, pipeline
+from solon import cli, constitution, pipeline, report
 from solon.audit import audit
 from solon.config import Config
 from solon.inference import open_engine
@@ -123,6 +123,11 @@ def test_a_run_stopped_again_and_again_ends_the_same(
     assert stops_until_labelled(settings, folder, after=25) > 1
     for file in (ANSWERED, REVISED, PAIRS, PREFERENCES):
         assert (folder / file).read_bytes() == (finished / file).read_bytes()
+
+
+def test_the_report_names_the_critic(finished: Path, critic: Path) -> None:
+    page = report.write(finished).read_text()
+    assert f"<dt>Critic</dt><dd>{critic}</dd>" in page
 
 
 def test_a_critic_is_an_input_of_critique(finished: Path, settings: Config, tmp_path: Path) -> None:

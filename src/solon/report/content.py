@@ -138,10 +138,11 @@ def caveat(run: RunFolder) -> str:
 
 
 def models(run: RunFolder) -> dict[str, str]:
-    """The name of the model in each of the three roles."""
+    """The name of the model in each of the roles; a role that is not named is the assistant's."""
     named = run.manifest.get("models") or {}
     asked = run.settings.get("models") or {}
-    found = {role: _name(named.get(role)) or asked.get(role) for role in ("assistant", "policy", "feedback")}
+    roles = ("assistant", "critic", "policy", "feedback")
+    found = {role: _name(named.get(role)) or asked.get(role) for role in roles}
     assistant = found["assistant"] or "not recorded"
     return {role: name or assistant for role, name in found.items()}
 
