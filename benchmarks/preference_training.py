@@ -44,7 +44,7 @@ class Step:
     """One optimiser step over the pairs, by either side, on one model."""
 
     def __init__(self, model: str, file: Path, pairs: int, folder: str) -> None:
-        training.no_progress_bars()
+        training.settle_libraries()
         self.folder = Path(folder)
         self.tokenizer = models.load_tokenizer(model)
         self.model = training.without_dropout(models.load_preference_model(model))

@@ -32,7 +32,7 @@ class Peer(training.Discreet, GRPOTrainer):  # type: ignore[misc]
 
 class Step:
     def __init__(self, model: str, settings: config.Reinforce, folder: str) -> None:
-        training.no_progress_bars()
+        training.settle_libraries()
         self.model, self.settings, self.folder = model, settings, Path(folder)
         self.tokenizer = models.load_tokenizer(model)
         set_seed(0)

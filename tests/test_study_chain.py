@@ -192,7 +192,7 @@ def test_revisions_are_scored_by_the_unseen_judge(work: Path, measured: dict[str
         prompt = [{"role": "user", "content": f"Take {number}?"}]
         file.append({"id": str(number), "prompt": prompt, "answer": "Sure.", "rounds": [made]})
     (run / "manifest.json").write_text("{}")
-    study.score_revisions(work, 2)
+    study.score_revisions(work, study.preference.scorer(str(work / "judge"), 2, measuring=True))
     rows = [json.loads(line) for line in report.beside(run, "revisions.jsonl").read_text().splitlines()]
     read = study.preference.scorer(str(work / "judge"), 1, measuring=True)
     prompt = [{"role": "user", "content": "Take 0?"}]
@@ -202,6 +202,37 @@ def test_revisions_are_scored_by_the_unseen_judge(work: Path, measured: dict[str
     _, after = report.revised(run)
     assert after["gain"][0] == pytest.approx((wanted[1] - wanted[0]) / 2, abs=1e-3)
     shutil.rmtree(run.parent)
+
+
+def test_all_are_the_parts_in_order(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(study, "do", lambda part, asked: done.append(part))
+    study.main(["all", *arguments])
+    assert done[:3] == ["prepare", "chains", "answers"]
+    assert done[-1] == "report"
+    assert not {"all", "ablations"} & {*done}
+
+
+def test_models_of_runs_that_end_early_answer(work: Path, tiny_model: Path) -> None:
+    run = work / "plain-0"
+    shutil.copytree(tiny_model, run / "03-sl-cai")
+    shutil.copy(work / "plain-0.yaml", run / "config.yaml")
+    for number, kind in enumerate(["red-team", "helpful", "helpful"]):
+        prompt = [{"role": "user", "content": f"Take {number}?"}]
+        split = "train" if number == 2 else "held-out"
+        RecordFile(run / "01-red-team/prompts.jsonl").append(
+            {"id": str(number), "prompt": prompt, "set": kind, "kind": "", "split": split, "source": ""}
+        )
+    study.answers(work)
+    rows = report.answers_of(run)
+    assert [each["id"] for each in rows] == ["0", "1"]
+    assert run in report.runs(work)
+    for each in rows:  # both models are the same one here, and draw from the same seeds
+        initial, after = each["answers"]
+        assert [initial["model"], after["model"]] == ["initial", "sl-cai"]
+        assert initial["text"] == after["text"]
+    shutil.rmtree(run)
+    report.beside(run, "answers.jsonl").unlink()
 
 
 def test_plainness_is_counted_in_words_and_letters() -> None:

@@ -17,7 +17,6 @@ from solon.evaluation import tournament
 from solon.inference.engine import Engine
 from solon.prompts.dialogue import assistant
 from solon.records import (
-    AnswerRecord,
     Aspect,
     Message,
     PairRecord,
@@ -130,7 +129,7 @@ def _first_answers(
         model,
         partial(critique.answer, settings=settings, seed=work.seed("first answers", "02-critique")),
     )
-    return {each["id"]: each["messages"][-1]["content"] for each in answers}
+    return critique.texts(answers)
 
 
 def run_supervised(work: Workspace) -> Done:
@@ -169,7 +168,7 @@ def run_comparison(work: Workspace) -> Done:
         make = partial(
             _revised,
             revisions={each["id"]: each for each in work.file("02-critique/revisions.jsonl")},
-            helpful={each["id"]: each for each in work.file("02-critique/helpful.jsonl")},
+            answers=critique.texts(work.file("02-critique/helpful.jsonl")),
             laws=laws,
             settings=work.config.critique,
             held_out=held_out,
@@ -194,7 +193,7 @@ def _revised(
     engine: Engine,
     prompts: list[PromptRecord],
     revisions: Mapping[str, RevisionRecord],
-    helpful: Mapping[str, AnswerRecord],
+    answers: Mapping[str, str],
     laws: Mapping[PromptSet, Constitution],
     settings: config.Critique,
     held_out: float,
@@ -207,7 +206,6 @@ def _revised(
         if prompt["set"] == "red-team"
     )
     asked = [prompt for prompt in prompts if prompt["set"] == "helpful"]
-    answers = {prompt["id"]: helpful[prompt["id"]]["messages"][-1]["content"] for prompt in asked}
     yield from comparison.revised(engine, asked, answers, laws, settings, held_out, seed)
 
 

@@ -9,11 +9,12 @@ from solon.config import Config, EngineSettings
 from solon.errors import SolonError
 from solon.evaluation import harm_judge, paper_evals, tournament
 from solon.inference import open_engine
+from solon.progress import Watcher
 from solon.prompts.dialogue import assistant
-from solon.records import PromptRecord
 from solon.run import RecordFile, write_atomically
-from solon.seeds import derive_seed
 from solon.stages import preference
+from solon.steps import SETS
+from solon.workspace import Workspace
 
 HHH = "constitutional-ai-paper/evals/438HHHEvaluations.even.jsonl.gz"
 
@@ -24,18 +25,13 @@ def answers(run: Path, settings: Config) -> None:
     path = report.beside(run, "answers.jsonl")
     if path.exists():
         return
-    asked: list[PromptRecord] = [
-        each for each in RecordFile(run / "01-red-team/prompts.jsonl") if each["split"] == "held-out"
-    ]
+    work = Workspace(settings, run, Watcher())
+    asked = [prompt for name in SETS for prompt in work.prompts(name, "held-out")]
     texts: dict[str, dict[str, str]] = {}
-    for name, model in (
-        ("initial", settings.models.policy_or_default),
-        ("sl-cai", str(run / "03-sl-cai")),
-    ):
-        with open_engine(model, settings.engine) as engine:
-            seed = derive_seed(settings.seed, "evaluation") % 2**31
-            made = tournament.answer(engine, asked, settings.evaluation, seed)
-            texts[name] = {each["id"]: each["text"] for each in made}
+    for name, model in (("initial", work.roles["policy"]), ("sl-cai", work.sl_cai)):
+        made = tournament.answer(work.engine(model), asked, settings.evaluation, work.seed("evaluation"))
+        texts[name] = {each["id"]: each["text"] for each in made}
+    work.close_engine()
     rows = [
         {
             **{name: each[name] for name in ("id", "prompt", "set", "kind")},

@@ -67,19 +67,7 @@ KINDS = {
 }
 CHAINS = (*(f"{kind}-{seed}" for kind in KINDS for seed in range(SEEDS)), "self")
 UNTIL = {"plain": "supervised"}  # the last stage of kinds that end early
-PARTS = (
-    "prepare",
-    "chains",
-    "answers",
-    "judge",
-    "score",
-    "hhh",
-    "blind",
-    "harm",
-    "report",
-    "all",
-    "ablations",
-)
+PARTS = ("prepare", "chains", "answers", "judge", "score", "hhh", "blind", "harm", "report")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -258,7 +246,7 @@ def score(work: Path, batch_size: int) -> None:
                 for (each, answer), value in zip(asked, scores, strict=True)
             ],
         )
-    score_revisions(work, batch_size)
+    score_revisions(work, read)
 
 
 def whole(text: str) -> str:
@@ -270,12 +258,11 @@ def whole(text: str) -> str:
     return mended(text, "length") or text
 
 
-def score_revisions(work: Path, batch_size: int) -> None:
+def score_revisions(work: Path, read: Callable[[list[list[Message]]], list[float]]) -> None:
     """``RUN.revisions.jsonl``: the unseen judge's score of each answer, and of what each round made of it.
 
     A degenerate revision has the score of the text that stayed.
     """
-    read = preference.scorer(str(work / "judge"), batch_size, measuring=True)
     for run in report.begun(work):
         revised: list[RevisionRecord] = RecordFile(run / "02-critique/revisions.jsonl").read()
         texts = [revisions.texts(each) for each in revised]

@@ -204,7 +204,7 @@ def _answers_to(prompts: Sequence[PromptRecord], file: Path | None) -> dict[str,
     """Texts by the prompts' ids. Raises SolonError where one is missing."""
     if file is None:
         raise SolonError("feedback.method is revision, but there is nothing to revise; give --answers")
-    found = {each["id"]: each["messages"][-1]["content"] for each in _read(file, AnswerRecord)}
+    found = critiques.texts(_read(file, AnswerRecord))
     if missing := [each["id"] for each in prompts if each["id"] not in found]:
         raise SolonError(
             f"{file} has no answer to prompt {missing[0]!r} (and {len(missing) - 1} more); make it of the "

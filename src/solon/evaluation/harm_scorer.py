@@ -40,8 +40,7 @@ def train(
     """
     if not rated:
         raise SolonError("there is nothing to train on: all conversations are held out; give more of them")
-    training.no_progress_bars()
-    training.no_cudnn_attention()
+    training.settle_libraries()
     tokenizer = models.load_tokenizer(model)
     rows = [
         {"input_ids": tokens, "rating": each.rating}

@@ -181,7 +181,7 @@ class Workload:
         made, loads = sampled(engine, prompts, critique.answer, settings, self._seed("first answers"))
         work.loads = together(work.loads, loads)
         work.written += size_of(made, prompts.count)
-        return {each["id"]: each["messages"][-1]["content"] for each in made}
+        return critique.texts(made)
 
     def _supervised(
         self, train: Mapping[PromptSet, Prompts], revisions: list[Any], helpful: list[Any]
@@ -231,7 +231,7 @@ class Workload:
                 ]
                 loads: list[Load] = []
             elif method == "revision":
-                answers = {each["id"]: each["messages"][-1]["content"] for each in helpful}
+                answers = critique.texts(helpful)
                 pairs[name], loads = sampled(
                     feedback_model,
                     train[name],

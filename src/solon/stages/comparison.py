@@ -8,7 +8,16 @@ from solon.errors import TooLong
 from solon.inference.engine import Chain, Engine, Request
 from solon.prompts import contrast as prompts_of_contrast
 from solon.prompts.critique import worked_examples
-from solon.records import Contrast, Message, PairRecord, PromptRecord, PromptSet, RevisionRecord, Split
+from solon.records import (
+    Contrast,
+    LabelSource,
+    Message,
+    PairRecord,
+    PromptRecord,
+    PromptSet,
+    RevisionRecord,
+    Split,
+)
 from solon.seeds import derive_seed, generator, share_of
 from solon.stages.critique import one_round
 from solon.stages.degenerate import TOO_LONG
@@ -40,6 +49,13 @@ def pair(
         )
         for prompt in prompts
     )
+
+
+def making(pair: PairRecord) -> LabelSource | None:
+    """How the pair was made so that its first answer is the better one; None where it was not."""
+    if "contrast" in pair:
+        return "contrast"
+    return "revision" if "revised" in pair else None
 
 
 def from_revision(prompt: PromptRecord, record: RevisionRecord, held_out: float) -> PairRecord:

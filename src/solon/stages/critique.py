@@ -1,6 +1,6 @@
 """Answer, then critique and revise, round after round (paper, section 3.1)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from solon import config
 from solon.constitution import Constitution
@@ -10,15 +10,7 @@ from solon.prompts.critique import worked_examples
 from solon.prompts.dialogue import assistant, user
 from solon.records import AnswerRecord, Message, PromptRecord, RevisionRecord, Round
 from solon.seeds import derive_seed, generator
-from solon.stages.degenerate import (
-    ABOUT_THE_ANSWER,
-    EVASIVE,
-    TOO_LONG,
-    is_about_the_answer,
-    is_bare_refusal,
-    mended,
-    problem,
-)
+from solon.stages.degenerate import TOO_LONG, mended, problem, revision_problem
 
 
 def revise(
@@ -61,6 +53,11 @@ def answer(
 ) -> Iterator[AnswerRecord]:
     """A model's own answers to prompts, as they finish. Degenerate ones are sampled again."""
     return engine.run_chains(_answer(prompt, settings, seed) for prompt in prompts)
+
+
+def texts(answers: Iterable[AnswerRecord]) -> dict[str, str]:
+    """The answers themselves, by the prompts' ids."""
+    return {each["id"]: each["messages"][-1]["content"] for each in answers}
 
 
 def _chain(
@@ -124,11 +121,7 @@ def one_round(
             break
         revision = mended(completion.text, completion.finish)
         told = [principle.critique_request, principle.revision_request]
-        wrong = problem(revision, [prompt[-1]["content"], *told], [*shown, *told])
-        if not wrong and is_about_the_answer(revision, prompt[-1]["content"]):
-            wrong = ABOUT_THE_ANSWER
-        if not wrong and not settings.evasive and is_bare_refusal(revision):
-            wrong = EVASIVE
+        wrong = revision_problem(revision, prompt[-1]["content"], told, shown, settings.evasive)
         if not wrong:
             break
     return Round(

@@ -39,9 +39,7 @@ ABOUT = re.compile(
     r"(?:is|was|does|did|has|had|states?|says|should|contains|remains|stays|above)\b",
     re.IGNORECASE,
 )
-ABOUT_THE_ANSWER = "about the answer"  # the problem of a revision that speaks of the answer it revises
 BARE = 20  # words; what explains itself says more
-EVASIVE = "evasive"  # the problem of a revision that is a bare refusal
 TOO_LONG = (
     "too long"  # the problem of a text that was not written: its prompt does not fit the model's context
 )
@@ -81,6 +79,21 @@ def problem(text: str, requests: Sequence[str], examples: Sequence[str] = ()) ->
     if len(said) >= LOOP_WORDS and len(set(found)) <= LOOPING * len(found):
         return "repeats itself"
     return ""
+
+
+def revision_problem(
+    text: str, request: str, told: Sequence[str], shown: Sequence[str], evasive: bool
+) -> str:
+    """The same of a revision, which has two more: "about the answer" and, unless ``evasive``, "evasive".
+
+    ``request`` is the human's message, ``told`` the requests to criticise and revise, ``shown`` the worked
+    examples.
+    """
+    if wrong := problem(text, [request, *told], [*shown, *told]):
+        return wrong
+    if is_about_the_answer(text, request):
+        return "about the answer"
+    return "evasive" if not evasive and is_bare_refusal(text) else ""
 
 
 def is_bare_refusal(revision: str) -> bool:

@@ -16,6 +16,7 @@ from solon.prompts import comparison as prompts
 from solon.prompts.dialogue import assistant
 from solon.records import Aspect, Message, PairRecord, PreferenceRecord, Vote
 from solon.seeds import derive_seed, generator
+from solon.stages.comparison import making
 from solon.stages.degenerate import TOO_LONG
 from solon.stages.letter_prior import letter_priors
 
@@ -102,7 +103,8 @@ def by_construction(pairs: Iterable[PairRecord], aspect: Aspect) -> Iterator[Pre
     for pair in pairs:
         if pair["problem"]:
             continue
-        if "contrast" not in pair and "revised" not in pair:
+        source = making(pair)
+        if source is None:
             raise SolonError(
                 f"pair {pair['id']!r} was not made under a principle and against it, nor by revision, so its "
                 "making gives no label; make the pairs with the same feedback.method"
@@ -116,7 +118,7 @@ def by_construction(pairs: Iterable[PairRecord], aspect: Aspect) -> Iterator[Pre
             aspect=aspect,
             kind=pair["kind"],
             split=pair["split"],
-            label_source="contrast" if "contrast" in pair else "revision",
+            label_source=source,
             labeller=MAKING,
             votes=[],
         )

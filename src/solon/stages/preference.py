@@ -46,8 +46,7 @@ def train(
     ``gradient_norm`` and ``learning_rate``.
     Raises SolonError where there is nothing to train on or the loss is not finite.
     """
-    training.no_progress_bars()
-    training.no_cudnn_attention()
+    training.settle_libraries()
     tokenizer = models.load_tokenizer(model)
     labelled = [_hard(each) for each in preferences] if settings.labels == "hard" else preferences
     dataset = training.conversational(labelled, tokenizer, "prompt", "chosen", "rejected", "probability")

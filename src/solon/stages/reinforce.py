@@ -54,8 +54,7 @@ def train(
 
     Raises SolonError where too few prompts fit ``max_prompt_length``, or a loss or reward is not finite.
     """
-    training.no_progress_bars()
-    training.no_cudnn_attention()
+    training.settle_libraries()
     model = models.load_preference_model(preference_model).to(models.best_device())
     judge_tokenizer = models.load_tokenizer(preference_model)
     tokenizer = models.load_tokenizer(policy)

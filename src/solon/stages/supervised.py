@@ -31,8 +31,7 @@ def train(
     completion token), ``accuracy`` (of the likeliest token), ``gradient_norm`` and ``learning_rate``.
     Raises SolonError where there is nothing to train on or the loss is not finite.
     """
-    training.no_progress_bars()
-    training.no_cudnn_attention()
+    training.settle_libraries()
     tokenizer = models.load_tokenizer(model)
     dataset = training.conversational(examples, tokenizer, "prompt", "completion")
     set_seed(seed)

@@ -50,18 +50,15 @@ def is_first() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def no_progress_bars() -> None:
-    """Turn off the libraries' own: ours are shown instead."""
+def settle_libraries() -> None:
+    """What the libraries are told before any training.
+
+    Their progress bars are off: ours are shown instead. So is cuDNN's attention, whose gradients were not
+    finite: seen twice on an H100 with torch 2.11 at the sixth step of one preference model
+    (Qwen2.5-Coder-1.5B, LoRA, bfloat16 autocast); without it the same run came to its end.
+    """
     datasets.disable_progress_bars()
     disable_progress_bar()
-
-
-def no_cudnn_attention() -> None:
-    """Keep PyTorch from cuDNN's attention, which gave gradients that are not finite.
-
-    Seen twice on an H100 with torch 2.11 at the sixth step of one preference model (Qwen2.5-Coder-1.5B, LoRA,
-    bfloat16 autocast); without it the same run came to its end.
-    """
     torch.backends.cuda.enable_cudnn_sdp(False)
 
 
