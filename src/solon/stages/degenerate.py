@@ -33,10 +33,23 @@ SENTENCE_END = re.compile(r"[^\s\d][.!?…][\"'”’)\]*]*(?=\s|$)")  # not the
 
 # "The last answer is a myth": a revision that goes on criticising, and says to the user what only the
 # assistant was told.
+ANSWER = r"(?:answer|response|reply)"
 ABOUT = re.compile(
-    r"\b(?:the|this|your|my) (?:last|previous|original|above|earlier) (?:answer|response|reply)\b"
-    r"|^\W*(?:the|this) (?:answer|response|reply) "
-    r"(?:is|was|does|did|has|had|states?|says|should|contains|remains|stays|above)\b",
+    "|".join(
+        (
+            rf"\b(?:the|this|that|your|my) (?:last|previous|original|above|earlier|given|initial) {ANSWER}\b",
+            # A sentence's opening: "The answer goes along with it", "The answer to your question is wrong",
+            # 'The answer "..." is'; but "The answer depends on the weather" may be said of anything.
+            rf"(?:^|[.!?:][\"'”’]?\s)\W*(?:the|this) {ANSWER}(?: provided)?"
+            r"(?: to (?:the|this|that|your|my) \w+(?: \"[^\"]*\")?)?,? "
+            r"(?:[\"“]|(?:is|was|does|did|has|had|states?|says|should|contains|remains|stays|above|about|goes|"
+            r"provides|implies|suggests|addresses)\b)",
+            rf"\bact(?:s|ed|ing)? on (?:the|this|that) {ANSWER}\b",
+            # "Sure, I'll rewrite the answer to be kinder"
+            rf"\b(?:rewrit\w*|rewrote|revis(?:e|ed|ing)|rephras\w*|reword\w*) (?:the|this|my) {ANSWER}\b",
+            r"^\W*(?:the|this) (?:request|critique|revision) (?:is|was|does|did|has|asks|goes)\b",
+        )
+    ),
     re.IGNORECASE,
 )
 BARE = 20  # words; what explains itself says more
