@@ -44,8 +44,10 @@ def tasks(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     models.load_preference_model(tiny).save_pretrained(scorer)
     models.load_tokenizer(tiny).save_pretrained(scorer)
     rl = [
-        config.Reinforce(algorithm=name, learning_rate=1e-3, epochs_per_step=passes, **RL)
-        for name, passes in (("rloo", 1), ("grpo", 2))
+        config.Reinforce(
+            algorithm=name, learning_rate=1e-3, epochs_per_step=passes, length_control=controlled, **RL
+        )
+        for name, passes, controlled in (("rloo", 1, False), ("grpo", 2, True))
     ]
     return {
         "supervised": ("supervised", EXAMPLES, [tiny], config.Supervised(epochs=2, **SMALL)),

@@ -270,6 +270,7 @@ class Reinforce(Section):
     kl_coefficient: float = Field(default=0.05, ge=0)
     # nats a sequence; past it RL stops with its checkpoint (.inf: never)
     kl_limit: float = Field(default=20.0, gt=0, allow_inf_nan=True)
+    length_control: bool = False  # takes off the scores what goes with an answer's length
     clip_range: float = Field(default=0.2, gt=0)  # PPO's epsilon (Schulman et al. 2017, section 3)
     discount: float = Field(default=1.0, gt=0, le=1)  # gamma, PPO only
     gae_lambda: float = Field(default=0.95, ge=0, le=1)  # PPO only

@@ -66,6 +66,10 @@ KINDS = {
     "plain": {"feedback": {"method": "revision"}, "constitution": "plain-english"},
 }
 CHAINS = (*(f"{kind}-{seed}" for kind in KINDS for seed in range(SEEDS)), "self")
+SELF = {  # prompts of ``self``, whose policy is ten times as dear
+    "red_team": {"train": 24, "held_out": 48},
+    "helpful": {"train": 16, "held_out": 16},
+}
 UNTIL = {"plain": "supervised"}  # the last stage of kinds that end early
 PARTS = ("prepare", "chains", "answers", "judge", "score", "hhh", "blind", "harm", "report")
 
@@ -159,15 +163,17 @@ def prepare(asked: argparse.Namespace, settings: dict[str, Any]) -> None:
         for kind, own in KINDS.items():
             of_kind = settings | own | {"seed": seed, "feedback": feedback | own["feedback"]}
             write_config(asked.work / f"{kind}-{seed}.yaml", of_kind)
-    lora = {"lora": {"rank": 16}, "micro_batch_size": 4, "learning_rate": 1.0e-4}
+    lora = {"lora": {"rank": 16}, "micro_batch_size": 4, "learning_rate": 2.0e-4}
     by_itself = settings | {
         "models": {"assistant": asked.supervisor},
         "feedback": feedback | KINDS["revision"]["feedback"],
-        "supervised": settings["supervised"] | lora | {"epochs": 1},
-        "preference_model": settings["preference_model"] | lora | {"epochs": 1},
+        "red_team": {name: settings["red_team"][name] | sizes for name, sizes in SELF.items()},
+        "supervised": settings["supervised"] | lora,
+        "preference_model": settings["preference_model"] | lora,
         "reinforce": settings["reinforce"]
         | lora
-        | {"learning_rate": 5.0e-5, "micro_batch_size": 12, "steps": 24},
+        | {"prompts_per_step": 4, "micro_batch_size": 8, "steps": 8},
+        "evaluation": settings["evaluation"] | {"judged": 8},
     }
     write_config(asked.work / "self.yaml", by_itself)
     for name, variations in yaml.safe_load(asked.ablations.read_text()).items():

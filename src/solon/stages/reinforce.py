@@ -13,9 +13,11 @@ from solon import config, models
 from solon.errors import SolonError
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, neutral_messages, reserved
 from solon.records import Message, PromptRecord
+from solon.run import RecordFile
 from solon.seeds import generator
 from solon.stages import ppo, preference, training
 from solon.stages.kept_policies import KeepPolicies
+from solon.stages.length_control import LengthControl
 from solon.stages.rollouts import SampleLog, Sampler
 from solon.stages.sample_logprobs import SharedPrompts
 
@@ -38,7 +40,8 @@ def train(
     the last checkpoint in ``out``. Returns the last step's metrics, and ``stopped_at_kl`` where that step's
     KL passed ``kl_limit`` and ended the training early. The metrics are the same for all three algorithms:
 
-    - ``reward``: the preference model's score, without the penalty, averaged over the step's samples;
+    - ``reward``: the preference model's score, without the penalty, averaged over the step's samples; under
+      ``length_control`` without what it owes to their length;
     - ``kl``: from the policy to its start, nats a sequence: the log-ratio summed over an answer's tokens and
       averaged over samples from the policy as it was when it sampled them (unbiased, so it may be negative);
     - ``entropy``: of the next token, nats a token;
@@ -47,7 +50,7 @@ def train(
       in GRPO and PPO);
     - ``loss`` and ``learning_rate``.
 
-    What was sampled, with its reward, goes to ``samples.jsonl`` in ``out``, and the policies of some of its
+    What was sampled, with its score, goes to ``samples.jsonl`` in ``out``, and the policies of some of its
     steps to folders there (``kept_policies``). Answers are sampled in the
     engine's number type, as a copy of the policy. All three take the same prompts in the same order. Adapters
     are trained without dropout, which would make the policy that learns another than the one that sampled.
@@ -60,6 +63,7 @@ def train(
     tokenizer = models.load_tokenizer(policy)
 
     samples = SampleLog(out, prompts, tokenizer) if training.is_first() else None
+    length = LengthControl(RecordFile(out / "samples.jsonl")) if settings.length_control else None
 
     def reward(dialogues: Sequence[Sequence[Message]], step: int) -> list[float]:
         if tokenizer.chat_template == HUMAN_ASSISTANT_TEMPLATE:
@@ -69,6 +73,9 @@ def train(
         of_all = gather_object(list(zip(dialogues, scores, strict=True)))  # those of all processes, in order
         if samples:
             samples.append(step, *zip(*of_all, strict=True))
+        if length:
+            first = training.process() * len(scores)
+            scores = length.controlled(step, *zip(*of_all, strict=True))[first : first + len(scores)]
         return scores
 
     schedule = prompts_by_step(within_length(prompts, tokenizer, settings), settings, seed)
