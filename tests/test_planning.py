@@ -230,6 +230,22 @@ def roles(loads: Sequence[Load]) -> set[str]:
     return {load.role for load in loads}
 
 
+def test_pairs_that_the_feedback_model_makes_need_its_memory(tiny_model: Path) -> None:
+    weights = {}
+    for method in ("multiple-choice", "contrast"):
+        asked = config.Config.model_validate(
+            {
+                "models": {"assistant": str(tiny_model), "feedback": "1B"},
+                "engine": {"dtype": "bfloat16"},
+                "feedback": {"method": method, "few_shot": False},
+            }
+        )
+        found = {each.name: each for each in estimate.plan(asked, Assumptions(sample=1)).stages}
+        assert found["comparison"].memory
+        weights[method] = found["comparison"].memory.least
+    assert weights["multiple-choice"] < 2e9 < weights["contrast"]
+
+
 def test_a_plan_of_the_papers_scale_counts_all_prompts() -> None:
     root = Path(__file__).parent.parent
     asked = config.load(root / "docs/paper-scale.yaml")

@@ -332,6 +332,15 @@ class Config(Section):
     harm_scorer: HarmScorer = HarmScorer()
 
     @model_validator(mode="after")
+    def has_revisions(self) -> "Config":
+        if self.feedback.method == "revision" and not self.critique.rounds:
+            raise ValueError(
+                "has feedback.method revision, whose pairs are answers and their revisions, but "
+                "critique.rounds is 0: give it 1 or more"
+            )
+        return self
+
+    @model_validator(mode="after")
     def fits_processes(self) -> "Config":
         """Raises ValueError for what several training processes cannot do, before any is begun."""
         scale, rl = self.scale.training, self.reinforce

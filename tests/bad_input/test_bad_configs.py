@@ -119,6 +119,12 @@ CASES = [
         "batch_size is 9",
         "change one",
     ),
+    case(
+        "no revisions to learn from",
+        "{feedback: {method: revision}, critique: {rounds: 0}}\n",
+        "critique.rounds is 0",
+        "give it 1 or more",
+    ),
     case("one sample", "reinforce: {samples_per_prompt: 1}\n", "samples_per_prompt is 1", "give 2 or more"),
     case("clamp the wrong way", "feedback: {clamp: [0.6, 0.4]}\n", "feedback.clamp is", "swap the two"),
     case("clamp of one", "feedback: {clamp: [0.4]}\n", "feedback.clamp[1] is missing", "add it"),

@@ -22,13 +22,6 @@ from solon.planning.workload import Assumptions, StageWork, Workload
 from solon.progress import Watcher
 
 TRAINING = {"supervised": "supervised", "preference-model": "preference_model", "reinforce": "reinforce"}
-INFERENCE = {
-    "red-team": ("assistant",),
-    "critique": ("assistant", "critic"),
-    "comparison": ("policy",),
-    "feedback": ("feedback",),
-    "evaluation": ("policy", "feedback"),
-}
 
 
 @dataclass
@@ -216,7 +209,7 @@ def _needs(
         )
     if work.name == "reinforce":
         return _reinforce(work, config, policy, lora)
-    roles = [role for role in INFERENCE[work.name] if role in sizes]
+    roles = {load.role for load in work.loads if load.role in sizes}
     needs = [resources.inference(sizes[role], work, config.engine, bytes_each) for role in roles]
     return max(needs, key=lambda each: each.total)  # one model is in memory at a time
 
