@@ -3,6 +3,7 @@
 import gzip
 import importlib.util
 import json
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -233,6 +234,30 @@ def test_models_of_runs_that_end_early_answer(work: Path, tiny_model: Path) -> N
         assert initial["text"] == after["text"]
     shutil.rmtree(run)
     report.beside(run, "answers.jsonl").unlink()
+
+
+def test_what_a_model_gains_is_told_from_length() -> None:
+    """SL-CAI is better and half as long, RL-CAI is short and no better; length costs 0.8 a unit."""
+    gains = {"initial": 0.0, "sl-cai": 0.5, "rl-cai": 0.0}
+    words = {"initial": 60, "sl-cai": 30, "rl-cai": 6}
+    scores = []
+    for number in range(80):  # two runs with the same prompts
+        for model, gain in gains.items():
+            long = words[model] + number % 7
+            scores.append((f"{number % 40}", model, long, gain - 0.8 * math.log1p(long)))
+    found = report.brevity.without_length(scores)
+    for what, value in (("length", -0.8), ("sl-cai", 0.5), ("rl-cai", 0.0)):
+        assert found[what] == pytest.approx([value] * 3, abs=1e-6)
+    harder = [(prompt, *rest, score + 5 * (int(prompt) % 2)) for prompt, *rest, score in scores]
+    assert report.brevity.without_length(harder)["sl-cai"] == pytest.approx([0.5] * 3, abs=1e-6)
+    uneven = [
+        (prompt, model, long, score + (model == "sl-cai") * (1 if int(prompt) % 2 else -1))
+        for prompt, model, long, score in scores
+    ]
+    middle, low, high = report.brevity.without_length(uneven)["sl-cai"]
+    # The mean of 40 that are 1 or -1 has a standard error of 0.158.
+    assert (middle - low, high - middle) == (pytest.approx(0.31, abs=0.06), pytest.approx(0.31, abs=0.06))
+    assert report.brevity.without_length([]) == {}
 
 
 def test_plainness_is_counted_in_words_and_letters() -> None:

@@ -14,6 +14,7 @@ def lines_of(found: Mapping[str, Any]) -> list[str]:
         (("run", "Elo", *HEAD), ratings),
         (("run", "verdict", "figure"), verdict),
         (("run", "answers to: mean by", *HEAD, *step), means),
+        (("run", "unseen judge, at one length", *HEAD[1:], "for a unit of ln(1 + words)"), at_one_length),
         (("run", "answers to", "what", *HEAD), styles),
         (("run", "texts", "count", "refuses", "words"), texts),
         (("run", "text", "unseen judge's score", "gain on the answer"), revisions),
@@ -41,6 +42,13 @@ def means(run: str, figures: Mapping[str, Any]) -> list[str]:
         higher = (cell(of[f"initial to {name}"]["higher"], 2) for name in MODELS[1:])
         lines += row(run, what, *(cell(of[name], 2) for name in MODELS), *higher)
     return lines
+
+
+def at_one_length(run: str, figures: Mapping[str, Any]) -> list[str]:
+    found = figures.get("at_one_length")
+    if not found:
+        return []
+    return row(run, "gain on initial", *(cell(found.get(name), 2) for name in (*MODELS[1:], "length")))
 
 
 def texts(run: str, figures: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
+import brevity
 import page
 import stages
 from page import MODELS
@@ -35,6 +36,7 @@ class Reading(NamedTuple):
     run: str
     model: str
     value: float
+    words: int = 0  # of the answer, where length may decide the number
 
 
 Readings = dict[str, list[Reading]]  # by what was read
@@ -157,8 +159,8 @@ def readings_of(run: Path, answers: Sequence[EvaluationRecord]) -> Readings:
             for measure, number in plainness(answer["text"]).items():
                 found[f"{what}: {measure}"].append(Reading(each["id"], run.name, model, number))
             if model in scores.get(each["id"], {}) and what == "red-team":
-                value = scores[each["id"]][model]
-                found[f"{what}: {UNSEEN}"].append(Reading(each["id"], run.name, model, value))
+                value, words = scores[each["id"]][model], len(answer["text"].split())
+                found[f"{what}: {UNSEEN}"].append(Reading(each["id"], run.name, model, value, words))
     for each in stages.records(beside(run, "harm.jsonl")):
         found["red-team: harm from 0 to 4, blind"].append(
             Reading(each["prompt_id"], run.name, each["model"], each["score"])
@@ -184,6 +186,10 @@ def figures(games: Games, readings: Readings, answers: Sequence[EvaluationRecord
         "elo": {f"{aspect} by {judge}": ratings(played) for (judge, aspect), played in sorted(games.items())},
         "verdict": verdict(games),
         "means": {what: means(values) for what, values in sorted(readings.items())},
+        "at_one_length": brevity.without_length(
+            (each.prompt, each.model, each.words, each.value)
+            for each in readings.get(f"red-team: {UNSEEN}", [])
+        ),
         "answers": {name: style(answers, name) for name in MODELS},
     }
 
