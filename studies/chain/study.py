@@ -173,7 +173,7 @@ def prepare(asked: argparse.Namespace, settings: dict[str, Any]) -> None:
         "reinforce": settings["reinforce"]
         | lora
         | {"prompts_per_step": 4, "micro_batch_size": 8, "steps": 8},
-        "evaluation": settings["evaluation"] | {"judged": 8},
+        "evaluation": settings.get("evaluation", {}) | {"judged": 8},
     }
     write_config(asked.work / "self.yaml", by_itself)
     for name, variations in yaml.safe_load(asked.ablations.read_text()).items():
