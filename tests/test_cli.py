@@ -16,12 +16,13 @@ from solon.run import RecordFile
 SOLON = str(Path(sys.executable).parent / "solon")
 
 
-def test_help_lists_every_stage() -> None:
-    shown = subprocess.run([SOLON, "--help"], capture_output=True, text=True, check=True).stdout
-    for command in ["init", "run", "red-team", "critique", "answer", "supervised", "comparison", "feedback"]:
-        assert command in shown
-    for command in ["preference-model", "reinforce", "eval", "chat", "report", "constitution"]:
-        assert command in shown
+@pytest.mark.parametrize("command", [[SOLON], [sys.executable, "-m", "solon"]], ids=["command", "module"])
+def test_help_lists_every_stage(command: list[str]) -> None:
+    shown = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
+    for stage in ["init", "run", "red-team", "critique", "answer", "supervised", "comparison", "feedback"]:
+        assert stage in shown
+    for stage in ["preference-model", "reinforce", "eval", "chat", "report", "constitution"]:
+        assert stage in shown
 
 
 def test_constitutions_are_listed_shown_and_checked(
