@@ -45,7 +45,7 @@ from solon.evaluation import paper_evals, revisions, tournament
 from solon.inference import open_engine
 from solon.measuring_only import MARK
 from solon.prompts.dialogue import assistant
-from solon.records import Message, PreferenceRecord, RevisionRecord
+from solon.records import EvaluationRecord, Message, PreferenceRecord, RevisionRecord
 from solon.row_dialogues import comparison_of
 from solon.run import RecordFile, write_atomically
 from solon.seeds import derive_seed, share_of
@@ -242,17 +242,24 @@ def score(work: Path, batch_size: int) -> None:
     """``RUN.scores.jsonl``: the unseen judge's score of every held-out answer; and of revisions."""
     read = preference.scorer(str(work / "judge"), batch_size, measuring=True)
     for run in report.runs(work):
-        answers = report.answers_of(run)
+        answers, path = report.answers_of(run), report.beside(run, "scores.jsonl")
+        if scored(path, answers):
+            continue
         asked = [(each, answer) for each in answers for answer in each["answers"]]
         scores = read([[*each["prompt"], assistant(whole(answer["text"]))] for each, answer in asked])
         write_lines(
-            report.beside(run, "scores.jsonl"),
+            path,
             [
                 {"id": each["id"], "set": each["set"], "model": answer["model"], "score": round(value, 4)}
                 for (each, answer), value in zip(asked, scores, strict=True)
             ],
         )
     score_revisions(work, read)
+
+
+def scored(path: Path, records: Sequence[EvaluationRecord | RevisionRecord]) -> bool:
+    """Whether the file has all of the records, whose run may have gone on since it was written."""
+    return path.exists() and RecordFile(path).ids() == {each["id"] for each in records}
 
 
 def whole(text: str) -> str:
@@ -271,6 +278,9 @@ def score_revisions(work: Path, read: Callable[[list[list[Message]]], list[float
     """
     for run in report.begun(work):
         revised: list[RevisionRecord] = RecordFile(run / "02-critique/revisions.jsonl").read()
+        path = report.beside(run, "revisions.jsonl")
+        if scored(path, revised):
+            continue
         texts = [revisions.texts(each) for each in revised]
         scores = iter(
             read(
@@ -282,7 +292,7 @@ def score_revisions(work: Path, read: Callable[[list[list[Message]]], list[float
             )
         )
         write_lines(
-            report.beside(run, "revisions.jsonl"),
+            path,
             [
                 {"id": each["id"], "scores": [round(next(scores), 4) for _ in mine]}
                 for each, mine in zip(revised, texts, strict=True)
