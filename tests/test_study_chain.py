@@ -32,7 +32,7 @@ CONFIG = {
     "red_team": {"red_team": {"train": 6, "held_out": 2}, "helpful": {"train": 4, "held_out": 2}},
     "supervised": {"max_length": 512},
     "preference_model": {"helpfulness": "ai"},
-    "reinforce": {"prompts_per_step": 12, "micro_batch_size": 12},
+    "reinforce": {"prompts_per_step": 12, "micro_batch_size": 12, "length_control": True},
     "harm_scorer": {"lora": {"rank": 2}, "max_length": 256, "learning_rate": 1.0e-3},
 }
 TURNS = "\n\nHuman: {0}\n\nAssistant: {1}"
@@ -110,6 +110,7 @@ def test_every_configuration_can_be_read(work: Path) -> None:
     runs = {name: config.load(work / f"{name}.yaml") for name in study.CHAINS}
     assert {name: each.feedback.method for name, each in runs.items() if name.endswith("-2")} == {
         "revision-2": "revision",
+        "unchecked-2": "revision",
         "judged-2": "multiple-choice",
         "contrast-2": "contrast",
         "plain-2": "revision",
@@ -117,6 +118,8 @@ def test_every_configuration_can_be_read(work: Path) -> None:
     for name, each in runs.items():
         assert (each.constitution == "plain-english") == name.startswith("plain")
         assert each.models.assistant == each.models.policy_or_default
+    unchecked = [name for name, each in runs.items() if not each.reinforce.length_control]
+    assert unchecked == ["unchecked-0", "unchecked-1", "unchecked-2"]
     own = runs["self"]
     assert own.models.critic is own.models.policy is None
     assert own.supervised.lora and own.preference_model.lora and own.reinforce.lora

@@ -18,9 +18,10 @@ or its parts, of which the runs and ``judge`` may go side by side:
 ``prepare`` shares the data out: no first human turn of hh-rlhf is on two sides. The policy answers, and the
 supervisor criticises, revises and gives feedback. Kinds of runs differ in the feedback: a ``judged`` run has
 it judge pairs, a ``contrast`` run has it make pairs under a principle and against it, and in a ``revision``
-run a pair is an answer and its revision; runs of one seed take from one another what they do alike. A
-``plain`` run has the constitution plain-english and ends with SL-CAI, and in ``self`` the supervisor is the
-policy too, with LoRA.
+run a pair is an answer and its revision. An ``unchecked`` run is like that, but its rewards keep what they
+owe to an answer's length. A ``plain`` run has the constitution plain-english and ends with SL-CAI, and in
+``self`` the supervisor is the policy too, with LoRA. Runs of one seed take from one another what they do
+alike.
 
 ``answers`` has the models of runs that end early answer the held-out prompts, ``judge`` trains the unseen
 judge on people's pairs, ``score`` has it read the held-out answers of every run and the revisions, ``hhh``
@@ -61,6 +62,7 @@ CHARACTERS = 400  # of a prompt, at most
 SEEDS = 3
 KINDS = {
     "revision": {"feedback": {"method": "revision"}},
+    "unchecked": {"feedback": {"method": "revision"}, "reinforce": {"length_control": False}},
     "judged": {"feedback": {"method": "multiple-choice"}},
     "contrast": {"feedback": {"method": "contrast"}},
     "plain": {"feedback": {"method": "revision"}, "constitution": "plain-english"},
@@ -162,6 +164,7 @@ def prepare(asked: argparse.Namespace, settings: dict[str, Any]) -> None:
     for seed in range(SEEDS):
         for kind, own in KINDS.items():
             of_kind = settings | own | {"seed": seed, "feedback": feedback | own["feedback"]}
+            of_kind["reinforce"] = settings["reinforce"] | own.get("reinforce", {})
             write_config(asked.work / f"{kind}-{seed}.yaml", of_kind)
     lora = {"lora": {"rank": 16}, "micro_batch_size": 4, "learning_rate": 2.0e-4}
     by_itself = settings | {
