@@ -47,7 +47,7 @@ def test_a_policy_that_gets_better_and_shorter_keeps_what_is_better(tmp_path: Pa
     ours = control(tmp_path / "none")
     ours.controlled(1, [answer("A?", words) for words in WORDS], [scored(0, words) for words in WORDS])
     found = ours.controlled(2, [answer("A?", words) for words in (0, 1)], [scored(2, 0), scored(2, 1)])
-    assert ours.slope() == pytest.approx(SLOPE)
+    assert ours.slope == pytest.approx(SLOPE)
     assert found == pytest.approx([2 + SLOPE * USUAL] * 2)
 
 
@@ -60,7 +60,7 @@ def test_what_differs_otherwise_is_least_squares(tmp_path: Path) -> None:
     found = control(tmp_path / "none")
     found.controlled(1, [answer("A?", words) for words in WORDS], [1.0, 0.0, 2.0, 0.0])
     # Lengths are -1.5, -0.5, 0.5 and 1.5 ln 2 from their mean, scores 0.25, -0.75, 1.25 and -0.75.
-    assert found.slope() == pytest.approx((-0.375 + 0.375 + 0.625 - 1.125) / (5 * math.log(2)))
+    assert found.slope == pytest.approx((-0.375 + 0.375 + 0.625 - 1.125) / (5 * math.log(2)))
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,13 @@ averages, and this one line, since a run has hundreds of samples.
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from solon.prompts.dialogue import turns
 from solon.records import Message
 from solon.run import RecordFile
+
+Answer = tuple[Hashable, float, float]  # prompt, length, score
 
 
 class LengthControl:
@@ -26,36 +28,45 @@ class LengthControl:
 
     def __init__(self, samples: RecordFile) -> None:
         self._samples = samples
-        self._answers: dict[int, list[tuple[object, float, float]]] = {}  # of a step: prompt, length, score
+        self._usual: float | None = None  # m
+        self._shared = self._squared = 0.0  # b's numerator and denominator
 
     def controlled(
         self, step: int, dialogues: Sequence[Sequence[Message]], scores: Sequence[float]
     ) -> list[float]:
         """Of the whole step's answers; ``samples`` has those of earlier steps where a killed run goes on."""
-        if not self._answers:
+        if self._usual is None:
+            earlier: dict[int, list[Answer]] = defaultdict(list)
             for each in self._samples:
                 if each["step"] < step:
-                    earlier = self._answers.setdefault(each["step"], [])
-                    earlier.append((turns(each["prompt"]), length(each["response"]), each["reward"]))
-        self._answers[step] = [
+                    answer = turns(each["prompt"]), length(each["response"]), each["reward"]
+                    earlier[each["step"]].append(answer)
+            for answers in earlier.values():
+                self._learn(answers)
+        found = [
             (turns(prompt), length(answer["content"]), score)
             for (*prompt, answer), score in zip(dialogues, scores, strict=True)
         ]
-        slope, usual = self.slope(), mean([long for _, long, _ in self._answers[min(self._answers)]])
-        return [score - slope * (long - usual) for _, long, score in self._answers[step]]
+        usual = self._learn(found)
+        return [score - self.slope * (long - usual) for _, long, score in found]
 
+    @property
     def slope(self) -> float:
         """Points of score for each unit of ln(1 + words); 0 where all answers to a prompt are as long."""
-        groups: dict[object, list[tuple[float, float]]] = defaultdict(list)
-        for step, answers in self._answers.items():
-            for prompt, long, score in answers:
-                groups[step, prompt].append((long, score))
-        shared = squared = 0.0
-        for group in groups.values():
+        return self._shared / self._squared if self._squared else 0.0
+
+    def _learn(self, answers: Sequence[Answer]) -> float:
+        """Take in a step's answers. Returns m."""
+        if self._usual is None:
+            self._usual = mean([long for _, long, _ in answers])
+        by_prompt: dict[Hashable, list[tuple[float, float]]] = defaultdict(list)
+        for prompt, long, score in answers:
+            by_prompt[prompt].append((long, score))
+        for group in by_prompt.values():
             usual, typical = mean([long for long, _ in group]), mean([score for _, score in group])
-            shared += sum((long - usual) * (score - typical) for long, score in group)
-            squared += sum((long - usual) ** 2 for long, _ in group)
-        return shared / squared if squared else 0.0
+            self._shared += sum((long - usual) * (score - typical) for long, score in group)
+            self._squared += sum((long - usual) ** 2 for long, _ in group)
+        return self._usual
 
 
 def length(text: str) -> float:
