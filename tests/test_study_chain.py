@@ -284,6 +284,8 @@ def test_the_verdict_wants_every_step_up(measured: dict[str, Any]) -> None:
     rising = report.verdict(games(*report.STEPS))
     assert rising["rises"]
     assert rising["apart"]
+    early = {(report.BLIND, "helpfulness"): [report.elo.Game("initial", "sl-cai", 0.9, "1")]}
+    assert report.verdict(early) == {}  # of a run that ends with SL-CAI
 
 
 def test_parts_go_on_and_keep_judges_apart(

@@ -217,8 +217,10 @@ def verdict(games: Games) -> dict[str, Any]:
         found["rises"] = all(steps[f"{one} to {other}"][1] > 0 for one, other in STEPS)
         found["apart"] = all(of[one].high < of[other].low for one, other in pairwise(MODELS))
     for judge in (BLIND, OWN):
-        if played := games.get((judge, "helpfulness")):
-            loss = -ratings(played)["rl-cai"][0]
+        played = games.get((judge, "helpfulness"))
+        rated = ratings(played) if played else {}
+        if "rl-cai" in rated:  # not in runs that end early
+            loss = -rated["rl-cai"][0]
             found[f"helpfulness lost by {judge}"] = loss
             found[f"at most {LOSS} lost by {judge}"] = loss <= LOSS
     return found
