@@ -16,6 +16,7 @@ from solon.errors import SolonError
 from solon.prompts.dialogue import assistant, user
 from solon.run import RecordFile
 from solon.stages import kept_policies, preference, reinforce, training
+from solon.stages.length_control import LengthControl
 from toy_training import (
     CHECKPOINT,
     Killed,
@@ -178,6 +179,47 @@ def test_a_kill_changes_nothing(
     # Policies are kept after steps 2 and 5: one in the very step of a save, one that a kill undoes.
     small = settings(algorithm, steps=7, save_steps=2, epochs_per_step=2, lora=lora, checkpoints=2)
     assert kept_policies.steps_to_keep(small) == [2, 5]
+    assert_a_kill_changes_nothing(
+        lambda out, progress: reinforce.train(
+            prompt_records(), str(tiny_model), judge, out, small, 1, progress
+        ),
+        tmp_path,
+        kills=(5, 6),
+    )
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_it_learns_from_rewards_without_length(
+    tiny_model: Path, judge: str, tmp_path: Path, algorithm: str
+) -> None:
+    said = {}
+    for controlled in (True, False):
+        out = tmp_path / str(controlled)
+        wanted = settings(
+            algorithm, steps=7, learning_rate=1e-2, length_control=controlled, kl_limit=math.inf
+        )
+        reinforce.train(prompt_records(), str(tiny_model), judge, out, wanted, 1, unwatched)
+        again, samples = (
+            LengthControl(RecordFile(tmp_path / "none")),
+            RecordFile(out / "samples.jsonl").read(),
+        )
+        for row in metrics_of(out):
+            of_step = [each for each in samples if each["step"] == row["step"]]
+            scores = [each["reward"] for each in of_step]  # the records keep the preference model's scores
+            if controlled:
+                dialogues = [[*each["prompt"], assistant(each["response"])] for each in of_step]
+                scores = again.controlled(row["step"], dialogues, scores)
+            assert row["reward"] == pytest.approx(sum(scores) / len(scores), abs=1e-4)
+        said[controlled] = {(each["step"], each["id"]): each["response"] for each in samples}
+    assert all(said[False][key] == text for key, text in said[True].items() if key[0] == 1)
+    assert said[False] != said[True]
+
+
+@pytest.mark.parametrize("algorithm", ["rloo", "ppo"])
+def test_a_kill_changes_nothing_under_length_control(
+    tiny_model: Path, judge: str, tmp_path: Path, algorithm: str
+) -> None:
+    small = settings(algorithm, steps=7, learning_rate=1e-2, length_control=True, kl_limit=math.inf)
     assert_a_kill_changes_nothing(
         lambda out, progress: reinforce.train(
             prompt_records(), str(tiny_model), judge, out, small, 1, progress

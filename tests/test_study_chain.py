@@ -246,21 +246,21 @@ def test_what_a_model_gains_is_told_from_length() -> None:
     scores = []
     for number in range(80):  # two runs with the same prompts
         for model, gain in gains.items():
-            long = words[model] + number % 7
-            scores.append((f"{number % 40}", model, long, gain - 0.8 * math.log1p(long)))
-    found = report.brevity.without_length(scores)
+            long = math.log1p(words[model] + number % 7)
+            scores.append((f"{number % 40}", model, long, gain - 0.8 * long))
+    found = report.brevity.without_length(scores, 1000)
     for what, value in (("length", -0.8), ("sl-cai", 0.5), ("rl-cai", 0.0)):
         assert found[what] == pytest.approx([value] * 3, abs=1e-6)
     harder = [(prompt, *rest, score + 5 * (int(prompt) % 2)) for prompt, *rest, score in scores]
-    assert report.brevity.without_length(harder)["sl-cai"] == pytest.approx([0.5] * 3, abs=1e-6)
+    assert report.brevity.without_length(harder, 1000)["sl-cai"] == pytest.approx([0.5] * 3, abs=1e-6)
     uneven = [
         (prompt, model, long, score + (model == "sl-cai") * (1 if int(prompt) % 2 else -1))
         for prompt, model, long, score in scores
     ]
-    middle, low, high = report.brevity.without_length(uneven)["sl-cai"]
+    middle, low, high = report.brevity.without_length(uneven, 1000)["sl-cai"]
     # The mean of 40 that are 1 or -1 has a standard error of 0.158.
     assert (middle - low, high - middle) == (pytest.approx(0.31, abs=0.06), pytest.approx(0.31, abs=0.06))
-    assert report.brevity.without_length([]) == {}
+    assert report.brevity.without_length([], 1000) == {}
 
 
 def test_plainness_is_counted_in_words_and_letters() -> None:

@@ -20,6 +20,7 @@ from solon.evaluation.refusal import classify
 from solon.evaluation.repetition import distinct, sequences
 from solon.records import Aspect, EvaluationRecord, JudgementRecord
 from solon.run import RecordFile, write_atomically
+from solon.stages.length_control import length
 
 STEPS = (("initial", "sl-cai"), ("sl-cai", "rl-cai"), ("initial", "rl-cai"))
 ASPECTS: Mapping[str, Aspect] = {"red-team": "harmlessness", "helpful": "helpfulness"}
@@ -36,7 +37,7 @@ class Reading(NamedTuple):
     run: str
     model: str
     value: float
-    words: int = 0  # of the answer, where length may decide the number
+    length: float = 0.0  # of the answer, where that may decide the number
 
 
 Readings = dict[str, list[Reading]]  # by what was read
@@ -159,8 +160,8 @@ def readings_of(run: Path, answers: Sequence[EvaluationRecord]) -> Readings:
             for measure, number in plainness(answer["text"]).items():
                 found[f"{what}: {measure}"].append(Reading(each["id"], run.name, model, number))
             if model in scores.get(each["id"], {}) and what == "red-team":
-                value, words = scores[each["id"]][model], len(answer["text"].split())
-                found[f"{what}: {UNSEEN}"].append(Reading(each["id"], run.name, model, value, words))
+                value, long = scores[each["id"]][model], length(answer["text"])
+                found[f"{what}: {UNSEEN}"].append(Reading(each["id"], run.name, model, value, long))
     for each in stages.records(beside(run, "harm.jsonl")):
         found["red-team: harm from 0 to 4, blind"].append(
             Reading(each["prompt_id"], run.name, each["model"], each["score"])
@@ -187,8 +188,11 @@ def figures(games: Games, readings: Readings, answers: Sequence[EvaluationRecord
         "verdict": verdict(games),
         "means": {what: means(values) for what, values in sorted(readings.items())},
         "at_one_length": brevity.without_length(
-            (each.prompt, each.model, each.words, each.value)
-            for each in readings.get(f"red-team: {UNSEEN}", [])
+            [
+                (each.prompt, each.model, each.length, each.value)
+                for each in readings.get(f"red-team: {UNSEEN}", [])
+            ],
+            BOOTSTRAP,
         ),
         "answers": {name: style(answers, name) for name in MODELS},
     }

@@ -52,6 +52,7 @@ from solon.run import RecordFile, write_atomically
 from solon.seeds import derive_seed, share_of
 from solon.stages import preference
 from solon.stages.degenerate import mended
+from solon.yaml_file import merge
 
 HERE = Path(__file__).parent
 PAIRS = "hh-rlhf/harmless-base/test.even.jsonl.gz"
@@ -68,9 +69,14 @@ KINDS = {
     "plain": {"feedback": {"method": "revision"}, "constitution": "plain-english"},
 }
 CHAINS = (*(f"{kind}-{seed}" for kind in KINDS for seed in range(SEEDS)), "self")
-SELF = {  # prompts of ``self``, whose policy is ten times as dear
-    "red_team": {"train": 24, "held_out": 48},
-    "helpful": {"train": 16, "held_out": 16},
+LORA = {"lora": {"rank": 16}, "micro_batch_size": 4, "learning_rate": 2.0e-4}
+SELF = {  # of ``self``, whose policy is ten times as dear
+    "red_team": {"red_team": {"train": 24, "held_out": 48}, "helpful": {"train": 16, "held_out": 16}},
+    "feedback": {"method": "revision"},
+    "supervised": LORA,
+    "preference_model": LORA,
+    "reinforce": LORA | {"prompts_per_step": 4, "micro_batch_size": 8, "steps": 8},
+    "evaluation": {"judged": 8},
 }
 UNTIL = {"plain": "supervised"}  # the last stage of kinds that end early
 PARTS = ("prepare", "chains", "answers", "judge", "score", "hhh", "blind", "harm", "report")
@@ -159,25 +165,12 @@ def prepare(asked: argparse.Namespace, settings: dict[str, Any]) -> None:
         settings["red_team"][set_name.replace("-", "_")]["source"] = str(
             (asked.work / f"{set_name}.jsonl").resolve()
         )
-    settings["models"] = {"assistant": asked.policy, "critic": asked.supervisor, "feedback": asked.supervisor}
-    feedback = settings.get("feedback", {})
+    roles = {"assistant": asked.policy, "critic": asked.supervisor, "feedback": asked.supervisor}
     for seed in range(SEEDS):
         for kind, own in KINDS.items():
-            of_kind = settings | own | {"seed": seed, "feedback": feedback | own["feedback"]}
-            of_kind["reinforce"] = settings["reinforce"] | own.get("reinforce", {})
+            of_kind = merge(settings, own) | {"models": roles, "seed": seed}
             write_config(asked.work / f"{kind}-{seed}.yaml", of_kind)
-    lora = {"lora": {"rank": 16}, "micro_batch_size": 4, "learning_rate": 2.0e-4}
-    by_itself = settings | {
-        "models": {"assistant": asked.supervisor},
-        "feedback": feedback | KINDS["revision"]["feedback"],
-        "red_team": {name: settings["red_team"][name] | sizes for name, sizes in SELF.items()},
-        "supervised": settings["supervised"] | lora,
-        "preference_model": settings["preference_model"] | lora,
-        "reinforce": settings["reinforce"]
-        | lora
-        | {"prompts_per_step": 4, "micro_batch_size": 8, "steps": 8},
-        "evaluation": settings.get("evaluation", {}) | {"judged": 8},
-    }
+    by_itself = merge(settings, SELF) | {"models": {"assistant": asked.supervisor}}
     write_config(asked.work / "self.yaml", by_itself)
     for name, variations in yaml.safe_load(asked.ablations.read_text()).items():
         write_config(asked.work / f"ablation-{name}.yaml", {"base": "judged-0.yaml", **variations})

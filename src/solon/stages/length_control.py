@@ -9,6 +9,7 @@ averages, and this one line, since a run has hundreds of samples.
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
+from statistics import fmean
 
 from solon.prompts.dialogue import turns
 from solon.records import Message
@@ -58,20 +59,17 @@ class LengthControl:
     def _learn(self, answers: Sequence[Answer]) -> float:
         """Take in a step's answers. Returns m."""
         if self._usual is None:
-            self._usual = mean([long for _, long, _ in answers])
+            self._usual = fmean(long for _, long, _ in answers)
         by_prompt: dict[Hashable, list[tuple[float, float]]] = defaultdict(list)
         for prompt, long, score in answers:
             by_prompt[prompt].append((long, score))
         for group in by_prompt.values():
-            usual, typical = mean([long for long, _ in group]), mean([score for _, score in group])
+            usual, typical = map(fmean, zip(*group, strict=True))
             self._shared += sum((long - usual) * (score - typical) for long, score in group)
             self._squared += sum((long - usual) ** 2 for long, _ in group)
         return self._usual
 
 
 def length(text: str) -> float:
+    """ln(1 + n) of a text of n words."""
     return math.log1p(len(text.split()))
-
-
-def mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
