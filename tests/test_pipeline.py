@@ -258,6 +258,24 @@ def test_a_run_stopped_again_and_again_ends_the_same(
     assert results(folder) == results(finished)
 
 
+def test_a_run_takes_from_another_what_it_did_alike(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, settings = tmp_path / "other", finished / "config.yaml"
+    assert solon("run", settings, "--dir", folder, "--reuse", finished) == 0
+    assert "Critique and revision: taken from first." in capsys.readouterr().err
+    found = manifest(folder)["stages"]
+    assert all(entry["reused"].startswith("Taken from first") for entry in found.values())
+    assert sum(entry["usage"].get("tokens_computed", 0) for entry in found.values()) == 0
+    assert results(folder) == results(finished)
+    for command in (
+        ["run", settings, "--dir", tmp_path / "next"],
+        ["sweep", "labels", "--dir", tmp_path / "all"],
+    ):
+        assert f"{tmp_path} is not a run folder" in fails(capsys, *command, "--reuse", tmp_path)
+    assert not (tmp_path / "next").exists() and not (tmp_path / "all").exists()
+
+
 def stale(watch: Callable[[str], None]) -> Watcher:
     watcher = Watcher()
     watcher.say = watch  # type: ignore[method-assign]

@@ -197,6 +197,12 @@ def test_the_command(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert shown == json.loads((folder / "sweep.json").read_text())
     assert list(shown["variations"]) == ["rounds-1", "rounds-2"]
     assert shown["variations"]["rounds-1"]["runs"]["rounds-1"]["reused"].keys() == {"red-team"}
+    assert (
+        solon("sweep", base, *quick, "--dir", tmp_path / "more", "--reuse", folder / "rounds-1", "--json")
+        == 0
+    )
+    first = json.loads(capsys.readouterr().out)["variations"]["rounds-2"]["runs"]["rounds-2"]
+    assert first["reused"]["red-team"].startswith("Taken from rounds-1")
     assert solon("sweep", base, *quick) == 0
     said = capsys.readouterr().out
     assert "rounds-2" in said

@@ -39,6 +39,7 @@ def run(
     another process works in the folder.
     """
     watcher = watcher or Watcher()
+    reuse.check(donors)
     names = [stage.name for stage in STAGES]
     estimate.check(config, folder, watcher, names[: names.index(until) + 1])
     work = Workspace(config, folder, watcher)

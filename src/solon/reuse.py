@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from solon.manifest import Manifest
+from solon.report.folder import manifest_of
 from solon.run import RecordFile, as_line, write_atomically
 from solon.stages.critique import first_rounds
 from solon.steps import STAGES, Stage
@@ -15,6 +16,12 @@ from solon.workspace import Workspace
 Inputs = Mapping[str, Mapping[str, Any]]  # of every stage, as the manifest records them
 
 ROUNDS = "critique.rounds"
+
+
+def check(donors: Sequence[Path]) -> None:
+    """Raises SolonError for a donor that is no run folder."""
+    for donor in donors:
+        manifest_of(donor)
 
 
 def engine(donors: Sequence[Path]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from importlib import resources
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
-from solon import config, models, pipeline
+from solon import config, models, pipeline, reuse
 from solon.config import Config
 from solon.errors import SolonError
 from solon.evaluation import revisions
@@ -190,11 +190,12 @@ def _path(name_or_path: str, folder: str, what: str, beside: Path) -> Path:
     return Path(str(resources.files("solon") / folder / f"{name_or_path}.yaml"))
 
 
-def run(study: Study, folder: Path, watcher: Watcher | None = None) -> Path:
+def run(study: Study, folder: Path, watcher: Watcher | None = None, donors: Sequence[Path] = ()) -> Path:
     """Take every member to its end in a run folder of its own, and return the path of the study's page.
 
-    What is done is not done again, neither after a kill nor where another member did the same. Raises
-    SolonError for anything that the user can mend, where it can be told before the first member begins.
+    What is done is not done again, neither after a kill nor where another member, or another run, one of the
+    ``donors``, did the same. Raises SolonError for anything that the user can mend, where it can be told
+    before the first member begins.
     """
     from solon.report import sweep as page
 
@@ -202,13 +203,14 @@ def run(study: Study, folder: Path, watcher: Watcher | None = None) -> Path:
     if (folder / "manifest.json").exists():
         raise SolonError(f"{folder} is a run folder, and a study holds several; give another with --dir")
     # Said now, not after hours of work.
+    reuse.check(donors)
     if study.sweep.scored_by:
         with watcher.stage("Preference model to score with"):
             preference.scorer(study.sweep.scored_by, 1)
     for member in study.members:
         check_data(Workspace(member.config, folder / member.name, watcher))
     with alone_in(folder):
-        donors: list[Path] = []
+        donors = list(donors)
         # Those with the most rounds go first: they hold the rounds of the others.
         members = sorted(study.members, key=lambda member: -member.config.critique.rounds)
         for number, member in enumerate(members, 1):

@@ -6,7 +6,7 @@ or its parts, of which the runs and ``judge`` may go side by side:
 
     python studies/chain/study.py prepare --data ../shared/data --work WORK --supervisor MODEL
     python studies/chain/study.py chains --work WORK --run revision-0        (and so on: all of CHAINS)
-    solon sweep WORK/ablation-revisions.yaml --dir WORK/ablation-revisions        (and so on: the ablations)
+    solon sweep WORK/ablation-labels.yaml --dir WORK/ablation-labels --reuse WORK/judged-0        (and so on)
     python studies/chain/study.py answers --work WORK
     python studies/chain/study.py judge --work WORK
     python studies/chain/study.py score --work WORK
@@ -131,8 +131,9 @@ def chains(work: Path, names: Sequence[str]) -> None:
 
 
 def ablations(work: Path) -> None:
+    base = [work / "judged-0"] if (work / "judged-0/manifest.json").exists() else []
     for path in sorted(work.glob("ablation-*.yaml")):
-        sweep.run(sweep.load(str(path)), path.with_suffix(""), SCREEN)
+        sweep.run(sweep.load(str(path)), path.with_suffix(""), SCREEN, base)
 
 
 def answers(work: Path) -> None:

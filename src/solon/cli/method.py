@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from solon import constitution
-from solon.cli.options import NO_SETTINGS, AsJson, Settings, configuration
+from solon.cli.options import NO_RUNS, NO_SETTINGS, AsJson, Reuse, Settings, configuration
 from solon.cli.show import SCREEN, show
 from solon.errors import SolonError
 
@@ -35,6 +35,7 @@ def run(
         typer.Option("--dir", help="The run folder; 'runs/NAME' beside the configuration by default."),
     ] = None,
     settings: Settings = NO_SETTINGS,
+    reuse: Reuse = NO_RUNS,
     as_json: AsJson = False,
 ) -> None:
     """Take the whole method to its end; the same command goes on where a stopped one was."""
@@ -42,7 +43,7 @@ def run(
 
     asked = configuration(config, settings)
     folder = directory or config.parent / "runs" / config.stem
-    path = pipeline.run(asked, folder, SCREEN)
+    path = pipeline.run(asked, folder, SCREEN, donors=reuse)
     _conclude(folder, path, as_json)
 
 

@@ -20,6 +20,13 @@ ConfigFile = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="How many rows, drawn by the seed; all by default.")]
 NO_SETTINGS: list[str] = []
+Reuse = Annotated[
+    list[Path],
+    typer.Option(
+        "--reuse", metavar="RUN", help="Take from this run what it did alike; may be given several times."
+    ),
+]
+NO_RUNS: list[Path] = []
 Model = Annotated[
     str, typer.Option("--model", help="'smollm2', a transformers folder, a .gguf file or a hub name.")
 ]

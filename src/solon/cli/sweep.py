@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from solon.cli.options import NO_SETTINGS, AsJson, Settings, overrides
+from solon.cli.options import NO_RUNS, NO_SETTINGS, AsJson, Reuse, Settings, overrides
 from solon.cli.show import SCREEN, show_rows
 
 
@@ -17,6 +17,7 @@ def sweep(
         typer.Option("--dir", help="The study's folder; 'runs/NAME' beside its file by default."),
     ] = None,
     settings: Settings = NO_SETTINGS,
+    reuse: Reuse = NO_RUNS,
     as_json: AsJson = False,
 ) -> None:
     """Run every variation of a study, doing what they share once; the same command goes on after a stop."""
@@ -25,7 +26,7 @@ def sweep(
     asked = sweeps.load(study, overrides(settings))
     beside = Path(study).parent if study.endswith((".yaml", ".yml")) else Path()
     folder = directory or beside / "runs" / asked.name
-    page = sweeps.run(asked, folder, SCREEN)
+    page = sweeps.run(asked, folder, SCREEN, reuse)
     figures = (folder / "sweep.json").read_text(encoding="utf-8")
     if as_json:
         typer.echo(figures, nl=False)
