@@ -124,6 +124,13 @@ def test_every_part_is_there(page: Page) -> None:
     assert {"elo", "reliability", "labels", "SL-CAI loss", "RL-CAI kl", "Preference model accuracy"} <= drawn
 
 
+def test_a_reward_without_length_is_called_so(copied: Path) -> None:
+    assert "without what goes with an answer's length" not in Page.at(report.write(copied)).text
+    settings = copied / "config.yaml"
+    settings.write_text(settings.read_text() + "reinforce: {length_control: true}\n")
+    assert "without what goes with an answer's length" in Page.at(report.write(copied)).text
+
+
 def test_the_plot_shows_the_ratings_with_their_intervals(finished: Path, page: Page) -> None:
     elo = json.loads((finished / "evaluation/summary.json").read_text())["elo"]
     shown = {trace["name"]: trace for trace in page.json["figures"]["elo"]["data"] if "name" in trace}
