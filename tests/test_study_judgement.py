@@ -55,6 +55,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
         "ways": {
             "zero-first": {"few_shot": False},
             "zero-last": {"few_shot": False, "layout": "principle-last"},
+            "no-principle": {"few_shot": False, "question": "Which answer is better?"},
             "all-last": {"few_shot": False, "layout": "principle-last", "principles": "all"},
             "reasoned": {
                 "few_shot": False,
@@ -72,6 +73,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
             {"models": ["tiny"], "data": ["hhh"], "rows": 24, "ways": ["zero-first", "each-answer"]},
             {"models": ["tiny"], "data": ["people"], "rows": 2, "ways": ["all-last", "reasoned"]},
             {"models": ["tiny"], "data": ["people"], "rows": 4, "ways": ["zero-last", "likelihood"]},
+            {"models": ["tiny"], "data": ["people"], "rows": 6, "characters": 39, "ways": ["no-principle"]},
             {"models": ["tiny"], "data": ["red-team"], "rows": 2, "ways": ["made-pairs"]},
         ],
     }
@@ -104,6 +106,7 @@ def test_every_cell_is_measured_once(measured: tuple[Path, list[dict[str, Any]]]
         ("people", "all-last"): 2,
         ("people", "reasoned"): 8,
         ("people", "likelihood"): 4,
+        ("people", "no-principle"): 4,  # two of six are longer
         ("harm", "zero-first"): 2,
         ("red-team", "made-pairs"): 2,
     }
@@ -166,6 +169,31 @@ def test_the_figures_are_those_of_the_measurements(
     page = (results / "table.md").read_text()
     for row in tables["ways"]:
         assert f"| tiny | {row['data']} | {row['way']} | {row['rows']} |" in page
+
+
+def test_what_a_principle_adds_and_what_length_alone_says(plan: Path) -> None:
+    settings = yaml.safe_load(plan.read_text())
+    one = study.ordered(plan.parent, settings["data"]["people"], 0)[0]
+    gladly = one.texts[0].startswith("Gladly")  # "Gladly, take 2." has a word more than "2? Never!"
+    measured = {
+        "zero-first": [[0.5, 0.1]],
+        "no-principle": [[0.4, -0.4]],
+        "likelihood": [[-6.0, -5.0], [-7.0, -4.0]],
+    }
+    records = [
+        {"data": "people", "way": way, "id": one.id, "values": values, "tokens": [1, 1, 0]}
+        for way, values in measured.items()
+    ]
+    found = table.Measured(settings, "people", [one], records).variants()
+    first, second = (3, 2) if gladly else (2, 3)
+    for name, log_odds in {
+        "zero-first less no-principle, both orders in log-odds": 0.3,
+        "likelihood under the principle": -1.0,
+        "likelihood under the principle, per word": -6.0 / first + 5.0 / second,
+        "likelihood contrast": 2.0,
+        "the shorter answer, whatever it says": second - first,
+    }.items():
+        assert found[name][1] == pytest.approx({one.id: log_odds}), name
 
 
 def test_weights_are_those_of_logistic_regression_and_never_turn_a_way_round() -> None:

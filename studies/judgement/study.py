@@ -112,6 +112,8 @@ def missing(
             if plan["data"][dataset]["form"] == "choices" and way not in {"zero-first", "few-first"}:
                 continue  # there is no layout, and no second answer
             some = rows[dataset][: step["rows"]]
+            if "characters" in step:
+                some = [row for row in some if fits(row, step)]
             some = [row for row in some if not all((dataset, way, id) in done for id in ids(row, samples))]
             if some:
                 yield dataset, way, some

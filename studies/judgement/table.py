@@ -19,7 +19,7 @@ from solon.evaluation import calibration
 from solon.evaluation.paper_evals import Choice
 from solon.seeds import generator, share_of
 
-LETTERS = ("zero-first", "few-first", "paper-first", "zero-last", "few-last")
+LETTERS = ("zero-first", "few-first", "paper-first", "zero-last", "few-last", "no-principle")
 COMBINED = ("zero-first, both orders in log-odds", "each answer by itself", "likelihood contrast")
 Figures = dict[str, Any]
 LogOdds = dict[str, float]  # that the first answer is better, by row
@@ -77,24 +77,30 @@ class Measured:
             for count in (1, 4):
                 drawn = {id: mean([lo for each in mine[:count] for lo in each]) for id, mine in whole.items()}
                 found[f"reasoned, {count} sample{'s' * (count > 1)}"] = ("reasoned", drawn, False)
+        if {"zero-first", "no-principle"} <= self.values.keys():
+            asked, unasked = (self.values[way] for way in ("zero-first", "no-principle"))
+            added = {id: fmean(asked[id][0]) - fmean(each[0]) for id, each in unasked.items() if id in asked}
+            found["zero-first less no-principle, both orders in log-odds"] = ("zero-first", added, False)
         if values := self.values.get("each-answer"):
             alone = {id: first - second for id, (first, second) in values.items()}
             found["each answer by itself"] = ("each-answer", alone, False)
-        if values := self.values.get("likelihood"):
-            gaps = {
-                id: [under[0] - under[1], against[0] - against[1]] for id, (under, against) in values.items()
-            }
-            found["likelihood under the principle"] = (
-                "likelihood",
-                {id: each[0] for id, each in gaps.items()},
-                False,
-            )
-            found["likelihood contrast"] = (
-                "likelihood",
-                {id: each[0] - each[1] for id, each in gaps.items()},
-                False,
-            )
+        found |= self._likelihoods()
         return found | self._combinations(found)
+
+    def _likelihoods(self) -> dict[str, tuple[str, LogOdds, bool]]:
+        """By how likely the answers are; and by their lengths, which that goes with."""
+        values = self.values.get("likelihood") or {}
+        gaps = {id: [under[0] - under[1], against[0] - against[1]] for id, (under, against) in values.items()}
+        words = {id: [max(1, len(text.split())) for text in self.rows[id].texts] for id in values}
+        found = {
+            "likelihood under the principle": {id: under for id, (under, _) in gaps.items()},
+            "likelihood under the principle, per word": {
+                id: under[0] / words[id][0] - under[1] / words[id][1] for id, (under, _) in values.items()
+            },
+            "likelihood contrast": {id: under - against for id, (under, against) in gaps.items()},
+            "the shorter answer, whatever it says": {id: float(b - a) for id, (a, b) in words.items()},
+        }
+        return {name: ("likelihood", each, False) for name, each in found.items() if each}
 
     def _combinations(
         self, found: Mapping[str, tuple[str, LogOdds, bool]]

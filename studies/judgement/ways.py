@@ -24,8 +24,13 @@ Found = Iterator[tuple[str, Any]]
 
 
 def law_of(source: dict[str, Any], way: dict[str, Any], paper: Path) -> Constitution:
-    """The principles of the data set's constitution, with our worked examples or the paper's."""
+    """The principles of the data set's constitution, or the way's own question, with our worked examples or
+    the paper's."""
     law = constitution.load(source["constitution"])
+    if asked := way.get("question"):
+        return law.model_copy(
+            update={"comparison": [ComparisonPrinciple(name="question", instruction=asked)]}
+        )
     if way.get("shots") == "paper":
         files = ("RLMadisonFewShotPrompts.json", "RLMadisonPrecogFewShotPrompts.json")
         examples = paper_files.merge([paper_files.read(paper / file) for file in files], "paper").examples
@@ -36,7 +41,7 @@ def law_of(source: dict[str, Any], way: dict[str, Any], paper: Path) -> Constitu
 
 
 def settings_of(way: dict[str, Any]) -> config.Feedback:
-    asked = {name: value for name, value in way.items() if name not in {"shots", "samples"}}
+    asked = {name: value for name, value in way.items() if name not in {"shots", "samples", "question"}}
     return config.Feedback(**asked, clamp=(0, 1))
 
 
