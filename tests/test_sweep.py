@@ -346,6 +346,9 @@ def test_without_an_evaluation_the_revisions_decide(built: Path) -> None:
     ]
     assert page.verdict(found)[0] == "The revisions of all-seed-2 score highest"
     assert page.verdict([replace(each, revised=[]) for each in found])[0] == "It is too early to tell"
+    # Variations of what comes after the revisions share them.
+    shared = page.verdict([replace(each, revised=found[0].revised) for each in found])
+    assert shared[0] == "The revisions of all variations score alike"
     assert set(page.figures(found)) == {"revisions", "reliability"}
 
 

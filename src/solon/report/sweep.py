@@ -174,11 +174,15 @@ def verdict(found: Sequence[Variation]) -> tuple[str, str]:
         return comparison.verdict(compared)
     best = max(scored, key=lambda each: each.revised[-1]["gain"])
     last = best.revised[-1]
+    alike = len(scored) > 1 and all(each.revised[-1]["gain"] == last["gain"] for each in scored)
+    which = (
+        "The revisions of all variations score alike"
+        if alike
+        else f"The revisions of {best.look.label} score highest"
+    )
     interval = last["gain_interval"]
     within = f" ({interval[0]:+.2f} to {interval[1]:+.2f})" if interval else ""
-    return f"The revisions of {best.look.label} score highest", (
-        f"the last are {last['gain']:+.2f}{within} above the first answers."
-    )
+    return which, f"the last are {last['gain']:+.2f}{within} from the first answers."
 
 
 def caveats(found: Sequence[Variation], scorer: str) -> list[str]:
