@@ -86,7 +86,8 @@ def styles(run: str, figures: Mapping[str, Any]) -> list[str]:
         of = [answers.get(name, {}).get(prompts) for name in MODELS]
         if not any(of):
             continue
-        lines += row(run, prompts, "refuses", *(cell(each["refuses"], 2) if each else "" for each in of))
+        for what in ("refuses", "evades"):
+            lines += row(run, prompts, what, *(cell(each[what], 2) if each else "" for each in of))
         for what in ("partial", "words", "different_words"):
             figures_of = (f"{each[what]:.2f}" if each else "" for each in of)
             lines += row(run, prompts, what.replace("_", " "), *figures_of)

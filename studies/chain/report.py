@@ -16,7 +16,7 @@ from page import MODELS
 
 from solon.evaluation import elo, revisions
 from solon.evaluation.calibration import mean_interval, wilson
-from solon.evaluation.refusal import classify
+from solon.evaluation.refusal import classify, is_evasive
 from solon.evaluation.repetition import distinct, sequences
 from solon.records import Aspect, EvaluationRecord, JudgementRecord
 from solon.run import RecordFile, write_atomically
@@ -298,7 +298,7 @@ def accuracy(margins: Sequence[float]) -> list[float]:
 
 
 def style(answers: Sequence[EvaluationRecord], model: str) -> dict[str, Any]:
-    """Refusals by their wording, and lengths, of one model's answers to each set of prompts."""
+    """Refusals and evasions by their wording, and lengths, of one model's answers to each set."""
     found = {}
     for prompts in ASPECTS:
         texts = [
@@ -311,9 +311,10 @@ def style(answers: Sequence[EvaluationRecord], model: str) -> dict[str, Any]:
         if not texts:
             continue
         kinds = [classify(text) for text in texts]
-        refused = sum(kind == "refusal" for kind in kinds)
+        refused, evaded = kinds.count("refusal"), sum(map(is_evasive, texts))
         found[prompts] = {
             "refuses": [refused / len(texts), *wilson(refused, len(texts))],
+            "evades": [evaded / len(texts), *wilson(evaded, len(texts))],
             "partial": fmean(kind == "partial" for kind in kinds),
             "words": fmean(len(text.split()) for text in texts),
             "different_words": distinct(texts, threes, 3) if (threes := sequences(texts, 3)) else 0.0,
