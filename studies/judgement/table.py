@@ -41,6 +41,11 @@ class Measured:
             elif each["data"] == f"prior of {dataset}":
                 self.priors.setdefault(each["way"], {})[each["id"]] = each["values"]
 
+        source = plan["data"][dataset]
+        self.laws = {
+            way: ways.law_of(source, {**plan["ways"][way], "shots": "ours"}, Path()) for way in self.priors
+        }
+
     def variants(self) -> dict[str, tuple[str, LogOdds, bool]]:
         """By name: the way it was measured by, its log-odds, and whether anything in it was fitted."""
         found: dict[str, tuple[str, LogOdds, bool]] = {}
@@ -139,8 +144,7 @@ class Measured:
 
     def _prior(self, way: str, id: str) -> float:
         """The log-odds of "(A)" of questions without content (Zhao et al. 2021, section 5)."""
-        source, settings = self.plan["data"][self.dataset], self.plan["ways"][way]
-        law = ways.law_of(source, {**settings, "shots": "ours"}, Path())
+        law = self.laws[way]
         [principle] = law.draw_comparison(generator(self.plan["seed"], "principles", id), 1)
         place = [each.name for each in law.comparison].index(principle.name)
         return mean([each[place] for each in self.priors[way].values()])
