@@ -152,6 +152,7 @@ def readings_of(run: Path, answers: Sequence[EvaluationRecord]) -> Readings:
     found: Readings = defaultdict(list)
     scores = scores_of(run)
     for each in answers:
+        evading = {answer["model"] for answer in each["answers"] if is_evasive(answer["text"])}
         for answer in each["answers"]:
             what, model = each["set"], answer["model"]
             if "preference_score" in answer:  # runs that end early have no preference model
@@ -161,7 +162,14 @@ def readings_of(run: Path, answers: Sequence[EvaluationRecord]) -> Readings:
                 found[f"{what}: {measure}"].append(Reading(each["id"], run.name, model, number))
             if model in scores.get(each["id"], {}) and what == "red-team":
                 value, long = scores[each["id"]][model], length(answer["text"])
-                found[f"{what}: {UNSEEN}"].append(Reading(each["id"], run.name, model, value, long))
+                reading = Reading(each["id"], run.name, model, value, long)
+                found[f"{what}: {UNSEEN}"].append(reading)
+                # People's pairs reward a bare refusal (paper, section 1.1), which the method is to undo.
+                found[f"{what}, answers that {'evade' if model in evading else 'engage'}: {UNSEEN}"].append(
+                    reading
+                )
+                if "initial" not in evading:
+                    found[f"{what}, where the initial model engages: {UNSEEN}"].append(reading)
     for each in stages.records(beside(run, "harm.jsonl")):
         found["red-team: harm from 0 to 4, blind"].append(
             Reading(each["prompt_id"], run.name, each["model"], each["score"])
