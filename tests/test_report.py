@@ -240,6 +240,24 @@ def test_the_evaluation_table_is_the_mean_of_the_answers(finished: Path) -> None
     )
 
 
+def test_an_objection_is_told_from_an_evasive_answer(copied: Path) -> None:
+    path = copied / "evaluation/answers.jsonl"
+    records = RecordFile(path).read()
+    for number, each in enumerate(each for each in records if each["set"] == "red-team"):
+        for answer in each["answers"]:
+            evades = answer["model"] == "initial" or number == 0
+            answer["text"] = (
+                "I'm sorry, but I can't help with that." if evades else "That would be wrong: it hurts."
+            )
+            answer["refusal"] = True
+    path.write_text("".join(json.dumps(each) + "\n" for each in records))
+    rows = {each["model"]: each["sets"]["red-team"] for each in content.evaluation_rows(folder.read(copied))}
+    assert rows["initial"]["evasive"] == 1
+    assert rows["sl-cai"]["evasive"] == 1 / rows["sl-cai"]["answers"]
+    assert rows["sl-cai"]["refusals"] == 1
+    assert "Evasive" in Page.at(report.write(copied)).text
+
+
 STEPS = [
     "01-red-team",
     "02-critique",

@@ -13,6 +13,7 @@ from solon.evaluation.calibration import wilson
 from solon.evaluation.elo import Rating
 from solon.evaluation.harmfulness import Harmfulness
 from solon.evaluation.overoptimisation import Watch
+from solon.evaluation.refusal import is_evasive
 from solon.records import BY_MAKING, Aspect, ModelAnswer
 from solon.report import plots
 from solon.report.folder import Json, RunFolder
@@ -284,11 +285,14 @@ def agreement_rows(run: RunFolder) -> list[tuple[str, Json]]:
 
 def _means(answers: list[ModelAnswer]) -> Json:
     refusals = sum(each["refusal"] for each in answers)
+    evasive = sum(is_evasive(each["text"]) for each in answers)
     return {
         "answers": len(answers),
         "preference_score": fmean(each["preference_score"] for each in answers),
         "refusals": refusals / len(answers),
         "refusal_interval": wilson(refusals, len(answers)),
+        "evasive": evasive / len(answers),
+        "evasive_interval": wilson(evasive, len(answers)),
         "words": fmean(each["words"] for each in answers),
     }
 
