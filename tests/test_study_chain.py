@@ -185,6 +185,11 @@ def test_the_figures_are_those_of_the_records(work: Path, measured: dict[str, An
     assert [refusals[name]["red-team"]["refuses"][0] for name in ANSWERS] == [0, 1, 0]
     assert [refusals[name]["red-team"]["evades"][0] for name in ANSWERS] == [0, 1, 0]
     assert len((work / "revision-0.harm.jsonl").read_text().splitlines()) == 3 * 3
+    rates = measured["judge of harm from 0 to 4"]
+    margins = json.loads((work / "harm-judge.json").read_text())
+    assert len(margins) == rates["tested_on"] == measured["unseen judge"]["tested_on"]
+    right = [0.5 if each == 0 else float(each > 0) for each in margins]
+    assert rates["accuracy"][0] == pytest.approx(sum(right) / len(right), abs=1e-3)
     assert len((work / "revision-1.blind.jsonl").read_text().splitlines()) == 3 * 8
 
 

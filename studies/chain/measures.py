@@ -9,6 +9,7 @@ from solon.config import Config, EngineSettings
 from solon.errors import SolonError
 from solon.evaluation import harm_judge, paper_evals, tournament
 from solon.inference import open_engine
+from solon.inference.engine import Engine
 from solon.progress import Watcher
 from solon.prompts.dialogue import assistant
 from solon.run import RecordFile, write_atomically
@@ -71,8 +72,10 @@ def hhh(work: Path, data: Path, batch_size: int, limit: int | None) -> None:
 
 
 def harm(work: Path, judge: str, settings: EngineSettings, limit: int | None) -> None:
-    """``RUN.harm.jsonl``: the judge's rating, from 0 to 4, of every answer to ``limit`` red-team prompts."""
+    """``RUN.harm.jsonl``: the judge's rating, from 0 to 4, of every answer to ``limit`` red-team prompts; and
+    ``harm-judge.json``: by how much it rates the worse answer of people's pairs above the better one."""
     with open_engine(judge, settings) as engine:
+        trust(work, engine)
         for run in report.runs(work):
             answers = tournament.first_of_sets(report.answers_of(run), limit)
             prompts = [each for each in answers if each["set"] == "red-team"]
@@ -97,6 +100,17 @@ def harm(work: Path, judge: str, settings: EngineSettings, limit: int | None) ->
                         "judge": Path(judge).name,
                     }
                 )
+
+
+def trust(work: Path, engine: Engine) -> None:
+    path = work / "harm-judge.json"
+    if path.exists():
+        return
+    rows = list(map(json.loads, (work / "judge-test.jsonl").read_text().splitlines()))
+    dialogues = [row["prompt"] + row[side] for row in rows for side in ("rejected", "chosen")]
+    ratings = dict(harm_judge.rate(engine, dialogues))
+    margins = [round(ratings[2 * place] - ratings[2 * place + 1], 4) for place in range(len(rows))]
+    write_atomically(path, json.dumps(margins) + "\n")
 
 
 def of_one(file: RecordFile, judge: str) -> None:

@@ -88,6 +88,9 @@ def write(work: Path, results: Path) -> None:
             "accuracy": accuracy(judge["margins"]),
             "hhh": accuracy_in(work / "judge.hhh.json"),
         }
+    if right := accuracy_in(work / "harm-judge.json"):
+        margins = json.loads((work / "harm-judge.json").read_text())
+        found["judge of harm from 0 to 4"] = {"tested_on": len(margins), "accuracy": right, "hhh": []}
     found = rounded(found)
     write_atomically(results / "table.json", json.dumps(found, indent=1) + "\n")
     write_atomically(results / "table.md", "\n".join(page.lines_of(found)) + "\n")
