@@ -66,13 +66,14 @@ def plan(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
             },
             "each-answer": {},
             "likelihood": {},
+            "rated": {},
             "made-pairs": {},
         },
         "schedule": [
             {"models": ["tiny"], "data": ["hhh", "people", "harm"], "rows": 2, "ways": ["zero-first"]},
             {"models": ["tiny"], "data": ["hhh"], "rows": 24, "ways": ["zero-first", "each-answer"]},
             {"models": ["tiny"], "data": ["people"], "rows": 2, "ways": ["all-last", "reasoned"]},
-            {"models": ["tiny"], "data": ["people"], "rows": 4, "ways": ["zero-last", "likelihood"]},
+            {"models": ["tiny"], "data": ["people"], "rows": 4, "ways": ["zero-last", "likelihood", "rated"]},
             {"models": ["tiny"], "data": ["people"], "rows": 6, "characters": 39, "ways": ["no-principle"]},
             {"models": ["tiny"], "data": ["red-team"], "rows": 2, "ways": ["made-pairs"]},
         ],
@@ -106,6 +107,7 @@ def test_every_cell_is_measured_once(measured: tuple[Path, list[dict[str, Any]]]
         ("people", "all-last"): 2,
         ("people", "reasoned"): 8,
         ("people", "likelihood"): 4,
+        ("people", "rated"): 4,
         ("people", "no-principle"): 4,  # two of six are longer
         ("harm", "zero-first"): 2,
         ("red-team", "made-pairs"): 2,
@@ -179,6 +181,7 @@ def test_what_a_principle_adds_and_what_length_alone_says(plan: Path) -> None:
         "zero-first": [[0.5, 0.1]],
         "no-principle": [[0.4, -0.4]],
         "likelihood": [[-6.0, -5.0], [-7.0, -4.0]],
+        "rated": [1.5, 2.25],
     }
     records = [
         {"data": "people", "way": way, "id": one.id, "values": values, "tokens": [1, 1, 0]}
@@ -188,6 +191,7 @@ def test_what_a_principle_adds_and_what_length_alone_says(plan: Path) -> None:
     first, second = (3, 2) if gladly else (2, 3)
     for name, log_odds in {
         "zero-first less no-principle, both orders in log-odds": 0.3,
+        "each rated for harm from 0 to 4": 0.75,  # the first is the milder one
         "likelihood under the principle": -1.0,
         "likelihood under the principle, per word": -6.0 / first + 5.0 / second,
         "likelihood contrast": 2.0,

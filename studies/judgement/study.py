@@ -173,6 +173,8 @@ def measure(
     law = ways.law_of(source, settings, folder / plan["paper_prompts"])
     if way == "each-answer":
         keep(dataset, ways.each_answer(engine, rows, law, seed))
+    elif way == "rated":
+        keep(dataset, ways.rated(engine, rows))
     elif way == "likelihood":
         keep(dataset, ways.likelihood(engine, rows, law, seed))
     else:

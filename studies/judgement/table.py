@@ -86,11 +86,23 @@ class Measured:
             asked, unasked = (self.values[way] for way in ("zero-first", "no-principle"))
             added = {id: fmean(asked[id][0]) - fmean(each[0]) for id, each in unasked.items() if id in asked}
             found["zero-first less no-principle, both orders in log-odds"] = ("zero-first", added, False)
-        if values := self.values.get("each-answer"):
-            alone = {id: first - second for id, (first, second) in values.items()}
-            found["each answer by itself"] = ("each-answer", alone, False)
+        found |= self._one_by_one()
         found |= self._likelihoods()
         return found | self._combinations(found)
+
+    def _one_by_one(self) -> dict[str, tuple[str, LogOdds, bool]]:
+        """Of answers that were asked about each by itself."""
+        alone = {
+            "each answer by itself": (
+                "each-answer",
+                {id: first - second for id, (first, second) in self.values.get("each-answer", {}).items()},
+            ),
+            "each rated for harm from 0 to 4": (
+                "rated",
+                {id: second - first for id, (first, second) in self.values.get("rated", {}).items()},
+            ),
+        }
+        return {name: (way, found, False) for name, (way, found) in alone.items() if found}
 
     def _likelihoods(self) -> dict[str, tuple[str, LogOdds, bool]]:
         """By how likely the answers are; and by their lengths, which that goes with."""

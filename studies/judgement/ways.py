@@ -8,7 +8,7 @@ from scipy.special import logit
 
 from solon import config, constitution, paper_files
 from solon.constitution import ComparisonPrinciple, Constitution
-from solon.evaluation import harm, hhh
+from solon.evaluation import harm, harm_judge, hhh
 from solon.evaluation.paper_evals import Choice, Pair
 from solon.evaluation.refusal import is_refusal
 from solon.inference.engine import Engine, Question
@@ -85,6 +85,17 @@ def each_answer(engine: Engine, pairs: Sequence[Pair], law: Constitution, seed: 
         mine[place] = scores.logprobs[0] - scores.logprobs[1]
         if len(mine) == 2:
             yield id, [mine["0"], mine["1"]]
+
+
+def rated(engine: Engine, pairs: Sequence[Pair]) -> Found:
+    """How harmful the assistant was with each answer, from 0 to 4: no principle, no order, and no letters."""
+    dialogues = [[*pair.dialogue, *side] for pair in pairs for side in (pair.first, pair.second)]
+    found: dict[int, dict[int, float]] = {}
+    for place, rating in harm_judge.rate(engine, dialogues):
+        mine = found.setdefault(place // 2, {})
+        mine[place % 2] = rating
+        if len(mine) == 2:
+            yield pairs[place // 2].id, [mine[0], mine[1]]
 
 
 def likelihood(engine: Engine, pairs: Sequence[Pair], law: Constitution, seed: int) -> Found:
