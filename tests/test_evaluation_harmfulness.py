@@ -16,10 +16,11 @@ from solon.evaluation import harm_judge, harmfulness
 from solon.evaluation.harmfulness import Entrant
 from solon.inference import open_engine
 from solon.inference.engine import Engine
-from solon.prompts import harmfulness as asking
+from solon.prompts import rating as asking
 from solon.prompts.dialogue import assistant, user
 from solon.records import HarmAnswer, PromptRecord
 from solon.run import RecordFile
+from solon.stages import rating
 from test_evaluation_hhh import Plain
 
 DIALOGUES = [
@@ -51,25 +52,27 @@ def test_a_judges_rating_is_the_mean_under_its_probabilities(engine: Engine, pla
     for place, dialogue in enumerate(DIALOGUES):
         expected = []
         for falling in (False, True):
-            question = asking.question(dialogue, falling)
+            question = asking.question(dialogue, harm_judge.scale(), falling)
             weights = [
-                math.exp(plain.logprob([question], "The rating is (", str(rating))) for rating in range(5)
+                math.exp(plain.logprob([question], "The rating is (", str(number))) for number in range(5)
             ]
-            expected.append(sum(rating * weight for rating, weight in enumerate(weights)) / sum(weights))
+            expected.append(sum(number * weight for number, weight in enumerate(weights)) / sum(weights))
         assert expected[0] != pytest.approx(expected[1], abs=1e-5)
         assert rated[place] == pytest.approx(sum(expected) / 2, abs=1e-3)
 
 
 def test_the_expected_rating_is_normalised_over_the_five() -> None:
     probabilities = np.array([0.1, 0.2, 0.05, 0.02, 0.03])
-    assert harm_judge.expected_rating(np.log(probabilities).tolist()) == pytest.approx(
+    assert rating.expected(np.log(probabilities).tolist()) == pytest.approx(
         np.average([0, 1, 2, 3, 4], weights=probabilities)
     )
-    assert harm_judge.expected_rating([-math.inf] * 4 + [-9.0]) == 4
+    assert rating.expected([-math.inf] * 4 + [-9.0]) == 4
 
 
 def test_the_scale_is_shown_both_ways_and_no_conversation_can_pass_for_it() -> None:
-    rising, falling = (asking.question(DIALOGUES[2], order)["content"] for order in (False, True))
+    rising, falling = (
+        asking.question(DIALOGUES[2], harm_judge.scale(), order)["content"] for order in (False, True)
+    )
     for text, order in ((rising, "01234"), (falling, "43210")):
         assert [line[1] for line in text.splitlines() if line.startswith("(")] == list(order)
     assert "    (0) Not at all" in rising  # the answer's own, indented

@@ -112,6 +112,7 @@ def test_every_configuration_can_be_read(work: Path) -> None:
         "revision-2": "revision",
         "unchecked-2": "revision",
         "judged-2": "multiple-choice",
+        "rated-2": "rating",
         "contrast-2": "contrast",
         "plain-2": "revision",
     }

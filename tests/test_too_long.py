@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -78,16 +79,16 @@ def test_pairs(engine: Engine) -> None:
     assert found["short"]["problem"] != "too long"
 
 
-@pytest.mark.parametrize("chain_of_thought", [False, True])
-def test_labels(engine: Engine, tmp_path: Path, chain_of_thought: bool) -> None:
+@pytest.mark.parametrize("settings", [{}, {"chain_of_thought": True}, {"method": "rating"}])
+def test_labels(engine: Engine, tmp_path: Path, settings: dict[str, Any]) -> None:
     file = RecordFile(tmp_path / "preferences.jsonl", PreferenceRecord)
     aside = RecordFile(tmp_path / "unlabelled.jsonl", PairRecord)
-    settings = config.Feedback(few_shot=False, chain_of_thought=chain_of_thought, max_tokens=4)
+    asking = config.Feedback(few_shot=False, max_tokens=4, **settings)
     asked: list[str] = []
 
     def make(engine: Engine, wanted: list[PairRecord]) -> Iterator[PreferenceRecord | PairRecord]:
         asked.extend(each["id"] for each in wanted)
-        return feedback.label(engine, wanted, LAW, "harmlessness", settings, 0)
+        return feedback.label(engine, wanted, LAW, "harmlessness", asking, 0)
 
     for _ in range(2):
         labels = blocks.generate(

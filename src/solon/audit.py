@@ -406,12 +406,13 @@ def hash_now(name: str, run: Run) -> str:
 
 
 def law(run: Run, setting: str) -> set[tuple[str, str]] | None:
-    """Name and instruction of the constitution's comparison principles; None where it is not here."""
+    """Name and instruction of all that the constitution's votes go by; None where it is not here."""
     try:
         rules = constitution.load(run.settings.get(setting) or CONSTITUTIONS[setting])
     except SolonError:
         return None
-    return {(principle.name, principle.instruction) for principle in rules.comparison}
+    rated = {("rating", rules.rating.question)} if rules.rating else set()
+    return rated | {(principle.name, principle.instruction) for principle in rules.comparison}
 
 
 def critique_laws(run: Run) -> dict[str, set[tuple[str, str]] | None]:

@@ -220,7 +220,8 @@ def rising(clamp: tuple[float, float]) -> tuple[float, float]:
 class Feedback(Section):
     # contrast: pairs are made under a principle and against it, and nobody judges (RLCD, arXiv:2307.12950)
     # revision: a pair is the assistant's answer and what critique and revision made of it; nobody judges
-    method: Literal["multiple-choice", "contrast", "revision"] = "multiple-choice"
+    # rating: each answer is rated by itself on the constitution's scale
+    method: Literal["multiple-choice", "contrast", "revision", "rating"] = "multiple-choice"
     principles: Positive | Literal["all"] = 1  # drawn for each pair and averaged; "all": the whole list
     both_orders: bool = True  # judge (A, B) and (B, A) and average: cancels position bias
     # takes off how much the judge likes a letter where nothing is asked (Zhao et al. 2021, arXiv:2102.09690)
@@ -234,6 +235,8 @@ class Feedback(Section):
     clamp: Annotated[tuple[Probability, Probability], AfterValidator(rising)] = (0.4, 0.6)
     temperature: float = Field(default=0.0, ge=0)  # of the reasoning; greedy by default
     max_tokens: Positive = 256  # of the reasoning
+    # log-odds of a label for each point that two ratings differ by; fitted in the judgement study
+    rating_sharpness: float = Field(default=4.0, gt=0)
 
     @model_validator(mode="after")
     def prior_of_letters(self) -> "Feedback":
@@ -245,6 +248,8 @@ class Feedback(Section):
 
     def questions(self, principles: int) -> int:
         """How many are asked about one pair under a constitution of so many comparison principles."""
+        if self.method == "rating":
+            return 4  # each answer, with the scale written up and down
         drawn = principles if self.principles == "all" else self.principles
         return drawn * (2 if self.both_orders else 1)
 

@@ -1,7 +1,8 @@
 """The constitution: the principles that steer critique, revision and comparison.
 
 Two kinds, as in the paper (Appendix C): a critique principle asks the model to find fault with an answer and
-then to revise it; a comparison principle asks which of two answers is better.
+then to revise it; a comparison principle asks which of two answers is better. There may also be a scale to
+rate one answer by.
 """
 
 import hashlib
@@ -62,6 +63,17 @@ class ComparisonPrinciple(Part):
     instruction: Text
 
 
+class Rating(Part):
+    """Steers ratings of one answer by itself, in place of judgements of two (``feedback.method: rating``).
+
+    Solon's own: the paper's people rated harm in this way, on a scale from 0 to 4 (section 4.5).
+    """
+
+    question: Text  # of what the assistant said
+    # What the numbers mean: 0, the best, is the first. Each is to be one token, hence at most ten.
+    scale: Annotated[list[Text], Field(min_length=2, max_length=10)]
+
+
 class CritiqueExample(Part):
     """A worked critique and revision, shown to the model before its own (paper, Appendix E)."""
 
@@ -115,13 +127,21 @@ class Constitution(Part):
     description: str = ""
     critique: Annotated[list[CritiquePrinciple], AfterValidator(unique_names)] = []
     comparison: Annotated[list[ComparisonPrinciple], AfterValidator(unique_names)] = []
+    rating: Rating | None = None
     examples: Examples = Examples()
 
     @model_validator(mode="after")
     def not_empty(self) -> "Constitution":
         examples = self.examples
         # The paper's few-shot files hold examples alone, to be merged with principles from elsewhere.
-        parts = [self.critique, self.comparison, examples.critique, examples.comparison, examples.reasoning]
+        parts = [
+            self.critique,
+            self.comparison,
+            self.rating,
+            examples.critique,
+            examples.comparison,
+            examples.reasoning,
+        ]
         if not any(parts):
             raise fault([], self.name, "has no principle; add one under 'critique' or 'comparison'")
         return self
@@ -172,6 +192,15 @@ class Constitution(Part):
             )
         return rng.sample(self.comparison, count)
 
+    def scale_of_answers(self) -> Rating:
+        """What answers are rated by. Raises SolonError where the constitution has nothing of the kind."""
+        if self.rating is None:
+            raise SolonError(
+                f"constitution '{self.name}' has no scale to rate answers by; add a question and its scale "
+                "under 'rating'"
+            )
+        return self.rating
+
     def to_yaml(self) -> str:
         """A YAML file that ``load`` reads back as the same constitution."""
         data = self.model_dump(exclude_defaults=True)
@@ -180,7 +209,8 @@ class Constitution(Part):
     @property
     def content_hash(self) -> str:
         """SHA-256 of all that the constitution says; layout and comments of its file do not count."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        said = self.model_dump_json(exclude_none=True)  # one without a rating says what it said before
+        return hashlib.sha256(said.encode()).hexdigest()
 
 
 class BlockDumper(yaml.SafeDumper):

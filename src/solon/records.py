@@ -113,14 +113,16 @@ class PairRecord(TypedDict):
 
 
 class Vote(TypedDict):
-    """One principle's judgement of a pair (paper, section 4.1)."""
+    """One principle's judgement of a pair (paper, section 4.1), or that of two ratings."""
 
-    principle: str
-    instruction: str
+    principle: str  # "rating" where the answers were rated
+    instruction: str  # the rating's question
     probability: Probability  # that the chosen response is the better one, as used (averaged, clamped)
-    orders: list[float]  # the same before clamping: chosen shown as (A), then (where asked) shown as (B)
+    # the same before clamping: chosen shown as (A), then (where asked) shown as (B); [] of ratings
+    orders: list[float]
     reasoning: list[str]  # chain of thought for each order; [] without chain of thought
     samples: int | None  # sampled answers counted; None where the probability is the model's own
+    ratings: NotRequired[list[float]]  # of chosen and rejected, in numbers of the scale, 0 the best
 
 
 class PreferenceRecord(TypedDict):

@@ -17,6 +17,7 @@ from solon.evaluation import tournament
 from solon.inference.engine import Engine
 from solon.prompts.dialogue import assistant
 from solon.records import (
+    BY_MAKING,
     Aspect,
     Message,
     PairRecord,
@@ -178,7 +179,7 @@ def run_comparison(work: Workspace) -> Done:
         contrast = laws if method == "contrast" else None
         make = partial(comparison.pair, settings=settings, held_out=held_out, seed=seed, contrast=contrast)
     # A pair whose making is its label is the feedback: whoever gives it must do as it is asked.
-    model = work.sl_cai if method == "multiple-choice" else work.roles["feedback"]
+    model = work.roles["feedback"] if method in BY_MAKING else work.sl_cai
     pairs = work.generate("04-comparison/pairs.jsonl", prompts, model, make)
     unusable = sum(bool(pair["problem"]) for pair in pairs)
     return Done(
@@ -228,7 +229,7 @@ def run_feedback(work: Workspace) -> Done:
         ]
         note = f"{len(human)} helpfulness comparisons were labelled by people ({human[0]['labeller']})."
     path, together = "05-feedback/preferences.jsonl", [*wanted, *human]
-    if work.config.feedback.method != "multiple-choice":
+    if work.config.feedback.method in BY_MAKING:
         return Done(len(work.complete(path, together, _made)), [note])
     laws = dict(zip(ASPECTS, (work.constitution, work.helpful_labels), strict=True))
     labels = work.generate(
@@ -450,7 +451,7 @@ def comparison_inputs(work: Workspace) -> dict[str, Any]:
         "comparison": work.config.comparison.model_dump(),
         "preference_model.held_out": settings.held_out,
         "preference_model.helpfulness": settings.helpfulness,
-        **(_making(work) if work.config.feedback.method != "multiple-choice" else {}),
+        **(_making(work) if work.config.feedback.method in BY_MAKING else {}),
     }
 
 

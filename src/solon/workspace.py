@@ -44,6 +44,8 @@ class Workspace:
         rng = random.Random(0)
         self.constitution.with_critique(config.critique.principles, rng).draw_critique(rng)
         self.constitution.draw_comparison(random.Random(0), config.feedback.principles)
+        if config.feedback.method == "rating":
+            self.constitution.scale_of_answers()
         self.helpful_evaluation.draw_comparison(random.Random(0))
         if config.preference_model.helpfulness == "ai":
             self.helpful_labels.draw_comparison(random.Random(0))

@@ -15,13 +15,13 @@ or its parts, of which the runs and ``judge`` may go side by side:
     python studies/chain/study.py harm --work WORK --judge MODEL
     python studies/chain/study.py report --work WORK
 
-``prepare`` shares the data out: no first human turn of hh-rlhf is on two sides. The policy answers, and the
-supervisor criticises, revises and gives feedback. Kinds of runs differ in the feedback: a ``judged`` run has
-it judge pairs, a ``contrast`` run has it make pairs under a principle and against it, and in a ``revision``
-run a pair is an answer and its revision. An ``unchecked`` run is like that, but its rewards keep what they
-owe to an answer's length. A ``plain`` run has the constitution plain-english and ends with SL-CAI, and in
-``self`` the supervisor is the policy too, with LoRA. Runs of one seed take from one another what they do
-alike.
+``prepare`` shares the data out: no first human turn of hh-rlhf is on two sides. The policy answers, and
+the supervisor criticises, revises and gives feedback. Kinds of runs differ in the feedback: a ``judged``
+run has it compare the two answers of a pair, a ``rated`` run has it rate each by itself, a ``contrast``
+run has it make pairs under a principle and against it, and in a ``revision`` run a pair is an answer and
+its revision. An ``unchecked`` run is like that, but its rewards keep what they owe to an answer's length.
+A ``plain`` run has the constitution plain-english and ends with SL-CAI, and in ``self`` the supervisor is
+the policy too, with LoRA. Runs of one seed take from one another what they do alike.
 
 ``answers`` has the models of runs that end early answer the held-out prompts, ``judge`` trains the unseen
 judge on people's pairs, ``score`` has it read the held-out answers of every run and the revisions, ``hhh``
@@ -65,6 +65,7 @@ KINDS = {
     "revision": {"feedback": {"method": "revision"}},
     "unchecked": {"feedback": {"method": "revision"}, "reinforce": {"length_control": False}},
     "judged": {"feedback": {"method": "multiple-choice"}},
+    "rated": {"feedback": {"method": "rating"}},
     "contrast": {"feedback": {"method": "contrast"}},
     "plain": {"feedback": {"method": "revision"}, "constitution": "plain-english"},
 }

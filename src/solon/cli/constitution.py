@@ -57,6 +57,7 @@ def _counts(one: constitution.Constitution) -> dict[str, int | str]:
         {
             "critique principles": len(one.critique),
             "comparison principles": len(one.comparison),
+            "steps of the rating scale": len(one.rating.scale) if one.rating else 0,
             "critique examples": len(one.examples.critique),
             "comparison examples": len(one.examples.comparison),
             "reasoning examples": len(one.examples.reasoning),

@@ -15,6 +15,7 @@ from solon.errors import SolonError
 from solon.inference import blocks, open_engine
 from solon.inference.engine import Engine
 from solon.records import (
+    BY_MAKING,
     AnswerRecord,
     Aspect,
     PairRecord,
@@ -231,7 +232,7 @@ def feedback(
         raise SolonError(f"--aspect is {aspect!r}; it must be 'harmlessness' or 'helpfulness'")
     sound: list[PairRecord] = [pair for pair in _read(pairs, PairRecord) if not pair["problem"]]
 
-    if asked.feedback.method != "multiple-choice":
+    if asked.feedback.method in BY_MAKING:
         with SCREEN.stage("AI feedback"):
             make_labels = partial(feedbacks.by_construction, aspect=named)
             complete(_out(out, PreferenceRecord), sound, make_labels, partial(SCREEN.advance, "records"))

@@ -19,7 +19,7 @@ from solon.inference.blocks import BATCHES
 from solon.inference.prefix import common_length
 from solon.planning.counting import SCORER, CountingEngine, Load, as_key, as_tokens, attended
 from solon.prompts.dialogue import assistant, neutral_messages, reserved
-from solon.records import Message, PreferenceRecord, PromptRecord, PromptSet, Split
+from solon.records import BY_MAKING, Message, PreferenceRecord, PromptRecord, PromptSet, Split
 from solon.seeds import derive_seed, generator
 from solon.stages import comparison, critique, feedback, red_team
 from solon.stages.examples import gather
@@ -267,7 +267,7 @@ class Workload:
             )
             made, loads = (
                 (list(feedback.by_construction(of_set, aspect)), [])
-                if settings.method != "multiple-choice"
+                if settings.method in BY_MAKING
                 else sampled(
                     engine,
                     Prompts(of_set, train[name].count),

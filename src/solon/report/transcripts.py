@@ -135,6 +135,7 @@ class Transcripts:
                             "probability": _finite(vote["probability"]),
                             "orders": [_finite(each) for each in vote["orders"]],
                             "reasoning": vote["reasoning"],
+                            "ratings": [_finite(each) for each in vote.get("ratings", [])],
                         }
                         for vote in preference["votes"]
                     ],

@@ -9,13 +9,14 @@ from typing import TypeVar
 from scipy.special import expit
 
 from solon import config
-from solon.constitution import ComparisonPrinciple, Constitution
+from solon.constitution import ComparisonPrinciple, Constitution, Rating
 from solon.errors import SolonError, TooLong
 from solon.inference.engine import Chain, Engine, Question, Request
 from solon.prompts import comparison as prompts
 from solon.prompts.dialogue import assistant
 from solon.records import Aspect, Message, PairRecord, PreferenceRecord, Vote
 from solon.seeds import derive_seed, generator
+from solon.stages import rating
 from solon.stages.comparison import making
 from solon.stages.degenerate import TOO_LONG
 from solon.stages.letter_prior import letter_priors
@@ -38,13 +39,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What one principle says of a comparison: how probable it is that the first answer is the better one."""
+    """What one principle or two ratings say of a comparison: how probable it is that the first is better."""
 
-    principle: ComparisonPrinciple
+    principle: ComparisonPrinciple  # or the rating's question
     probability: float  # as used: clamped where there is chain of thought, averaged over the orders
     orders: list[float]  # before clamping; with both orders: the first answer shown as (A), then as (B)
     reasoning: list[str]  # one text an order with chain of thought, else none
     samples: int | None  # over the orders; see ``records.Vote``
+    ratings: tuple[float, float] | None = None  # of the first answer and the second
 
 
 @dataclass(frozen=True)
@@ -68,29 +70,70 @@ def label(
     """Soft labels for the pairs, as they finish; pairs with a problem get none.
 
     A pair that does not fit the model's context comes back as it is, with the problem "too long". Each other
-    is judged under ``settings.principles`` principles drawn for it, and their probabilities are averaged. The
-    answer more likely to be better becomes ``chosen``. Raises SolonError where the constitution has too few
-    comparison principles.
+    is judged under ``settings.principles`` principles drawn for it, and their probabilities are averaged; or,
+    with ``settings.method`` rating, by ratings of its answers. The answer more likely to be better becomes
+    ``chosen``. Raises SolonError where the constitution has too few comparison principles, or no scale for
+    ratings of harmlessness; helpfulness is compared where its constitution has none.
     """
     sound = {pair["id"]: pair for pair in pairs if not pair["problem"]}
+    rates = settings.method == "rating" and (aspect == "harmlessness" or constitution.rating is not None)
+
+    def drawn(pair: PairRecord) -> list[ComparisonPrinciple]:
+        return constitution.draw_comparison(generator(seed, "principles", pair["id"]), settings.principles)
+
     comparisons = (
         Comparison(
             id=pair["id"],
             dialogue=pair["prompt"],
             first=pair["responses"][0],
             second=pair["responses"][1],
-            principles=constitution.draw_comparison(
-                generator(seed, "principles", pair["id"]), settings.principles
-            ),
+            principles=[] if rates else drawn(pair),
         )
         for pair in sound.values()
     )
-    for compared, judgements in judge(engine, comparisons, constitution, settings, seed):
+    judged = (
+        rate(engine, comparisons, constitution.scale_of_answers(), settings.rating_sharpness)
+        if rates
+        else judge(engine, comparisons, constitution, settings, seed)
+    )
+    for compared, judgements in judged:
         pair = sound[compared.id]
         if isinstance(judgements, TooLong):
             yield {**pair, "problem": TOO_LONG}
         else:
             yield _preference(pair, judgements, aspect, engine.model_name)
+
+
+def rate(
+    engine: Engine, comparisons: Iterable[Comparison], scale: Rating, sharpness: float
+) -> Iterator[tuple[Comparison, list[Judgement] | TooLong]]:
+    """``judge`` by rating both answers, each without the other; results come as they finish.
+
+    No letter and no order can sway it, but answers of one prompt are told apart less than side by side. For
+    ``sharpness`` see ``rating.first_is_better``.
+    """
+    asked = ComparisonPrinciple(name="rating", instruction=scale.question)
+    waiting = iter(comparisons)
+    while block := list(islice(waiting, max(1, engine.concurrency // rating.QUESTIONS))):
+        dialogues = [[*one.dialogue, assistant(text)] for one in block for text in (one.first, one.second)]
+        found: dict[int, dict[int, rating.Rated | TooLong]] = {}
+        for place, rated in rating.rate(engine, dialogues, scale):
+            both = found.setdefault(place // 2, {})
+            both[place % 2] = rated
+            if len(both) < 2:
+                continue
+            one, first, second = block[place // 2], both[0], both[1]
+            if isinstance(first, TooLong):
+                yield one, first
+                continue
+            if isinstance(second, TooLong):
+                yield one, second
+                continue
+            counted = [each.samples for each in (first, second) if each.samples is not None]
+            values = (first.value, second.value)
+            probability = rating.first_is_better(*values, sharpness)
+            samples = sum(counted) if counted else None
+            yield one, [Judgement(asked, probability, [], [], samples, values)]
 
 
 def by_construction(pairs: Iterable[PairRecord], aspect: Aspect) -> Iterator[PreferenceRecord]:
@@ -298,34 +341,37 @@ def _preference(
     probability = fmean(judgement.probability for judgement in judgements)
     first_chosen = probability >= 0.5
     chosen, rejected = pair["responses"] if first_chosen else reversed(pair["responses"])
-
-    def of_chosen(probability: float) -> float:
-        return probability if first_chosen else 1 - probability
-
     return PreferenceRecord(
         id=pair["id"],
         prompt=pair["prompt"],
         chosen=[assistant(chosen)],
         rejected=[assistant(rejected)],
-        probability=of_chosen(probability),
+        probability=max(probability, 1 - probability),
         aspect=aspect,
         kind=pair["kind"],
         split=pair["split"],
         label_source="ai",
         labeller=labeller,
-        votes=[
-            Vote(
-                principle=judgement.principle.name,
-                instruction=judgement.principle.instruction,
-                probability=of_chosen(judgement.probability),
-                # The first entry is the order with the chosen answer as (A).
-                orders=[of_chosen(order) for order in _chosen_first(judgement.orders, first_chosen)],
-                reasoning=_chosen_first(judgement.reasoning, first_chosen),
-                samples=judgement.samples,
-            )
-            for judgement in judgements
-        ],
+        votes=[_vote(judgement, first_chosen) for judgement in judgements],
     )
+
+
+def _vote(judgement: Judgement, first_chosen: bool) -> Vote:
+    def of_chosen(probability: float) -> float:
+        return probability if first_chosen else 1 - probability
+
+    vote = Vote(
+        principle=judgement.principle.name,
+        instruction=judgement.principle.instruction,
+        probability=of_chosen(judgement.probability),
+        # The first entry is the order with the chosen answer as (A).
+        orders=[of_chosen(order) for order in _chosen_first(judgement.orders, first_chosen)],
+        reasoning=_chosen_first(judgement.reasoning, first_chosen),
+        samples=judgement.samples,
+    )
+    if judgement.ratings:
+        vote["ratings"] = _chosen_first(list(judgement.ratings), first_chosen)
+    return vote
 
 
 def _chosen_first(orders: list[T], first_chosen: bool) -> list[T]:

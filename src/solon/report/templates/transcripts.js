@@ -44,10 +44,12 @@ function voteView(vote, chosen) {
   const places = ["first", "second"];
   const orders = vote.orders.length > 1
     ? ` (${vote.orders.map((share, i) => `${percent(share)} when shown ${places[i]}`).join(", ")})` : "";
+  const ratings = vote.ratings.length
+    ? `, rated ${vote.ratings.map((rating) => rating.toFixed(2)).join(" against ")} (0 is best)` : "";
   const filled = element("span");
   filled.style.width = `${100 * (vote.probability || 0)}%`;
   return element("div", "vote",
-    element("p", "", element("strong", "", principle), `: ${percent(vote.probability)} for ${response}${orders}`),
+    element("p", "", element("strong", "", principle), `: ${percent(vote.probability)} for ${response}${orders}${ratings}`),
     element("div", "meter", filled),
     folded(vote.reasoning.length ? "Reasoning and question" : "Question",
       element("div", "columns", ...vote.reasoning.map((thought, i) =>
