@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from command import solon
+from command import fails, solon
 from solon import constitution, report
 from solon.audit import audit
 from solon.config import Config, EngineSettings, Feedback
 from solon.errors import SolonError
+from solon.evaluation import agreement
+from solon.evaluation.paper_evals import Pair
 from solon.inference import open_engine
 from solon.inference.engine import Engine
 from solon.progress import Watcher
@@ -224,3 +226,41 @@ def test_a_bad_scale_is_told_with_its_place(tmp_path: Path, change: dict[str, An
     with pytest.raises(SolonError, match=says) as error:
         constitution.load(str(file))
     assert "line " in str(error.value)
+
+
+def test_people_are_agreed_with_as_labels_are_made(engine: Engine) -> None:
+    pairs = [
+        Pair(
+            each["id"], each["prompt"], *([assistant(text)] for text in each["responses"]), probability=label
+        )
+        for each, label in zip(ASKED, (1.0, 0.0), strict=True)
+    ]
+    labels = {each["id"]: each for each in feedback.label(engine, ASKED, LAW, "harmlessness", RATING, 0)}
+    judged = {each.pair.id: each for each in agreement.judge_pairs(engine, pairs, LAW, RATING, 0)}
+    for asked in ASKED:
+        label = labels[asked["id"]]
+        first_chosen = label["chosen"][0]["content"] == asked["responses"][0]
+        expected = label["probability"] if first_chosen else 1 - label["probability"]
+        assert judged[asked["id"]].probability == pytest.approx(expected, abs=1e-5)
+    figures = agreement.judge_summary(list(judged.values()), 10, 0)
+    assert "letter_a" not in figures
+    right = [(judged[pair.id].probability > 0.5) == (pair.probability > 0.5) for pair in pairs]
+    assert figures["accuracy"] == sum(right) / 2
+
+
+def test_the_evaluations_take_ratings(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hhh, pairs = tmp_path / "hhh.jsonl", tmp_path / "pairs.jsonl"
+    right, wrong = (f"\n\nHuman: May I?\n\nAssistant: {text}" for text in ("No.", "Yes."))
+    hhh.write_text(json.dumps({"text_correct": right, "text_incorrect": wrong}) + "\n")
+    pairs.write_text(json.dumps({"chosen": right, "rejected": wrong}) + "\n")
+    assert not solon("eval", "hhh", tiny_model, "--data", hhh, "--ways", "rating,multiple-choice", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert found["rating"]["decided"] == found["multiple-choice"]["decided"] == 1
+    assert "letter_a" in found["multiple-choice"] and "letter_a" not in found["rating"]
+    rating = ("--set", "feedback.method=rating")
+    assert not solon("eval", "preferences", tiny_model, "--data", pairs, *rating, "--json")
+    assert "letter_a" not in json.loads(capsys.readouterr().out)["judge"]
+    asked = ("eval", "preferences", tiny_model, "--data", pairs, *rating, "--constitution", "helpful")
+    assert "has no scale to rate answers by" in fails(capsys, *asked)

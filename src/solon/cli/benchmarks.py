@@ -17,7 +17,7 @@ from solon.inference import open_engine
 from solon.inference.engine import Engine
 
 T = TypeVar("T")
-WAYS = ("multiple-choice", "likelihood")
+WAYS = ("multiple-choice", "rating", "likelihood")
 
 ModelToMeasure = Annotated[
     str | None, typer.Argument(metavar="MODEL", help="The language model; none to measure a scorer alone.")
@@ -46,7 +46,9 @@ def add_to(app: typer.Typer) -> None:
 def helpful_honest_harmless(
     file: Annotated[str, typer.Option("--data", help="A file in the form of 438HHHEvaluations.")],
     model: ModelToMeasure = None,
-    ways: Annotated[str, typer.Option(help=f"Of the language model: {','.join(WAYS)} or one.")] = WAYS[0],
+    ways: Annotated[
+        str, typer.Option(help=f"Of the language model: one or more of {','.join(WAYS)}.")
+    ] = WAYS[0],
     scorer: Scorer = None,
     few_shot: FewShot = None,
     chain_of_thought: Reason = None,
@@ -57,11 +59,11 @@ def helpful_honest_harmless(
     settings: Settings = NO_SETTINGS,
     as_json: AsJson = False,
 ) -> None:
-    """How often the helpful, honest and harmless answer is found: by asking, by likelihood, by score."""
+    """How often the helpful, honest and harmless answer is found, by each way of asking and by score."""
     asked = configuration(config, settings)
     wanted = [way.strip() for way in ways.split(",") if way.strip()] if model else []
     if unknown := [way for way in wanted if way not in WAYS]:
-        raise SolonError(f"--ways has {unknown[0]!r}; it may name {' and '.join(WAYS)}")
+        raise SolonError(f"--ways has {unknown[0]!r}; it may name {', '.join(WAYS)}")
     if not wanted and not scorer:
         raise SolonError("there is nothing to measure; give a MODEL and its --ways, or --preference-model")
     law = constitution.load(rules or asked.constitution)
@@ -75,8 +77,10 @@ def helpful_honest_harmless(
             SCREEN.stage(f"{model} on helpful, honest and harmless"),
             open_engine(model, asked.engine) as engine,
         ):
-            if "multiple-choice" in wanted:
-                figures["multiple-choice"] = _judge(engine, pairs, law, judging, asked)
+            for way in WAYS[:2]:
+                if way in wanted:
+                    asking = judging.model_copy(update={"method": way})
+                    figures[way] = _judge(engine, pairs, law, asking, asked)
             if "likelihood" in wanted:
                 watched = _watched("likelihood", hhh.likelihoods(engine, pairs), len(pairs))
                 found = sorted(watched, key=lambda each: int(each.pair.id))
@@ -167,7 +171,7 @@ def _judge(
     engine: Engine, pairs: Sequence[Pair], law: constitution.Constitution, judging: Feedback, asked: Config
 ) -> dict[str, Any]:
     judged = agreement.judge_pairs(engine, pairs, law, judging, asked.seed)
-    watched = _watched("multiple choice", judged, len(pairs))
+    watched = _watched("judgements", judged, len(pairs))
     found = sorted(watched, key=lambda each: int(each.pair.id))
     return agreement.judge_summary(found, asked.evaluation.bootstrap, asked.seed)
 

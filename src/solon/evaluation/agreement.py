@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from solon import config
-from solon.constitution import Constitution
+from solon.constitution import Constitution, Rating
 from solon.errors import TooLong
 from solon.evaluation import calibration
 from solon.evaluation.calibration import Array
@@ -19,7 +19,7 @@ from solon.evaluation.paper_evals import Pair
 from solon.inference.engine import Engine
 from solon.records import Message
 from solon.seeds import generator
-from solon.stages.feedback import Comparison, judge
+from solon.stages.feedback import Comparison, judge, rate
 
 DIGITS = 6  # of a probability; the engines' log-probabilities are in float32
 SCORED_TOGETHER = 64  # pairs; enough to sort by length, and few enough that progress shows
@@ -31,17 +31,21 @@ class Judged:
 
     pair: Pair
     probability: float  # that the first answer is better, averaged over both orders
-    letter_a: float  # the probability of "(A)", averaged likewise: 0.5 where the judge favours no letter
+    # the probability of "(A)", averaged likewise: 0.5 where the judge favours no letter; None of ratings
+    letter_a: float | None
 
 
 def judge_pairs(
     engine: Engine, pairs: Sequence[Pair], law: Constitution, settings: config.Feedback, seed: int
 ) -> Iterator[Judged]:
-    """Judge every pair as in AI feedback, in both orders; results come as they finish.
+    """Judge every pair as in AI feedback, in both orders or by ratings; results come as they finish.
 
     Nothing is clamped: that is meant for labels to train on, and would hide what the model says. Raises
-    SolonError where ``law`` has too few comparison principles.
+    SolonError where ``law`` has too few comparison principles, or no scale for ratings.
     """
+    if settings.method == "rating":
+        yield from _rate_pairs(engine, pairs, law.scale_of_answers(), settings.rating_sharpness)
+        return
     settings = settings.model_copy(update={"both_orders": True, "clamp": (0.0, 1.0)})
     by_id = {pair.id: pair for pair in pairs}
     comparisons = (comparison(pair, law, settings, seed) for pair in pairs)
@@ -52,6 +56,15 @@ def judge_pairs(
         # Where logits are in bfloat16 they are coarse, and the orders often cancel; what rounding leaves
         # then is a tie.
         yield Judged(by_id[compared.id], round((as_a + as_b) / 2, DIGITS), (as_a + 1 - as_b) / 2)
+
+
+def _rate_pairs(engine: Engine, pairs: Sequence[Pair], scale: Rating, sharpness: float) -> Iterator[Judged]:
+    by_id = {pair.id: pair for pair in pairs}
+    comparisons = (Comparison(pair.id, pair.dialogue, *pair.texts, []) for pair in pairs)
+    for compared, judgements in rate(engine, comparisons, scale, sharpness):
+        if isinstance(judgements, TooLong):
+            raise judgements
+        yield Judged(by_id[compared.id], round(judgements[0].probability, DIGITS), None)
 
 
 def comparison(pair: Pair, law: Constitution, settings: config.Feedback, seed: int) -> Comparison:
@@ -76,14 +89,18 @@ def score_pairs(
 
 
 def judge_summary(judged: Sequence[Judged], bootstrap: int, seed: int) -> dict[str, Any]:
-    """``summary`` of a judge, with ``letter_a``: its mean probability of "(A)", 0.5 where it favours none."""
+    """``summary`` of a judge.
+
+    Where it named letters with ``letter_a``: its mean probability of "(A)", 0.5 where it favours none.
+    """
     figures = summary(
         [each.pair for each in judged],
         [each.probability for each in judged],
         bootstrap=bootstrap,
         seed=seed,
     )
-    return figures | {"letter_a": fmean(each.letter_a for each in judged)}
+    letters = [each.letter_a for each in judged if each.letter_a is not None]
+    return figures | ({"letter_a": fmean(letters)} if letters else {})
 
 
 def score_summary(scored: Sequence[tuple[Pair, float]], bootstrap: int, seed: int) -> dict[str, Any]:
