@@ -330,6 +330,42 @@ def test_human_helpfulness_labels_enter_with_their_source(
         in manifest(folder)["stages"]["feedback"]["notes"][0]
     )
 
+    moved = tmp_path / "elsewhere" / human.name
+    moved.parent.mkdir()
+    human.rename(moved)
+    said: list[str] = []
+    changes["helpfulness"] = str(moved)
+    pipeline.run(config(tiny_model, preference_model=changes), folder, stale(said.append))
+    assert said == []
+    assert [check.says for check in audit(folder)[1] if not check.ok] == []
+    moved.write_text("".join(json.dumps(row) + "\n" for row in rows[1:]))
+    pipeline.run(
+        config(tiny_model, preference_model=changes), folder, stale(said.append), until="preference-model"
+    )
+    assert said[0].startswith("preference_model.helpfulness.hash was ")
+
+
+def test_a_file_of_prompts_may_be_moved_but_not_changed(tiny_model: Path, tmp_path: Path) -> None:
+    file, folder, said = tmp_path / "asked.jsonl", tmp_path / "run", []
+    rows = [{"prompt": f"May I take {n} of them?"} for n in range(80)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def run(source: Path) -> None:
+        prompts = {"red_team": {"source": str(source), "train": 4, "held_out": 1}, "generate": 0}
+        asked = config(tiny_model, red_team=prompts)
+        pipeline.run(asked, folder, stale(said.append), until="red-team")
+
+    run(file)
+    moved = tmp_path / "data" / file.name
+    moved.parent.mkdir()
+    file.rename(moved)
+    run(moved)
+    assert said == []
+    assert manifest(folder)["stages"]["red-team"]["inputs"]["red_team.red_team.source"] == "asked.jsonl"
+    moved.write_text("".join(json.dumps(row) + "\n" for row in rows[:60]))
+    run(moved)
+    assert said[0].startswith("red_team.red_team.hash was ")
+
 
 @pytest.mark.parametrize(
     ("changes", "says"),

@@ -353,6 +353,9 @@ def manifest_fits(run: Run) -> Found:
     settings = dict(run.settings)
     for role in ("policy", "feedback"):
         settings[f"models.{role}"] = settings.get(f"models.{role}") or settings.get("models.assistant")
+    for name in SOURCES.values():  # stages record a file by its name and its hash
+        source = settings.get(name)
+        settings[name] = Path(source).name if source and not source.startswith(HUB) else source
     compared = 0
     for stage, entry in run.stages.items():
         for name, value in (entry.get("inputs") or {}).items():

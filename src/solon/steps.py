@@ -29,7 +29,7 @@ from solon.records import (
 )
 from solon.run import file_hash, write_atomically
 from solon.stages import comparison, critique, examples, feedback, red_team
-from solon.tables import HUB
+from solon.tables import HUB, label
 from solon.workspace import Workspace
 
 SETS: tuple[PromptSet, PromptSet] = ("red-team", "helpful")
@@ -409,6 +409,11 @@ def source_hash(source: str | None) -> str:
     return file_hash(path)
 
 
+def source_name(source: str | None) -> str | None:
+    """What a source of data is known by: a file by its name, since its hash tells it from others."""
+    return label(source) if source and source_hash(source) else source
+
+
 def _model(work: Workspace, role: str) -> dict[str, Any]:
     name = work.roles[role]
     found: dict[str, Any] = {f"models.{role}": name, f"models.{role}.hash": work.hashes[name]}
@@ -426,6 +431,8 @@ def red_team_inputs(work: Workspace) -> dict[str, Any]:
     settings = work.config.red_team
     return {
         "red_team": settings.model_dump(),
+        "red_team.red_team.source": source_name(settings.red_team.source),
+        "red_team.helpful.source": source_name(settings.helpful.source),
         "red_team.red_team.hash": source_hash(settings.red_team.source),
         "red_team.helpful.hash": source_hash(settings.helpful.source),
         **(_model(work, "assistant") if settings.generate else {}),
@@ -450,7 +457,7 @@ def comparison_inputs(work: Workspace) -> dict[str, Any]:
     return {
         "comparison": work.config.comparison.model_dump(),
         "preference_model.held_out": settings.held_out,
-        "preference_model.helpfulness": settings.helpfulness,
+        "preference_model.helpfulness": source_name(settings.helpfulness),
         **(_making(work) if work.config.feedback.method in BY_MAKING else {}),
     }
 
@@ -476,7 +483,12 @@ def feedback_inputs(work: Workspace) -> dict[str, Any]:
 
 
 def preference_model_inputs(work: Workspace) -> dict[str, Any]:
-    return {"preference_model": work.config.preference_model.model_dump(), **_model(work, "policy")}
+    settings = work.config.preference_model
+    return {
+        "preference_model": settings.model_dump(),
+        "preference_model.helpfulness": source_name(settings.helpfulness),
+        **_model(work, "policy"),
+    }
 
 
 def reinforce_inputs(work: Workspace) -> dict[str, Any]:
