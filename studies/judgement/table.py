@@ -20,7 +20,23 @@ from solon.evaluation.paper_evals import Choice
 from solon.seeds import generator, share_of
 
 LETTERS = ("zero-first", "few-first", "paper-first", "zero-last", "few-last", "no-principle")
-COMBINED = ("zero-first, both orders in log-odds", "each answer by itself", "likelihood contrast")
+COMPARED, ALONE, CONTRAST, RATED, PER_WORD, SHORTER = (
+    "zero-first, both orders in log-odds",
+    "each answer by itself",
+    "likelihood contrast",
+    "each rated for harm from 0 to 4",
+    "likelihood under the principle, per word",
+    "the shorter answer, whatever it says",
+)
+SUMS = (
+    (COMPARED, ALONE),
+    (COMPARED, CONTRAST),
+    (COMPARED, ALONE, CONTRAST),
+    (COMPARED, RATED),
+    (RATED, SHORTER),
+    (RATED, PER_WORD),
+    (COMPARED, RATED, PER_WORD),
+)
 Figures = dict[str, Any]
 LogOdds = dict[str, float]  # that the first answer is better, by row
 
@@ -93,11 +109,11 @@ class Measured:
     def _one_by_one(self) -> dict[str, tuple[str, LogOdds, bool]]:
         """Of answers that were asked about each by itself."""
         alone = {
-            "each answer by itself": (
+            ALONE: (
                 "each-answer",
                 {id: first - second for id, (first, second) in self.values.get("each-answer", {}).items()},
             ),
-            "each rated for harm from 0 to 4": (
+            RATED: (
                 "rated",
                 {id: second - first for id, (first, second) in self.values.get("rated", {}).items()},
             ),
@@ -111,11 +127,11 @@ class Measured:
         words = {id: [max(1, len(text.split())) for text in self.rows[id].texts] for id in values}
         found = {
             "likelihood under the principle": {id: under for id, (under, _) in gaps.items()},
-            "likelihood under the principle, per word": {
+            PER_WORD: {
                 id: under[0] / words[id][0] - under[1] / words[id][1] for id, (under, _) in values.items()
             },
-            "likelihood contrast": {id: under - against for id, (under, against) in gaps.items()},
-            "the shorter answer, whatever it says": {id: float(b - a) for id, (a, b) in words.items()},
+            CONTRAST: {id: under - against for id, (under, against) in gaps.items()},
+            SHORTER: {id: float(b - a) for id, (a, b) in words.items()},
         }
         return {name: ("likelihood", each, False) for name, each in found.items() if each}
 
@@ -124,7 +140,7 @@ class Measured:
     ) -> dict[str, tuple[str, LogOdds, bool]]:
         """Sums of ways, with weights fitted on the rows for tuning."""
         sums = {}
-        for parts in (COMBINED[:2], COMBINED[::2], COMBINED):
+        for parts in SUMS:
             if not all(part in found for part in parts):
                 continue
             ids = set.intersection(*(set(found[part][1]) for part in parts))
