@@ -170,6 +170,15 @@ def test_the_audit_knows_ratings(finished: Path, tmp_path: Path) -> None:
 def test_the_report_shows_ratings(finished: Path) -> None:
     page = report.write(finished).read_text()
     assert '"ratings":' in page
+    rated = [
+        vote["ratings"]
+        for each in RecordFile(finished / PREFERENCES)
+        for vote in each["votes"]
+        if "ratings" in vote
+    ]
+    apart = sum(abs(one - other) for one, other in rated) / len(rated)
+    assert f"{len(rated)} pairs were labelled by rating each answer" in page
+    assert f"the two answers of a pair {apart:.2f} apart." in page
     votes, _ = content.principles(folder.read(finished))
     assert "harmlessness" not in votes  # no principle voted
     assert votes["helpfulness"]["comparisons"]

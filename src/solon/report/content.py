@@ -242,6 +242,19 @@ def principles(run: RunFolder) -> tuple[dict[str, Attribution], list[Critiques]]
     return by_aspect, attribution.critiques(run.revisions, run.law("harmlessness")) if run.revisions else []
 
 
+def ratings_told(run: RunFolder) -> list[str]:
+    """What ratings of answers gave, a sentence for each question; [] where no pair was labelled by them."""
+    by_question: dict[str, list[list[float]]] = {}
+    for vote in (vote for each in run.preferences for vote in each["votes"] if "ratings" in vote):
+        by_question.setdefault(vote["instruction"], []).append(vote["ratings"])
+    return [
+        f"{len(found):,} pairs were labelled by rating each answer by itself (“{question}”): "
+        f"{fmean(map(fmean, found)):.2f} on average, where 0 is best, and the two answers of a pair "
+        f"{fmean(abs(one - other) for one, other in found):.2f} apart."
+        for question, found in by_question.items()
+    ]
+
+
 def order_effect(run: RunFolder) -> Json | None:
     """How much the place of an answer swayed the judge; None where no pair was judged in both orders.
 
