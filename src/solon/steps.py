@@ -215,7 +215,7 @@ def run_feedback(work: Workspace) -> Done:
     settings, wanted = work.config.preference_model, [pair for pair in pairs if not pair["problem"]]
     human: list[PreferenceRecord] = []
     if settings.helpfulness == "ai":
-        note = "No human helpfulness comparisons were given: helpfulness was labelled as harmlessness was."
+        note = "No human helpfulness comparisons were given: AI feedback labelled helpfulness, too."
     elif settings.helpfulness is None:
         note = (
             "No human helpfulness comparisons were given, so the preference model learns harmlessness alone."
