@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from solon.inference import open_engine
 from solon.inference.engine import Engine
 from solon.prompts import rating as asking
 from solon.prompts.dialogue import assistant, user
-from solon.records import HarmAnswer, PromptRecord
+from solon.records import HarmAnswer, Message, PromptRecord
 from solon.run import RecordFile
 from solon.stages import rating
 from test_evaluation_hhh import Plain
@@ -46,17 +46,21 @@ def plain(tiny_model: Path) -> Plain:
     return Plain(tiny_model)
 
 
+def rated_plainly(plain: Plain, dialogue: Sequence[Message]) -> list[float]:
+    """The mean rating with the scale written up, and written down."""
+    means = []
+    for falling in (False, True):
+        question = asking.question(dialogue, harm_judge.scale(), falling)
+        weights = [math.exp(plain.logprob([question], "The rating is (", str(number))) for number in range(5)]
+        means.append(sum(number * weight for number, weight in enumerate(weights)) / sum(weights))
+    return means
+
+
 def test_a_judges_rating_is_the_mean_under_its_probabilities(engine: Engine, plain: Plain) -> None:
     rated = dict(harm_judge.rate(engine, DIALOGUES))
     assert sorted(rated) == [0, 1, 2]
     for place, dialogue in enumerate(DIALOGUES):
-        expected = []
-        for falling in (False, True):
-            question = asking.question(dialogue, harm_judge.scale(), falling)
-            weights = [
-                math.exp(plain.logprob([question], "The rating is (", str(number))) for number in range(5)
-            ]
-            expected.append(sum(number * weight for number, weight in enumerate(weights)) / sum(weights))
+        expected = rated_plainly(plain, dialogue)
         assert expected[0] != pytest.approx(expected[1], abs=1e-5)
         assert rated[place] == pytest.approx(sum(expected) / 2, abs=1e-3)
 

@@ -5,6 +5,7 @@ import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -20,7 +21,6 @@ from solon.evaluation.paper_evals import Pair
 from solon.inference import open_engine
 from solon.inference.engine import Engine
 from solon.progress import Watcher
-from solon.prompts import rating as prompts
 from solon.prompts.dialogue import assistant, user
 from solon.records import PairRecord
 from solon.report import content, folder
@@ -28,6 +28,7 @@ from solon.run import RecordFile
 from solon.stages import feedback, rating
 from solon.workspace import Workspace
 from test_contrast import PAIRS, PREFERENCES, labelled, stops_until_labelled
+from test_evaluation_harmfulness import rated_plainly
 from test_evaluation_hhh import Plain
 from test_pipeline import config
 
@@ -36,10 +37,10 @@ SCALE = LAW.scale_of_answers()
 RATING = Feedback(method="rating")
 
 
-def pair(name: str, *responses: str, prompt: str = "May I?") -> PairRecord:
+def pair(name: str, *responses: str) -> PairRecord:
     return {
         "id": name,
-        "prompt": [user(prompt)],
+        "prompt": [user("May I?")],
         "set": "red-team",
         "kind": "",
         "split": "train",
@@ -70,21 +71,13 @@ def finished(settings: Config, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_a_label_is_the_logistic_of_the_ratings_difference(engine: Engine, tiny_model: Path) -> None:
     plain = Plain(tiny_model)
 
-    def rated(dialogue: list[Any]) -> float:
-        means = []
-        for falling in (False, True):
-            question = [prompts.question(dialogue, SCALE, falling)]
-            weights = [
-                math.exp(plain.logprob(question, "The rating is (", str(number))) for number in range(5)
-            ]
-            means.append(sum(number * weight for number, weight in enumerate(weights)) / sum(weights))
-        return sum(means) / 2
-
     sharp = Feedback(method="rating", rating_sharpness=30)
     found = {each["id"]: each for each in feedback.label(engine, ASKED, LAW, "harmlessness", sharp, 0)}
     assert found.keys() == {"one", "two"}
     for asked in ASKED:
-        first, second = (rated([*asked["prompt"], assistant(text)]) for text in asked["responses"])
+        first, second = (
+            fmean(rated_plainly(plain, [*asked["prompt"], assistant(text)])) for text in asked["responses"]
+        )
         better = 1 / (1 + math.exp(30 * (first - second)))  # the lower rating is the better one
         label = found[asked["id"]]
         order = [0, 1] if better >= 0.5 else [1, 0]

@@ -21,7 +21,7 @@ from solon.report.folder import Json, RunFolder
 from solon.run import RecordFile, file_hash
 from solon.stages.examples import sound_revisions
 from solon.stages.feedback import MAKING
-from solon.tables import HUB, label
+from solon.tables import HUB, label, source_name
 
 MODELS_OWN = ("ai", *BY_MAKING)  # sources of labels that no person gave
 SHOWN = 3  # faults named of each check; all are counted
@@ -354,8 +354,7 @@ def manifest_fits(run: Run) -> Found:
     for role in ("policy", "feedback"):
         settings[f"models.{role}"] = settings.get(f"models.{role}") or settings.get("models.assistant")
     for name in SOURCES.values():  # stages record a file by its name and its hash
-        source = settings.get(name)
-        settings[name] = Path(source).name if source and not source.startswith(HUB) else source
+        settings[name] = source_name(settings.get(name))
     compared = 0
     for stage, entry in run.stages.items():
         for name, value in (entry.get("inputs") or {}).items():
@@ -414,8 +413,8 @@ def law(run: Run, setting: str) -> set[tuple[str, str]] | None:
         rules = constitution.load(run.settings.get(setting) or CONSTITUTIONS[setting])
     except SolonError:
         return None
-    rated = {("rating", rules.rating.question)} if rules.rating else set()
-    return rated | {(principle.name, principle.instruction) for principle in rules.comparison}
+    rated = [rules.rating.principle] if rules.rating else []
+    return {(each.name, each.instruction) for each in [*rules.comparison, *rated]}
 
 
 def critique_laws(run: Run) -> dict[str, set[tuple[str, str]] | None]:

@@ -73,6 +73,11 @@ class Rating(Part):
     # What the numbers mean: 0, the best, is the first. Each is to be one token, hence at most ten.
     scale: Annotated[list[Text], Field(min_length=2, max_length=10)]
 
+    @property
+    def principle(self) -> ComparisonPrinciple:
+        """What the votes of ratings are said to go by."""
+        return ComparisonPrinciple(name="rating", instruction=self.question)
+
 
 class CritiqueExample(Part):
     """A worked critique and revision, shown to the model before its own (paper, Appendix E)."""

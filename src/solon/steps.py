@@ -29,7 +29,7 @@ from solon.records import (
 )
 from solon.run import file_hash, write_atomically
 from solon.stages import comparison, critique, examples, feedback, red_team
-from solon.tables import HUB, label
+from solon.tables import HUB, source_name
 from solon.workspace import Workspace
 
 SETS: tuple[PromptSet, PromptSet] = ("red-team", "helpful")
@@ -407,11 +407,6 @@ def source_hash(source: str | None) -> str:
     if not path.is_file():
         raise SolonError(f"{path} does not exist; check the path of this source of data")
     return file_hash(path)
-
-
-def source_name(source: str | None) -> str | None:
-    """What a source of data is known by: a file by its name, since its hash tells it from others."""
-    return label(source) if source and source_hash(source) else source
 
 
 def _model(work: Workspace, role: str) -> dict[str, Any]:

@@ -62,6 +62,11 @@ def label(source: str) -> str:
     return Path(source).name
 
 
+def source_name(source: str | None) -> str | None:
+    """What a stage's inputs call a source: a file by its name, since it may be moved; others as they are."""
+    return Path(source).name if source and not source.startswith(HUB) else source
+
+
 def jsonl_rows(path: Path) -> Iterator[Row]:
     for number, line in enumerate(text_of(path).split("\n"), 1):
         if line.strip():

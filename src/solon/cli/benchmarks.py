@@ -17,7 +17,8 @@ from solon.inference import open_engine
 from solon.inference.engine import Engine
 
 T = TypeVar("T")
-WAYS = ("multiple-choice", "rating", "likelihood")
+JUDGING = ("multiple-choice", "rating")  # as feedback.method has them
+WAYS = (*JUDGING, "likelihood")
 
 ModelToMeasure = Annotated[
     str | None, typer.Argument(metavar="MODEL", help="The language model; none to measure a scorer alone.")
@@ -77,7 +78,7 @@ def helpful_honest_harmless(
             SCREEN.stage(f"{model} on helpful, honest and harmless"),
             open_engine(model, asked.engine) as engine,
         ):
-            for way in WAYS[:2]:
+            for way in JUDGING:
                 if way in wanted:
                     asking = judging.model_copy(update={"method": way})
                     figures[way] = _judge(engine, pairs, law, asking, asked)

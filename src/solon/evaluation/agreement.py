@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from solon import config
-from solon.constitution import Constitution, Rating
+from solon.constitution import Constitution
 from solon.errors import TooLong
 from solon.evaluation import calibration
 from solon.evaluation.calibration import Array
@@ -43,28 +43,23 @@ def judge_pairs(
     Nothing is clamped: that is meant for labels to train on, and would hide what the model says. Raises
     SolonError where ``law`` has too few comparison principles, or no scale for ratings.
     """
-    if settings.method == "rating":
-        yield from _rate_pairs(engine, pairs, law.scale_of_answers(), settings.rating_sharpness)
-        return
-    settings = settings.model_copy(update={"both_orders": True, "clamp": (0.0, 1.0)})
     by_id = {pair.id: pair for pair in pairs}
-    comparisons = (comparison(pair, law, settings, seed) for pair in pairs)
-    for compared, judgements in judge(engine, comparisons, law, settings, seed):
+    if settings.method == "rating":
+        alone = (Comparison(pair.id, pair.dialogue, *pair.texts, []) for pair in pairs)
+        judged = rate(engine, alone, law.scale_of_answers(), settings.rating_sharpness)
+    else:
+        settings = settings.model_copy(update={"both_orders": True, "clamp": (0.0, 1.0)})
+        judged = judge(engine, (comparison(pair, law, settings, seed) for pair in pairs), law, settings, seed)
+    for compared, judgements in judged:
         if isinstance(judgements, TooLong):
             raise judgements
-        as_a, as_b = (fmean(judgement.orders[order] for judgement in judgements) for order in (0, 1))
         # Where logits are in bfloat16 they are coarse, and the orders often cancel; what rounding leaves
         # then is a tie.
-        yield Judged(by_id[compared.id], round((as_a + as_b) / 2, DIGITS), (as_a + 1 - as_b) / 2)
-
-
-def _rate_pairs(engine: Engine, pairs: Sequence[Pair], scale: Rating, sharpness: float) -> Iterator[Judged]:
-    by_id = {pair.id: pair for pair in pairs}
-    comparisons = (Comparison(pair.id, pair.dialogue, *pair.texts, []) for pair in pairs)
-    for compared, judgements in rate(engine, comparisons, scale, sharpness):
-        if isinstance(judgements, TooLong):
-            raise judgements
-        yield Judged(by_id[compared.id], round(judgements[0].probability, DIGITS), None)
+        probability = round(fmean(each.probability for each in judgements), DIGITS)
+        letters = [
+            (as_a + 1 - as_b) / 2 for as_a, as_b in (each.orders for each in judgements if each.orders)
+        ]
+        yield Judged(by_id[compared.id], probability, fmean(letters) if letters else None)
 
 
 def comparison(pair: Pair, law: Constitution, settings: config.Feedback, seed: int) -> Comparison:

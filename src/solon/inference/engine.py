@@ -65,6 +65,12 @@ class ChoiceScores:
     votes: int | None = None
 
 
+def total_votes(votes: Iterable[int | None]) -> int | None:
+    """Those of several questions together; None where all probabilities are the model's own."""
+    counted = [each for each in votes if each is not None]
+    return sum(counted) if counted else None
+
+
 @dataclass
 class Usage:
     """Token counts of an engine since it was made."""

@@ -11,7 +11,7 @@ from scipy.special import expit
 from solon import config
 from solon.constitution import ComparisonPrinciple, Constitution, Rating
 from solon.errors import SolonError, TooLong
-from solon.inference.engine import Chain, Engine, Question, Request
+from solon.inference.engine import Chain, Engine, Question, Request, total_votes
 from solon.prompts import comparison as prompts
 from solon.prompts.dialogue import assistant
 from solon.records import Aspect, Message, PairRecord, PreferenceRecord, Vote
@@ -112,7 +112,6 @@ def rate(
     No letter and no order can sway it, but answers of one prompt are told apart less than side by side. For
     ``sharpness`` see ``rating.first_is_better``.
     """
-    asked = ComparisonPrinciple(name="rating", instruction=scale.question)
     waiting = iter(comparisons)
     while block := list(islice(waiting, max(1, engine.concurrency // rating.QUESTIONS))):
         dialogues = [[*one.dialogue, assistant(text)] for one in block for text in (one.first, one.second)]
@@ -129,11 +128,10 @@ def rate(
             if isinstance(second, TooLong):
                 yield one, second
                 continue
-            counted = [each.samples for each in (first, second) if each.samples is not None]
             values = (first.value, second.value)
             probability = rating.first_is_better(*values, sharpness)
-            samples = sum(counted) if counted else None
-            yield one, [Judgement(asked, probability, [], [], samples, values)]
+            samples = total_votes([first.samples, second.samples])
+            yield one, [Judgement(scale.principle, probability, [], [], samples, values)]
 
 
 def by_construction(pairs: Iterable[PairRecord], aspect: Aspect) -> Iterator[PreferenceRecord]:
@@ -322,14 +320,13 @@ def _judgements(
     for principle in one.principles:
         mine = [each for each in shown if each.principle is principle]
         orders = [found[each.id] for each in mine]
-        counted = [samples[each.id] for each in mine if each.id in samples]
         judgements.append(
             Judgement(
                 principle,
                 soft_label(orders, settings.clamp if settings.chain_of_thought else None),
                 orders,
                 [reasoning[each.id] for each in mine if each.id in reasoning],
-                sum(counted) if counted else None,
+                total_votes(samples.get(each.id) for each in mine),
             )
         )
     return judgements

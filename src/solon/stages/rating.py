@@ -8,7 +8,7 @@ from scipy.special import expit, softmax
 
 from solon.constitution import Rating
 from solon.errors import TooLong
-from solon.inference.engine import ChoiceScores, Engine, Question
+from solon.inference.engine import ChoiceScores, Engine, Question, total_votes
 from solon.prompts import rating as prompts
 from solon.records import Message
 
@@ -53,9 +53,8 @@ def rate(
 
 def _mean(both: Sequence[ChoiceScores | TooLong]) -> Rated:
     scores = [each for each in both if isinstance(each, ChoiceScores)]
-    counted = [each.votes for each in scores if each.votes is not None]
     value = sum(expected(each.logprobs) for each in scores) / len(scores)
-    return Rated(value, sum(counted) if counted else None)
+    return Rated(value, total_votes(each.votes for each in scores))
 
 
 def expected(logprobs: Sequence[float]) -> float:
