@@ -22,6 +22,7 @@ from trl.trainer.utils import disable_dropout_in_model
 
 from solon import config, models, trackers
 from solon.errors import SolonError, first_line
+from solon.libraries.transformers import no_activation_checkpointing
 from solon.prompts.dialogue import neutral_messages, reserved
 from solon.run import RecordFile, flush, write_atomically
 
@@ -97,7 +98,7 @@ def common_arguments(
         "ddp_find_unused_parameters": False,  # a search each step for what no model here has
         "use_cpu": models.best_device() == "cpu",
         "bf16": use_bfloat16(),
-        "activation_checkpointing": False,
+        **no_activation_checkpointing(),
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
 
