@@ -23,10 +23,11 @@ from typing import Any
 
 import side_by_side
 import torch
-from transformers.trainer_callback import PrinterCallback
+from transformers import PrinterCallback
 from trl import RewardConfig, RewardTrainer
 
 from solon import models, tables
+from solon.libraries.trl import NoTelemetry
 from solon.prompts.dialogue import neutral_messages, reserved
 from solon.row_dialogues import comparison_of
 from solon.stages import packing, preference, training
@@ -36,7 +37,7 @@ MESSAGES = 3  # in a prompt, at least: a question, an answer and another questio
 MAX_LENGTH = 1024
 
 
-class Peer(training.Discreet, RewardTrainer):  # type: ignore[misc]
+class Peer(training.Discreet, NoTelemetry, RewardTrainer):  # type: ignore[misc]
     """TRL's trainer, with its own loss and collator."""
 
 

@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import side_by_side
-from transformers import set_seed
-from transformers.trainer_callback import PrinterCallback
+from transformers import PrinterCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer
 
 from solon import config, data, models
 from solon.inference.dialogue_tokens import end_tokens
+from solon.libraries.trl import NoTelemetry
 from solon.stages import preference, reinforce, training
 from solon.stages.rollouts import Sampler
 
 
-class Peer(training.Discreet, GRPOTrainer):  # type: ignore[misc]
+class Peer(training.Discreet, NoTelemetry, GRPOTrainer):  # type: ignore[misc]
     """TRL's trainer."""
 
 

@@ -10,12 +10,11 @@ from solon.config import EngineSettings
 from solon.inference import packed_linear
 from solon.inference.engine import Question
 from solon.inference.transformers_engine import TransformersEngine
+from solon.libraries.torch import packs_bfloat16
 from solon.models import load_model
 from solon.prompts.dialogue import user
 
-pytestmark = pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no bfloat16 products"
-)
+pytestmark = pytest.mark.skipif(not packs_bfloat16(), reason="this processor has no bfloat16 products")
 
 
 def linear(bias: bool) -> nn.Linear:

@@ -23,7 +23,8 @@ QUESTION = Question("q", [user("Which?")], ("one", "another one, or two", "it"))
 
 
 def test_vllm_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
-    monkeypatch.delitem(sys.modules, "solon.inference.vllm_engine", raising=False)
+    for name in ("solon.inference.vllm_engine", "solon.libraries.vllm"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(sys, "meta_path", [Hidden(), *sys.meta_path])
     for name in [name for name in sys.modules if name.startswith("vllm")]:
         monkeypatch.delitem(sys.modules, name)

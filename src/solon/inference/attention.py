@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import sdpa_mask
 
 from solon.errors import UnsupportedModel
 from solon.inference.cache import Stored
+from solon.libraries.torch import attend
+from solon.libraries.transformers import sdpa_mask
 
 NAME = "solon-rows"  # of this attention, as transformers knows it
 
@@ -136,16 +137,6 @@ def joined(query: Tensor, beginning: Stored, mine: Stored, mask: Tensor, scaling
     # Of both parts together the shared one has exp(a) / (exp(a) + exp(b)) of the softmax's weight.
     weight = (shared_total - own_total).sigmoid()[..., None]
     return torch.lerp(own.float(), shared.float(), weight).to(query.dtype)
-
-
-def attend(
-    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scaling: float | None
-) -> tuple[Tensor, Tensor]:
-    """Attention on the CPU, and the logarithm of its softmax's denominator [sequences, heads, queries]."""
-    result: tuple[Tensor, Tensor] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        query, keys, values, attn_mask=mask, scale=scaling
-    )
-    return result
 
 
 AttentionInterface.register(NAME, rows_attention)

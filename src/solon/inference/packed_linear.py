@@ -10,6 +10,8 @@ import sys
 import torch
 from torch import Tensor, nn
 
+from solon.libraries.torch import packed, packs_bfloat16, product
+
 
 class PackedLinear(nn.Module):
     """A linear layer for inference. Its weight can be replaced, but no longer read."""
@@ -22,11 +24,10 @@ class PackedLinear(nn.Module):
     def load(self, weight: Tensor) -> None:
         """Take ``weight`` [outputs, inputs] in the place of the present one; an empty one frees memory."""
         weight = weight.detach().to(torch.bfloat16)
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight) if weight.numel() else weight
+        self._packed = packed(weight) if weight.numel() else weight
 
     def forward(self, states: Tensor) -> Tensor:
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(states, self._packed, self.bias, "none", [], "")
-        return result
+        return product(states, self._packed, self.bias)
 
 
 def pack(model: nn.Module, head: nn.Module) -> None:
@@ -34,8 +35,7 @@ def pack(model: nn.Module, head: nn.Module) -> None:
 
     Nothing is replaced where PyTorch cannot pack on this machine.
     """
-    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if not (available and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+    if not packs_bfloat16():
         return
     # Not all modules: the list would keep every replaced weight until the end.
     for parent in [each for each in model.modules() if not isinstance(each, nn.Linear)]:

@@ -1,6 +1,5 @@
 """The engine for GPUs, and for large models: vLLM in this process's own workers, with its prefix cache."""
 
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,21 +9,6 @@ from typing import Any, Literal
 import torch
 from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
-# vLLM reports its use to its makers unless told not to. All of it must be told before it is imported.
-os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-# It keeps a CPU core free for its scheduler, but here that waits while the model runs.
-os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
-
-from vllm import SamplingParams
-from vllm.engine.arg_utils import EngineArgs
-from vllm.inputs import tokens_input
-from vllm.outputs import RequestOutput
-from vllm.platforms import current_platform
-from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS, RequestOutputKind
-from vllm.v1.engine.llm_engine import LLMEngine
-from vllm.v1.executor import Executor
-
 from solon.config import SERVER_MODEL, EngineSettings
 from solon.errors import SolonError, TooLong, first_line
 from solon.inference.dialogue_tokens import DialogueTokens, cut
@@ -32,10 +16,23 @@ from solon.inference.engine import ChoiceScores, Completion, Engine, Question, R
 from solon.inference.precision import choose_dtype
 from solon.inference.prefix import Tokens
 from solon.inference.scoring import Scored, Sheet, room
+from solon.libraries.transformers import SOURCE
+from solon.libraries.vllm import (
+    MAX_LOGPROB_TOKEN_IDS,
+    EngineArgs,
+    RequestOutput,
+    RequestOutputKind,
+    SamplingParams,
+    current_platform,
+    reload_weights,
+    shut_down,
+    start,
+    tokens_input,
+)
 from solon.models import load_tokenizer, resolve
 
 CPU_BLOCK = 32  # tokens; prefixes are shared in whole blocks, and vLLM's own 128 on a CPU would lose much
-NAMES_ONLY = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache"}
+NAMES_ONLY = {SOURCE, "transformers_version", "dtype", "torch_dtype", "use_cache"}
 """What two checkpoints of one architecture may differ in."""
 
 
@@ -77,7 +74,7 @@ class VLLMEngine(Engine):
             # a request's own generator: it fails.
             options |= {"block_size": CPU_BLOCK, "enable_chunked_prefill": False}
         try:
-            self.vllm_config = EngineArgs(
+            arguments = EngineArgs(
                 model=resolve(model),
                 dtype=self.dtype,
                 max_model_len=-1,  # the model's own, or what there is memory for
@@ -89,9 +86,8 @@ class VLLMEngine(Engine):
                 # A worker of its own gives all its memory back when it ends.
                 distributed_executor_backend="mp",
                 **options,
-            ).create_engine_config()
-            executor = Executor.get_class(self.vllm_config)
-            self._engine = LLMEngine(self.vllm_config, executor, log_stats=False)
+            )
+            self._engine = start(arguments)
         except SolonError:
             raise
         except Exception as error:  # vLLM's workers raise Exception itself
@@ -100,6 +96,7 @@ class VLLMEngine(Engine):
                 "short, change engine.vllm.gpu_memory_utilization (on a CPU also the environment variable "
                 "VLLM_CPU_KVCACHE_SPACE); a model that vLLM does not know runs with engine.kind transformers"
             ) from error
+        self.vllm_config = self._engine.vllm_config
         self._context = int(self.vllm_config.model_config.max_model_len)
         self._waiting: list[Writing] = []
         self._writing: dict[str, Writing] = {}  # by vLLM's id
@@ -133,8 +130,7 @@ class VLLMEngine(Engine):
         if not same_tokens(load_tokenizer(model), self._dialogue.tokenizer):
             return False
         try:
-            self._engine.collective_rpc("reload_weights", kwargs={"weights_path": source})
-            self._engine.collective_rpc(repack)
+            reload_weights(self._engine, source)
         except Exception as error:
             raise SolonError(
                 f"vLLM could not read the weights of {model!r} from {source}: {first_line(error)}; "
@@ -203,7 +199,7 @@ class VLLMEngine(Engine):
             self._scores.clear()
 
     def close(self) -> None:
-        self._engine.engine_core.shutdown()
+        shut_down(self._engine)
         del self._engine
         self._waiting.clear()
         self._writing.clear()
@@ -296,16 +292,6 @@ class VLLMEngine(Engine):
                 self._score(row, output)
             elif writing := self._writing.pop(output.request_id, None):
                 self._completions.append(self._completion(writing, output))
-
-
-def repack(worker: Any) -> None:
-    """Renew, in a worker, what a CPU multiplies with: packed copies of weights.
-
-    vLLM does not do it itself for an output layer whose weights are the embeddings'.
-    """
-    for layer in worker.get_model().modules():
-        if hasattr(layer, "cpu_linear") and layer.weight.numel():
-            layer.quant_method.process_weights_after_loading(layer)
 
 
 def generation_config(source: str) -> GenerationConfig:

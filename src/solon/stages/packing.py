@@ -20,11 +20,14 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import AttentionInterface, PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 
 from solon.inference.prefix import Tokens, common_length
+from solon.libraries.transformers import (
+    GenericForSequenceClassification,
+    attention_of,
+    sdpa_attention_forward,
+)
 
 NAME = "solon-packed"  # of this attention, as transformers knows it
 
@@ -154,7 +157,7 @@ def packed_scores(model: PreTrainedModel) -> Iterator[bool]:
 
 @contextmanager
 def _attention(model: PreTrainedModel) -> Iterator[None]:
-    usual = model.config._attn_implementation
+    usual = attention_of(model)
     model.set_attn_implementation(NAME)
     try:
         yield
@@ -186,7 +189,7 @@ def _attends_plainly(model: PreTrainedModel) -> bool:
     text = model.config.get_text_config()
     kinds = set(getattr(text, "layer_types", None) or ())
     windows = kinds - {"full_attention"} if kinds else getattr(text, "sliding_window", None)
-    if windows or model.config._attn_implementation != "sdpa" or model.device.type == "meta":
+    if windows or attention_of(model) != "sdpa" or model.device.type == "meta":
         return False
     if isinstance(next(model.parameters()), DTensor):  # shared out by FSDP: no part runs on its own
         return False

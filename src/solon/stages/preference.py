@@ -10,10 +10,11 @@ import torch
 from accelerate.utils import send_to_device
 from torch.nn.functional import logsigmoid
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
-from trl import RewardConfig, RewardTrainer
-from trl.trainer.reward_trainer import DataCollatorForPreference
+from trl import RewardConfig
 
 from solon import config, models
+from solon.libraries.transformers import OwnBatches
+from solon.libraries.trl import DataCollatorForPreference, Reward, add_metric
 from solon.prompts.dialogue import neutral_messages, reserved
 from solon.records import Message, PreferenceRecord
 from solon.stages import packing, training
@@ -93,17 +94,16 @@ class PackedCollator(SoftLabelCollator):
         return {**batch, "ends": ends, "probability": labels}
 
 
-class SoftLabelTrainer(training.Discreet, RewardTrainer):  # type: ignore[misc]
+class SoftLabelTrainer(training.Discreet, OwnBatches, Reward):
     """TRL's trainer knows hard labels only; this one minimises the soft-label loss.
 
     Every pair of an optimiser step counts alike, also where the last micro-batch is smaller than the others.
     """
 
-    def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = ["chosen_ids", "rejected_ids", "probability"]
+    columns = ("chosen_ids", "rejected_ids", "probability")
 
-    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> int:
-        count = sum(len(batch["probability"]) for batch in batch_samples)
+    def items_of_step(self: Any, batches: Sequence[dict[str, Any]], device: torch.device) -> int:
+        count = sum(len(batch["probability"]) for batch in batches)
         return int(self.accelerator.gather(torch.tensor([count], device=device)).sum())
 
     def compute_loss(
@@ -122,7 +122,7 @@ class SoftLabelTrainer(training.Discreet, RewardTrainer):  # type: ignore[misc]
         loss = soft_label_loss(chosen, rejected, probability) * weight
         margin = (chosen - rejected).detach()
         for name, value in (("accuracy", (margin > 0).float().mean()), ("margin", margin.mean())):
-            self._metrics["train"][name].append(self.accelerator.gather(value * weight).mean().item())
+            add_metric(self, name, self.accelerator.gather(value * weight).mean().item())
         return (loss, outputs) if return_outputs else loss
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from transformers import PreTrainedTokenizerBase, set_seed
-from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+from trl import GRPOConfig, RLOOConfig
 
 from solon import config, models
 from solon.errors import SolonError
+from solon.libraries.trl import GRPO, RLOO, add_metric
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, neutral_messages, reserved
 from solon.records import Message, PromptRecord
 from solon.run import RecordFile
@@ -193,54 +194,32 @@ def _train_with_trl(
         return training.run(trainer, tokenizer, out, _columns, progress, passes, settings.kl_limit)
 
 
-def sampled(trainer: Any, prompts: list[list[int]]) -> list[list[int]]:
-    """What the policy of now answers, in the place of a trainer's own generation."""
-    answers: list[list[int]] = trainer.sampler.sample(
-        trainer.accelerator.unwrap_model(trainer.model),
-        prompts,
-        trainer.state.global_step,
-        trainer.accelerator.process_index,
-    )
-    return answers
+class OwnPolicy(training.Discreet, SharedPrompts):
+    """Goes before a TRL trainer of RL: our sampler answers."""
+
+    def answers(self: Any, prompts: list[list[int]]) -> list[list[int]]:
+        answers: list[list[int]] = self.sampler.sample(
+            self.accelerator.unwrap_model(self.model),
+            prompts,
+            self.state.global_step,
+            self.accelerator.process_index,
+        )
+        return answers
 
 
-class MeasuredRLOO(training.Discreet, SharedPrompts, RLOOTrainer):  # type: ignore[misc]
+class MeasuredRLOO(OwnPolicy, RLOO):
     """TRL's trainer with our sampler; its KL is the mean over all tokens of all answers."""
 
-    def _generate_single_turn(self, prompt_ids: list[list[int]], *_: Any) -> list[list[int]]:
-        return sampled(self, prompt_ids)
 
-
-class MeasuredGRPO(training.Discreet, SharedPrompts, GRPOTrainer):  # type: ignore[misc]
+class MeasuredGRPO(OwnPolicy, GRPO):
     """GRPO with our sampler that logs the same KL estimate as RLOO and PPO.
 
-    TRL logs the one inside its loss, per token. Where a step's samples are passed over once, the policy's own
-    log-probabilities are those of that pass: no other is made for them.
+    TRL logs the one inside its loss, per token.
     """
 
-    def _generate_single_turn(self, prompt_ids: list[list[int]], *_: Any) -> tuple[list[list[int]], None]:
-        return sampled(self, prompt_ids), None
-
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        if (logp := batch.get("old_per_token_logps")) is not None:
-            self._measure_kl(logp, batch)
-        return batch
-
-    def _get_per_token_logps_and_entropies(self, *args: Any, **options: Any) -> Any:
-        found = super()._get_per_token_logps_and_entropies(*args, **options)
-        self._logp = found[0].detach()
-        return found
-
-    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
-        loss = super()._compute_loss(model, inputs)
-        if inputs.get("old_per_token_logps") is None:
-            self._measure_kl(self._logp, inputs)
-        return loss
-
-    def _measure_kl(self, logp: torch.Tensor, batch: dict[str, Any]) -> None:
-        kl = ppo.sequence_kl(logp, batch["ref_per_token_logps"], batch["completion_mask"])
-        self._metrics["train"]["sequence_kl"].append(self.accelerator.gather(kl).mean().item())
+    def measure(self, logp: torch.Tensor, ref_logp: torch.Tensor, mask: torch.Tensor) -> None:
+        kl = ppo.sequence_kl(logp, ref_logp, mask)
+        add_metric(self, "sequence_kl", self.accelerator.gather(kl).mean().item())
 
 
 def _columns(logs: dict[str, float]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft import PeftModel
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedTokenizerBase
@@ -20,6 +20,7 @@ from solon import config
 from solon.errors import NotFinite, SolonError, UnsupportedModel
 from solon.inference.dialogue_tokens import end_tokens
 from solon.inference.transformers_engine import TransformersEngine
+from solon.libraries.peft import merged_weights
 from solon.models import best_device, load_tokenizer
 from solon.prompts.dialogue import neutral_messages, reserved, turns
 from solon.records import Message, PromptRecord, SampleRecord
@@ -169,15 +170,5 @@ def plain_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
 
     Those that are shared out over processes (FSDP) are gathered one at a time, so all must ask together.
     """
-    adapted = {
-        id(layer.get_base_layer().weight): layer
-        for layer in model.modules()
-        if isinstance(layer, BaseTunerLayer)
-    }
-    plain = model.get_base_model() if adapted else model
-    for name, weight in plain.named_parameters():
-        if layer := adapted.get(id(weight)):
-            yield name.replace(".base_layer", ""), weight + layer.get_delta_weight(layer.active_adapters[0])
-        elif "lora_" not in name:
-            whole = weight.full_tensor() if isinstance(weight, DTensor) else weight
-            yield name.replace(".base_layer", ""), whole
+    for name, weight in merged_weights(model) if isinstance(model, PeftModel) else model.named_parameters():
+        yield name, weight.full_tensor() if isinstance(weight, DTensor) else weight

@@ -14,14 +14,14 @@ import torch
 from accelerate.utils import send_to_device
 from peft import PeftModel
 from torch import Tensor
-from trl.trainer.utils import split_tensor_dict
 
 from solon.inference.prefix import Tokens
+from solon.libraries.trl import OwnSamples, fused_logprobs
 from solon.stages.packing import pack, packed
 from solon.stages.rollouts import Sampler
 
 
-class SharedPrompts:
+class SharedPrompts(OwnSamples):
     """Goes before a TRL trainer of RL, which then must train under ``shared_prompts``."""
 
     sampler: Sampler
@@ -43,34 +43,18 @@ class SharedPrompts:
             yield
         self.packs = False
 
-    def _prepare_inputs(self: Any, generation_batch: Any) -> Any:
-        """TRL's without its shuffle, so that a prompt's answers stay in one micro-batch.
-
-        All micro-batches of a step add up to one update, so their order is nothing to training.
-        """
-        count = self.args.steps_per_generation
-        if self._step % (count * self.num_iterations) == 0 or self._buffered_inputs is None:
-            sampled = self._generate_and_score_completions(generation_batch)
-            self._buffered_inputs = split_tensor_dict(sampled, count)
-        return self._buffered_inputs[self._step % count]
-
-    def _get_per_token_logps_and_entropies(
+    def logprobs(
         self: Any,
         model: Any,
         input_ids: Tensor,
         attention_mask: Tensor,
-        logits_to_keep: int,
-        batch_size: int | None = None,
-        compute_entropy: bool = False,
-        **rest: Any,
-    ) -> tuple[Tensor, Tensor | None, None]:
-        """Each [sequences, logits_to_keep], for the answers' tokens, 0 where ``attention_mask`` is 0."""
+        length: int,
+        batch_size: int | None,
+        with_entropy: bool,
+    ) -> tuple[Tensor, Tensor | None] | None:
         if not self.packs:
-            found: tuple[Tensor, Tensor | None, None] = super()._get_per_token_logps_and_entropies(  # type: ignore[misc]
-                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **rest
-            )
-            return found
-        lengths = attention_mask[:, -logits_to_keep:].sum(1).tolist()
+            return None
+        lengths = attention_mask[:, -length:].sum(1).tolist()
         sequences = [
             ids[seen].cpu().numpy() for ids, seen in zip(input_ids, attention_mask.bool(), strict=True)
         ]
@@ -80,11 +64,11 @@ class SharedPrompts:
             part = slice(start, start + size)
             row, places = packed_answers(sequences[part], lengths[part])
             with self.accelerator.autocast():
-                output = model(**send_to_device(row, input_ids.device), fused_lm_head=True)
-            logprobs.append(_padded(output.log_probs[0], places, logits_to_keep))
-            if compute_entropy:
-                entropies.append(_padded(output.entropy[0], places, logits_to_keep))
-        return torch.cat(logprobs), torch.cat(entropies) if compute_entropy else None, None
+                found, entropy = fused_logprobs(model, send_to_device(row, input_ids.device))
+            logprobs.append(_padded(found[0], places, length))
+            if with_entropy:
+                entropies.append(_padded(entropy[0], places, length))
+        return torch.cat(logprobs), torch.cat(entropies) if with_entropy else None
 
 
 def packed_answers(

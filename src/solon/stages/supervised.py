@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from transformers import set_seed
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from solon import config, models
+from solon.libraries.trl import SFT
 from solon.records import Example
 from solon.stages import packing, training
 
@@ -66,7 +67,7 @@ def packed_batch(examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {**batch, "labels": torch.tensor(labels)[None]}
 
 
-class Finetuner(training.Discreet, SFTTrainer):  # type: ignore[misc]
+class Finetuner(training.Discreet, SFT):
     """TRL's trainer."""
 
 

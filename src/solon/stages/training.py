@@ -15,13 +15,13 @@ from accelerate.utils import DistributedType
 from peft import LoraConfig, PeftModel
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
-from transformers.trainer_callback import PrinterCallback
+from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback
 from transformers.utils.logging import disable_progress_bar
-from trl.trainer.utils import disable_dropout_in_model
 
 from solon import config, models, trackers
 from solon.errors import SolonError, first_line
+from solon.libraries.transformers import OwnCheckpoints, load_weights, no_activation_checkpointing
+from solon.libraries.trl import disable_dropout_in_model
 from solon.prompts.dialogue import neutral_messages, reserved
 from solon.run import RecordFile, flush, write_atomically
 
@@ -97,7 +97,7 @@ def common_arguments(
         "ddp_find_unused_parameters": False,  # a search each step for what no model here has
         "use_cpu": models.best_device() == "cpu",
         "bf16": use_bfloat16(),
-        "activation_checkpointing": False,
+        **no_activation_checkpointing(),
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
 
@@ -148,22 +148,18 @@ def conversational(
     )
 
 
-class Discreet:
-    """Goes before a TRL trainer: it then tells its makers nothing, and writes no model card of its own."""
-
-    def _send_telemetry(self) -> None:
-        pass
+class Discreet(OwnCheckpoints):
+    """Goes before a trainer: it then writes no model card, and its checkpoints aside until they are whole."""
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         pass
 
-    def _get_output_dir(self, trial: Any) -> str:
-        """Where checkpoints are written, until they are whole."""
-        return str(Path(super()._get_output_dir(trial)) / ASIDE)  # type: ignore[misc]
+    def folder_of_checkpoints(self, usual: Path) -> Path:
+        return usual / ASIDE
 
-    def _save_checkpoint(self: Any, model: Any, trial: Any) -> None:
+    def write_checkpoint(self: Any, write: Callable[[], None]) -> None:
         with writing(Path(self.args.output_dir)):
-            super()._save_checkpoint(model, trial)  # type: ignore[misc]
+            write()
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             put_in_place(Path(self.args.output_dir), f"checkpoint-{self.state.global_step}")
@@ -300,7 +296,8 @@ def run(
         with trackers.wandb_run(trainer.args.report_to if is_first() else [], out):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     else:  # killed between stopping at the limit and the final save
-        trainer._load_from_checkpoint(str(checkpoint))
+        assert checkpoint
+        load_weights(trainer, checkpoint)
     weights = gathered(trainer)
     if trainer.accelerator.is_main_process:
         save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out, weights)

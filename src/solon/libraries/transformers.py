@@ -1,0 +1,78 @@
+"""What we use of transformers beyond what it promises to keep.
+
+Read in 5.23.0 and 5.20.2. They differ in the arguments of ``no_activation_checkpointing``.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward  # what attention "sdpa" calls
+from transformers.masking_utils import sdpa_mask  # makes the mask that attention "sdpa" is given
+from transformers.modeling_layers import GenericForSequenceClassification  # a trunk with ``score`` on it
+
+__all__ = ["GenericForSequenceClassification", "sdpa_attention_forward", "sdpa_mask"]
+
+SOURCE = "_name_or_path"
+"""Where a configuration, as a dictionary, has the name that it was loaded by."""
+
+
+def attention_of(model: PreTrainedModel) -> str:
+    """The name of the model's attention, as ``set_attn_implementation`` takes it."""
+    name: str = model.config._attn_implementation
+    return name
+
+
+def no_activation_checkpointing() -> dict[str, bool]:
+    """The training arguments that keep activations, where TRL 1.16.0 would compute them twice.
+
+    5.20.2 knows the second name alone; 5.23.0 knows both, and warns where only the second is given.
+    """
+    from transformers import TrainingArguments  # takes a second to import; engines have no need of it
+
+    known = {field.name for field in fields(TrainingArguments)}
+    return {name: False for name in ("activation_checkpointing", "gradient_checkpointing") if name in known}
+
+
+def load_weights(trainer: Any, checkpoint: Path) -> None:
+    """Give a ``Trainer``'s model the weights of one of its checkpoints."""
+    trainer._load_from_checkpoint(str(checkpoint))
+
+
+class OwnCheckpoints:
+    """Goes before a ``Trainer``, which then writes its checkpoints where and how the class says."""
+
+    def folder_of_checkpoints(self, usual: Path) -> Path:
+        """The folder in which a checkpoint's folder is made."""
+        raise NotImplementedError
+
+    def write_checkpoint(self, write: Callable[[], None]) -> None:
+        """All that is done for a checkpoint. ``write`` is the trainer's part, which every process does."""
+        raise NotImplementedError
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self.folder_of_checkpoints(Path(super()._get_output_dir(trial))))  # type: ignore[misc]
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self.write_checkpoint(partial(super()._save_checkpoint, model, trial))  # type: ignore[misc]
+
+
+class OwnBatches:
+    """Goes before a ``Trainer`` whose batches have other columns than the model's arguments."""
+
+    columns: Sequence[str]
+    """Of the data set: those that the collator is given."""
+
+    def items_of_step(self, batches: Sequence[Any], device: torch.device) -> int:
+        """What ``compute_loss`` gets as ``num_items_in_batch``, from this process's batches of the step."""
+        raise NotImplementedError
+
+    def _set_signature_columns_if_needed(self) -> None:
+        self._signature_columns = list(self.columns)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> int:
+        return self.items_of_step(batch_samples, device)
