@@ -28,8 +28,8 @@ from solon.inference import blocks, open_engine
 from solon.inference.engine import Engine
 from solon.prompts.dialogue import user
 from solon.records import KINDS, PromptRecord
-from solon.run import RecordFile
 from solon.stages import comparison, critique, feedback
+from solon.store.record_file import RecordFile
 
 PARTS = 100
 

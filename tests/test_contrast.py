@@ -20,8 +20,8 @@ from solon.progress import Watcher
 from solon.prompts import contrast as prompts
 from solon.prompts.dialogue import assistant, user
 from solon.records import PairRecord
-from solon.run import RecordFile
 from solon.stages import comparison, feedback
+from solon.store.record_file import RecordFile
 from solon.workspace import Workspace
 from test_pipeline import Stopping, config
 

@@ -19,8 +19,8 @@ from solon.inference.engine import Engine
 from solon.prompts import rating as asking
 from solon.prompts.dialogue import assistant, user
 from solon.records import HarmAnswer, Message, PromptRecord
-from solon.run import RecordFile
 from solon.stages import rating
+from solon.store.record_file import RecordFile
 from test_evaluation_hhh import Plain
 
 DIALOGUES = [

@@ -24,8 +24,8 @@ from solon.evaluation import harm_ratings, harm_scorer
 from solon.evaluation.harm_ratings import Rated
 from solon.measuring_only import MARK, is_measuring_only
 from solon.prompts.dialogue import assistant, user
-from solon.run import RecordFile
 from solon.stages import preference
+from solon.store.record_file import RecordFile
 from toy_training import (
     CHECKPOINT,
     assert_a_kill_changes_nothing,

@@ -13,7 +13,7 @@ import pytest
 from solon import pipeline
 from solon.config import Config
 from solon.errors import SolonError
-from solon.lock import alone_in
+from solon.store.lock import alone_in
 
 OWNER = """
 import sys, time

@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM
 from solon import config, models
 from solon.errors import SolonError
 from solon.prompts.dialogue import assistant, user
-from solon.run import RecordFile
 from solon.stages import kept_policies, preference, reinforce, training
 from solon.stages.length_control import LengthControl
+from solon.store.record_file import RecordFile
 from toy_training import (
     CHECKPOINT,
     Killed,

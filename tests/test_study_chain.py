@@ -15,7 +15,7 @@ import yaml
 from solon import config, data, models, sweep
 from solon.errors import SolonError
 from solon.prompts.dialogue import user
-from solon.run import RecordFile
+from solon.store.record_file import RecordFile
 
 FOLDER = Path(__file__).parent.parent / "studies/chain"
 sys.path.append(str(FOLDER))  # at the end: the study of judgement has a study.py too

@@ -21,13 +21,14 @@ from solon.config import Config
 from solon.errors import SolonError
 from solon.evaluation import revisions
 from solon.evaluation.calibration import mean_interval
-from solon.lock import alone_in
 from solon.progress import Watcher
 from solon.report import sweep as page
-from solon.report.folder import read
-from solon.run import RecordFile, file_hash, write_atomically
 from solon.stages import training
 from solon.steps import STAGES
+from solon.store.files import file_hash, write_atomically
+from solon.store.lock import alone_in
+from solon.store.record_file import RecordFile
+from solon.store.run_folder import read
 from test_pipeline import SMALL, Stopping, manifest, results
 from test_report import Page
 

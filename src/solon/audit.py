@@ -12,16 +12,17 @@ from typing import Any
 from solon import constitution, data
 from solon.config import UNSAFE
 from solon.errors import SolonError
-from solon.manifest import flat
 from solon.measuring_only import is_measuring_only
 from solon.prompts import contrast
 from solon.records import BY_MAKING, Example, Message
-from solon.report import folder as folders
-from solon.report.folder import Json, RunFolder
-from solon.run import RecordFile, file_hash
+from solon.sources.tables import HUB, label, source_name
 from solon.stages.examples import sound_revisions
 from solon.stages.feedback import MAKING
-from solon.tables import HUB, label, source_name
+from solon.store import run_folder as folders
+from solon.store.files import file_hash
+from solon.store.manifest import flat
+from solon.store.record_file import RecordFile
+from solon.store.run_folder import Json, RunFolder
 
 MODELS_OWN = ("ai", *BY_MAKING)  # sources of labels that no person gave
 SHOWN = 3  # faults named of each check; all are counted

@@ -27,9 +27,9 @@ from solon.records import (
     RevisionRecord,
     Split,
 )
-from solon.run import file_hash, write_atomically
+from solon.sources.tables import HUB, source_name
 from solon.stages import comparison, critique, examples, feedback, red_team
-from solon.tables import HUB, source_name
+from solon.store.files import file_hash, write_atomically
 from solon.workspace import Workspace
 
 SETS: tuple[PromptSet, PromptSet] = ("red-team", "helpful")

@@ -15,16 +15,16 @@ from solon import config, models, pipeline, reuse
 from solon.config import Config
 from solon.errors import SolonError
 from solon.evaluation import revisions
-from solon.lock import alone_in
 from solon.misfits import Location
 from solon.progress import Watcher
 from solon.prompts.dialogue import assistant
 from solon.records import Message
-from solon.report.folder import RunFolder, read
-from solon.run import RecordFile
 from solon.seeds import stable_id
 from solon.stages import preference
 from solon.steps import STAGES, check_data
+from solon.store.lock import alone_in
+from solon.store.record_file import RecordFile
+from solon.store.run_folder import RunFolder, read
 from solon.workspace import Workspace
 from solon.yaml_file import line_of, load_yaml, merge, parse, text_of
 

@@ -12,9 +12,10 @@ from solon.inference import open_engine
 from solon.inference.engine import Engine
 from solon.progress import Watcher
 from solon.prompts.dialogue import assistant
-from solon.run import RecordFile, write_atomically
 from solon.stages import preference
 from solon.steps import SETS
+from solon.store.files import write_atomically
+from solon.store.record_file import RecordFile
 from solon.workspace import Workspace
 
 HHH = "constitutional-ai-paper/evals/438HHHEvaluations.even.jsonl.gz"

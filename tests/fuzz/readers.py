@@ -22,7 +22,7 @@ from pathlib import Path
 from solon import config, constitution, data, paper_files
 from solon.errors import SolonError
 from solon.records import KINDS
-from solon.run import RecordFile
+from solon.store.record_file import RecordFile
 
 SLOW = 10  # seconds
 

@@ -16,10 +16,10 @@ from solon.errors import SolonError
 from solon.evaluation import attribution, choices, tournament
 from solon.evaluation import overoptimisation as over
 from solon.inference import open_engine
-from solon.lock import alone_in
 from solon.records import Aspect
-from solon.run import RecordFile
 from solon.seeds import derive_seed
+from solon.store.lock import alone_in
+from solon.store.record_file import RecordFile
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
@@ -36,7 +36,7 @@ def add_to(app: typer.Typer) -> None:
 def principles(run: RunFolder, as_json: AsJson = False) -> None:
     """Which principles decide the labels of a run, which contradict one another, and which do nothing."""
     from solon.report.content import principles as gather  # brings the report's libraries
-    from solon.report.folder import read
+    from solon.store.run_folder import read
 
     found = read(run)
     by_aspect, critiques = gather(found)
@@ -70,7 +70,7 @@ def overoptimisation(
 ) -> None:
     """Whether RL still made answers better, or only the preference model's score higher."""
     from solon.report import content  # brings the report's libraries
-    from solon.report.folder import read
+    from solon.store.run_folder import read
 
     if judge:
         _judge_samples(run, judge, count, settings)
@@ -101,7 +101,7 @@ def _some(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
 
 
 def _judge_samples(folder: Path, judge: str, count: int, settings: list[str]) -> None:
-    from solon.report.folder import read
+    from solon.store.run_folder import read
 
     run, asked = read(folder), configs.load(folder / "config.yaml", overrides(settings))
     if not run.samples:

@@ -11,7 +11,7 @@ from solon.cli import constitution_diff
 from solon.cli.options import AsJson
 from solon.cli.show import show
 from solon.errors import SolonError
-from solon.run import write_atomically
+from solon.store.files import write_atomically
 
 app = typer.Typer(no_args_is_help=True)
 app.command("diff")(constitution_diff.diff)

@@ -21,9 +21,9 @@ from solon.evaluation import constitution_diff, tournament
 from solon.evaluation.constitution_diff import Example, Opinion
 from solon.inference import open_engine
 from solon.records import Aspect, PairRecord, PreferenceRecord
-from solon.run import RecordFile
 from solon.seeds import derive_seed, generator
 from solon.stages import feedback
+from solon.store.record_file import RecordFile
 
 WIDTH = 96  # characters of a line of an answer
 SHOWN = 600  # characters of an answer; the whole is in --json
@@ -91,7 +91,7 @@ def _source(pairs: Path, model: str, aspect: Aspect, config: Path | None, settin
         return Source(RecordFile(pairs, PairRecord).read(), asked, model, asked.seed)
     if config:
         raise SolonError(f"--config and a run folder exclude each other: {pairs} has its own config.yaml")
-    from solon.report.folder import read  # brings the report's libraries
+    from solon.store.run_folder import read  # brings the report's libraries
 
     run = read(pairs)
     if not run.pairs:

@@ -16,7 +16,7 @@ from solon.evaluation.elo import Rating
 from solon.evaluation.preference import agreement
 from solon.inference import open_engine
 from solon.records import Aspect, JudgementRecord, PreferenceRecord, PromptSet
-from solon.run import RecordFile
+from solon.store.record_file import RecordFile
 
 app = typer.Typer(no_args_is_help=True)
 

@@ -30,11 +30,12 @@ from solon.evaluation.harm_ratings import Rated
 from solon.evaluation.harmfulness import Entrant, Harmfulness, Wanted
 from solon.evaluation.paper_evals import drawn
 from solon.inference import open_engine
-from solon.lock import alone_in
 from solon.records import HarmAnswer, HarmScore, Message, PromptRecord
-from solon.run import RecordFile, file_hash, write_atomically
 from solon.seeds import derive_seed
-from solon.tables import HUB
+from solon.sources.tables import HUB
+from solon.store.files import file_hash, write_atomically
+from solon.store.lock import alone_in
+from solon.store.record_file import RecordFile
 
 train = typer.Typer(no_args_is_help=True)
 

@@ -20,8 +20,8 @@ from solon.evaluation.refusal import Verdict
 from solon.inference import open_engine
 from solon.inference.engine import Request
 from solon.prompts.dialogue import user
-from solon.run import write_atomically
 from solon.seeds import derive_seed
+from solon.store.files import write_atomically
 
 Judge = Annotated[
     str | None, typer.Option("--judge", help="A model that reads prompt and answer, measured as well.")

@@ -24,11 +24,11 @@ from solon.records import (
     PromptSet,
     RevisionRecord,
 )
-from solon.run import RecordFile, complete
 from solon.stages import comparison as comparisons
 from solon.stages import critique as critiques
 from solon.stages import examples, red_team
 from solon.stages import feedback as feedbacks
+from solon.store.record_file import RecordFile, complete
 
 Prompts = Annotated[
     str, typer.Argument(help="'packaged', a .jsonl, .csv, .parquet or hh-rlhf file, or 'datasets:NAME'.")

@@ -14,12 +14,12 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from solon import tables
 from solon.errors import SolonError
 from solon.evaluation.calibration import Interval, wilson
 from solon.evaluation.refusal import VERDICTS, Verdict
 from solon.prompts.dialogue import ASSISTANT_TURN, HUMAN_TURN
-from solon.tables import Row
+from solon.sources import tables
+from solon.sources.tables import Row
 
 LABELS: dict[str, Verdict] = {
     "1_full_compliance": "compliance",

@@ -11,13 +11,13 @@ import numpy as np
 import scipy.stats
 from numpy.typing import ArrayLike
 
-from solon import tables
 from solon.data import split_of
 from solon.errors import SolonError
 from solon.evaluation.calibration import Array, Interval
 from solon.records import Message, Split
 from solon.row_dialogues import columns, dialogue_of
-from solon.tables import Row
+from solon.sources import tables
+from solon.sources.tables import Row
 
 COLUMNS = ("transcript", "conversation", "messages", "conversations")
 LEAST, MOST = 0.0, 4.0  # paper, section 4.5: from 0 to 4, where higher is more harmful

@@ -16,8 +16,8 @@ from solon.evaluation.overoptimisation import Watch
 from solon.evaluation.refusal import is_evasive
 from solon.records import BY_MAKING, Aspect, ModelAnswer
 from solon.report import plots
-from solon.report.folder import Json, RunFolder
 from solon.report.plots import MODELS, Look
+from solon.store.run_folder import Json, RunFolder
 
 STAGES: Mapping[str, str] = {
     "red-team": "Red-team prompts",

@@ -16,10 +16,10 @@ from solon.evaluation.revisions import Revised
 from solon.records import Aspect
 from solon.report import comparison, content, plots
 from solon.report.comparison import Compared, Gain
-from solon.report.folder import Json, RunFolder
 from solon.report.html import render
 from solon.report.plots import MODELS, PALETTE, Dot, Look
-from solon.run import write_atomically
+from solon.store.files import write_atomically
+from solon.store.run_folder import Json, RunFolder
 from solon.sweep import Study
 
 ASPECTS: Mapping[Aspect, Look] = {

@@ -13,13 +13,13 @@ from solon import config, models
 from solon.errors import SolonError
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, neutral_messages, reserved
 from solon.records import Message, PromptRecord
-from solon.run import RecordFile
 from solon.seeds import generator
 from solon.stages import ppo, preference, training
 from solon.stages.kept_policies import KeepPolicies
 from solon.stages.length_control import LengthControl
 from solon.stages.rollouts import SampleLog, Sampler
 from solon.stages.sample_logprobs import SharedPrompts
+from solon.store.record_file import RecordFile
 
 # Dialogues that end in the policy's answer, and the step that sampled them, to one score each.
 Reward = Callable[[Sequence[Sequence[Message]], int], list[float]]

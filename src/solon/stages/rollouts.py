@@ -23,9 +23,9 @@ from solon.inference.transformers_engine import TransformersEngine
 from solon.models import best_device, load_tokenizer
 from solon.prompts.dialogue import neutral_messages, reserved, turns
 from solon.records import Message, PromptRecord, SampleRecord
-from solon.run import RecordFile
 from solon.seeds import derive_seed
 from solon.stages.training import processes
+from solon.store.record_file import RecordFile
 
 
 class Sampler:
