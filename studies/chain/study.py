@@ -47,9 +47,9 @@ from solon.inference import open_engine
 from solon.measuring_only import MARK
 from solon.prompts.dialogue import assistant
 from solon.records import EvaluationRecord, Message, PreferenceRecord, RevisionRecord
-from solon.row_dialogues import comparison_of
 from solon.seeds import derive_seed, share_of
 from solon.sources import tables
+from solon.sources.row_dialogues import comparison_of
 from solon.stages import preference
 from solon.stages.degenerate import mended
 from solon.store.files import write_atomically

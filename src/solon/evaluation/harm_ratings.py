@@ -15,8 +15,8 @@ from solon.data import split_of
 from solon.errors import SolonError
 from solon.evaluation.calibration import Array, Interval
 from solon.records import Message, Split
-from solon.row_dialogues import columns, dialogue_of
 from solon.sources import tables
+from solon.sources.row_dialogues import columns, dialogue_of
 from solon.sources.tables import Row
 
 COLUMNS = ("transcript", "conversation", "messages", "conversations")

@@ -10,9 +10,16 @@ from typing import TypeVar
 from solon.errors import SolonError
 from solon.prompts.dialogue import assistant, transcript, user
 from solon.records import Message
-from solon.row_dialogues import columns, common_beginning, comparison_of, dialogue_of, kind_of, probability_of
 from solon.seeds import generator
 from solon.sources import tables
+from solon.sources.row_dialogues import (
+    columns,
+    common_beginning,
+    comparison_of,
+    dialogue_of,
+    kind_of,
+    probability_of,
+)
 from solon.sources.tables import Row
 
 T = TypeVar("T")
