@@ -20,8 +20,9 @@ from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from solon import config, data, models
+from solon import config, models
 from solon.inference.dialogue_tokens import end_tokens
+from solon.sources import data
 from solon.stages import preference, reinforce, training
 from solon.stages.rollouts import Sampler
 

@@ -17,13 +17,14 @@ from transformers import AutoModelForSequenceClassification
 
 import run_folder
 from command import TINY, fails, solon
-from solon import config, data, models
+from solon import config, models
 from solon.audit import audit
 from solon.errors import SolonError
 from solon.evaluation import harm_ratings, harm_scorer
 from solon.evaluation.harm_ratings import Rated
 from solon.measuring_only import MARK, is_measuring_only
 from solon.prompts.dialogue import assistant, user
+from solon.sources import data
 from solon.stages import preference
 from solon.store.record_file import RecordFile
 from toy_training import (

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from solon import config, data, models, sweep
+from solon import config, models, sweep
 from solon.errors import SolonError
 from solon.prompts.dialogue import user
+from solon.sources import data
 from solon.store.record_file import RecordFile
 
 FOLDER = Path(__file__).parent.parent / "studies/chain"

@@ -9,12 +9,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from solon import constitution, data
+from solon import constitution
 from solon.config import UNSAFE
 from solon.errors import SolonError
 from solon.measuring_only import is_measuring_only
 from solon.prompts import contrast
 from solon.records import BY_MAKING, Example, Message
+from solon.sources import data
 from solon.sources.tables import HUB, label, source_name
 from solon.stages.examples import sound_revisions
 from solon.stages.feedback import MAKING

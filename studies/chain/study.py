@@ -40,7 +40,7 @@ import measures
 import report
 import yaml
 
-from solon import config, constitution, data, pipeline, sweep
+from solon import config, constitution, pipeline, sweep
 from solon.cli.show import SCREEN
 from solon.evaluation import paper_evals, revisions, tournament
 from solon.inference import open_engine
@@ -48,7 +48,7 @@ from solon.measuring_only import MARK
 from solon.prompts.dialogue import assistant
 from solon.records import EvaluationRecord, Message, PreferenceRecord, RevisionRecord
 from solon.seeds import derive_seed, share_of
-from solon.sources import tables
+from solon.sources import data, tables
 from solon.sources.row_dialogues import comparison_of
 from solon.stages import preference
 from solon.stages.degenerate import mended

@@ -6,7 +6,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from solon import constitution, data
+from solon import constitution
 from solon.cli import analyses, benchmarks, harmfulness, refusals
 from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Settings, configuration
 from solon.cli.show import SCREEN, show
@@ -16,6 +16,7 @@ from solon.evaluation.elo import Rating
 from solon.evaluation.preference import agreement
 from solon.inference import open_engine
 from solon.records import Aspect, JudgementRecord, PreferenceRecord, PromptSet
+from solon.sources import data
 from solon.store.record_file import RecordFile
 
 app = typer.Typer(no_args_is_help=True)

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 from solon import config as configs
-from solon import data
 from solon.cli.options import (
     NO_SETTINGS,
     AsJson,
@@ -32,6 +31,7 @@ from solon.evaluation.paper_evals import drawn
 from solon.inference import open_engine
 from solon.records import HarmAnswer, HarmScore, Message, PromptRecord
 from solon.seeds import derive_seed
+from solon.sources import data
 from solon.sources.tables import HUB
 from solon.store.files import file_hash, write_atomically
 from solon.store.lock import alone_in

@@ -11,11 +11,11 @@ import numpy as np
 import scipy.stats
 from numpy.typing import ArrayLike
 
-from solon.data import split_of
 from solon.errors import SolonError
 from solon.evaluation.calibration import Array, Interval
 from solon.records import Message, Split
 from solon.sources import tables
+from solon.sources.data import split_of
 from solon.sources.row_dialogues import columns, dialogue_of
 from solon.sources.tables import Row
 
