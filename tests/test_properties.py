@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from solon import config, constitution, paper_files
+from solon import config, constitution
 from solon.constitution import Constitution
 from solon.errors import SolonError
 from solon.prompts.dialogue import transcript
-from solon.sources import data, tables
+from solon.sources import data, paper_files, tables
 from solon.sources.row_dialogues import comparison_of, prompt_of, turns_of
 from solon.sources.tables import Row, rows
 from solon.store.record_file import RecordFile

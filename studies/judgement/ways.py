@@ -6,7 +6,7 @@ from typing import Any
 
 from scipy.special import logit
 
-from solon import config, constitution, paper_files
+from solon import config, constitution
 from solon.constitution import ComparisonPrinciple, Constitution
 from solon.evaluation import harm, harm_judge, hhh
 from solon.evaluation.paper_evals import Choice, Pair
@@ -16,6 +16,7 @@ from solon.prompts import contrast
 from solon.prompts.dialogue import transcript, user
 from solon.records import Message, PromptRecord
 from solon.seeds import derive_seed, generator
+from solon.sources import paper_files
 from solon.stages import comparison, feedback
 from solon.stages.feedback import Comparison, judge
 from solon.stages.letter_prior import CONTENT_FREE
