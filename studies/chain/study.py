@@ -51,9 +51,9 @@ from solon.seeds import derive_seed, share_of
 from solon.sources import data, tables
 from solon.sources.row_dialogues import comparison_of
 from solon.stages import preference
-from solon.stages.degenerate import mended
 from solon.store.files import write_atomically
 from solon.store.record_file import RecordFile
+from solon.texts.degenerate import mended
 from solon.yaml_file import merge
 
 HERE = Path(__file__).parent

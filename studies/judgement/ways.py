@@ -10,7 +10,6 @@ from solon import config, constitution
 from solon.constitution import ComparisonPrinciple, Constitution
 from solon.evaluation import harm, harm_judge, hhh
 from solon.evaluation.paper_evals import Choice, Pair
-from solon.evaluation.refusal import is_refusal
 from solon.inference.engine import Engine, Question
 from solon.prompts import contrast
 from solon.prompts.dialogue import transcript, user
@@ -20,6 +19,7 @@ from solon.sources import paper_files
 from solon.stages import comparison, feedback
 from solon.stages.feedback import Comparison, judge
 from solon.stages.letter_prior import CONTENT_FREE
+from solon.texts.refusal import is_refusal
 
 Found = Iterator[tuple[str, Any]]
 

@@ -13,15 +13,16 @@ from solon.cli.show import SCREEN, show
 from solon.config import Config
 from solon.errors import SolonError
 from solon.evaluation import evasiveness as measure
-from solon.evaluation import refusal, refusal_judge
+from solon.evaluation import refusal_judge
 from solon.evaluation.evasiveness import Answer
 from solon.evaluation.paper_evals import drawn
-from solon.evaluation.refusal import Verdict
 from solon.inference import open_engine
 from solon.inference.engine import Request
 from solon.prompts.dialogue import user
 from solon.seeds import derive_seed
 from solon.store.files import write_atomically
+from solon.texts import refusal
+from solon.texts.refusal import Verdict
 
 Judge = Annotated[
     str | None, typer.Option("--judge", help="A model that reads prompt and answer, measured as well.")

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from solon.errors import SolonError
 from solon.evaluation.calibration import Interval, wilson
-from solon.evaluation.refusal import VERDICTS, Verdict
 from solon.prompts.dialogue import ASSISTANT_TURN, HUMAN_TURN
 from solon.sources import tables
 from solon.sources.tables import Row
+from solon.texts.refusal import VERDICTS, Verdict
 
 LABELS: dict[str, Verdict] = {
     "1_full_compliance": "compliance",

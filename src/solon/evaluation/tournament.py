@@ -9,12 +9,12 @@ from solon import config
 from solon.constitution import Constitution
 from solon.errors import TooLong
 from solon.evaluation import elo
-from solon.evaluation.refusal import is_refusal
 from solon.inference.engine import Chain, Engine, Request
 from solon.records import Aspect, EvaluationRecord, JudgementRecord, ModelAnswer, PromptRecord, PromptSet
 from solon.seeds import derive_seed, generator
-from solon.stages.degenerate import TOO_LONG
 from solon.stages.feedback import Comparison, judge
+from solon.texts.degenerate import TOO_LONG
+from solon.texts.refusal import is_refusal
 
 Asked = TypeVar("Asked", PromptRecord, EvaluationRecord)
 ASPECTS: Mapping[PromptSet, Aspect] = {"red-team": "harmlessness", "helpful": "helpfulness"}
