@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
-from solon import config, models, sweep
+from solon import config, models
 from solon.errors import SolonError
 from solon.prompts.dialogue import user
 from solon.sources import data
 from solon.store.record_file import RecordFile
+from solon.study import load
 
 FOLDER = Path(__file__).parent.parent / "studies/chain"
 sys.path.append(str(FOLDER))  # at the end: the study of judgement has a study.py too
@@ -126,7 +127,7 @@ def test_every_configuration_can_be_read(work: Path) -> None:
     assert own.models.critic is own.models.policy is None
     assert own.supervised.lora and own.preference_model.lora and own.reinforce.lora
     names = {
-        path.stem: [member.name for member in sweep.load(str(path)).members]
+        path.stem: [member.name for member in load(str(path)).members]
         for path in work.glob("ablation-*.yaml")
     }
     assert names["ablation-principles"] == [f"principles-{n}" for n in (1, 2, 4, 8, 16)]

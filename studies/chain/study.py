@@ -53,6 +53,7 @@ from solon.sources.row_dialogues import comparison_of
 from solon.stages import preference
 from solon.store.files import write_atomically
 from solon.store.record_file import RecordFile
+from solon.study import load
 from solon.texts.degenerate import mended
 from solon.yaml_file import merge
 
@@ -136,7 +137,7 @@ def chains(work: Path, names: Sequence[str]) -> None:
 def ablations(work: Path) -> None:
     base = [work / "judged-0"] if (work / "judged-0/manifest.json").exists() else []
     for path in sorted(work.glob("ablation-*.yaml")):
-        sweep.run(sweep.load(str(path)), path.with_suffix(""), SCREEN, base)
+        sweep.run(load(str(path)), path.with_suffix(""), SCREEN, base)
 
 
 def answers(work: Path) -> None:

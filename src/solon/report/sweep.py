@@ -20,7 +20,7 @@ from solon.report.html import render
 from solon.report.plots import MODELS, PALETTE, Dot, Look
 from solon.store.files import write_atomically
 from solon.store.run_folder import Json, RunFolder
-from solon.sweep import Study
+from solon.study import Study
 from solon.texts import repetition
 
 ASPECTS: Mapping[Aspect, Look] = {
