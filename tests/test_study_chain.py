@@ -224,9 +224,9 @@ def test_revisions_are_scored_by_the_unseen_judge(work: Path, measured: dict[str
         prompt = [{"role": "user", "content": f"Take {number}?"}]
         file.append({"id": str(number), "prompt": prompt, "answer": "Sure.", "rounds": [made]})
     (run / "manifest.json").write_text("{}")
-    study.score_revisions(work, study.preference.scorer(str(work / "judge"), 2, measuring=True))
+    study.score_revisions(work, study.preference_scores.scorer(str(work / "judge"), 2, measuring=True))
     rows = [json.loads(line) for line in report.beside(run, "revisions.jsonl").read_text().splitlines()]
-    read = study.preference.scorer(str(work / "judge"), 1, measuring=True)
+    read = study.preference_scores.scorer(str(work / "judge"), 1, measuring=True)
     prompt = [{"role": "user", "content": "Take 0?"}]
     wanted = read([[*prompt, {"role": "assistant", "content": text}] for text in ("Sure.", "Ask the shop.")])
     assert rows[0]["scores"] == pytest.approx(wanted, abs=1e-3)

@@ -10,7 +10,7 @@ from solon.progress import Watcher
 from solon.prompts.dialogue import assistant
 from solon.records import Message
 from solon.seeds import stable_id
-from solon.stages import preference
+from solon.stages import preference_scores
 from solon.steps import check_data
 from solon.store.lock import alone_in
 from solon.store.record_file import RecordFile
@@ -38,7 +38,7 @@ def run(study: Study, folder: Path, watcher: Watcher | None = None, donors: Sequ
     reuse.check(donors)
     if study.sweep.scored_by:
         with watcher.stage("Preference model to score with"):
-            preference.scorer(study.sweep.scored_by, 1)
+            preference_scores.scorer(study.sweep.scored_by, 1)
     for member in study.members:
         check_data(Workspace(member.config, folder / member.name, watcher))
     with alone_in(folder):
@@ -95,7 +95,7 @@ def score(
     missing = [text for text in wanted if names[text] not in have]
     if missing:
         with watcher.stage("Scores of revisions"):
-            scores_of = preference.scorer(scorer, SCORED_TOGETHER)
+            scores_of = preference_scores.scorer(scorer, SCORED_TOGETHER)
             for start in range(0, len(missing), BLOCK):
                 block = missing[start : start + BLOCK]
                 made = dict(zip(block, scores_of([wanted[text] for text in block]), strict=True))

@@ -16,7 +16,7 @@ from solon.inference.engine import Engine, Usage
 from solon.progress import Watcher
 from solon.records import KINDS, Message, PromptRecord, PromptSet, Split
 from solon.seeds import derive_seed
-from solon.stages import kept_policies, preference, training
+from solon.stages import kept_policies, preference_scores, training
 from solon.store.record_file import RecordFile, complete
 
 
@@ -181,4 +181,4 @@ class Workspace:
         """The run's preference model's score of each dialogue."""
         self.close_engine()
         batch_size = self.config.preference_model.micro_batch_size
-        return preference.scorer(self.preference_model, batch_size)(dialogues)
+        return preference_scores.scorer(self.preference_model, batch_size)(dialogues)

@@ -12,7 +12,7 @@ from solon.inference import open_engine
 from solon.inference.engine import Engine
 from solon.progress import Watcher
 from solon.prompts.dialogue import assistant
-from solon.stages import preference
+from solon.stages import preference_scores
 from solon.steps import SETS
 from solon.store.files import write_atomically
 from solon.store.record_file import RecordFile
@@ -65,7 +65,7 @@ def hhh(work: Path, data: Path, batch_size: int, limit: int | None) -> None:
         }
         if not missing or not (model / "model.safetensors").exists():
             continue
-        read = preference.scorer(str(model), batch_size, measuring=True)
+        read = preference_scores.scorer(str(model), batch_size, measuring=True)
         for path, pairs in missing.items():
             right, wrong = (read([pair[side] for pair in pairs]) for side in (0, 1))
             margins = [round(one - other, 4) for one, other in zip(right, wrong, strict=True)]

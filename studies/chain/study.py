@@ -50,7 +50,7 @@ from solon.records import EvaluationRecord, Message, PreferenceRecord, RevisionR
 from solon.seeds import derive_seed, share_of
 from solon.sources import data, tables
 from solon.sources.row_dialogues import comparison_of
-from solon.stages import preference
+from solon.stages import preference, preference_scores
 from solon.store.files import write_atomically
 from solon.store.record_file import RecordFile
 from solon.study import load
@@ -207,7 +207,7 @@ def train_judge(work: Path, model: str, settings: config.HarmScorer) -> None:
     preference.train(known["train"], model, work / "judge", own, 0, lambda done, steps, row: None)
     path = work / "judge/config.json"
     write_atomically(path, json.dumps(json.loads(path.read_text()) | {MARK: True}, indent=2) + "\n")
-    read = preference.scorer(str(work / "judge"), settings.micro_batch_size, measuring=True)
+    read = preference_scores.scorer(str(work / "judge"), settings.micro_batch_size, measuring=True)
     margins = [
         chosen - rejected
         for chosen, rejected in zip(
@@ -241,7 +241,7 @@ def labelled(path: Path) -> Iterator[PreferenceRecord]:
 
 def score(work: Path, batch_size: int) -> None:
     """``RUN.scores.jsonl``: the unseen judge's score of every held-out answer; and of revisions."""
-    read = preference.scorer(str(work / "judge"), batch_size, measuring=True)
+    read = preference_scores.scorer(str(work / "judge"), batch_size, measuring=True)
     for run in report.runs(work):
         answers, path = report.answers_of(run), report.beside(run, "scores.jsonl")
         if scored(path, answers):

@@ -179,11 +179,11 @@ def _judge(
 
 def _score(scorer: str, pairs: Sequence[Pair], batch_size: int, asked: Config) -> dict[str, Any]:
     from solon import models  # takes seconds to import, like the trainers
-    from solon.stages import preference
+    from solon.stages import preference_scores
 
     with SCREEN.stage(f"{scorer} as preference model"):
         score = partial(
-            preference.score,
+            preference_scores.score,
             models.load_preference_model(scorer, trained=True).to(models.best_device()),
             models.load_tokenizer(scorer),
             batch_size=batch_size,

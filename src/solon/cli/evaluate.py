@@ -84,7 +84,7 @@ def preference_model(
 ) -> None:
     """A preference model's accuracy and calibration on labelled pairs."""
     from solon import models  # takes seconds to import, like the trainers
-    from solon.stages import preference
+    from solon.stages import preference_scores
 
     if not preferences.exists():
         raise SolonError(f"{preferences} does not exist; check the path")
@@ -98,7 +98,7 @@ def preference_model(
         models.load_tokenizer(model),
     )
     scores = {
-        answer: preference.score(
+        answer: preference_scores.score(
             scorer, tokenizer, [[*each["prompt"], *each[answer]] for each in records], batch_size
         )
         for answer in ("chosen", "rejected")

@@ -274,9 +274,9 @@ def _rater(
 
 
 def _scorer(name: str, batch_size: int) -> Rate:
-    from solon.stages import preference
+    from solon.stages import preference_scores
 
-    score = preference.scorer(name, batch_size, measuring=True)
+    score = preference_scores.scorer(name, batch_size, measuring=True)
 
     def rate(dialogues: Sequence[Sequence[Message]]) -> Iterator[tuple[int, float]]:
         for start in range(0, len(dialogues), SCORED_TOGETHER):

@@ -19,7 +19,7 @@ from solon import config, models
 from solon.errors import SolonError
 from solon.evaluation.harm_ratings import Rated
 from solon.measuring_only import MARK
-from solon.stages import packing, preference, training
+from solon.stages import packing, preference_scores, training
 
 
 def train(
@@ -45,7 +45,7 @@ def train(
     rows = [
         {"input_ids": tokens, "rating": each.rating}
         for each, tokens in zip(
-            rated, preference.tokens_of(tokenizer, [each.dialogue for each in rated]), strict=True
+            rated, preference_scores.tokens_of(tokenizer, [each.dialogue for each in rated]), strict=True
         )
         if len(tokens) <= settings.max_length
     ]
