@@ -19,11 +19,10 @@ from solon.sources import data
 from solon.sources.tables import HUB, label, source_name
 from solon.stages.examples import sound_revisions
 from solon.stages.feedback import MAKING
-from solon.store import run_folder as folders
 from solon.store.files import file_hash
 from solon.store.manifest import flat
 from solon.store.record_file import RecordFile
-from solon.store.run_folder import Json, RunFolder
+from solon.store.run_folder import Json, RunFolder, read
 
 MODELS_OWN = ("ai", *BY_MAKING)  # sources of labels that no person gave
 SHOWN = 3  # faults named of each check; all are counted
@@ -73,7 +72,7 @@ Found = tuple[str, list[str]]
 
 def audit(path: Path) -> tuple[list[Json], list[Check]]:
     """The labels by who gave them, and the checks. Raises SolonError where ``path`` is no run folder."""
-    found = folders.read(path, kinds={})  # what does not fit is for the checks to tell
+    found = read(path, kinds={})  # what does not fit is for the checks to tell
     run = Run(path, found, RecordFile(path / "03-sl-cai/examples.jsonl").read(), flat(found.settings))
     checks: dict[str, Callable[[Run], Found]] = {
         "no harmlessness label is human": no_human_harm,
