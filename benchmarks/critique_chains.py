@@ -14,7 +14,7 @@ import side_by_side
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from solon import constitution, data, models
+from solon import constitution, models
 from solon.config import Critique, EngineSettings
 from solon.inference.precision import choose_dtype
 from solon.inference.transformers_engine import TransformersEngine
@@ -22,6 +22,7 @@ from solon.prompts.critique import worked_examples
 from solon.prompts.dialogue import assistant, user
 from solon.records import Message, PromptRecord
 from solon.seeds import generator
+from solon.sources import data
 from solon.stages import critique
 
 ROUNDS = 2

@@ -11,12 +11,13 @@ import argparse
 import side_by_side
 import torch
 
-from solon import constitution, data, models
+from solon import constitution, models
 from solon.config import EngineSettings, Feedback
 from solon.inference.precision import choose_dtype
 from solon.inference.transformers_engine import TransformersEngine
 from solon.prompts import comparison
 from solon.records import PairRecord
+from solon.sources import data
 from solon.stages.feedback import label
 
 ANSWERS = (

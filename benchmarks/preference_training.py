@@ -26,10 +26,11 @@ import torch
 from transformers import PrinterCallback
 from trl import RewardConfig, RewardTrainer
 
-from solon import models, tables
+from solon import models
 from solon.libraries.trl import NoTelemetry
 from solon.prompts.dialogue import neutral_messages, reserved
-from solon.row_dialogues import comparison_of
+from solon.sources import tables
+from solon.sources.row_dialogues import comparison_of
 from solon.stages import packing, preference, training
 
 FILE = Path(__file__).parent.parent.parent / "shared/data/hh-rlhf/harmless-base/test.even.jsonl.gz"

@@ -24,10 +24,11 @@ import side_by_side
 import torch
 from ray.cluster_utils import Cluster
 
-from solon import constitution, data
+from solon import constitution
 from solon.config import Critique, EngineSettings, Scale
 from solon.inference import blocks, open_engine, settled
 from solon.inference.engine import Engine
+from solon.sources import data
 from solon.stages import critique
 
 

@@ -19,10 +19,11 @@ import side_by_side
 from transformers import PrinterCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer
 
-from solon import config, data, models
+from solon import config, models
 from solon.inference.dialogue_tokens import end_tokens
 from solon.libraries.trl import NoTelemetry
-from solon.stages import preference, reinforce, training
+from solon.sources import data
+from solon.stages import preference_scores, reinforce, training
 from solon.stages.rollouts import Sampler
 
 
@@ -75,7 +76,7 @@ class Step:
             self.trainer.sampler._engine._dialogue.ends = set()
 
     def _reward(self, prompts: list[Any], completions: list[Any], **_: Any) -> list[float]:
-        return preference.score(
+        return preference_scores.score(
             self.judge,
             self.tokenizer,
             [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)],

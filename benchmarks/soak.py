@@ -23,13 +23,14 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers import models as byte_pairs
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from solon import config, constitution, data
+from solon import config, constitution
 from solon.inference import blocks, open_engine
 from solon.inference.engine import Engine
 from solon.prompts.dialogue import user
 from solon.records import KINDS, PromptRecord
-from solon.run import RecordFile
+from solon.sources import data
 from solon.stages import comparison, critique, feedback
+from solon.store.record_file import RecordFile
 
 PARTS = 100
 

@@ -25,11 +25,12 @@ from contextlib import contextmanager
 import openai
 import side_by_side
 
-from solon import constitution, data, models
+from solon import constitution, models
 from solon.config import Critique, EngineSettings
 from solon.inference.engine import Chain, ChoiceScores, Completion, Engine, Question, Request, T, Usage
 from solon.inference.vllm_engine import VLLMEngine
 from solon.prompts.dialogue import assistant
+from solon.sources import data
 from solon.stages import critique
 
 SERVERS = {  # whether it caches prefixes, and how many CPU cores it keeps from the model

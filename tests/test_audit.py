@@ -15,7 +15,7 @@ import run_folder
 from solon import cli, pipeline
 from solon.audit import audit
 from solon.models import weights_hash
-from solon.run import RecordFile
+from solon.store.record_file import RecordFile
 from test_pipeline import config
 
 PROMPTS = "01-red-team/prompts.jsonl"

@@ -13,7 +13,7 @@ from browser import PHONE, SCREEN, Open, all_drawn
 from solon import report
 from solon.report import comparison
 from solon.report.viewer import Viewer
-from solon.run import RecordFile
+from solon.store.record_file import RecordFile
 
 TRANSCRIPTS = 72
 

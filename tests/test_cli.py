@@ -11,7 +11,7 @@ import yaml
 
 from command import TINY, fails, solon
 from solon import constitution
-from solon.run import RecordFile
+from solon.store.record_file import RecordFile
 
 SOLON = str(Path(sys.executable).parent / "solon")
 

@@ -19,9 +19,9 @@ from solon.evaluation.calibration import wilson
 from solon.evaluation.constitution_diff import diff
 from solon.inference import open_engine
 from solon.prompts.dialogue import assistant, user
-from solon.run import RecordFile
 from solon.seeds import derive_seed
 from solon.stages import feedback
+from solon.store.record_file import RecordFile
 
 
 def law(name: str, *principles: str) -> Constitution:

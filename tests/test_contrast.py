@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from solon import cli, constitution, data, pipeline
+from solon import cli, constitution, pipeline
 from solon.audit import audit
 from solon.config import Comparison, Config, EngineSettings
 from solon.errors import SolonError
@@ -20,8 +20,9 @@ from solon.progress import Watcher
 from solon.prompts import contrast as prompts
 from solon.prompts.dialogue import assistant, user
 from solon.records import PairRecord
-from solon.run import RecordFile
+from solon.sources import data
 from solon.stages import comparison, feedback
+from solon.store.record_file import RecordFile
 from solon.workspace import Workspace
 from test_pipeline import Stopping, config
 

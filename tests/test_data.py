@@ -14,9 +14,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from solon import tables
-from solon.data import comparisons, prompts, select
 from solon.errors import SolonError
+from solon.sources import tables
+from solon.sources.data import comparisons, prompts, select
 
 ROWS = [
     {"prompt": "How do I pick a lock?", "kind": "theft"},

@@ -2,7 +2,7 @@
 
 import pytest
 
-from solon.stages.degenerate import is_about_the_answer, is_bare_refusal, mended, problem
+from solon.texts.degenerate import is_about_the_answer, is_bare_refusal, mended, problem
 
 REQUEST = "How do I get back at my neighbour for his loud parties?"
 SOUND = [

@@ -1,29 +1,76 @@
 """The documentation names every setting, and its examples are true."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
 from solon import cli, constitution
-from solon.config import Config
+from solon.config import Config, Lora
 
 ROOT = Path(__file__).parent.parent
+SIGNS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}  # of JSON schema
 
 
-def settings(model: BaseModel) -> set[str]:
-    names = set()
+def settings(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Every setting's dotted name, its default, and what it may be."""
+    schema = type(model).model_json_schema(mode="serialization")
     for name in type(model).model_fields:
         value = getattr(model, name)
-        names |= settings(value) if isinstance(value, BaseModel) else {name}
-    return names
+        if isinstance(value, BaseModel):
+            yield from settings(value, f"{prefix}{name}.")
+        else:
+            default = list(value) if isinstance(value, tuple) else value
+            yield prefix + name, default, allowed(schema["properties"][name])
 
 
-def test_every_setting_is_documented() -> None:
+def allowed(schema: dict[str, Any]) -> str:
+    """The values that a JSON schema allows, in words; None, which is "not set", goes without saying."""
+    match schema:
+        case {"anyOf": kinds}:
+            words = " or ".join(allowed(kind) for kind in kinds if kind != {"type": "null"})
+        case {"$ref": kind}:
+            words = f"settings: {kind.rpartition('/')[2].lower()}"
+        case {"enum": values}:
+            words = ", ".join(f"`{value}`" for value in values)
+        case {"const": value}:
+            words = f"`{value}`"
+        case {"type": "boolean"}:
+            words = "`true`, `false`"
+        case {"type": "array", "prefixItems": kinds}:
+            words = f"{len(kinds)} of: {allowed(kinds[0])}"
+        case {"type": "array", "items": kind}:
+            words = f"list of {allowed(kind)}"
+        case {"type": "string"}:
+            words = "text"
+        case {"type": "integer" | "number" as kind}:
+            bounds = [f"{sign} {schema[bound]:g}" for bound, sign in SIGNS.items() if bound in schema]
+            words = ", ".join(["whole number" if kind == "integer" else "number", *bounds])
+        case _:
+            raise ValueError(f"a new kind of setting: {schema}")
+    return words
+
+
+def test_every_setting_is_documented_with_its_default_and_bounds() -> None:
     text = (ROOT / "docs/configuration.md").read_text()
-    named = {part for quoted in re.findall(r"`([^`]+)`", text) for part in re.findall(r"\w+", quoted)}
-    assert settings(Config()) - named == set()
+    rows = re.findall(r"^\| `([a-z_.]+)` \| ([^|]*) \| ([^|]*) \| [^|]+ \|$", text, flags=re.MULTILINE)
+    written = {name: (default, values) for name, default, values in rows}
+    assert len(written) == len(rows)
+    known = {name: (default, values) for name, default, values in settings(Config())}
+    assert written.keys() == known.keys()
+    for name, (default, values) in known.items():
+        assert written[name][1] == values, name
+        said = re.fullmatch(r"`(.+)`", written[name][0])
+        assert bool(said) == (default is not None), name  # what "not set" comes to is told in words
+        if said:
+            value = float(said[1]) if isinstance(default, float) else yaml.safe_load(said[1])
+            assert value == default, name
+    [lora] = re.findall(r"^\| `supervised.lora` .*\| `(\{.*\})`", text, flags=re.MULTILINE)
+    assert yaml.safe_load(lora) == Lora().model_dump()
 
 
 def test_the_example_constitution_is_valid(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ import run_folder
 from command import fails, solon
 from solon import constitution
 from solon.evaluation.attribution import Attribution, attribute, changed, correlation, critiques, says
-from solon.report import folder
-from solon.run import RecordFile
+from solon.store.record_file import RecordFile
+from solon.store.run_folder import read
 
 NAMES = ["kind", "honest", "lawful", "brief", "brave"]
 LAW = constitution.Constitution.model_validate(
@@ -220,7 +220,7 @@ def test_the_command_prints_what_the_records_hold(finished: Path, capsys: pytest
 
 
 def test_a_constitution_that_changed_since_is_not_taken(finished: Path) -> None:
-    run = folder.read(finished)
+    run = read(finished)
     law = run.law("harmlessness")
     assert law is not None
     assert law.name == "harmless"

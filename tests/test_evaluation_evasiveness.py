@@ -23,9 +23,9 @@ from solon.evaluation.evasiveness import (
     read_answers,
     read_labelled,
 )
-from solon.evaluation.refusal import VERDICTS, Verdict, classify
 from solon.inference import open_engine
 from solon.inference.engine import Engine
+from solon.texts.refusal import VERDICTS, Verdict, classify
 
 LABELLED: list[Verdict] = ["compliance", "refusal", "partial", "compliance", "refusal", "compliance"]
 FOUND: list[Verdict] = ["compliance", "refusal", "refusal", "partial", "compliance", "compliance"]

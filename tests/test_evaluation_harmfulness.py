@@ -11,16 +11,17 @@ import pytest
 import scipy.stats
 
 from command import TINY, fails, solon
-from solon.config import EngineSettings, Evaluation
-from solon.evaluation import harm_judge, harmfulness
+from solon.config import Config, EngineSettings, Evaluation
+from solon.evaluation import harm_raters, harmfulness
 from solon.evaluation.harmfulness import Entrant
 from solon.inference import open_engine
 from solon.inference.engine import Engine
+from solon.progress import Watcher
 from solon.prompts import rating as asking
 from solon.prompts.dialogue import assistant, user
 from solon.records import HarmAnswer, Message, PromptRecord
-from solon.run import RecordFile
 from solon.stages import rating
+from solon.store.record_file import RecordFile
 from test_evaluation_hhh import Plain
 
 DIALOGUES = [
@@ -50,14 +51,14 @@ def rated_plainly(plain: Plain, dialogue: Sequence[Message]) -> list[float]:
     """The mean rating with the scale written up, and written down."""
     means = []
     for falling in (False, True):
-        question = asking.question(dialogue, harm_judge.scale(), falling)
+        question = asking.question(dialogue, harm_raters.scale(), falling)
         weights = [math.exp(plain.logprob([question], "The rating is (", str(number))) for number in range(5)]
         means.append(sum(number * weight for number, weight in enumerate(weights)) / sum(weights))
     return means
 
 
 def test_a_judges_rating_is_the_mean_under_its_probabilities(engine: Engine, plain: Plain) -> None:
-    rated = dict(harm_judge.rate(engine, DIALOGUES))
+    rated = dict(harm_raters.rate(engine, DIALOGUES))
     assert sorted(rated) == [0, 1, 2]
     for place, dialogue in enumerate(DIALOGUES):
         expected = rated_plainly(plain, dialogue)
@@ -75,7 +76,7 @@ def test_the_expected_rating_is_normalised_over_the_five() -> None:
 
 def test_the_scale_is_shown_both_ways_and_no_conversation_can_pass_for_it() -> None:
     rising, falling = (
-        asking.question(DIALOGUES[2], harm_judge.scale(), order)["content"] for order in (False, True)
+        asking.question(DIALOGUES[2], harm_raters.scale(), order)["content"] for order in (False, True)
     )
     for text, order in ((rising, "01234"), (falling, "43210")):
         assert [line[1] for line in text.splitlines() if line.startswith("(")] == list(order)
@@ -237,3 +238,42 @@ def test_mistakes_are_named(tiny_model: Path, capsys: pytest.CaptureFixture[str]
         said = fails(capsys, *asked, "--judge", tiny_model, f"--temperatures={wrong}")
         assert "give different numbers from 0 up" in said
     assert "named twice" in fails(capsys, *asked, tiny_model, "--judge", tiny_model)
+
+
+def test_python_measures_and_goes_on_where_it_was_stopped(tiny_model: Path, tmp_path: Path) -> None:
+    asked = Config.model_validate(
+        {
+            "engine": {"dtype": "float32", "device": "cpu", "batch_size": 8},
+            "evaluation": {"max_tokens": 4},
+        }
+    )
+    models = [Entrant("before", str(tiny_model)), Entrant("after", str(tiny_model), 4)]
+
+    def measured(watcher: Watcher | None = None) -> list[harmfulness.Harmfulness]:
+        return harmfulness.measure(
+            models, prompts(), tmp_path, asked, judge=str(tiny_model), samples=2, watcher=watcher
+        )
+
+    class Stopping(Watcher):
+        def __init__(self, part: str) -> None:
+            self.part = part
+
+        def advance(self, part: str, done: int, total: int, figures: Any = None) -> None:
+            if part == self.part and done == 2:
+                raise KeyboardInterrupt
+
+    for part in ("before", "ratings"):
+        with pytest.raises(KeyboardInterrupt):
+            measured(Stopping(part))
+    answers, scores = (tmp_path / f"harm-{name}.jsonl" for name in ("answers", "scores"))
+    before = answers.read_text(), scores.read_text()
+    assert len(before[1].splitlines()) == 2
+    rows = measured()
+    assert [(row["model"], row["temperature"], row["answers"]) for row in rows] == [
+        ("before", 0, 3),
+        ("before", 1, 6),
+        ("after", 0, 3),
+        ("after", 1, 6),
+    ]
+    assert answers.read_text() == before[0] and scores.read_text().startswith(before[1])
+    assert measured() == rows

@@ -22,7 +22,7 @@ from solon.inference.engine import Engine
 from solon.prompts import comparison as prompts
 from solon.prompts.dialogue import assistant, user
 from solon.records import Message
-from solon.stages import preference
+from solon.stages import preference_scores
 
 FILE = "constitutional-ai-paper/evals/438HHHEvaluations.even.jsonl.gz"
 ROWS = [
@@ -204,7 +204,7 @@ def test_likelihood_per_character_does_not_favour_the_shorter() -> None:
 def test_preference_scores_are_those_of_a_plain_forward_pass(scorer: Path, file: Path) -> None:
     pairs = paper_evals.read_hhh(str(file))
     model, tokenizer = models.load_preference_model(str(scorer)), models.load_tokenizer(str(scorer))
-    score = partial(preference.score, model, tokenizer, batch_size=2)
+    score = partial(preference_scores.score, model, tokenizer, batch_size=2)
     for pair, margin in agreement.score_pairs(score, pairs):
         alone = []
         for answer in (pair.first, pair.second):

@@ -11,8 +11,9 @@ import pytest
 import run_folder
 from command import fails, solon
 from solon.evaluation.overoptimisation import matches, says, watch
-from solon.report import content, folder
-from solon.run import RecordFile
+from solon.report import content
+from solon.store.record_file import RecordFile
+from solon.store.run_folder import read
 
 
 def metrics(rewards: list[float]) -> list[dict[str, Any]]:
@@ -82,7 +83,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_blocks_are_means_of_their_steps(finished: Path) -> None:
-    run = folder.read(finished)
+    run = read(finished)
     found = content.watch(run)
     assert [(each["first"], each["last"]) for each in found["blocks"]] == [
         (1, 10),
@@ -107,7 +108,7 @@ def test_blocks_are_means_of_their_steps(finished: Path) -> None:
 
 
 def test_boilerplate_that_grows_over_rl_is_a_warning(finished: Path) -> None:
-    found = content.watch(folder.read(finished))
+    found = content.watch(read(finished))
     texts = [each["text"] for each in says(found) if each["warning"]]
     assert any(text.startswith("Reward and judge part") for text in texts)
     [text] = [text for text in texts if text.startswith("Boilerplate rises")]
@@ -115,7 +116,7 @@ def test_boilerplate_that_grows_over_rl_is_a_warning(finished: Path) -> None:
 
 
 def test_models_are_compared_on_the_same_prompts(finished: Path) -> None:
-    run = folder.read(finished)
+    run = read(finished)
     for record in run.answers:
         for answer in record["answers"]:
             if answer["model"] == "rl-cai" and record["set"] == "red-team":
@@ -133,7 +134,7 @@ def test_models_are_compared_on_the_same_prompts(finished: Path) -> None:
 
 
 def test_samples_are_drawn_from_every_step_and_a_larger_draw_adds(finished: Path) -> None:
-    run = folder.read(finished)
+    run = read(finished)
     few, many = (matches(run.samples, run.pairs, count, seed=1) for count in (12, 70))
     assert len(few) == 12
     assert set(few) < set(many)

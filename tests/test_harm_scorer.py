@@ -17,15 +17,16 @@ from transformers import AutoModelForSequenceClassification
 
 import run_folder
 from command import TINY, fails, solon
-from solon import config, data, models
+from solon import config, models
 from solon.audit import audit
 from solon.errors import SolonError
 from solon.evaluation import harm_ratings, harm_scorer
 from solon.evaluation.harm_ratings import Rated
 from solon.measuring_only import MARK, is_measuring_only
 from solon.prompts.dialogue import assistant, user
-from solon.run import RecordFile
-from solon.stages import preference
+from solon.sources import data
+from solon.stages import preference_scores
+from solon.store.record_file import RecordFile
 from toy_training import (
     CHECKPOINT,
     assert_a_kill_changes_nothing,
@@ -53,7 +54,9 @@ def settings(**changes: Any) -> config.HarmScorer:
 
 def scores_of(folder: Path | str, dialogues: list[Any], batch_size: int = 4) -> list[float]:
     model = models.load_preference_model(str(folder), trained=True, measuring=True)
-    return preference.score(model, models.load_tokenizer(str(folder), measuring=True), dialogues, batch_size)
+    return preference_scores.score(
+        model, models.load_tokenizer(str(folder), measuring=True), dialogues, batch_size
+    )
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +235,7 @@ def test_conversations_too_long_are_left_out_and_none_is_refused(tiny_model: Pat
     with pytest.raises(SolonError, match="all conversations are held out"):
         harm_scorer.train([], str(tiny_model), tmp_path / "b", settings(), 0, unwatched)
     tokenizer = models.load_tokenizer(str(tiny_model))
-    lengths = sorted(map(len, preference.tokens_of(tokenizer, [each.dialogue for each in rated()])))
+    lengths = sorted(map(len, preference_scores.tokens_of(tokenizer, [each.dialogue for each in rated()])))
     one = settings(max_length=lengths[0], batch_size=1, micro_batch_size=1)
     harm_scorer.train(rated(), str(tiny_model), tmp_path / "c", one, 0, unwatched)
     assert len(metrics_of(tmp_path / "c")) == sum(length == lengths[0] for length in lengths)

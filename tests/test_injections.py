@@ -23,7 +23,7 @@ from solon.prompts.dialogue import (
     user,
 )
 from solon.records import Message
-from solon.stages import packing, preference, reinforce, supervised, training
+from solon.stages import packing, preference, preference_scores, reinforce, supervised, training
 from toy_training import pair, prompt_records, unwatched
 
 INJECTIONS = [
@@ -192,7 +192,7 @@ def test_the_trainers_and_the_score_read_no_control_token_from_text(
     pack = packing.pack
     monkeypatch.setattr(packing, "pack", lambda groups, pad: scored.extend(*groups) or pack(groups, pad))
     model = models.load_preference_model(str(tiny_model))
-    preference.score(model, tokenizer, [[user(attack), assistant(attack)]], 1)
+    preference_scores.score(model, tokenizer, [[user(attack), assistant(attack)]], 1)
     assert scored[-1] == seen[1]  # before it, packing tried the model on sequences of its own
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from solon.prompts.dialogue import assistant, user
 from solon.records import Message
-from solon.run import RecordFile
 from solon.stages.length_control import LengthControl
+from solon.store.record_file import RecordFile
 
 SLOPE = -0.7
 WORDS = [1, 3, 7, 15]  # ln(1 + n) is 1, 2, 3 and 4 times ln 2

@@ -13,12 +13,12 @@ import pytest
 from solon import pipeline
 from solon.config import Config
 from solon.errors import SolonError
-from solon.lock import alone_in
+from solon.store.lock import alone_in
 
 OWNER = """
 import sys, time
 from pathlib import Path
-from solon.lock import alone_in
+from solon.store.lock import alone_in
 with alone_in(Path(sys.argv[1])):
     print("in", flush=True)
     time.sleep(60)

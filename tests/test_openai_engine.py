@@ -34,9 +34,9 @@ from solon.progress import Watcher
 from solon.prompts import comparison as prompts
 from solon.prompts.dialogue import assistant, user
 from solon.records import PairRecord, PromptRecord
-from solon.run import RecordFile, complete
 from solon.stages import critique
 from solon.stages.feedback import label
+from solon.store.record_file import RecordFile, complete
 from test_engine_conformance import (  # noqa: F401 (what every engine must do, with the engine below)
     test_an_id_in_flight_is_refused,
     test_chains_of_dependent_requests,

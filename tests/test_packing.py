@@ -28,7 +28,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from solon import config, models
 from solon.prompts.dialogue import assistant, user
-from solon.stages import packing, preference, supervised
+from solon.stages import packing, preference, preference_scores, supervised
 from toy_training import base_model, example, metrics_of, pair, unwatched, weights_of
 
 PAD = 0
@@ -172,7 +172,7 @@ def test_answers_to_one_prompt_share_it_when_they_are_scored(tiny_model: Path) -
     dialogues.insert(2, [user("Who?"), assistant("A model of few words")])
 
     def scores(batch_size: int) -> list[float]:
-        return preference.score(model, tokenizer, dialogues, batch_size)
+        return preference_scores.score(model, tokenizer, dialogues, batch_size)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packing, "packed_scores", lambda _: nullcontext(False))

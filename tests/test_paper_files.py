@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from solon import constitution, paper_files
+from solon import constitution
 from solon.constitution import Constitution
 from solon.errors import SolonError
+from solon.sources import paper_files
 
 # Like the paper's files in shape, not in words.
 ROUND = (

@@ -16,8 +16,9 @@ from solon.audit import audit
 from solon.config import Config
 from solon.errors import SolonError
 from solon.progress import Watcher
-from solon.run import RecordFile, file_hash
 from solon.steps import STAGES
+from solon.store.files import file_hash
+from solon.store.record_file import RecordFile
 
 SMALL: dict[str, Any] = {
     "engine": {"dtype": "float32", "device": "cpu", "batch_size": 8},

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from solon import config, constitution, data, paper_files, tables
+from solon import config, constitution
 from solon.constitution import Constitution
 from solon.errors import SolonError
 from solon.prompts.dialogue import transcript
-from solon.row_dialogues import comparison_of, prompt_of, turns_of
-from solon.run import RecordFile
-from solon.tables import Row, rows
+from solon.sources import data, paper_files, tables
+from solon.sources.row_dialogues import comparison_of, prompt_of, turns_of
+from solon.sources.tables import Row, rows
+from solon.store.record_file import RecordFile
 
 few = settings(
     max_examples=30,

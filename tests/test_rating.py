@@ -23,9 +23,10 @@ from solon.inference.engine import Engine
 from solon.progress import Watcher
 from solon.prompts.dialogue import assistant, user
 from solon.records import PairRecord
-from solon.report import content, folder
-from solon.run import RecordFile
+from solon.report import content
 from solon.stages import feedback, rating
+from solon.store.record_file import RecordFile
+from solon.store.run_folder import read
 from solon.workspace import Workspace
 from test_contrast import PAIRS, PREFERENCES, labelled, stops_until_labelled
 from test_evaluation_harmfulness import rated_plainly
@@ -172,7 +173,7 @@ def test_the_report_shows_ratings(finished: Path) -> None:
     apart = sum(abs(one - other) for one, other in rated) / len(rated)
     assert f"{len(rated)} pairs were labelled by rating each answer" in page
     assert f"the two answers of a pair {apart:.2f} apart." in page
-    votes, _ = content.principles(folder.read(finished))
+    votes, _ = content.principles(read(finished))
     assert "harmlessness" not in votes  # no principle voted
     assert votes["helpfulness"]["comparisons"]
 

@@ -16,8 +16,8 @@ from solon.config import Critique, EngineSettings, Scale
 from solon.errors import SolonError
 from solon.inference import blocks, open_engine
 from solon.inference.engine import Engine
-from solon.run import RecordFile
 from solon.stages import critique
+from solon.store.record_file import RecordFile
 from toy_training import prompt_records
 
 SETTINGS = EngineSettings(dtype="float32", device="cpu", batch_size=4)

@@ -14,8 +14,9 @@ import yaml
 import run_folder
 from solon import report
 from solon.errors import SolonError
-from solon.report import content, folder, transcripts
-from solon.run import RecordFile
+from solon.report import content, transcripts
+from solon.store.record_file import RecordFile
+from solon.store.run_folder import read
 
 
 class Page(HTMLParser):
@@ -94,7 +95,7 @@ def test_the_first_screen_answers_whether_it_worked(finished: Path, page: Page) 
 )
 def test_the_verdict_is_honest(copied: Path, elo: float, low: float, high: float, says: str) -> None:
     set_elo(copied, "rl-cai", "harmlessness", elo, low, high)
-    assert says in content.verdict(folder.read(copied))
+    assert says in content.verdict(read(copied))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,7 @@ def test_the_verdict_is_honest(copied: Path, elo: float, low: float, high: float
 )
 def test_the_verdict_tells_of_helpfulness(copied: Path, low: float, high: float, says: str) -> None:
     set_elo(copied, "rl-cai", "helpfulness", (low + high) / 2, low, high)
-    verdict = content.verdict(folder.read(copied))
+    verdict = content.verdict(read(copied))
     assert f"its helpfulness shows {says}," in verdict
     assert verdict.startswith("It worked, at a price:" if high < 0 else "It worked:")
 
@@ -138,7 +139,7 @@ def test_the_verdict_tells_of_evasion(copied: Path, evading: str, low: float, be
         )
     file.path.unlink()
     file.append(*records)
-    verdict = content.verdict(folder.read(copied))
+    verdict = content.verdict(read(copied))
     assert verdict.startswith(begins)
     assert verdict.endswith(ends)
 
@@ -267,7 +268,7 @@ def test_the_evaluation_table_is_the_mean_of_the_answers(finished: Path) -> None
         for answer in each["answers"]
         if answer["model"] == "sl-cai"
     ]
-    row = next(each for each in content.evaluation_rows(folder.read(finished)) if each["model"] == "sl-cai")
+    row = next(each for each in content.evaluation_rows(read(finished)) if each["model"] == "sl-cai")
     means = row["sets"]["red-team"]
     assert means["answers"] == len(answers)
     assert means["refusals"] == sum(each["refusal"] for each in answers) / len(answers)
@@ -287,7 +288,7 @@ def test_an_objection_is_told_from_an_evasive_answer(copied: Path) -> None:
             )
             answer["refusal"] = True
     path.write_text("".join(json.dumps(each) + "\n" for each in records))
-    rows = {each["model"]: each["sets"]["red-team"] for each in content.evaluation_rows(folder.read(copied))}
+    rows = {each["model"]: each["sets"]["red-team"] for each in content.evaluation_rows(read(copied))}
     assert rows["initial"]["evasive"] == 1
     assert rows["sl-cai"]["evasive"] == 1 / rows["sl-cai"]["answers"]
     assert rows["sl-cai"]["refusals"] == 1
@@ -334,7 +335,7 @@ def test_sl_cai_alone_is_judged_when_rl_did_not_run(copied: Path) -> None:
     for aspect, ratings in summary["elo"].items():
         summary["elo"][aspect] = [each for each in ratings if each["model"] != "rl-cai"]
     path.write_text(json.dumps(summary))
-    assert content.verdict(folder.read(copied)).startswith("It worked: SL-CAI is more harmless")
+    assert content.verdict(read(copied)).startswith("It worked: SL-CAI is more harmless")
 
 
 def test_scores_and_losses_that_are_not_numbers(copied: Path) -> None:
@@ -360,7 +361,7 @@ def test_a_thousand_prompts_stay_below_ten_megabytes(tmp_path: Path) -> None:
 
 
 def test_transcripts_past_the_budget_are_counted(finished: Path) -> None:
-    gathered = transcripts.gather(folder.read(finished), budget=20_000)
+    gathered = transcripts.gather(read(finished), budget=20_000)
     assert 0 < len(gathered["transcripts"]) < gathered["total"] == 36
     assert "answers" in gathered["transcripts"][0]  # held-out prompts come first
 
@@ -373,7 +374,7 @@ def test_position_bias_is_told(copied: Path) -> None:
             vote["orders"] = asked
     path.unlink()
     RecordFile(path).append(*records)
-    effect = content.order_effect(folder.read(copied))
+    effect = content.order_effect(read(copied))
     assert effect is not None
     assert effect["judgements"] == 3  # one vote was asked in one order only
     assert effect["turned"] == pytest.approx(1 / 3)

@@ -13,7 +13,7 @@ from command import fails, solon
 from solon.errors import SolonError
 from solon.report import comparison
 from solon.report.comparison import Gain, caveats, difference, differences, gather, verdict
-from solon.run import RecordFile
+from solon.store.record_file import RecordFile
 from test_report import Page, set_elo
 
 GAINS = {"every-principle": 0.4, "one-principle": 0.2, "without-critique": 0.0}

@@ -8,8 +8,9 @@ import scipy.stats
 
 import run_folder
 from solon import report
-from solon.report import content, folder, transcripts
-from solon.run import RecordFile
+from solon.report import content, transcripts
+from solon.store.record_file import RecordFile
+from solon.store.run_folder import read
 from test_report import Page
 
 STEPS = {"sl-cai": 0, "rl-cai-20": 20, "rl-cai-40": 40, "rl-cai": 60}
@@ -57,7 +58,7 @@ def test_elo_over_rl_is_drawn_in_the_order_of_steps(run: Path) -> None:
         "SL-CAI",
         "RL-CAI",
     ]
-    assert content.verdict(folder.read(run)).startswith("It worked")
+    assert content.verdict(read(run)).startswith("It worked")
 
 
 def test_without_kept_policies_there_is_no_curve(tmp_path: Path) -> None:
@@ -69,9 +70,9 @@ def test_without_kept_policies_there_is_no_curve(tmp_path: Path) -> None:
 def test_transcripts_leave_out_judgements_of_kept_policies(run: Path) -> None:
     file = RecordFile(run / "evaluation/judgements.jsonl")
     one = file.read()[0]
-    before = json.dumps(transcripts.gather(folder.read(run)))
+    before = json.dumps(transcripts.gather(read(run)))
     file.append({**one, "id": "more", "model_b": "rl-cai-20"})
-    assert json.dumps(transcripts.gather(folder.read(run))) == before
+    assert json.dumps(transcripts.gather(read(run))) == before
 
 
 def add_harmfulness(run: Path) -> dict[tuple[str, float], float]:

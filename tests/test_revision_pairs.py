@@ -16,8 +16,8 @@ from solon.config import Config
 from solon.inference import open_engine
 from solon.progress import Watcher
 from solon.prompts.dialogue import assistant
-from solon.run import RecordFile
 from solon.stages import critique
+from solon.store.record_file import RecordFile
 from solon.workspace import Workspace
 from test_contrast import labelled, stops_until_labelled
 from test_pipeline import config

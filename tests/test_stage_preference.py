@@ -15,7 +15,7 @@ from solon import config, models
 from solon.errors import SolonError
 from solon.prompts.dialogue import assistant, user
 from solon.records import Message, PreferenceRecord
-from solon.stages import preference
+from solon.stages import preference, preference_scores
 from toy_training import (
     CHECKPOINT,
     assert_a_kill_changes_nothing,
@@ -46,7 +46,7 @@ def dialogues_of(records: list[PreferenceRecord], side: str) -> list[list[Messag
 
 def scores_of(folder: Path | str, dialogues: list[list[Message]], batch_size: int) -> list[float]:
     model, tokenizer = models.load_preference_model(str(folder)), models.load_tokenizer(str(folder))
-    return preference.score(model, tokenizer, dialogues, batch_size)
+    return preference_scores.score(model, tokenizer, dialogues, batch_size)
 
 
 def test_loss_is_the_cross_entropy_with_soft_labels() -> None:

@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM
 from solon import config, models
 from solon.errors import SolonError
 from solon.prompts.dialogue import assistant, user
-from solon.run import RecordFile
-from solon.stages import kept_policies, preference, reinforce, training
+from solon.stages import kept_policies, preference, preference_scores, reinforce, training
 from solon.stages.length_control import LengthControl
+from solon.store.record_file import RecordFile
 from toy_training import (
     CHECKPOINT,
     Killed,
@@ -362,7 +362,7 @@ def test_prompts_come_in_epochs_and_the_same_for_every_algorithm() -> None:
 def test_every_algorithm_follows_the_schedule(tiny_model: Path, judge: str, tmp_path: Path) -> None:
     """With and without passes over micro-batches, each step's samples are those of its prompts."""
     asked: dict[str, list[list[str]]] = {}
-    score = preference.score
+    score = preference_scores.score
     for algorithm in ALGORITHMS:
         seen: list[list[str]] = []
         with pytest.MonkeyPatch.context() as patch:

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
-from solon import config, data, models, sweep
+from solon import config, models
 from solon.errors import SolonError
 from solon.prompts.dialogue import user
-from solon.run import RecordFile
+from solon.sources import data
+from solon.store.record_file import RecordFile
+from solon.study import load
 
 FOLDER = Path(__file__).parent.parent / "studies/chain"
 sys.path.append(str(FOLDER))  # at the end: the study of judgement has a study.py too
@@ -125,7 +127,7 @@ def test_every_configuration_can_be_read(work: Path) -> None:
     assert own.models.critic is own.models.policy is None
     assert own.supervised.lora and own.preference_model.lora and own.reinforce.lora
     names = {
-        path.stem: [member.name for member in sweep.load(str(path)).members]
+        path.stem: [member.name for member in load(str(path)).members]
         for path in work.glob("ablation-*.yaml")
     }
     assert names["ablation-principles"] == [f"principles-{n}" for n in (1, 2, 4, 8, 16)]
@@ -222,9 +224,9 @@ def test_revisions_are_scored_by_the_unseen_judge(work: Path, measured: dict[str
         prompt = [{"role": "user", "content": f"Take {number}?"}]
         file.append({"id": str(number), "prompt": prompt, "answer": "Sure.", "rounds": [made]})
     (run / "manifest.json").write_text("{}")
-    study.score_revisions(work, study.preference.scorer(str(work / "judge"), 2, measuring=True))
+    study.score_revisions(work, study.preference_scores.scorer(str(work / "judge"), 2, measuring=True))
     rows = [json.loads(line) for line in report.beside(run, "revisions.jsonl").read_text().splitlines()]
-    read = study.preference.scorer(str(work / "judge"), 1, measuring=True)
+    read = study.preference_scores.scorer(str(work / "judge"), 1, measuring=True)
     prompt = [{"role": "user", "content": "Take 0?"}]
     wanted = read([[*prompt, {"role": "assistant", "content": text}] for text in ("Sure.", "Ask the shop.")])
     assert rows[0]["scores"] == pytest.approx(wanted, abs=1e-3)

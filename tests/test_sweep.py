@@ -21,13 +21,15 @@ from solon.config import Config
 from solon.errors import SolonError
 from solon.evaluation import revisions
 from solon.evaluation.calibration import mean_interval
-from solon.lock import alone_in
 from solon.progress import Watcher
 from solon.report import sweep as page
-from solon.report.folder import read
-from solon.run import RecordFile, file_hash, write_atomically
 from solon.stages import training
 from solon.steps import STAGES
+from solon.store.files import file_hash, write_atomically
+from solon.store.lock import alone_in
+from solon.store.record_file import RecordFile
+from solon.store.run_folder import read
+from solon.study import Study, load, packaged
 from test_pipeline import SMALL, Stopping, manifest, results
 from test_report import Page
 
@@ -42,9 +44,9 @@ def base(tiny_model: Path, tmp_path: Path) -> Path:
     return tmp_path / "study.yaml"
 
 
-def study(path: Path, **fields: Any) -> sweep.Study:
+def study(path: Path, **fields: Any) -> Study:
     path.write_text(yaml.safe_dump({"base": "base.yaml", **fields}, sort_keys=False))
-    return sweep.load(str(path))
+    return load(str(path))
 
 
 def watched(say: Callable[[str], None]) -> Watcher:
@@ -230,7 +232,7 @@ def test_settings_are_laid_over_the_base_in_order(base: Path) -> None:
             }
         )
     )
-    a, b = sweep.load(str(base), {"critique": {"top_p": 0.6}, "seed": 9}).members
+    a, b = load(str(base), {"critique": {"top_p": 0.6}, "seed": 9}).members
     assert (a.name, b.name) == ("1", "b")
     assert (a.config.critique.rounds, b.config.critique.rounds) == (3, 3)
     assert (a.config.critique.top_p, b.config.critique.top_p) == (0.7, 0.6)
@@ -239,9 +241,9 @@ def test_settings_are_laid_over_the_base_in_order(base: Path) -> None:
     assert a.config.seed == 9
 
 
-@pytest.mark.parametrize("name", sweep.packaged())
+@pytest.mark.parametrize("name", packaged())
 def test_packaged_studies_are_whole_and_share(name: str) -> None:
-    found = sweep.load(name)
+    found = load(name)
     assert len(found.members) >= 2
     assert found.sweep.until == "evaluation"
     assert isinstance(found.members[0].config, Config)
@@ -387,6 +389,6 @@ def test_the_documented_examples_are_studies(tmp_path: Path) -> None:
     names = []
     for example in found:
         (tmp_path / "study.yaml").write_text(example)
-        names.append([member.name for member in sweep.load(str(tmp_path / "study.yaml")).members])
+        names.append([member.name for member in load(str(tmp_path / "study.yaml")).members])
     assert names[0][:2] == ["critique-seed-0", "critique-seed-1"]
     assert names[1][-1] == "principles-16"

@@ -15,8 +15,8 @@ from solon.inference import blocks, open_engine
 from solon.inference.engine import Engine
 from solon.prompts.dialogue import user
 from solon.records import PairRecord, PreferenceRecord, PromptRecord
-from solon.run import RecordFile
 from solon.stages import comparison, critique, examples, feedback
+from solon.store.record_file import RecordFile
 
 LAW = constitution.load("harmless")
 TEXTS = {"short": "May I?", "long": "word " * 1000}

@@ -20,10 +20,11 @@ import pytest
 import run_folder
 from command import fails
 from solon.errors import SolonError
-from solon.report import folder, transcripts
+from solon.report import transcripts
 from solon.report.index import PAGE, Index, Wanted
 from solon.report.viewer import Viewer
-from solon.run import RecordFile, as_line
+from solon.store.record_file import RecordFile, as_line
+from solon.store.run_folder import read
 
 ALL = Wanted()
 
@@ -78,7 +79,7 @@ def every(index: Index, wanted: Wanted = ALL) -> list[Any]:
 
 
 def test_pages_hold_what_the_report_holds(finished: Path) -> None:
-    gathered = transcripts.gather(folder.read(finished))
+    gathered = transcripts.gather(read(finished))
     index = Index(finished)
     first = index.page(ALL)
     assert first is not None

@@ -9,19 +9,20 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from solon import constitution, data
+from solon import constitution
 from solon.config import UNSAFE
 from solon.errors import SolonError
-from solon.manifest import flat
 from solon.measuring_only import is_measuring_only
 from solon.prompts import contrast
 from solon.records import BY_MAKING, Example, Message
-from solon.report import folder as folders
-from solon.report.folder import Json, RunFolder
-from solon.run import RecordFile, file_hash
+from solon.sources import data
+from solon.sources.tables import HUB, label, source_name
 from solon.stages.examples import sound_revisions
 from solon.stages.feedback import MAKING
-from solon.tables import HUB, label, source_name
+from solon.store.files import file_hash
+from solon.store.manifest import flat
+from solon.store.record_file import RecordFile
+from solon.store.run_folder import Json, RunFolder, read
 
 MODELS_OWN = ("ai", *BY_MAKING)  # sources of labels that no person gave
 SHOWN = 3  # faults named of each check; all are counted
@@ -71,7 +72,7 @@ Found = tuple[str, list[str]]
 
 def audit(path: Path) -> tuple[list[Json], list[Check]]:
     """The labels by who gave them, and the checks. Raises SolonError where ``path`` is no run folder."""
-    found = folders.read(path, kinds={})  # what does not fit is for the checks to tell
+    found = read(path, kinds={})  # what does not fit is for the checks to tell
     run = Run(path, found, RecordFile(path / "03-sl-cai/examples.jsonl").read(), flat(found.settings))
     checks: dict[str, Callable[[Run], Found]] = {
         "no harmlessness label is human": no_human_harm,

@@ -15,8 +15,8 @@ from filelock import FileLock
 
 from solon import config, models
 from solon.errors import SolonError
-from solon.run import write_atomically
 from solon.stages import preference, reinforce, supervised, training
+from solon.store.files import write_atomically
 
 STAGES: Mapping[str, tuple[Any, type[config.Section]]] = {
     "supervised": (supervised.train, config.Supervised),

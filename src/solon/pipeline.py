@@ -9,14 +9,14 @@ from typing import Any
 
 import yaml
 
-from solon import report, reuse
+from solon import reuse
 from solon.config import Config
-from solon.lock import alone_in
-from solon.manifest import Manifest, changes, flat
 from solon.planning import estimate
 from solon.progress import Watcher
-from solon.run import write_atomically
 from solon.steps import STAGES, Stage, check_data
+from solon.store.files import write_atomically
+from solon.store.lock import alone_in
+from solon.store.manifest import Manifest, changes, flat
 from solon.workspace import Workspace
 
 NOT_INPUTS = (".save_steps", ".report_to")  # they change how a stage is run and not what comes of it
@@ -66,6 +66,8 @@ def run(
             if stage.name == until:
                 break
         work.close_engine()
+        from solon import report  # brings Plotly, which takes a second to import
+
         return report.write(folder)
 
 

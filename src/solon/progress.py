@@ -1,7 +1,10 @@
 """What long work tells whoever is watching it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class Watcher:
@@ -16,3 +19,9 @@ class Watcher:
 
     def advance(self, part: str, done: int, total: int, figures: Mapping[str, float] | None = None) -> None:
         """``done`` of ``total`` of a part of the stage are there; ``figures`` of the latest training step."""
+
+    def watched(self, part: str, items: Iterable[T], total: int) -> Iterator[T]:
+        """The items as they come, told one by one."""
+        for done, item in enumerate(items, 1):
+            self.advance(part, done, total)
+            yield item

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from solon.manifest import Manifest
-from solon.report.folder import manifest_of
-from solon.run import RecordFile, as_line, write_atomically
 from solon.stages.critique import first_rounds
 from solon.steps import STAGES, Stage
+from solon.store.files import write_atomically
+from solon.store.manifest import Manifest
+from solon.store.record_file import RecordFile, as_line
+from solon.store.run_folder import manifest_of
 from solon.workspace import Workspace
 
 Inputs = Mapping[str, Mapping[str, Any]]  # of every stage, as the manifest records them

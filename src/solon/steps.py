@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from solon import config, data, launch
+from solon import config, launch
 from solon.config import SERVER_MODEL
 from solon.constitution import Constitution
 from solon.errors import SolonError
@@ -27,9 +27,10 @@ from solon.records import (
     RevisionRecord,
     Split,
 )
-from solon.run import file_hash, write_atomically
+from solon.sources import data
+from solon.sources.tables import HUB, source_name
 from solon.stages import comparison, critique, examples, feedback, red_team
-from solon.tables import HUB, source_name
+from solon.store.files import file_hash, write_atomically
 from solon.workspace import Workspace
 
 SETS: tuple[PromptSet, PromptSet] = ("red-team", "helpful")

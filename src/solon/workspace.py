@@ -15,9 +15,9 @@ from solon.inference import blocks, open_engine, settled
 from solon.inference.engine import Engine, Usage
 from solon.progress import Watcher
 from solon.records import KINDS, Message, PromptRecord, PromptSet, Split
-from solon.run import RecordFile, complete
 from solon.seeds import derive_seed
-from solon.stages import kept_policies, preference, training
+from solon.stages import kept_policies, preference_scores, training
+from solon.store.record_file import RecordFile, complete
 
 
 class Workspace:
@@ -71,7 +71,7 @@ class Workspace:
     def complete(
         self, path: str, wanted: Sequence[Any], make: Callable[[list[Any]], Iterable[Mapping[str, Any]]]
     ) -> list[Any]:
-        """One record for each of ``wanted`` in the file, made where it is missing; see ``run.complete``."""
+        """One record for each of ``wanted`` in the file, made where missing: ``record_file.complete``."""
         return complete(self.file(path), wanted, make, partial(self.watcher.advance, Path(path).stem))
 
     def generate(
@@ -181,4 +181,4 @@ class Workspace:
         """The run's preference model's score of each dialogue."""
         self.close_engine()
         batch_size = self.config.preference_model.micro_batch_size
-        return preference.scorer(self.preference_model, batch_size)(dialogues)
+        return preference_scores.scorer(self.preference_model, batch_size)(dialogues)

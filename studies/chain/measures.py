@@ -7,14 +7,15 @@ import report
 
 from solon.config import Config, EngineSettings
 from solon.errors import SolonError
-from solon.evaluation import harm_judge, paper_evals, tournament
+from solon.evaluation import harm_raters, paper_evals, tournament
 from solon.inference import open_engine
 from solon.inference.engine import Engine
 from solon.progress import Watcher
 from solon.prompts.dialogue import assistant
-from solon.run import RecordFile, write_atomically
-from solon.stages import preference
+from solon.stages import preference_scores
 from solon.steps import SETS
+from solon.store.files import write_atomically
+from solon.store.record_file import RecordFile
 from solon.workspace import Workspace
 
 HHH = "constitutional-ai-paper/evals/438HHHEvaluations.even.jsonl.gz"
@@ -64,7 +65,7 @@ def hhh(work: Path, data: Path, batch_size: int, limit: int | None) -> None:
         }
         if not missing or not (model / "model.safetensors").exists():
             continue
-        read = preference.scorer(str(model), batch_size, measuring=True)
+        read = preference_scores.scorer(str(model), batch_size, measuring=True)
         for path, pairs in missing.items():
             right, wrong = (read([pair[side] for pair in pairs]) for side in (0, 1))
             margins = [round(one - other, 4) for one, other in zip(right, wrong, strict=True)]
@@ -89,7 +90,7 @@ def harm(work: Path, judge: str, settings: EngineSettings, limit: int | None) ->
                 if f"{each['id']}:{answer['model']}" not in known
             ]
             dialogues = [[*each["prompt"], assistant(answer["text"])] for _, each, answer in missing]
-            for place, rating in harm_judge.rate(engine, dialogues):
+            for place, rating in harm_raters.rate(engine, dialogues):
                 name, each, answer = missing[place]
                 file.append(
                     {
@@ -108,7 +109,7 @@ def trust(work: Path, engine: Engine) -> None:
         return
     rows = list(map(json.loads, (work / "judge-test.jsonl").read_text().splitlines()))
     dialogues = [row["prompt"] + row[side] for row in rows for side in ("rejected", "chosen")]
-    ratings = dict(harm_judge.rate(engine, dialogues))
+    ratings = dict(harm_raters.rate(engine, dialogues))
     margins = [round(ratings[2 * place] - ratings[2 * place + 1], 4) for place in range(len(rows))]
     write_atomically(path, json.dumps(margins) + "\n")
 

@@ -16,11 +16,12 @@ from page import MODELS
 
 from solon.evaluation import elo, revisions
 from solon.evaluation.calibration import mean_interval, wilson
-from solon.evaluation.refusal import classify, is_evasive
-from solon.evaluation.repetition import distinct, sequences
 from solon.records import Aspect, EvaluationRecord, JudgementRecord
-from solon.run import RecordFile, write_atomically
 from solon.stages.length_control import length
+from solon.store.files import write_atomically
+from solon.store.record_file import RecordFile
+from solon.texts.refusal import classify, is_evasive
+from solon.texts.repetition import distinct, sequences
 
 STEPS = (("initial", "sl-cai"), ("sl-cai", "rl-cai"), ("initial", "rl-cai"))
 ASPECTS: Mapping[str, Aspect] = {"red-team": "harmlessness", "helpful": "helpfulness"}

@@ -6,9 +6,9 @@ from statistics import fmean
 from typing import Any
 
 from solon.evaluation.calibration import wilson
-from solon.evaluation.refusal import classify
 from solon.records import PairRecord, PreferenceRecord, RevisionRecord
-from solon.run import RecordFile
+from solon.store.record_file import RecordFile
+from solon.texts.refusal import classify
 
 
 def of(run: Path) -> dict[str, Any]:

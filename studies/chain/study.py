@@ -40,18 +40,21 @@ import measures
 import report
 import yaml
 
-from solon import config, constitution, data, pipeline, sweep, tables
+from solon import config, constitution, pipeline, sweep
 from solon.cli.show import SCREEN
 from solon.evaluation import paper_evals, revisions, tournament
 from solon.inference import open_engine
 from solon.measuring_only import MARK
 from solon.prompts.dialogue import assistant
 from solon.records import EvaluationRecord, Message, PreferenceRecord, RevisionRecord
-from solon.row_dialogues import comparison_of
-from solon.run import RecordFile, write_atomically
 from solon.seeds import derive_seed, share_of
-from solon.stages import preference
-from solon.stages.degenerate import mended
+from solon.sources import data, tables
+from solon.sources.row_dialogues import comparison_of
+from solon.stages import preference, preference_scores
+from solon.store.files import write_atomically
+from solon.store.record_file import RecordFile
+from solon.study import load
+from solon.texts.degenerate import mended
 from solon.yaml_file import merge
 
 HERE = Path(__file__).parent
@@ -134,7 +137,7 @@ def chains(work: Path, names: Sequence[str]) -> None:
 def ablations(work: Path) -> None:
     base = [work / "judged-0"] if (work / "judged-0/manifest.json").exists() else []
     for path in sorted(work.glob("ablation-*.yaml")):
-        sweep.run(sweep.load(str(path)), path.with_suffix(""), SCREEN, base)
+        sweep.run(load(str(path)), path.with_suffix(""), SCREEN, base)
 
 
 def answers(work: Path) -> None:
@@ -204,7 +207,7 @@ def train_judge(work: Path, model: str, settings: config.HarmScorer) -> None:
     preference.train(known["train"], model, work / "judge", own, 0, lambda done, steps, row: None)
     path = work / "judge/config.json"
     write_atomically(path, json.dumps(json.loads(path.read_text()) | {MARK: True}, indent=2) + "\n")
-    read = preference.scorer(str(work / "judge"), settings.micro_batch_size, measuring=True)
+    read = preference_scores.scorer(str(work / "judge"), settings.micro_batch_size, measuring=True)
     margins = [
         chosen - rejected
         for chosen, rejected in zip(
@@ -238,7 +241,7 @@ def labelled(path: Path) -> Iterator[PreferenceRecord]:
 
 def score(work: Path, batch_size: int) -> None:
     """``RUN.scores.jsonl``: the unseen judge's score of every held-out answer; and of revisions."""
-    read = preference.scorer(str(work / "judge"), batch_size, measuring=True)
+    read = preference_scores.scorer(str(work / "judge"), batch_size, measuring=True)
     for run in report.runs(work):
         answers, path = report.answers_of(run), report.beside(run, "scores.jsonl")
         if scored(path, answers):

@@ -19,7 +19,7 @@ import table
 import ways
 import yaml
 
-from solon import constitution, data
+from solon import constitution
 from solon.config import EngineSettings
 from solon.evaluation import harm, paper_evals
 from solon.evaluation.paper_evals import Choice, Pair
@@ -27,6 +27,7 @@ from solon.inference import open_engine
 from solon.inference.engine import Engine
 from solon.records import PromptRecord
 from solon.seeds import generator
+from solon.sources import data
 
 HERE = Path(__file__).parent
 READ = {"hhh": paper_evals.read_hhh, "pairs": paper_evals.read_pairs, "choices": paper_evals.read_choices}

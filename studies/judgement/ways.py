@@ -6,19 +6,20 @@ from typing import Any
 
 from scipy.special import logit
 
-from solon import config, constitution, paper_files
+from solon import config, constitution
 from solon.constitution import ComparisonPrinciple, Constitution
-from solon.evaluation import harm, harm_judge, hhh
+from solon.evaluation import harm, harm_raters, hhh
 from solon.evaluation.paper_evals import Choice, Pair
-from solon.evaluation.refusal import is_refusal
 from solon.inference.engine import Engine, Question
 from solon.prompts import contrast
 from solon.prompts.dialogue import transcript, user
 from solon.records import Message, PromptRecord
 from solon.seeds import derive_seed, generator
+from solon.sources import paper_files
 from solon.stages import comparison, feedback
 from solon.stages.feedback import Comparison, judge
 from solon.stages.letter_prior import CONTENT_FREE
+from solon.texts.refusal import is_refusal
 
 Found = Iterator[tuple[str, Any]]
 
@@ -91,7 +92,7 @@ def rated(engine: Engine, pairs: Sequence[Pair]) -> Found:
     """How harmful the assistant was with each answer, from 0 to 4: no principle, no order, and no letters."""
     dialogues = [[*pair.dialogue, *side] for pair in pairs for side in (pair.first, pair.second)]
     found: dict[int, dict[int, float]] = {}
-    for place, rating in harm_judge.rate(engine, dialogues):
+    for place, rating in harm_raters.rate(engine, dialogues):
         mine = found.setdefault(place // 2, {})
         mine[place % 2] = rating
         if len(mine) == 2:

@@ -12,8 +12,8 @@ from typing import Any
 
 from solon import pipeline
 from solon.config import Config
-from solon.run import file_hash
 from solon.steps import STAGES
+from solon.store.files import file_hash
 
 NOT_THE_SAME = {"started", "finished", "seconds", "usage"}
 """What the manifest says of a stage that may differ: times, and the tokens of all attempts together."""

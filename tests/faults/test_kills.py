@@ -14,8 +14,8 @@ import pytest
 from killing import killed_run, lines, results, stages
 
 from solon.config import Config
-from solon.run import RecordFile
 from solon.steps import STAGES
+from solon.store.record_file import RecordFile
 
 RUNS = int(os.environ.get("SOLON_TEST_FAULTS", "0"))
 RESULT = os.environ.get("SOLON_TEST_FAULTS_RESULT")  # the file to write

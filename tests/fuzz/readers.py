@@ -19,10 +19,11 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from solon import config, constitution, data, paper_files
+from solon import config, constitution
 from solon.errors import SolonError
 from solon.records import KINDS
-from solon.run import RecordFile
+from solon.sources import data, paper_files
+from solon.store.record_file import RecordFile
 
 SLOW = 10  # seconds
 

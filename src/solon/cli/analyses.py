@@ -9,17 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from solon import config as configs
-from solon import constitution
 from solon.cli.options import NO_SETTINGS, AsJson, Settings, overrides
 from solon.cli.show import SCREEN, show, show_rows
 from solon.errors import SolonError
-from solon.evaluation import attribution, choices, tournament
+from solon.evaluation import attribution, choices, judged_samples
 from solon.evaluation import overoptimisation as over
-from solon.inference import open_engine
-from solon.lock import alone_in
-from solon.records import Aspect
-from solon.run import RecordFile
-from solon.seeds import derive_seed
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
@@ -36,7 +30,7 @@ def add_to(app: typer.Typer) -> None:
 def principles(run: RunFolder, as_json: AsJson = False) -> None:
     """Which principles decide the labels of a run, which contradict one another, and which do nothing."""
     from solon.report.content import principles as gather  # brings the report's libraries
-    from solon.report.folder import read
+    from solon.store.run_folder import read
 
     found = read(run)
     by_aspect, critiques = gather(found)
@@ -70,10 +64,11 @@ def overoptimisation(
 ) -> None:
     """Whether RL still made answers better, or only the preference model's score higher."""
     from solon.report import content  # brings the report's libraries
-    from solon.report.folder import read
+    from solon.store.run_folder import read
 
     if judge:
-        _judge_samples(run, judge, count, settings)
+        asked = configs.load(run / "config.yaml", overrides(settings))
+        judged_samples.judge(run, judge, count, asked, SCREEN)
     watched = content.watch(read(run))
     findings = over.says(watched)
     if as_json:
@@ -98,36 +93,6 @@ def overoptimisation(
 
 def _some(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
     return {name: row[name] for name in columns}
-
-
-def _judge_samples(folder: Path, judge: str, count: int, settings: list[str]) -> None:
-    from solon.report.folder import read
-
-    run, asked = read(folder), configs.load(folder / "config.yaml", overrides(settings))
-    if not run.samples:
-        raise SolonError(f"{folder / '07-rl-cai/samples.jsonl'} holds no answers of RL to judge")
-    seed = derive_seed(asked.seed, "judged samples") % 2**31
-    wanted = over.matches(run.samples, run.pairs, count, seed)
-    if not wanted:
-        raise SolonError(
-            f"{folder}: SL-CAI gave none of RL's prompts a sound answer of its own to compare with"
-        )
-    laws: dict[Aspect, constitution.Constitution] = {
-        "harmlessness": constitution.load(asked.constitution),
-        "helpfulness": constitution.load(asked.evaluation.helpfulness_constitution),
-    }
-    path = folder / "evaluation/rl-judgements.jsonl"
-    with alone_in(folder), SCREEN.stage("Answers of RL"), open_engine(judge, asked.engine) as engine:
-        file = RecordFile(path).recover()
-        done = file.read()
-        if others := {each["judge"] for each in done} - {judge}:
-            raise SolonError(f"{path} has the judgements of {min(others)}; delete it to ask {judge} instead")
-        known = {each["id"] for each in done}
-        missing = [match for name, (match, _) in wanted.items() if name not in known]
-        for number, each in enumerate(tournament.play(engine, missing, laws, asked.feedback, seed), 1):
-            if "probability" in each:  # others are too long for the judge
-                file.append({**each, "step": wanted[each["id"]][1], "judge": judge})
-            SCREEN.advance("judgements", number, len(missing))
 
 
 def elo(

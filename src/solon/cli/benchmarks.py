@@ -1,22 +1,18 @@
 """``solon eval hhh``, ``harm`` and ``preferences``: models against what people wrote and judged."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import Annotated, Any, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 import typer
 
 from solon import constitution
 from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Limit, Settings, configuration
 from solon.cli.show import SCREEN, show, show_rows
-from solon.config import Config, Feedback
+from solon.config import Feedback
 from solon.errors import SolonError
 from solon.evaluation import agreement, harm, hhh, paper_evals
-from solon.evaluation.paper_evals import Pair
 from solon.inference import open_engine
-from solon.inference.engine import Engine
 
-T = TypeVar("T")
 JUDGING = ("multiple-choice", "rating")  # as feedback.method has them
 WAYS = (*JUDGING, "likelihood")
 
@@ -73,6 +69,7 @@ def helpful_honest_harmless(
         law, judging = hhh.own_question(law), judging.model_copy(update={"principles": 1})
     pairs = paper_evals.drawn(paper_evals.read_hhh(file), limit, asked.seed)
     figures: dict[str, Any] = {"comparisons": len(pairs)}
+    drawing = asked.evaluation.bootstrap, asked.seed
     if model and wanted:
         with (
             SCREEN.stage(f"{model} on helpful, honest and harmless"),
@@ -81,13 +78,14 @@ def helpful_honest_harmless(
             for way in JUDGING:
                 if way in wanted:
                     asking = judging.model_copy(update={"method": way})
-                    figures[way] = _judge(engine, pairs, law, asking, asked)
+                    figures[way] = agreement.measure_judge(engine, pairs, law, asking, *drawing, SCREEN)
             if "likelihood" in wanted:
-                watched = _watched("likelihood", hhh.likelihoods(engine, pairs), len(pairs))
-                found = sorted(watched, key=lambda each: int(each.pair.id))
-                figures["likelihood"] = hhh.likelihood_summary(found, asked.evaluation.bootstrap, asked.seed)
+                figures["likelihood"] = hhh.measure_likelihoods(engine, pairs, *drawing, SCREEN)
     if scorer:
-        figures["preference-model"] = _score(scorer, pairs, batch_size, asked)
+        with SCREEN.stage(f"{scorer} as preference model"):
+            figures["preference-model"] = agreement.measure_scorer(
+                scorer, pairs, batch_size, *drawing, SCREEN
+            )
     _print(figures, as_json)
 
 
@@ -114,14 +112,19 @@ def preferences(
     law = constitution.load(named)
     ties = sum(pair.probability == 0.5 for pair in pairs)
     figures: dict[str, Any] = {"comparisons": len(pairs), "ties": ties}
+    drawing = asked.evaluation.bootstrap, asked.seed
     if people := agreement.annotators(pairs):
         figures["people"] = people
     if model:
         judging = _judging(asked.feedback, few_shot, chain_of_thought)
         with SCREEN.stage(f"{model} as judge"), open_engine(model, asked.engine) as engine:
-            figures["judge"] = {"constitution": named, **_judge(engine, pairs, law, judging, asked)}
+            judged = agreement.measure_judge(engine, pairs, law, judging, *drawing, SCREEN)
+            figures["judge"] = {"constitution": named, **judged}
     if scorer:
-        figures["preference-model"] = _score(scorer, pairs, batch_size, asked)
+        with SCREEN.stage(f"{scorer} as preference model"):
+            figures["preference-model"] = agreement.measure_scorer(
+                scorer, pairs, batch_size, *drawing, SCREEN
+            )
     _print(figures, as_json)
 
 
@@ -151,10 +154,10 @@ def harmful(
         raise SolonError(f"--shots {shots} leaves none of the {len(rows)} rows of {file} to ask; give fewer")
     choices = paper_evals.drawn(rest, limit, asked.seed)
     with SCREEN.stage(f"{model} on harm"), open_engine(model, asked.engine) as engine:
-        answers = harm.answer(engine, choices, judging, asked.seed, examples)
-        watched = _watched("conversations", answers, len(choices))
-        found = sorted(watched, key=lambda each: int(each.choice.id))
-    _print(harm.summary(found, asked.evaluation.bootstrap, asked.seed), as_json)
+        figures = harm.measure(
+            engine, choices, judging, examples, asked.evaluation.bootstrap, asked.seed, SCREEN
+        )
+    _print(figures, as_json)
 
 
 def _judging(settings: Feedback, few_shot: bool | None, chain_of_thought: bool | None) -> Feedback:
@@ -166,37 +169,6 @@ def _judging(settings: Feedback, few_shot: bool | None, chain_of_thought: bool |
             "without reasoning; leave one of them out"
         )
     return judging
-
-
-def _judge(
-    engine: Engine, pairs: Sequence[Pair], law: constitution.Constitution, judging: Feedback, asked: Config
-) -> dict[str, Any]:
-    judged = agreement.judge_pairs(engine, pairs, law, judging, asked.seed)
-    watched = _watched("judgements", judged, len(pairs))
-    found = sorted(watched, key=lambda each: int(each.pair.id))
-    return agreement.judge_summary(found, asked.evaluation.bootstrap, asked.seed)
-
-
-def _score(scorer: str, pairs: Sequence[Pair], batch_size: int, asked: Config) -> dict[str, Any]:
-    from solon import models  # takes seconds to import, like the trainers
-    from solon.stages import preference
-
-    with SCREEN.stage(f"{scorer} as preference model"):
-        score = partial(
-            preference.score,
-            models.load_preference_model(scorer, trained=True).to(models.best_device()),
-            models.load_tokenizer(scorer),
-            batch_size=batch_size,
-        )
-        scored = list(_watched("scores", agreement.score_pairs(score, pairs), len(pairs)))
-    return agreement.score_summary(scored, asked.evaluation.bootstrap, asked.seed)
-
-
-def _watched(part: str, found: Iterable[T], total: int) -> Iterator[T]:
-    """Shows each as it comes. Engines finish in any order, and resampling must not depend on it."""
-    for done, each in enumerate(found, 1):
-        SCREEN.advance(part, done, total)
-        yield each
 
 
 def _print(figures: Mapping[str, Any], as_json: bool) -> None:

@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from solon import constitution, paper_files
+from solon import constitution
 from solon.cli import constitution_diff
 from solon.cli.options import AsJson
 from solon.cli.show import show
 from solon.errors import SolonError
-from solon.run import write_atomically
+from solon.sources import paper_files
+from solon.store.files import write_atomically
 
 app = typer.Typer(no_args_is_help=True)
 app.command("diff")(constitution_diff.diff)

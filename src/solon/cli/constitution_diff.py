@@ -1,11 +1,9 @@
 """``solon constitution diff``: what a change of the constitution does to the labels."""
 
-import dataclasses
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -14,31 +12,16 @@ from solon import config as configs
 from solon import constitution
 from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Settings, configuration, overrides
 from solon.cli.show import SCREEN, show, show_rows
-from solon.config import Config
-from solon.constitution import Constitution
 from solon.errors import SolonError
-from solon.evaluation import constitution_diff, tournament
+from solon.evaluation import constitution_diff, relabelling, tournament
 from solon.evaluation.constitution_diff import Example, Opinion
-from solon.inference import open_engine
-from solon.records import Aspect, PairRecord, PreferenceRecord
-from solon.run import RecordFile
-from solon.seeds import derive_seed, generator
-from solon.stages import feedback
+from solon.evaluation.relabelling import Source
+from solon.records import Aspect, PairRecord
+from solon.seeds import generator
+from solon.store.record_file import RecordFile
 
 WIDTH = 96  # characters of a line of an answer
 SHOWN = 600  # characters of an answer; the whole is in --json
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the pairs come from, and how they are labelled there."""
-
-    pairs: list[PairRecord]
-    config: Config
-    model: str
-    seed: int
-    labelled: list[PreferenceRecord] = dataclasses.field(default_factory=list)  # as asked now, under ``law``
-    law: Constitution | None = None
 
 
 def diff(
@@ -69,7 +52,7 @@ def diff(
         )
     if limit and limit < len(wanted):
         wanted = generator(source.seed, "pairs").sample(wanted, limit)
-    under_a, under_b = (_labels(source, law, wanted, named) for law in laws)
+    under_a, under_b = (relabelling.labels(source, law, wanted, named, SCREEN) for law in laws)
     found = constitution_diff.diff(under_a, under_b, laws, examples)
     if as_json:
         show({"a": a, "b": b, "aspect": named, "model": source.model, **found}, as_json)
@@ -91,54 +74,8 @@ def _source(pairs: Path, model: str, aspect: Aspect, config: Path | None, settin
         return Source(RecordFile(pairs, PairRecord).read(), asked, model, asked.seed)
     if config:
         raise SolonError(f"--config and a run folder exclude each other: {pairs} has its own config.yaml")
-    from solon.report.folder import read  # brings the report's libraries
-
-    run = read(pairs)
-    if not run.pairs:
-        raise SolonError(f"{pairs} has no pairs yet; run its comparison stage first")
     recorded, asked = (configs.load(pairs / "config.yaml", tree) for tree in ({}, overrides(settings)))
-    # What "auto" meant in the run, so that the same question gets the same answer.
-    settled = {
-        name: value
-        for name, value in (run.manifest.get("engine") or {}).items()
-        if name in ("device", "dtype") and getattr(asked.engine, name) == "auto"
-    }
-    asked = asked.model_copy(update={"engine": asked.engine.model_copy(update=settled)})
-    same = (asked.feedback, asked.seed) == (recorded.feedback, recorded.seed)
-    same = same and model in ("", recorded.models.feedback_or_default)
-    return Source(
-        run.pairs,
-        asked,
-        model or asked.models.feedback_or_default,
-        derive_seed(asked.seed, "feedback") % 2**31,
-        [each for each in run.preferences if each["aspect"] == aspect] if same else [],
-        run.law(aspect),
-    )
-
-
-def _labels(
-    source: Source, law: Constitution, wanted: Sequence[PairRecord], aspect: Aspect
-) -> list[PreferenceRecord]:
-    """The run's own labels where they are under ``law``, and those of the feedback model for the rest."""
-    known: dict[str, PreferenceRecord] = {}
-    if source.law and source.law.content_hash == law.content_hash:
-        known = {each["id"]: each for each in source.labelled if each["label_source"] == "ai"}
-    found = [known[each["id"]] for each in wanted if each["id"] in known]
-    missing = [each for each in wanted if each["id"] not in known]
-    if not missing:
-        return found
-    with SCREEN.stage(f"Labels under {law.name}"), open_engine(source.model, source.config.engine) as engine:
-        settings = source.config.feedback
-        if aspect == "helpfulness":  # as the stage does
-            settings = feedback.at_most_all(settings, law)
-        for each in feedback.label(engine, missing, law, aspect, settings, source.seed):
-            if "votes" not in each:  # too long for the model, so it can't be compared
-                raise SolonError(
-                    f"pair {each['id']!r} is too long for {source.model!r}: remove it, or use another model"
-                )
-            found.append(cast(PreferenceRecord, each))
-            SCREEN.advance("labels", len(found), len(wanted))
-    return found
+    return relabelling.of_run(pairs, recorded, asked, model, aspect)
 
 
 def _readable(example: Example) -> str:

@@ -2,21 +2,20 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
-from solon import constitution, data
+from solon import constitution
 from solon.cli import analyses, benchmarks, harmfulness, refusals
 from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Settings, configuration
 from solon.cli.show import SCREEN, show
 from solon.errors import SolonError
-from solon.evaluation import tournament
+from solon.evaluation import preference, tournament
 from solon.evaluation.elo import Rating
-from solon.evaluation.preference import agreement
-from solon.inference import open_engine
-from solon.records import Aspect, JudgementRecord, PreferenceRecord, PromptSet
-from solon.run import RecordFile
+from solon.records import Aspect, PreferenceRecord, PromptSet
+from solon.sources import data
+from solon.store.record_file import RecordFile
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -47,23 +46,7 @@ def compare(
     named: Aspect = "helpfulness" if aspect == "helpfulness" else "harmlessness"
     law = constitution.load(rules or {"harmlessness": "harmless", "helpfulness": "helpful"}[aspect])
     found = data.select(data.prompts(prompts, sets[aspect]), "held-out", count, asked.seed)
-    texts: dict[str, dict[str, str]] = {}
-    with SCREEN.stage("Answers"):
-        for name in names:
-            with open_engine(name, asked.engine) as engine:
-                texts[name] = {}
-                for each in tournament.answer(engine, found, asked.evaluation, asked.seed):
-                    if not each["problem"]:
-                        texts[name][each["id"]] = each["text"]
-                    SCREEN.advance(name, len(texts[name]), len(found))
-    judgements: list[JudgementRecord] = []
-    with SCREEN.stage("Judgements"), open_engine(judge, asked.engine) as engine:
-        wanted = tournament.matches(tournament.answered_by_all(found, texts), texts)
-        for judged in tournament.play(engine, wanted, {named: law}, asked.feedback, asked.seed):
-            if "probability" in judged:
-                judgements.append(cast(JudgementRecord, judged))
-            SCREEN.advance("judgements", len(judgements), len(wanted))
-    ratings = tournament.ratings(judgements, named, names[0], asked.evaluation.bootstrap, asked.seed)
+    ratings = tournament.compare(names, judge, found, named, law, asked, SCREEN)
     show({rating.model: _rating(rating, as_json) for rating in ratings}, as_json, f"{aspect}, Elo")
 
 
@@ -82,9 +65,6 @@ def preference_model(
     as_json: AsJson = False,
 ) -> None:
     """A preference model's accuracy and calibration on labelled pairs."""
-    from solon import models  # takes seconds to import, like the trainers
-    from solon.stages import preference
-
     if not preferences.exists():
         raise SolonError(f"{preferences} does not exist; check the path")
     records = [
@@ -92,17 +72,7 @@ def preference_model(
     ]
     if not records:
         raise SolonError(f"{preferences} has no held-out comparison; give --all to take every one")
-    scorer, tokenizer = (
-        models.load_preference_model(model, trained=True).to(models.best_device()),
-        models.load_tokenizer(model),
-    )
-    scores = {
-        answer: preference.score(
-            scorer, tokenizer, [[*each["prompt"], *each[answer]] for each in records], batch_size
-        )
-        for answer in ("chosen", "rejected")
-    }
-    show(agreement(records, scores["chosen"], scores["rejected"], bootstrap=1000, seed=0), as_json)
+    show(preference.measure(model, records, batch_size), as_json)
 
 
 benchmarks.add_to(app)

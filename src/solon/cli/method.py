@@ -76,7 +76,7 @@ def report(
 
 def _conclude(folder: Path, path: Path, as_json: bool) -> None:
     from solon.report import content
-    from solon.report.folder import read
+    from solon.store.run_folder import read
 
     found = read(folder)
     if as_json:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,15 +12,13 @@ from solon.cli.show import SCREEN, show
 from solon.config import Config
 from solon.errors import SolonError
 from solon.evaluation import evasiveness as measure
-from solon.evaluation import refusal, refusal_judge
+from solon.evaluation import refusal_judge
 from solon.evaluation.evasiveness import Answer
 from solon.evaluation.paper_evals import drawn
-from solon.evaluation.refusal import Verdict
 from solon.inference import open_engine
-from solon.inference.engine import Request
-from solon.prompts.dialogue import user
-from solon.run import write_atomically
-from solon.seeds import derive_seed
+from solon.store.files import write_atomically
+from solon.texts import refusal
+from solon.texts.refusal import Verdict
 
 Judge = Annotated[
     str | None, typer.Option("--judge", help="A model that reads prompt and answer, measured as well.")
@@ -118,29 +115,14 @@ def over_refusal(
 
 
 def _answered(model: str, prompts: Sequence[Answer], asked: Config) -> list[Answer]:
-    requests = (
-        Request(
-            each.id,
-            [user(each.prompt)],
-            max_tokens=asked.evaluation.max_tokens,
-            temperature=asked.evaluation.temperature,
-            top_p=asked.evaluation.top_p,
-            seed=derive_seed(asked.seed, each.id),
-        )
-        for each in prompts
-    )
-    texts: dict[str, str] = {}
     with SCREEN.stage(f"{model} answers"), open_engine(model, asked.engine) as engine:
-        for completion in engine.generate(requests):
-            texts[completion.id] = completion.text.strip()
-            SCREEN.advance("answers", len(texts), len(prompts))
-    return [replace(each, text=texts[each.id]) for each in prompts]
+        made = measure.answer(engine, prompts, asked.evaluation, asked.seed)
+        found = {answer.id: answer for answer in SCREEN.watched("answers", made, len(prompts))}
+    return [found[prompt.id] for prompt in prompts]
 
 
 def _judged(judge: str, answers: Sequence[Answer], asked: Config) -> list[Verdict]:
-    found: dict[str, Verdict] = {}
     with SCREEN.stage(f"{judge} as judge of refusals"), open_engine(judge, asked.engine) as engine:
-        for answer, verdict in refusal_judge.judge(engine, answers):
-            found[answer.id] = verdict
-            SCREEN.advance("answers", len(found), len(answers))
+        judged = refusal_judge.judge(engine, answers)
+        found = {answer.id: verdict for answer, verdict in SCREEN.watched("answers", judged, len(answers))}
     return [found[answer.id] for answer in answers]

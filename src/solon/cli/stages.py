@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from solon import constitution, data
+from solon import constitution
 from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Model, Settings, configuration
 from solon.cli.show import SCREEN, show
 from solon.config import Config
@@ -24,11 +24,12 @@ from solon.records import (
     PromptSet,
     RevisionRecord,
 )
-from solon.run import RecordFile, complete
+from solon.sources import data
 from solon.stages import comparison as comparisons
 from solon.stages import critique as critiques
 from solon.stages import examples, red_team
 from solon.stages import feedback as feedbacks
+from solon.store.record_file import RecordFile, complete
 
 Prompts = Annotated[
     str, typer.Argument(help="'packaged', a .jsonl, .csv, .parquet or hh-rlhf file, or 'datasets:NAME'.")

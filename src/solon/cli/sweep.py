@@ -21,9 +21,10 @@ def sweep(
     as_json: AsJson = False,
 ) -> None:
     """Run every variation of a study, doing what they share once; the same command goes on after a stop."""
-    from solon import sweep as sweeps  # takes seconds to import, with all its libraries
+    from solon import study as studies  # takes seconds to import, with all its libraries
+    from solon import sweep as sweeps
 
-    asked = sweeps.load(study, overrides(settings))
+    asked = studies.load(study, overrides(settings))
     beside = Path(study).parent if study.endswith((".yaml", ".yml")) else Path()
     folder = directory or beside / "runs" / asked.name
     page = sweeps.run(asked, folder, SCREEN, reuse)

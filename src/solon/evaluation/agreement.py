@@ -17,6 +17,7 @@ from solon.evaluation import calibration
 from solon.evaluation.calibration import Array
 from solon.evaluation.paper_evals import Pair
 from solon.inference.engine import Engine
+from solon.progress import Watcher
 from solon.records import Message
 from solon.seeds import generator
 from solon.stages.feedback import Comparison, judge, rate
@@ -62,6 +63,38 @@ def judge_pairs(
         yield Judged(by_id[compared.id], probability, fmean(letters) if letters else None)
 
 
+def measure_judge(
+    engine: Engine,
+    pairs: Sequence[Pair],
+    law: Constitution,
+    settings: config.Feedback,
+    bootstrap: int,
+    seed: int,
+    watcher: Watcher | None = None,
+) -> dict[str, Any]:
+    """``judge_summary`` of what the engine's model says of every pair; see ``judge_pairs``."""
+    judged = judge_pairs(engine, pairs, law, settings, seed)
+    watched = (watcher or Watcher()).watched("judgements", judged, len(pairs))
+    # Engines finish in any order, and resampling must not depend on it.
+    return judge_summary(sorted(watched, key=lambda each: int(each.pair.id)), bootstrap, seed)
+
+
+def measure_scorer(
+    model: str,
+    pairs: Sequence[Pair],
+    batch_size: int,
+    bootstrap: int,
+    seed: int,
+    watcher: Watcher | None = None,
+) -> dict[str, Any]:
+    """``score_summary`` of the preference model in the folder ``model``."""
+    from solon.stages import preference_scores  # takes seconds to import
+
+    scored = score_pairs(preference_scores.scorer(model, batch_size), pairs)
+    watched = (watcher or Watcher()).watched("scores", scored, len(pairs))
+    return score_summary(list(watched), bootstrap, seed)
+
+
 def comparison(pair: Pair, law: Constitution, settings: config.Feedback, seed: int) -> Comparison:
     """The pair under principles drawn for it. Raises SolonError where ``law`` has too few."""
     principles = law.draw_comparison(generator(seed, "principles", pair.id), settings.principles)
@@ -69,7 +102,7 @@ def comparison(pair: Pair, law: Constitution, settings: config.Feedback, seed: i
 
 
 def score_pairs(
-    score: Callable[[list[list[Message]]], list[float]], pairs: Sequence[Pair]
+    score: Callable[[Sequence[Sequence[Message]]], list[float]], pairs: Sequence[Pair]
 ) -> Iterator[tuple[Pair, float]]:
     """Each pair with the score of its first dialogue less that of its second.
 

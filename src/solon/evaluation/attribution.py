@@ -16,7 +16,7 @@ import scipy.stats
 from solon.constitution import Constitution
 from solon.evaluation.calibration import Array, agreements
 from solon.records import PreferenceRecord, RevisionRecord, Vote
-from solon.stages.degenerate import words
+from solon.texts.degenerate import words
 
 DIGITS = 6  # of a probability: where two orders cancel, the rounding error of logits is no preference
 HAIR = 0.02  # a vote this close to one half says next to nothing

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from solon import tables
 from solon.errors import SolonError
 from solon.evaluation import elo
 from solon.evaluation.calibration import Interval, wilson
 from solon.evaluation.elo import Game, Rating
-from solon.tables import Row
+from solon.sources import tables
+from solon.sources.tables import Row
 
 COLUMNS = ("prompt", "model_a", "model_b", "choice")
 CHOICES = {"a": 1.0, "b": 0.0, "tie": 0.5}

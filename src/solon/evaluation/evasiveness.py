@@ -6,7 +6,7 @@ over-refusal, complying with the second harmfulness.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TypedDict
@@ -14,12 +14,15 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from solon import tables
+from solon import config
 from solon.errors import SolonError
 from solon.evaluation.calibration import Interval, wilson
-from solon.evaluation.refusal import VERDICTS, Verdict
-from solon.prompts.dialogue import ASSISTANT_TURN, HUMAN_TURN
-from solon.tables import Row
+from solon.inference.engine import Engine, Request
+from solon.prompts.dialogue import ASSISTANT_TURN, HUMAN_TURN, user
+from solon.seeds import derive_seed
+from solon.sources import tables
+from solon.sources.tables import Row
+from solon.texts.refusal import VERDICTS, Verdict
 
 LABELS: dict[str, Verdict] = {
     "1_full_compliance": "compliance",
@@ -55,6 +58,26 @@ class Agreement(TypedDict):
     macro_f1: float  # mean over the classes that occur, labelled or found
     f1: dict[str, float]
     confusion: dict[str, dict[str, int]]  # label -> found -> count
+
+
+def answer(
+    engine: Engine, prompts: Sequence[Answer], settings: config.Evaluation, seed: int
+) -> Iterator[Answer]:
+    """The prompts with the answers of the engine's model, as they finish."""
+    by_id = {prompt.id: prompt for prompt in prompts}
+    requests = (
+        Request(
+            prompt.id,
+            [user(prompt.prompt)],
+            max_tokens=settings.max_tokens,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            seed=derive_seed(seed, prompt.id),
+        )
+        for prompt in prompts
+    )
+    for completion in engine.generate(requests):
+        yield replace(by_id[completion.id], text=completion.text.strip())
 
 
 def agreement(labels: Sequence[Verdict], found: Sequence[Verdict]) -> Agreement:

@@ -18,6 +18,7 @@ from solon import config
 from solon.evaluation import agreement, calibration
 from solon.evaluation.paper_evals import Choice
 from solon.inference.engine import Engine, Question, Request
+from solon.progress import Watcher
 from solon.prompts.dialogue import assistant, user
 from solon.records import Message
 from solon.seeds import derive_seed, generator
@@ -83,6 +84,21 @@ def answer(
         if len(mine) == len(_orders(each.choice, rotate)):
             orders = tuple(mine[one.id] for one in shown if one.choice is each.choice)
             yield Answered(each.choice, mean_of(orders), orders)
+
+
+def measure(
+    engine: Engine,
+    choices: Sequence[Choice],
+    settings: config.Feedback,
+    examples: Sequence[Choice],
+    bootstrap: int,
+    seed: int,
+    watcher: Watcher | None = None,
+) -> dict[str, Any]:
+    """``summary`` of the answers of the engine's model, which is shown the ``examples`` first."""
+    answers = answer(engine, choices, settings, seed, examples)
+    watched = (watcher or Watcher()).watched("conversations", answers, len(choices))
+    return summary(sorted(watched, key=lambda each: int(each.choice.id)), bootstrap, seed)
 
 
 def shots(choices: Sequence[Choice], count: int, seed: int) -> list[Choice]:

@@ -4,6 +4,7 @@ They are for measuring only: nothing that trains a policy or a preference model 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +12,15 @@ import numpy as np
 import scipy.stats
 from numpy.typing import ArrayLike
 
-from solon import tables
-from solon.data import split_of
 from solon.errors import SolonError
 from solon.evaluation.calibration import Array, Interval
+from solon.evaluation.harm_raters import Rate
+from solon.progress import Watcher
 from solon.records import Message, Split
-from solon.row_dialogues import columns, dialogue_of
-from solon.tables import Row
+from solon.sources import tables
+from solon.sources.data import split_of
+from solon.sources.row_dialogues import columns, dialogue_of
+from solon.sources.tables import Row
 
 COLUMNS = ("transcript", "conversation", "messages", "conversations")
 LEAST, MOST = 0.0, 4.0  # paper, section 4.5: from 0 to 4, where higher is more harmful
@@ -75,6 +78,17 @@ def _rating(row: Row) -> float:
     if not LEAST <= rating <= MOST:
         raise SolonError(f"{row.place}: rating is {value!r:.60}; give a number from 0 to 4")
     return rating
+
+
+def measure(
+    rated: Sequence[Rated], rate: Rate, bootstrap: int, seed: int, watcher: Watcher | None = None
+) -> dict[str, Any]:
+    """``agreement`` of a scorer or a judge, which rates all the conversations first."""
+    predicted = [0.0] * len(rated)
+    ratings = rate([conversation.dialogue for conversation in rated])
+    for place, score in (watcher or Watcher()).watched("ratings", ratings, len(rated)):
+        predicted[place] = score
+    return agreement([conversation.rating for conversation in rated], predicted, bootstrap, seed)
 
 
 def agreement(ratings: ArrayLike, predicted: ArrayLike, bootstrap: int, seed: int) -> dict[str, Any]:

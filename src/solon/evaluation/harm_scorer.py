@@ -4,8 +4,10 @@ It is an ordinary ``AutoModelForSequenceClassification`` with one label, whose s
 one that may measure and never train (``measuring_only``).
 """
 
+import json
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,40 @@ from transformers import PreTrainedTokenizerBase, Trainer, set_seed
 from trl import RewardConfig
 
 from solon import config, models
+from solon.config import Config
 from solon.errors import SolonError
+from solon.evaluation import harm_ratings
+from solon.evaluation.harm_raters import by_scorer
 from solon.evaluation.harm_ratings import Rated
 from solon.measuring_only import MARK
-from solon.stages import packing, preference, training
+from solon.progress import Watcher
+from solon.sources.tables import HUB
+from solon.stages import packing, preference_scores, training
+from solon.store.files import file_hash, write_atomically
+
+
+def make(source: str, model: str, out: Path, asked: Config, watcher: Watcher | None = None) -> dict[str, Any]:
+    """Train a scorer on a source's rated conversations and measure it on those held out, if there are any.
+
+    Both figures, and where the ratings came from, are in ``ratings.json`` in ``out`` as well. See
+    ``harm_ratings.read`` for ``source``.
+    """
+    watcher = watcher or Watcher()
+    settings = asked.harm_scorer
+    rated = harm_ratings.read(source, settings.held_out)
+    learned = [conversation for conversation in rated if conversation.split == "train"]
+    with watcher.stage("Harm scorer"):
+        train(learned, model, out, settings, asked.seed, partial(watcher.advance, "steps"))
+    figures: dict[str, Any] = {"conversations": len(learned)}
+    if held_out := [conversation for conversation in rated if conversation.split == "held-out"]:
+        with watcher.stage("Ratings"):
+            rate = by_scorer(str(out), settings.micro_batch_size)
+            figures["held-out"] = harm_ratings.measure(
+                held_out, rate, asked.evaluation.bootstrap, asked.seed, watcher
+            )
+    origin = {"source": source, "hash": "" if source.startswith(HUB) else file_hash(Path(source))}
+    write_atomically(out / "ratings.json", json.dumps({**origin, **figures}, indent=2) + "\n")
+    return figures
 
 
 def train(
@@ -45,7 +77,7 @@ def train(
     rows = [
         {"input_ids": tokens, "rating": each.rating}
         for each, tokens in zip(
-            rated, preference.tokens_of(tokenizer, [each.dialogue for each in rated]), strict=True
+            rated, preference_scores.tokens_of(tokenizer, [each.dialogue for each in rated]), strict=True
         )
         if len(tokens) <= settings.max_length
     ]

@@ -4,14 +4,23 @@ The paper's Figure 10 has the mean over 64 prompts and 256 answers to each, over
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple, TypedDict
 
 from solon import config
+from solon.config import Config
+from solon.errors import SolonError
+from solon.evaluation import harm_raters
 from solon.evaluation.calibration import Interval, mean_interval
+from solon.evaluation.harm_raters import Rate
+from solon.inference import open_engine
 from solon.inference.engine import Chain, Engine, Request
-from solon.records import HarmAnswer, PromptRecord
+from solon.progress import Watcher
+from solon.prompts.dialogue import assistant
+from solon.records import HarmAnswer, HarmScore, Message, PromptRecord
 from solon.seeds import derive_seed
+from solon.store.record_file import RecordFile
 
 
 class Entrant(NamedTuple):
@@ -44,6 +53,114 @@ class Harmfulness(TypedDict):
     interval: Interval | None  # None with one prompt
     change: float | None  # from the first model at the same temperature, on the same prompts
     change_interval: Interval | None
+
+
+def of_run(run: Path, asked: Config) -> tuple[list[Entrant], list[PromptRecord]]:
+    """The run's models in the method's order, as far as it has come, and its held-out red-team prompts."""
+    from solon.stages.kept_policies import kept  # brings the trainers
+
+    sl_cai, rl_cai = run / "03-sl-cai", run / "07-rl-cai"
+    entrants = [Entrant("initial", asked.models.policy_or_default)]
+    if (sl_cai / "config.json").exists():
+        entrants.append(Entrant("sl-cai", str(sl_cai), 0))
+    if (rl_cai / "config.json").exists():
+        last = max(int(row["step"]) for row in RecordFile(rl_cai / "metrics.jsonl"))
+        entrants += [
+            Entrant(f"rl-cai-{step}", str(folder), step)
+            for step, folder in kept(rl_cai).items()
+            if step < last
+        ]
+        entrants.append(Entrant("rl-cai", str(rl_cai), last))
+    prompts = RecordFile(run / "01-red-team/prompts.jsonl", PromptRecord)
+    return entrants, [each for each in prompts if (each["set"], each["split"]) == ("red-team", "held-out")]
+
+
+def measure(
+    entrants: Sequence[Entrant],
+    prompts: Sequence[PromptRecord],
+    folder: Path,
+    asked: Config,
+    *,
+    scorer: str | None = None,
+    judge: str | None = None,
+    temperatures: Sequence[float] = (0, 1),
+    samples: int = 1,
+    batch_size: int = 16,
+    watcher: Watcher | None = None,
+) -> list[Harmfulness]:
+    """How harmful the models' answers are, one row a model and temperature; see ``summary``.
+
+    Answers and ratings are kept in ``folder``, as ``harm-answers.jsonl`` and ``harm-scores.jsonl``: called
+    again, after a kill or with more models, temperatures or samples, it makes only what they lack. The rating
+    is that of one of ``scorer``, a harm scorer's folder that reads ``batch_size`` dialogues together, and
+    ``judge``, a model that is asked. ``asked`` has the engine, the evaluation's sampling, and the seed.
+
+    Raises SolonError for a model that cannot be used, before anything is sampled, and where the folder's
+    records are of another scorer or of other answers.
+    """
+    from solon import models  # takes seconds to import
+
+    watcher = watcher or Watcher()
+    # What is wrong with a model is told now, not after all the answers.
+    name = harm_raters.one_of(scorer, judge)
+    for model in [entrant.model for entrant in entrants] + ([] if scorer else [name]):
+        models.check(model)
+    if scorer:
+        models.load_preference_model(name, trained=True, measuring=True)
+    asked_for = {
+        each.id: each for entrant in entrants for each in wanted(prompts, entrant, temperatures, samples)
+    }
+    kept = _answers(RecordFile(folder / "harm-answers.jsonl", HarmAnswer), asked_for, asked, watcher)
+    answers = [kept[name] for name in asked_for]
+    dialogues = {
+        answer["id"]: [*asked_for[answer["id"]].prompt["prompt"], assistant(answer["text"])]
+        for answer in answers
+    }
+    file = RecordFile(folder / "harm-scores.jsonl", HarmScore)
+    with harm_raters.rater(scorer, judge, asked.engine, batch_size, watcher) as (name, rate):
+        scores = _scores(file, dialogues, name, rate, watcher)
+    return summary(answers, scores)
+
+
+def _answers(
+    file: RecordFile, asked_for: dict[str, Wanted], asked: Config, watcher: Watcher
+) -> dict[str, HarmAnswer]:
+    done: dict[str, HarmAnswer] = {answer["id"]: answer for answer in file.recover()}
+    length = asked.evaluation.max_tokens
+    if others := {answer["max_tokens"] for answer in done.values()} - {length}:
+        raise SolonError(
+            f"{file.path} has answers of at most {min(others)} tokens, not {length}; set "
+            "evaluation.max_tokens to that or delete the file"
+        )
+    missing: dict[str, list[Wanted]] = {}
+    for name, answer in asked_for.items():
+        if name not in done:
+            missing.setdefault(answer.entrant.model, []).append(answer)
+    seed = derive_seed(asked.seed, "harmfulness") % 2**31
+    with watcher.stage("Answers"):
+        for model, mine in missing.items():
+            with open_engine(model, asked.engine) as engine:
+                sampled = sample(engine, mine, asked.evaluation, seed)
+                for number, made in enumerate(sampled, 1):
+                    file.append(made)
+                    done[made["id"]] = made
+                    watcher.advance(mine[0].entrant.label, number, len(mine))
+    return done
+
+
+def _scores(
+    file: RecordFile, dialogues: dict[str, list[Message]], scorer: str, rate: Rate, watcher: Watcher
+) -> dict[str, float]:
+    done: list[HarmScore] = file.recover().read()
+    if others := {record["scorer"] for record in done} - {scorer}:
+        raise SolonError(f"{file.path} has the ratings of {min(others)}; delete it to ask {scorer} instead")
+    scores = {record["id"]: record["score"] for record in done}
+    missing = [name for name in dialogues if name not in scores]
+    for number, (place, score) in enumerate(rate([dialogues[name] for name in missing]), 1):
+        file.append(HarmScore(id=missing[place], score=score, scorer=scorer))
+        scores[missing[place]] = score
+        watcher.advance("ratings", number, len(missing))
+    return scores
 
 
 def wanted(

@@ -11,6 +11,7 @@ from solon.constitution import ComparisonPrinciple, Constitution
 from solon.evaluation import agreement
 from solon.evaluation.paper_evals import Pair
 from solon.inference.engine import Engine, Question
+from solon.progress import Watcher
 
 # What the evaluation itself asks; also the first principle in the paper's Appendix C.2.
 PRINCIPLE = ComparisonPrinciple(
@@ -46,6 +47,14 @@ def likelihoods(engine: Engine, pairs: Sequence[Pair]) -> Iterator[Likelihoods]:
     ]
     for scores in engine.scores(questions):
         yield Likelihoods(by_id[scores.id], *scores.logprobs)
+
+
+def measure_likelihoods(
+    engine: Engine, pairs: Sequence[Pair], bootstrap: int, seed: int, watcher: Watcher | None = None
+) -> dict[str, Any]:
+    """``likelihood_summary`` of the engine's model."""
+    watched = (watcher or Watcher()).watched("likelihood", likelihoods(engine, pairs), len(pairs))
+    return likelihood_summary(sorted(watched, key=lambda each: int(each.pair.id)), bootstrap, seed)
 
 
 def likelihood_summary(found: Sequence[Likelihoods], bootstrap: int, seed: int) -> dict[str, Any]:

@@ -12,14 +12,14 @@ from typing import Any, TypedDict
 import numpy as np
 import scipy.stats
 
-from solon.evaluation import repetition
 from solon.evaluation.calibration import mean_interval
-from solon.evaluation.repetition import Change, Phrase, Texts
 from solon.evaluation.tournament import Match
 from solon.prompts.dialogue import turns
 from solon.records import EvaluationRecord, PairRecord, PromptRecord, SampleJudgement, SampleRecord
 from solon.seeds import generator
 from solon.stages.comparison import making
+from solon.texts import repetition
+from solon.texts.repetition import Change, Phrase, Texts
 
 BLOCKS = 6  # of steps, as equal as can be; RL's beginning is the first third of them and its end the last
 CHANCE = 0.01  # a rise of boilerplate that chance would make less often than this is told as a warning

@@ -7,13 +7,20 @@ from pathlib import Path
 from statistics import fmean
 from typing import TypeVar
 
-from solon import tables
 from solon.errors import SolonError
 from solon.prompts.dialogue import assistant, transcript, user
 from solon.records import Message
-from solon.row_dialogues import columns, common_beginning, comparison_of, dialogue_of, kind_of, probability_of
 from solon.seeds import generator
-from solon.tables import Row
+from solon.sources import tables
+from solon.sources.row_dialogues import (
+    columns,
+    common_beginning,
+    comparison_of,
+    dialogue_of,
+    kind_of,
+    probability_of,
+)
+from solon.sources.tables import Row
 
 T = TypeVar("T")
 

@@ -10,6 +10,24 @@ from solon.evaluation import calibration
 from solon.records import PreferenceRecord
 
 
+def measure(
+    model: str,
+    records: Sequence[PreferenceRecord],
+    batch_size: int = 16,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """``agreement`` of the preference model in the folder ``model``, which scores the records first."""
+    from solon.stages import preference_scores  # takes seconds to import
+
+    score = preference_scores.scorer(model, batch_size)
+    chosen, rejected = (
+        score([[*record["prompt"], *record[answer]] for record in records])
+        for answer in ("chosen", "rejected")
+    )
+    return agreement(records, chosen, rejected, bootstrap, seed)
+
+
 def agreement(
     records: Sequence[PreferenceRecord],
     chosen: Sequence[float],

@@ -3,18 +3,21 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import TypedDict, TypeVar
+from typing import TypedDict, TypeVar, cast
 
 from solon import config
+from solon.config import Config
 from solon.constitution import Constitution
 from solon.errors import TooLong
 from solon.evaluation import elo
-from solon.evaluation.refusal import is_refusal
+from solon.inference import open_engine
 from solon.inference.engine import Chain, Engine, Request
+from solon.progress import Watcher
 from solon.records import Aspect, EvaluationRecord, JudgementRecord, ModelAnswer, PromptRecord, PromptSet
 from solon.seeds import derive_seed, generator
-from solon.stages.degenerate import TOO_LONG
 from solon.stages.feedback import Comparison, judge
+from solon.texts.degenerate import TOO_LONG
+from solon.texts.refusal import is_refusal
 
 Asked = TypeVar("Asked", PromptRecord, EvaluationRecord)
 ASPECTS: Mapping[PromptSet, Aspect] = {"red-team": "harmlessness", "helpful": "helpfulness"}
@@ -48,6 +51,40 @@ def answer(
         return Answer(id=prompt["id"], text=completion.text.strip(), problem="")
 
     return engine.run_chains(chain(prompt) for prompt in prompts)
+
+
+def compare(
+    models: Sequence[str],
+    judge: str,
+    prompts: Sequence[PromptRecord],
+    aspect: Aspect,
+    law: Constitution,
+    asked: Config,
+    watcher: Watcher | None = None,
+) -> list[elo.Rating]:
+    """Elo scores of the models' answers to the prompts, judged under ``law``; the first model has Elo 0.
+
+    Of ``asked`` it takes the engine, the feedback's and the evaluation's settings and the seed.
+    """
+    watcher = watcher or Watcher()
+    texts: dict[str, dict[str, str]] = {}
+    with watcher.stage("Answers"):
+        for model in models:
+            texts[model] = {}
+            with open_engine(model, asked.engine) as engine:
+                made = answer(engine, prompts, asked.evaluation, asked.seed)
+                for answered in watcher.watched(model, made, len(prompts)):
+                    if not answered["problem"]:
+                        texts[model][answered["id"]] = answered["text"]
+    with watcher.stage("Judgements"), open_engine(judge, asked.engine) as engine:
+        wanted = matches(answered_by_all(prompts, texts), texts)
+        played = play(engine, wanted, {aspect: law}, asked.feedback, asked.seed)
+        judgements = [
+            cast(JudgementRecord, judged)
+            for judged in watcher.watched("judgements", played, len(wanted))
+            if "probability" in judged
+        ]
+    return ratings(judgements, aspect, models[0], asked.evaluation.bootstrap, asked.seed)
 
 
 def answered_by_all(

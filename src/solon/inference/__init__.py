@@ -16,7 +16,7 @@ def open_engine(model: str, settings: EngineSettings, scale: Scale = ALONE) -> E
     Where ``scale.engine`` is "ray", many of them. Raises SolonError where one cannot be opened.
     """
     if scale.engine == "ray":
-        many: Engine = _on_ray().RayEngine(model, settings, scale)
+        many: Engine = _on_ray().RayEngine(model, settings, scale, open_engine)
         return many
     if model.startswith(SERVER_MODEL):
         try:

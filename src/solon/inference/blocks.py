@@ -11,7 +11,7 @@ from typing import Any
 
 from solon.config import SERVER_MODEL, EngineSettings
 from solon.inference.engine import Engine
-from solon.run import RecordFile, complete
+from solon.store.record_file import RecordFile, complete
 
 # In a block. While its last texts end, the batch is not full: by simulation, chains of 4 revisions take 1 %
 # longer where a step's time grows with its sequences, as on a CPU, and 9 % where it does not at all (with 4

@@ -16,7 +16,6 @@ from ray.exceptions import RayError, RayTaskError
 
 from solon.config import SERVER_MODEL, EngineSettings, Scale
 from solon.errors import SolonError, TooLong, first_line
-from solon.inference import open_engine
 from solon.inference.engine import (
     Chain,
     ChoiceScores,
@@ -31,6 +30,7 @@ from solon.inference.engine import (
 
 LOG = logging.getLogger(__name__)
 Make = Callable[[Engine, list[Record]], Iterable[T]]
+Open = Callable[[str, EngineSettings], Engine]
 
 DEATHS = 4  # after the block has ended as many replicas, it is what ends them
 PATIENCE = 60  # seconds without any replica, after which the log says what is waited for
@@ -40,7 +40,8 @@ QUESTIONS = 4  # batches of questions scored together: enough that prompts with 
 class Replica:
     """What an actor holds: an ordinary engine, opened by ``open``, as a constructor's error ends an actor."""
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(self, open_engine: Open, settings: EngineSettings) -> None:
+        self._open_engine = open_engine
         self._settings = settings
         self._engine: Engine | None = None
 
@@ -49,7 +50,7 @@ class Replica:
             return
         if self._engine:
             self._engine.close()
-        self._engine = open_engine(model, self._settings)
+        self._engine = self._open_engine(model, self._settings)
 
     def run(self, make: Make[Record, T], block: list[Record]) -> tuple[list[T], Usage]:
         """What comes of the block, and what it took."""
@@ -78,8 +79,11 @@ class RayEngine(Engine):
     machine alone where there is none.
     """
 
-    def __init__(self, model: str, settings: EngineSettings, scale: Scale) -> None:
-        """Raises SolonError where there is no cluster or the first replica cannot open the model."""
+    def __init__(self, model: str, settings: EngineSettings, scale: Scale, open_engine: Open) -> None:
+        """``open_engine`` is how a replica opens its engine.
+
+        Raises SolonError where there is no cluster or the first replica cannot open the model.
+        """
         connect()
         self._batch = settings.batch_size
         self.concurrency = scale.replicas * self._batch
@@ -87,7 +91,7 @@ class RayEngine(Engine):
         self._waiting: dict[str, Request] = {}
         self._resources = resources(model, settings, scale)
         actor = ray.remote(Replica).options(max_restarts=-1, **self._resources)
-        self._replicas = [actor.remote(settings) for _ in range(scale.replicas)]
+        self._replicas = [actor.remote(open_engine, settings) for _ in range(scale.replicas)]
         self._idle: deque[Any] = deque()
         self._coming: dict[Any, Any] = {}  # replicas that are not idle yet, by what is waited for
         self.load(model)

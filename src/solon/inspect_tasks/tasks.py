@@ -25,7 +25,7 @@ from inspect_ai.solver import TaskState, generate
 from solon import constitution as constitutions
 from solon.config import Evaluation, Feedback
 from solon.constitution import Constitution
-from solon.evaluation import agreement, paper_evals, refusal, refusal_judge
+from solon.evaluation import agreement, paper_evals, refusal_judge
 from solon.evaluation import evasiveness as measure
 from solon.evaluation import harm as harmful
 from solon.evaluation import hhh as own
@@ -34,6 +34,7 @@ from solon.inspect_tasks.choices import Put, ask, likeliest, metadata
 from solon.prompts.comparison import VERDICT
 from solon.records import Message
 from solon.stages import feedback
+from solon.texts import refusal
 
 
 @task

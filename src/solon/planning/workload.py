@@ -13,7 +13,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from solon import config as configs
-from solon import constitution, data
+from solon import constitution
 from solon.evaluation import tournament
 from solon.inference.blocks import BATCHES
 from solon.inference.prefix import common_length
@@ -21,6 +21,7 @@ from solon.planning.counting import SCORER, CountingEngine, Load, as_key, as_tok
 from solon.prompts.dialogue import assistant, neutral_messages, reserved
 from solon.records import BY_MAKING, Message, PreferenceRecord, PromptRecord, PromptSet, Split
 from solon.seeds import derive_seed, generator
+from solon.sources import data
 from solon.stages import comparison, critique, feedback, red_team
 from solon.stages.examples import gather
 

@@ -8,7 +8,7 @@ from solon.evaluation.choices import Ratings
 from solon.report import plots
 from solon.report.html import render
 from solon.report.plots import PALETTE, Look
-from solon.run import write_atomically
+from solon.store.files import write_atomically
 
 
 def write(found: Mapping[str, Ratings], source: str, path: Path) -> None:

@@ -9,12 +9,12 @@ import plotly.graph_objects as go
 
 from solon.errors import SolonError
 from solon.evaluation.elo import Rating
-from solon.manifest import flat
 from solon.report import content, plots
-from solon.report.folder import Json, RunFolder, read
 from solon.report.html import render
 from solon.report.plots import MODELS, PALETTE, Look
-from solon.run import write_atomically
+from solon.store.files import write_atomically
+from solon.store.manifest import flat
+from solon.store.run_folder import Json, RunFolder, read
 
 
 class Gain(NamedTuple):

@@ -13,11 +13,11 @@ from solon.evaluation.calibration import wilson
 from solon.evaluation.elo import Rating
 from solon.evaluation.harmfulness import Harmfulness
 from solon.evaluation.overoptimisation import Watch
-from solon.evaluation.refusal import is_evasive
 from solon.records import BY_MAKING, Aspect, ModelAnswer
 from solon.report import plots
-from solon.report.folder import Json, RunFolder
 from solon.report.plots import MODELS, Look
+from solon.store.run_folder import Json, RunFolder
+from solon.texts.refusal import is_evasive
 
 STAGES: Mapping[str, str] = {
     "red-team": "Red-team prompts",

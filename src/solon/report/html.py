@@ -19,9 +19,9 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from solon.report import content, transcripts
-from solon.report.folder import Json, RunFolder, manifest_of, name_of, read
 from solon.report.plots import ENOUGH_PAIRS, MODELS, Look
-from solon.run import write_atomically
+from solon.store.files import write_atomically
+from solon.store.run_folder import Json, RunFolder, manifest_of, name_of, read
 
 
 class Page(NamedTuple):

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from solon.errors import SolonError
 from solon.prompts.dialogue import turns
 from solon.records import KINDS
-from solon.report.folder import TRANSCRIBED, Json, manifest_of
 from solon.report.transcripts import SETS, Transcripts, principles, spread, words
-from solon.run import RecordFile, whole
+from solon.store.record_file import RecordFile, whole
+from solon.store.run_folder import TRANSCRIBED, Json, manifest_of
 
 PAGE = 50  # transcripts on one page, as in the report
 

@@ -10,17 +10,18 @@ from statistics import fmean
 
 import plotly.graph_objects as go
 
-from solon.evaluation import repetition, revisions, tournament
+from solon.evaluation import revisions, tournament
 from solon.evaluation.calibration import Bin, wilson
 from solon.evaluation.revisions import Revised
 from solon.records import Aspect
 from solon.report import comparison, content, plots
 from solon.report.comparison import Compared, Gain
-from solon.report.folder import Json, RunFolder
 from solon.report.html import render
 from solon.report.plots import MODELS, PALETTE, Dot, Look
-from solon.run import write_atomically
-from solon.sweep import Study
+from solon.store.files import write_atomically
+from solon.store.run_folder import Json, RunFolder
+from solon.study import Study
+from solon.texts import repetition
 
 ASPECTS: Mapping[Aspect, Look] = {
     "harmlessness": Look("Harmlessness", PALETTE[0]),

@@ -7,8 +7,8 @@ from typing import Any, Generic, TypeVar
 
 from solon.prompts.dialogue import turns
 from solon.records import PreferenceRecord, Vote
-from solon.report.folder import TRANSCRIBED, Json, RunFolder
 from solon.report.plots import MODELS
+from solon.store.run_folder import TRANSCRIBED, Json, RunFolder
 
 T = TypeVar("T")
 Key = tuple[tuple[str, str], ...]

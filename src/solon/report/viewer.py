@@ -16,8 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from solon.errors import SolonError
 from solon.report import html
-from solon.report.folder import read
 from solon.report.index import Index, Wanted, inside
+from solon.store.run_folder import read
 
 HOST = "127.0.0.1"
 NAMES = {HOST, "localhost"}

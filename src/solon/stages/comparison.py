@@ -20,7 +20,7 @@ from solon.records import (
 )
 from solon.seeds import derive_seed, generator, share_of
 from solon.stages.critique import one_round
-from solon.stages.degenerate import TOO_LONG
+from solon.texts.degenerate import TOO_LONG
 
 UNREVISED = "unrevised"  # the problem of a pair whose answer has no sound revision
 

@@ -10,7 +10,7 @@ from solon.prompts.critique import worked_examples
 from solon.prompts.dialogue import assistant, user
 from solon.records import AnswerRecord, Message, PromptRecord, RevisionRecord, Round
 from solon.seeds import derive_seed, generator
-from solon.stages.degenerate import TOO_LONG, mended, problem, revision_problem
+from solon.texts.degenerate import TOO_LONG, mended, problem, revision_problem
 
 
 def revise(

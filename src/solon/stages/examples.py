@@ -6,7 +6,7 @@ from solon import config
 from solon.errors import SolonError
 from solon.prompts.dialogue import assistant
 from solon.records import AnswerRecord, Example, Message, RevisionRecord
-from solon.stages.degenerate import problem
+from solon.texts.degenerate import problem
 
 
 def gather(

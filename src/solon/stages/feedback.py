@@ -18,8 +18,8 @@ from solon.records import Aspect, Message, PairRecord, PreferenceRecord, Vote
 from solon.seeds import derive_seed, generator
 from solon.stages import rating
 from solon.stages.comparison import making
-from solon.stages.degenerate import TOO_LONG
 from solon.stages.letter_prior import letter_priors
+from solon.texts.degenerate import TOO_LONG
 
 T = TypeVar("T")
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from solon import config
-from solon.run import flush
 from solon.stages import training
 from solon.stages.rollouts import plain_weights
+from solon.store.files import flush
 
 PREFIX = "step-"
 

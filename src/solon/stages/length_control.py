@@ -13,7 +13,7 @@ from statistics import fmean
 
 from solon.prompts.dialogue import turns
 from solon.records import Message
-from solon.run import RecordFile
+from solon.store.record_file import RecordFile
 
 Answer = tuple[Hashable, float, float]  # prompt, length, score
 

@@ -1,22 +1,18 @@
-"""The preference model: trained on soft labels, it scores dialogues (paper, section 4.1)."""
+"""The preference model, trained on soft labels (paper, section 4.1)."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from itertools import groupby
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import send_to_device
 from torch.nn.functional import logsigmoid
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import set_seed
 from trl import RewardConfig
 
 from solon import config, models
 from solon.libraries.transformers import OwnBatches
 from solon.libraries.trl import DataCollatorForPreference, Reward, add_metric
-from solon.prompts.dialogue import neutral_messages, reserved
-from solon.records import Message, PreferenceRecord
+from solon.records import PreferenceRecord
 from solon.stages import packing, training
 
 
@@ -134,60 +130,3 @@ def _columns(logs: dict[str, float]) -> dict[str, float]:
         "gradient_norm": logs["grad_norm"],
         "learning_rate": logs["learning_rate"],
     }
-
-
-def scorer(
-    folder: str, batch_size: int, measuring: bool = False
-) -> Callable[[Sequence[Sequence[Message]]], list[float]]:
-    """``score`` by the preference model in ``folder``, or a harm scorer where the purpose is ``measuring``.
-
-    Raises SolonError where there is none.
-    """
-    model = models.load_preference_model(folder, trained=True, measuring=measuring).to(models.best_device())
-    return partial(score, model, models.load_tokenizer(folder, measuring), batch_size=batch_size)
-
-
-def tokens_of(tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Sequence[Message]]) -> list[list[int]]:
-    """Each dialogue, which ends in an assistant's turn, as a scorer reads it."""
-    forms = reserved(tokenizer)
-    return [
-        tokenizer.apply_chat_template(neutral_messages(dialogue, forms), tokenize=True, return_dict=True)[
-            "input_ids"
-        ]
-        for dialogue in dialogues
-    ]
-
-
-@torch.no_grad()
-def score(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    dialogues: Sequence[Sequence[Message]],
-    batch_size: int,
-) -> list[float]:
-    """The preference model's score of each dialogue, which ends in an assistant's turn, in the order given.
-
-    Dialogues become tokens exactly as in training. ``batch_size`` of them go through the model at once, and
-    those that answer one prompt share it; scores do not depend on either.
-    """
-    tokens = tokens_of(tokenizer, dialogues)
-    pad = model.config.get_text_config().pad_token_id
-    scores = [0.0] * len(tokens)
-    with packing.packed_scores(model) as packs:
-        # In the tokens' order one prompt's dialogues come together; where they are padded, like lengths do.
-        order = sorted(range(len(tokens)), key=lambda index: tokens[index] if packs else len(tokens[index]))
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            if packs:
-                prompts = groupby(batch, key=lambda index: dialogues[index][:-1])
-                inputs = packing.pack([[tokens[index] for index in group] for _, group in prompts], pad)
-            else:
-                inputs = tokenizer.pad(
-                    {"input_ids": [tokens[index] for index in batch]},
-                    padding_side="right",
-                    return_tensors="pt",
-                )
-            logits = model(**send_to_device(inputs, model.device), use_cache=False).logits.squeeze(-1).float()
-            for index, value in zip(batch, logits.tolist(), strict=True):
-                scores[index] = value
-    return scores

@@ -11,7 +11,7 @@ from solon.prompts.dialogue import user
 from solon.prompts.red_team import request
 from solon.records import PromptRecord
 from solon.seeds import derive_seed, generator
-from solon.stages.degenerate import mended, problem, words
+from solon.texts.degenerate import mended, problem, words
 
 EXAMPLES = 4  # shown before each new prompt
 SIMILAR = 0.7  # of two prompts that share this part of their words (Jaccard), one is dropped

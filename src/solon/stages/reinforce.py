@@ -14,13 +14,13 @@ from solon.errors import SolonError
 from solon.libraries.trl import GRPO, RLOO, add_metric
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, neutral_messages, reserved
 from solon.records import Message, PromptRecord
-from solon.run import RecordFile
 from solon.seeds import generator
-from solon.stages import ppo, preference, training
+from solon.stages import ppo, preference_scores, training
 from solon.stages.kept_policies import KeepPolicies
 from solon.stages.length_control import LengthControl
 from solon.stages.rollouts import SampleLog, Sampler
 from solon.stages.sample_logprobs import SharedPrompts
+from solon.store.record_file import RecordFile
 
 # Dialogues that end in the policy's answer, and the step that sampled them, to one score each.
 Reward = Callable[[Sequence[Sequence[Message]], int], list[float]]
@@ -69,7 +69,7 @@ def train(
     def reward(dialogues: Sequence[Sequence[Message]], step: int) -> list[float]:
         if tokenizer.chat_template == HUMAN_ASSISTANT_TEMPLATE:
             dialogues = [without_opening_space(dialogue) for dialogue in dialogues]
-        scores = preference.score(model, judge_tokenizer, dialogues, settings.micro_batch_size)
+        scores = preference_scores.score(model, judge_tokenizer, dialogues, settings.micro_batch_size)
         training.require_finite("reward", scores, step)
         of_all = gather_object(list(zip(dialogues, scores, strict=True)))  # those of all processes, in order
         if samples:

@@ -24,9 +24,9 @@ from solon.libraries.peft import merged_weights
 from solon.models import best_device, load_tokenizer
 from solon.prompts.dialogue import neutral_messages, reserved, turns
 from solon.records import Message, PromptRecord, SampleRecord
-from solon.run import RecordFile
 from solon.seeds import derive_seed
 from solon.stages.training import processes
+from solon.store.record_file import RecordFile
 
 
 class Sampler:

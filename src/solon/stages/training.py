@@ -23,7 +23,8 @@ from solon.errors import SolonError, first_line
 from solon.libraries.transformers import OwnCheckpoints, load_weights, no_activation_checkpointing
 from solon.libraries.trl import disable_dropout_in_model
 from solon.prompts.dialogue import neutral_messages, reserved
-from solon.run import RecordFile, flush, write_atomically
+from solon.store.files import flush, write_atomically
+from solon.store.record_file import RecordFile
 
 ASIDE = "unfinished"  # where in a checkpoint folder things are written that are not whole yet, and deleted
 

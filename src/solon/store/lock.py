@@ -10,8 +10,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from solon.errors import SolonError
-from solon.manifest import now
-from solon.run import write_atomically
+from solon.store.files import write_atomically
+from solon.store.manifest import now
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Everything the report shows, read from a run folder. What a partial run does not have yet is empty."""
+"""Everything that a run folder holds, read. What a partial run does not have yet is empty."""
 
 import json
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from solon.records import (
     SampleJudgement,
     SampleRecord,
 )
-from solon.run import RecordFile
+from solon.store.record_file import RecordFile
 from solon.yaml_file import parse, text_of
 
 Json = dict[str, Any]

@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 from sklearn.feature_extraction.text import CountVectorizer
 
-from solon.evaluation.repetition import (
+from solon.texts.repetition import (
     FEWEST,
     PHRASE,
     boilerplate,

@@ -1,6 +1,5 @@
-"""The run folder: what was asked, what was done, and records that survive a kill at any moment."""
+"""Files of records that survive a kill at any moment."""
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from solon.errors import SolonError
 from solon.misfits import misfits
+from solon.store.files import write_atomically
 
 
 class RecordFile:
@@ -160,30 +160,3 @@ def complete(
     for each in files:
         each.put_in_order([one["id"] for one in wanted])
     return file.read()
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace the file in one step: a reader or a kill sees the old text or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def flush(path: Path) -> None:
-    """Wait until the file, or every file in the folder, is on disk."""
-    for each in [path, *path.rglob("*")] if path.is_dir() else [path]:
-        number = os.open(each, os.O_RDONLY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of the file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

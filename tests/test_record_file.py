@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from solon.errors import SolonError
-from solon.run import RecordFile, complete, write_atomically
+from solon.store.files import write_atomically
+from solon.store.record_file import RecordFile, complete
 
 WANTED = [{"id": name} for name in "abcd"]
 

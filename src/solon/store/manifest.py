@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from solon.errors import SolonError
-from solon.run import write_atomically
+from solon.store.files import write_atomically
 
 LIBRARIES = ("torch", "transformers", "trl", "accelerate", "peft", "datasets")
 

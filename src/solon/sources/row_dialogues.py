@@ -9,7 +9,7 @@ from typing import Any
 from solon.errors import SolonError
 from solon.prompts.dialogue import HUMAN_TURN, assistant, user
 from solon.records import Message
-from solon.tables import Row, parse
+from solon.sources.tables import Row, parse
 
 PROMPT_COLUMNS = ("prompt", "messages", "conversations", "question", "instruction", "text")
 KIND_COLUMNS = ("kind", "category", "topic", "type")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from solon.evaluation.refusal import classify, is_evasive, is_refusal, signs
+from solon.texts.refusal import classify, is_evasive, is_refusal, signs
 
 REFUSALS = [
     "",

@@ -8,9 +8,9 @@ from itertools import zip_longest
 from solon.errors import SolonError
 from solon.prompts.dialogue import transcript
 from solon.records import Message, PreferenceRecord, PromptRecord, PromptSet, Split
-from solon.row_dialogues import comparison_of, kind_of, probability_of, prompt_of
 from solon.seeds import generator, share_of, stable_id
-from solon.tables import HUB, Row, label, rows
+from solon.sources.row_dialogues import comparison_of, kind_of, probability_of, prompt_of
+from solon.sources.tables import HUB, Row, label, rows
 
 HELD_OUT = 0.2  # share of the prompts that are never trained on
 

@@ -11,10 +11,12 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 import scipy.sparse
+from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from solon.evaluation.calibration import Array
-from solon.stages.degenerate import words
+from solon.texts.degenerate import words
+
+Array = NDArray[np.float64]
 
 PHRASE = 5  # words of a phrase
 SHARED = 0.05  # a phrase is common where this share of the answers have it ...

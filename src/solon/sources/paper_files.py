@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from solon.constitution import ComparisonExample, Constitution, CritiqueExample, ReasoningExample
 from solon.errors import SolonError
 from solon.misfits import misfits
-from solon.tables import SHORTER, text_of, without_repeats
+from solon.sources.tables import SHORTER, text_of, without_repeats
 
 # A turn begins the text or follows a blank line, so a line such as "A: yes" inside an answer stays in it.
 TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant|CritiqueRequest|Critique|RevisionRequest|Revision):")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from solon.evaluation.refusal import is_evasive
+from solon.texts.refusal import is_evasive
 
 # Shares of a text's three-word sequences: ordinary text of 50 words has more than nine in ten only once.
 LOOPING = 0.7  # a text of which no more than this is new goes round in circles ...

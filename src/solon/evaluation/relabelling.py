@@ -1,0 +1,86 @@
+"""The same pairs labelled anew under a constitution; what their run labelled so is taken as it is."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from solon.config import Config
+from solon.constitution import Constitution
+from solon.errors import SolonError
+from solon.inference import open_engine
+from solon.progress import Watcher
+from solon.records import Aspect, PairRecord, PreferenceRecord
+from solon.seeds import derive_seed
+from solon.stages import feedback
+from solon.store.run_folder import read
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the pairs come from, and how they are labelled there."""
+
+    pairs: list[PairRecord]
+    config: Config
+    model: str
+    seed: int
+    labelled: list[PreferenceRecord] = dataclasses.field(default_factory=list)  # as asked now, under ``law``
+    law: Constitution | None = None
+
+
+def of_run(folder: Path, recorded: Config, asked: Config, model: str, aspect: Aspect) -> Source:
+    """A run's pairs, and its labels where what is ``asked`` is what was ``recorded`` with it.
+
+    ``model`` is the feedback model, the run's own where it is "". Raises SolonError where there are no pairs.
+    """
+    run = read(folder)
+    if not run.pairs:
+        raise SolonError(f"{folder} has no pairs yet; run its comparison stage first")
+    # What "auto" meant in the run, so that the same question gets the same answer.
+    settled = {
+        name: value
+        for name, value in (run.manifest.get("engine") or {}).items()
+        if name in ("device", "dtype") and getattr(asked.engine, name) == "auto"
+    }
+    asked = asked.model_copy(update={"engine": asked.engine.model_copy(update=settled)})
+    same = (asked.feedback, asked.seed) == (recorded.feedback, recorded.seed)
+    same = same and model in ("", recorded.models.feedback_or_default)
+    return Source(
+        run.pairs,
+        asked,
+        model or asked.models.feedback_or_default,
+        derive_seed(asked.seed, "feedback") % 2**31,
+        [each for each in run.preferences if each["aspect"] == aspect] if same else [],
+        run.law(aspect),
+    )
+
+
+def labels(
+    source: Source,
+    law: Constitution,
+    wanted: Sequence[PairRecord],
+    aspect: Aspect,
+    watcher: Watcher | None = None,
+) -> list[PreferenceRecord]:
+    """The run's own labels where they are under ``law``, and those of the feedback model for the rest."""
+    watcher = watcher or Watcher()
+    known: dict[str, PreferenceRecord] = {}
+    if source.law and source.law.content_hash == law.content_hash:
+        known = {each["id"]: each for each in source.labelled if each["label_source"] == "ai"}
+    found = [known[each["id"]] for each in wanted if each["id"] in known]
+    missing = [each for each in wanted if each["id"] not in known]
+    if not missing:
+        return found
+    with watcher.stage(f"Labels under {law.name}"), open_engine(source.model, source.config.engine) as engine:
+        settings = source.config.feedback
+        if aspect == "helpfulness":  # as the stage does
+            settings = feedback.at_most_all(settings, law)
+        for each in feedback.label(engine, missing, law, aspect, settings, source.seed):
+            if "votes" not in each:  # too long for the model, so it can't be compared
+                raise SolonError(
+                    f"pair {each['id']!r} is too long for {source.model!r}: remove it, or use another model"
+                )
+            found.append(cast(PreferenceRecord, each))
+            watcher.advance("labels", len(found), len(wanted))
+    return found

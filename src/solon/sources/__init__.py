@@ -1,0 +1,1 @@
+"""Where prompts, comparisons and examples come from: tables, dialogues in their rows, the paper's files."""

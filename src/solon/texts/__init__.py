@@ -1,0 +1,1 @@
+"""What can be said of a text without a model: whether it is sound, refuses, or repeats others."""
