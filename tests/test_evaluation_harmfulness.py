@@ -14,13 +14,13 @@ from command import TINY, fails, solon
 from solon.config import EngineSettings, Evaluation
 from solon.evaluation import harm_judge, harmfulness
 from solon.evaluation.harmfulness import Entrant
+from solon.feedback import rating
 from solon.inference import open_engine
 from solon.inference.engine import Engine
 from solon.prompts import rating as asking
 from solon.prompts.dialogue import assistant, user
 from solon.records import HarmAnswer, Message, PromptRecord
 from solon.run import RecordFile
-from solon.stages import rating
 from test_evaluation_hhh import Plain
 
 DIALOGUES = [

@@ -18,6 +18,7 @@ from solon.config import Config, EngineSettings, Feedback
 from solon.errors import SolonError
 from solon.evaluation import agreement
 from solon.evaluation.paper_evals import Pair
+from solon.feedback import rating
 from solon.inference import open_engine
 from solon.inference.engine import Engine
 from solon.progress import Watcher
@@ -25,7 +26,7 @@ from solon.prompts.dialogue import assistant, user
 from solon.records import PairRecord
 from solon.report import content, folder
 from solon.run import RecordFile
-from solon.stages import feedback, rating
+from solon.stages import feedback
 from solon.workspace import Workspace
 from test_contrast import PAIRS, PREFERENCES, labelled, stops_until_labelled
 from test_evaluation_harmfulness import rated_plainly

@@ -246,13 +246,6 @@ class Feedback(Section):
             )
         return self
 
-    def questions(self, principles: int) -> int:
-        """How many are asked about one pair under a constitution of so many comparison principles."""
-        if self.method == "rating":
-            return 4  # each answer, with the scale written up and down
-        drawn = principles if self.principles == "all" else self.principles
-        return drawn * (2 if self.both_orders else 1)
-
 
 class PreferenceModel(Training):
     learning_rate: float = Field(default=2e-5, gt=0)
@@ -335,15 +328,6 @@ class Config(Section):
     reinforce: Reinforce = Reinforce()
     evaluation: Evaluation = Evaluation()
     harm_scorer: HarmScorer = HarmScorer()
-
-    @model_validator(mode="after")
-    def has_revisions(self) -> "Config":
-        if self.feedback.method == "revision" and not self.critique.rounds:
-            raise ValueError(
-                "has feedback.method revision, whose pairs are answers and their revisions, but "
-                "critique.rounds is 0: give it 1 or more"
-            )
-        return self
 
     @model_validator(mode="after")
     def fits_processes(self) -> "Config":

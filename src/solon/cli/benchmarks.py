@@ -13,11 +13,13 @@ from solon.config import Config, Feedback
 from solon.errors import SolonError
 from solon.evaluation import agreement, harm, hhh, paper_evals
 from solon.evaluation.paper_evals import Pair
+from solon.feedback import METHODS
+from solon.feedback.made import ByMaking
 from solon.inference import open_engine
 from solon.inference.engine import Engine
 
 T = TypeVar("T")
-JUDGING = ("multiple-choice", "rating")  # as feedback.method has them
+JUDGING = tuple(name for name, each in METHODS.items() if not isinstance(each, ByMaking))
 WAYS = (*JUDGING, "likelihood")
 
 ModelToMeasure = Annotated[

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 
 from solon import constitution
 from solon.errors import TooLong
+from solon.feedback import rating
 from solon.inference.engine import Engine
 from solon.records import Message
-from solon.stages import rating
 
 
-def scale() -> constitution.Rating:
+def scale() -> constitution.RatingScale:
     """The packaged constitution's, whatever a run was trained by, so that runs can be compared."""
     return constitution.load("harmless").scale_of_answers()
 

@@ -16,10 +16,10 @@ from solon.evaluation import repetition
 from solon.evaluation.calibration import mean_interval
 from solon.evaluation.repetition import Change, Phrase, Texts
 from solon.evaluation.tournament import Match
+from solon.feedback import is_made
 from solon.prompts.dialogue import turns
 from solon.records import EvaluationRecord, PairRecord, PromptRecord, SampleJudgement, SampleRecord
 from solon.seeds import generator
-from solon.stages.comparison import making
 
 BLOCKS = 6  # of steps, as equal as can be; RL's beginning is the first third of them and its end the last
 CHANCE = 0.01  # a rise of boilerplate that chance would make less often than this is told as a warning
@@ -130,7 +130,7 @@ def matches(
     A larger ``count`` adds to the answers of a smaller one. Prompts that SL-CAI gave no sound answer to are
     left out, and so are pairs made so that one is better: their answers are not SL-CAI's.
     """
-    baseline = {turns(pair["prompt"]): pair for pair in pairs if not pair["problem"] and not making(pair)}
+    baseline = {turns(pair["prompt"]): pair for pair in pairs if not pair["problem"] and not is_made(pair)}
     usable = [each for each in samples if turns(each["prompt"]) in baseline and each["response"].strip()]
     by_step = groupby(sorted(usable, key=lambda each: each["step"]), key=lambda each: each["step"])
     queues = []
