@@ -11,7 +11,7 @@ from solon import constitution, data
 from solon.config import UNSAFE, Feedback
 from solon.constitution import Constitution
 from solon.errors import SolonError
-from solon.feedback import METHODS, MODELS_OWN
+from solon.feedback import METHODS, MODELS_OWN, labelling
 from solon.feedback.made import ByMaking
 from solon.feedback.method import Method
 from solon.manifest import flat
@@ -162,11 +162,13 @@ def made_labels(run: Run) -> Found:
 
 def faults(run: Run, labels: Sequence[Any]) -> Found:
     """Whether all was there that proves the labels, and what is wrong with them by the run's method."""
-    method, settings, pairs = method_of(run), feedback_settings(run), by_id(run.folder.pairs)
+    pairs, wrong = by_id(run.folder.pairs), []
     laws = {aspect: law(run, setting) for aspect, setting in ASPECTS.items()}
-    wrong = []
     for record in labels:
         source, rules = record["label_source"], laws[record["aspect"]]
+        method, settings = method_of(run), feedback_settings(run)
+        if rules:
+            method, settings = labelling(settings, rules, record["aspect"])
         other = f"has the source {source}, and feedback.method is {method.name}"
         found = {other: source != method.label_source}
         found |= method.faults(record, pairs.get(record["id"]), rules, settings, feedback_model(run))

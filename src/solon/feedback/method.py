@@ -139,7 +139,7 @@ class Method(ABC):
             "has no votes": not votes,
             "has a vote under no principle of the constitution": known is not None
             and any((vote["principle"], vote["instruction"]) not in known for vote in votes),
-            "is not the mean of its votes": bool(votes)
+            "is not what its votes make": bool(votes)
             and not math.isclose(label["probability"], self.probability(votes, settings), abs_tol=1e-6),
             "prefers the worse answer": not 0.5 <= label["probability"] <= 1,
         }

@@ -54,8 +54,8 @@ class ByRating(Method):
         return judge(engine, pairs, law.scale_of_answers(), settings.rating_sharpness)
 
     def grounds(self, law: Constitution) -> set[tuple[str, str]]:
-        rated = {(law.rating.principle.name, law.rating.principle.instruction)} if law.rating else set()
-        return super().grounds(law) | rated
+        asked = law.scale_of_answers().principle
+        return {(asked.name, asked.instruction)}
 
     def told(self, labels: Sequence[PreferenceRecord]) -> list[str]:
         by_question: dict[str, list[list[float]]] = {}
