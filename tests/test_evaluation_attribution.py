@@ -72,10 +72,8 @@ def test_a_vote_decides_where_the_label_turns_without_it() -> None:
 
 def test_votes_by_ratings_leave_the_principles_figures_as_they_are() -> None:
     records = simulate(50, contradict=True, seed=2)
-    rated = [
-        {**each, "votes": [*each["votes"], {"principle": "rating", "probability": 0.1, "ratings": [1.0, 0.0]}]}
-        for each in records
-    ]
+    vote = {"principle": "rating", "probability": 0.1, "ratings": [1.0, 0.0]}
+    rated = [{**each, "votes": [*each["votes"], vote]} for each in records]
     assert attribute(rated, LAW) == attribute(records, LAW)
 
 

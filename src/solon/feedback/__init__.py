@@ -6,6 +6,7 @@ here, its entry in ``METHODS`` and in the configuration, and a test.
 
 from solon import config
 from solon.constitution import Constitution
+from solon.feedback.comparing_and_rating import ByComparingAndRating
 from solon.feedback.contrast import ByContrast
 from solon.feedback.made import ByMaking
 from solon.feedback.method import Method
@@ -15,7 +16,8 @@ from solon.feedback.revision import ByRevision
 from solon.records import Aspect, PairRecord
 
 METHODS: dict[str, Method] = {
-    each.name: each for each in (ByMultipleChoice(), ByRating(), ByContrast(), ByRevision())
+    each.name: each
+    for each in (ByMultipleChoice(), ByRating(), ByComparingAndRating(), ByContrast(), ByRevision())
 }
 
 MAKINGS = frozenset(each.label_source for each in METHODS.values() if isinstance(each, ByMaking))

@@ -28,6 +28,7 @@ class ByRating(Method):
     """
 
     name = "rating"
+    manner = "by rating each answer by itself"  # how pairs are labelled, as the report says it
 
     def settings(self, asked: config.Feedback, law: Constitution, aspect: Aspect) -> config.Feedback:
         asked = super().settings(asked, law, aspect)
@@ -62,7 +63,7 @@ class ByRating(Method):
         for vote in (vote for each in labels for vote in each["votes"] if "ratings" in vote):
             by_question.setdefault(vote["instruction"], []).append(vote["ratings"])
         return [
-            f"{len(found):,} pairs were labelled by rating each answer by itself (“{question}”): "
+            f"{len(found):,} pairs were labelled {self.manner} (“{question}”): "
             f"{fmean(map(fmean, found)):.2f} on average, where 0 is best, and the two answers of a pair "
             f"{fmean(abs(one - other) for one, other in found):.2f} apart."
             for question, found in by_question.items()
