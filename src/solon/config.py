@@ -240,8 +240,8 @@ class Feedback(Section):
     max_tokens: Positive = 256  # of the reasoning
     # log-odds of a label for each point that two ratings differ by; fitted in the judgement study
     rating_sharpness: float = Field(default=4.0, gt=0)
-    # of the log-odds that comparing-and-rating sums; fitted in the judgement study (results/table.json) with the
-    # 1.5B model on the half of HHH's rows kept for tuning: 0.64, and 2.35 a point of the scale, or 0.59 times 4
+    # of the log-odds that comparing-and-rating sums; fitted in the judgement study (results/table.json) with
+    # the 1.5B model on the half of HHH's rows for tuning: 0.64, and 2.35 a point of the scale, 0.59 times 4
     comparing_weight: float = Field(default=0.64, gt=0)
     rating_weight: float = Field(default=0.59, gt=0)
 

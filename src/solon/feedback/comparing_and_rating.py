@@ -13,7 +13,7 @@ from scipy.special import expit, logit
 from solon import config
 from solon.constitution import Constitution
 from solon.errors import TooLong
-from solon.feedback.method import Candidates, Judged
+from solon.feedback.method import Candidates, Voted
 from solon.feedback.multiple_choice import ByMultipleChoice
 from solon.feedback.rating import ByRating
 from solon.inference.engine import Engine
@@ -38,7 +38,7 @@ class ByComparingAndRating(ByRating):
         law: Constitution,
         settings: config.Feedback,
         seed: int,
-    ) -> Judged:
+    ) -> Voted:
         waiting = iter(pairs)
         size = max(1, 4 * engine.concurrency // self.questions(settings, len(law.comparison)))
         while block := list(islice(waiting, size)):

@@ -8,7 +8,7 @@ from solon import config
 from solon.constitution import Constitution
 from solon.errors import SolonError
 from solon.feedback import multiple_choice
-from solon.feedback.method import Candidates, Judged, Method
+from solon.feedback.method import Candidates, Method, Voted
 from solon.inference.engine import Engine
 from solon.records import PairRecord, PreferenceRecord
 
@@ -32,7 +32,7 @@ class ByMaking(Method):
         law: Constitution,
         settings: config.Feedback,
         seed: int,
-    ) -> Judged:
+    ) -> Voted:
         """By multiple choice: labels take no judge, but evaluations do."""
         asked = (multiple_choice.under_drawn(each, law, settings, seed) for each in pairs)
         return multiple_choice.judge(engine, asked, law, settings, seed)

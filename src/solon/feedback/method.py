@@ -61,7 +61,7 @@ class Candidates:
 
 # Votes are for the first answer: ``probability`` is that it is the better one, ``orders`` begin with it
 # shown as (A), and ``ratings`` with its own.
-Judged = Iterator[tuple[Candidates, list[Vote] | TooLong]]
+Voted = Iterator[tuple[Candidates, list[Vote] | TooLong]]
 
 
 class Method(ABC):
@@ -102,7 +102,7 @@ class Method(ABC):
         law: Constitution,
         settings: config.Feedback,
         seed: int,
-    ) -> Judged:
+    ) -> Voted:
         """The model's votes on every pair, as they finish: for labels, and to measure how well it judges.
 
         TooLong comes in the place of votes where a question does not fit the model's context. Raises

@@ -11,7 +11,7 @@ from solon import config
 from solon.constitution import ComparisonPrinciple, Constitution
 from solon.errors import TooLong
 from solon.feedback.letter_prior import letter_priors
-from solon.feedback.method import Candidates, Judged, Method
+from solon.feedback.method import Candidates, Method, Voted
 from solon.inference.engine import Chain, Engine, Question, Request, total_votes
 from solon.prompts import comparison as prompts
 from solon.records import Message, Vote
@@ -34,7 +34,7 @@ class ByMultipleChoice(Method):
         law: Constitution,
         settings: config.Feedback,
         seed: int,
-    ) -> Judged:
+    ) -> Voted:
         return judge(engine, (under_drawn(each, law, settings, seed) for each in pairs), law, settings, seed)
 
 
@@ -60,7 +60,7 @@ def judge(
     constitution: Constitution,
     settings: config.Feedback,
     seed: int,
-) -> Judged:
+) -> Voted:
     """Judge every pair under each of its principles; votes come as they finish.
 
     TooLong comes in the place of votes where one of the questions does not fit the model's context.
@@ -100,7 +100,7 @@ def soft_label(orders: Sequence[float], clamp: tuple[float, float] | None) -> fl
 
 def _judge_block(
     engine: Engine, block: Sequence[Candidates], shots: list[Message], settings: config.Feedback, seed: int
-) -> Judged:
+) -> Voted:
     posed = {one.id: posed_of(one, settings, seed) for one in block}
     owner = {each.id: one for one in block for each in posed[one.id]}
     everything = [each for one in block for each in posed[one.id]]

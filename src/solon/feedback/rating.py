@@ -11,7 +11,7 @@ from scipy.special import expit, softmax
 from solon import config
 from solon.constitution import Constitution, RatingScale
 from solon.errors import TooLong
-from solon.feedback.method import Candidates, Judged, Method
+from solon.feedback.method import Candidates, Method, Voted
 from solon.inference.engine import ChoiceScores, Engine, Question, total_votes
 from solon.prompts import rating as prompts
 from solon.prompts.dialogue import assistant
@@ -51,7 +51,7 @@ class ByRating(Method):
         law: Constitution,
         settings: config.Feedback,
         seed: int,
-    ) -> Judged:
+    ) -> Voted:
         return judge(engine, pairs, law.scale_of_answers(), settings.rating_sharpness)
 
     def grounds(self, law: Constitution) -> set[tuple[str, str]]:
@@ -70,7 +70,7 @@ class ByRating(Method):
         ]
 
 
-def judge(engine: Engine, pairs: Iterable[Candidates], scale: RatingScale, sharpness: float) -> Judged:
+def judge(engine: Engine, pairs: Iterable[Candidates], scale: RatingScale, sharpness: float) -> Voted:
     """One vote a pair, as they finish, with both ratings. For ``sharpness`` see ``first_is_better``."""
     waiting = iter(pairs)
     while block := list(islice(waiting, max(1, engine.concurrency // QUESTIONS))):
