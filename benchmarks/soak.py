@@ -24,6 +24,8 @@ from tokenizers import models as byte_pairs
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from solon import config, constitution
+from solon.feedback import METHODS
+from solon.feedback.method import Material
 from solon.inference import blocks, open_engine
 from solon.inference.engine import Engine
 from solon.prompts.dialogue import user
@@ -60,14 +62,19 @@ def main() -> None:
                 folder / "pairs.jsonl",
                 engine,
                 prompts,
-                partial(comparison.pair, settings=answers, held_out=0.1, seed=0),
+                partial(
+                    comparison.pairs,
+                    method=METHODS[judging.method],
+                    material=Material({}, 0, answers),
+                    held_out=0.1,
+                ),
             )
             found["feedback"], _ = watched(
                 folder / "preferences.jsonl",
                 engine,
                 [pair for pair in pairs if not pair["problem"]],
                 partial(feedback.label, constitution=law, aspect="harmlessness", settings=judging, seed=0),
-                judging.questions(len(law.comparison)),
+                METHODS[judging.method].questions(judging, len(law.comparison)),
             )
     side_by_side.show(benchmark="memory over a long run", asked=vars(asked), stages=found)
 

@@ -109,7 +109,7 @@ TAMPERINGS: dict[str, tuple[str, Change, str, str]] = {
         PREFERENCES,
         lambda r: r[1].update(probability=0.999),
         "AI labels",
-        "not the mean of its votes",
+        "is not what its votes make",
     ),
     "a human helpfulness label of no file": (
         PREFERENCES,

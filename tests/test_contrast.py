@@ -14,6 +14,10 @@ from solon import cli, constitution, pipeline
 from solon.audit import audit
 from solon.config import Comparison, Config, EngineSettings
 from solon.errors import SolonError
+from solon.feedback import METHODS
+from solon.feedback.contrast import ByContrast
+from solon.feedback.method import Material
+from solon.feedback.revision import ByRevision
 from solon.inference import open_engine
 from solon.inference.engine import Engine
 from solon.progress import Watcher
@@ -125,10 +129,11 @@ def test_answers_are_those_to_the_requests(finished: Path, settings: Config, tin
     )
     greedy = Comparison(temperature=0, max_tokens=6)
     with open_engine(str(tiny_model), EngineSettings(dtype="float32", device="cpu")) as engine:
-        [made] = comparison.pair(engine, [prompt], greedy, 0.1, 7, {prompt["set"]: LAW})
+        material = Material({prompt["set"]: LAW}, 7, greedy)
+        [made] = comparison.pairs(engine, [prompt], METHODS["contrast"], material, 0.1)
         for request, response in zip(made["contrast"]["requests"], made["responses"], strict=True):
             asked = {**prompt, "prompt": prompts.asked(prompt["prompt"], request)}
-            [plain] = comparison.pair(engine, [asked], greedy, 0.1, 7)
+            [plain] = comparison.pairs(engine, [asked], METHODS["multiple-choice"], material, 0.1)
             assert plain["responses"] == [response, response]
             assert "contrast" not in plain
 
@@ -141,9 +146,8 @@ def test_the_feedback_model_makes_the_pairs(finished: Path, settings: Config, ti
     made = {}
     for model in (str(tiny_model), work.sl_cai):
         with open_engine(model, settings.engine) as engine:
-            pairs = comparison.pair(
-                engine, asked, settings.comparison, 0.1, work.seed("comparison"), {"red-team": LAW}
-            )
+            material = Material({"red-team": LAW}, work.seed("comparison"), settings.comparison)
+            pairs = comparison.pairs(engine, asked, METHODS["contrast"], material, 0.1)
             made[model] = {pair["id"]: pair["responses"] for pair in pairs}
     assert made[str(tiny_model)] == {each["id"]: wanted[each["id"]] for each in asked}
     assert made[work.sl_cai] != made[str(tiny_model)]
@@ -241,8 +245,10 @@ def test_a_pair_that_was_not_made_so_gets_no_label(
         "problem": "",
     }
     with pytest.raises(SolonError, match="'one' was not made under a principle"):
-        list(feedback.by_construction([pair], "harmlessness"))
-    assert list(feedback.by_construction([{**pair, "problem": "empty"}], "harmlessness")) == []
+        list(feedback.by_making([pair], "harmlessness", ByContrast()))
+    with pytest.raises(SolonError, match="'one' was not made by revision"):
+        list(feedback.by_making([pair], "harmlessness", ByRevision()))
+    assert list(feedback.by_making([{**pair, "problem": "empty"}], "harmlessness", ByContrast())) == []
 
 
 def test_the_commands_make_and_label_pairs(
@@ -270,7 +276,8 @@ def test_the_commands_make_and_label_pairs(
 def test_the_request_changes_what_a_model_says(smollm2: Engine) -> None:
     """Each answer is likelier after the request that it was given to than after the other one."""
     asked = data.select(data.prompts("packaged", "red-team"), "train", 8, 0)
-    made = comparison.pair(smollm2, asked, Comparison(max_tokens=24), 0.1, 0, {"red-team": LAW})
+    material = Material({"red-team": LAW}, 0, Comparison(max_tokens=24))
+    made = comparison.pairs(smollm2, asked, METHODS["contrast"], material, 0.1)
     dialogues = [
         [*prompts.asked(pair["prompt"], request), assistant(response)]
         for pair in made

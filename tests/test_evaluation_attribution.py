@@ -70,6 +70,13 @@ def test_a_vote_decides_where_the_label_turns_without_it() -> None:
     assert (none["kind"]["decided"], none["honest"]["decided"]) == (0, 0)
 
 
+def test_votes_by_ratings_leave_the_principles_figures_as_they_are() -> None:
+    records = simulate(50, contradict=True, seed=2)
+    vote = {"principle": "rating", "probability": 0.1, "ratings": [1.0, 0.0]}
+    rated = [{**each, "votes": [*each["votes"], vote]} for each in records]
+    assert attribute(rated, LAW) == attribute(records, LAW)
+
+
 def test_a_principle_alone_decides_against_no_other() -> None:
     found = attribute([record({"kind": 0.9}), record({"honest": 0.2})])
     for each in found["principles"]:

@@ -14,13 +14,13 @@ from command import TINY, fails, solon
 from solon.config import Config, EngineSettings, Evaluation
 from solon.evaluation import harm_raters, harmfulness
 from solon.evaluation.harmfulness import Entrant
+from solon.feedback import rating
 from solon.inference import open_engine
 from solon.inference.engine import Engine
 from solon.progress import Watcher
 from solon.prompts import rating as asking
 from solon.prompts.dialogue import assistant, user
 from solon.records import HarmAnswer, Message, PromptRecord
-from solon.stages import rating
 from solon.store.record_file import RecordFile
 from test_evaluation_hhh import Plain
 

@@ -18,13 +18,14 @@ from solon.config import Config, EngineSettings, Feedback
 from solon.errors import SolonError
 from solon.evaluation import agreement
 from solon.evaluation.paper_evals import Pair
+from solon.feedback import rating
 from solon.inference import open_engine
 from solon.inference.engine import Engine
 from solon.progress import Watcher
 from solon.prompts.dialogue import assistant, user
 from solon.records import PairRecord
 from solon.report import content
-from solon.stages import feedback, rating
+from solon.stages import feedback
 from solon.store.record_file import RecordFile
 from solon.store.run_folder import read
 from solon.workspace import Workspace

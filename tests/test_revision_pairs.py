@@ -161,7 +161,7 @@ TAMPERINGS: dict[str, tuple[str, Callable[[Any], object], str]] = {
         "is of another revision",
     ),
     "a plain pair": (PAIRS, lambda r: r.pop("revised"), "was not made so"),
-    "another source": (PREFERENCES, lambda r: r.update(label_source="contrast"), "was not made so"),
+    "another source": (PREFERENCES, lambda r: r.update(label_source="contrast"), "has the source contrast"),
     "a judge": (PREFERENCES, lambda r: r.update(label_source="ai"), "feedback.method is revision"),
 }
 

@@ -11,15 +11,18 @@ import torch
 from solon import constitution
 from solon.config import EngineSettings, Feedback
 from solon.errors import SolonError
+from solon.feedback import METHODS
+from solon.feedback.letter_prior import letter_priors
+from solon.feedback.method import Material
+from solon.feedback.multiple_choice import first_is_better, soft_label
 from solon.inference import open_engine
 from solon.inference.engine import Engine
 from solon.models import load_model, load_tokenizer
 from solon.prompts import comparison as prompts
 from solon.prompts.dialogue import user
 from solon.records import PairRecord
-from solon.stages.comparison import pair
-from solon.stages.feedback import first_is_better, label, soft_label
-from solon.stages.letter_prior import letter_priors
+from solon.stages.comparison import pairs as make_pairs
+from solon.stages.feedback import label
 
 LAW = constitution.load("harmless")
 QUESTION = [user("May I read my sister's diary?")]
@@ -187,11 +190,14 @@ def test_pairs_are_two_samples_with_a_stable_split(engine: Engine) -> None:
         }
         for n in range(60)
     ]
-    made = {each["id"]: each for each in pair(engine, asked, Settings(max_tokens=4), 0.5, 0)}
+    compared = METHODS["multiple-choice"]
+    short = Material({}, 0, Settings(max_tokens=4))
+    made = {each["id"]: each for each in make_pairs(engine, asked, compared, short, 0.5)}
     assert all(each["responses"][0] != each["responses"][1] for each in made.values() if not each["problem"])
     held_out = sum(each["split"] == "held-out" for each in made.values())
     assert 18 <= held_out <= 42
-    greedy = list(pair(engine, asked[:2], Settings(max_tokens=4, temperature=0), 0, 0))
+    unvaried = Material({}, 0, Settings(max_tokens=4, temperature=0))
+    greedy = list(make_pairs(engine, asked[:2], compared, unvaried, 0))
     assert {each["problem"] for each in greedy} <= {"identical", "empty"}
     assert {each["split"] for each in greedy} == {"train"}
 

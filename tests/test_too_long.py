@@ -11,6 +11,8 @@ from solon import config, constitution
 from solon.config import EngineSettings
 from solon.errors import SolonError
 from solon.evaluation import tournament
+from solon.feedback import METHODS
+from solon.feedback.method import Material
 from solon.inference import blocks, open_engine
 from solon.inference.engine import Engine
 from solon.prompts.dialogue import user
@@ -72,7 +74,13 @@ def test_revisions_and_answers(engine: Engine) -> None:
 def test_pairs(engine: Engine) -> None:
     found = {
         each["id"]: each
-        for each in comparison.pair(engine, prompts(), config.Comparison(max_tokens=4), 0.0, 0)
+        for each in comparison.pairs(
+            engine,
+            prompts(),
+            METHODS["multiple-choice"],
+            Material({}, 0, config.Comparison(max_tokens=4)),
+            0.0,
+        )
     }
     assert found["long"]["problem"] == "too long"
     assert found["long"]["responses"] == ["", ""]

@@ -1,30 +1,29 @@
 """Where every training label of a run came from, proved from the run's own records."""
 
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from solon import constitution
-from solon.config import UNSAFE
+from solon.config import UNSAFE, Feedback
+from solon.constitution import Constitution
 from solon.errors import SolonError
+from solon.feedback import METHODS, MODELS_OWN, labelling
+from solon.feedback.made import ByMaking
+from solon.feedback.method import Method
 from solon.measuring_only import is_measuring_only
-from solon.prompts import contrast
-from solon.records import BY_MAKING, Example, Message
+from solon.records import Example, Message
 from solon.sources import data
 from solon.sources.tables import HUB, label, source_name
 from solon.stages.examples import sound_revisions
-from solon.stages.feedback import MAKING
 from solon.store.files import file_hash
 from solon.store.manifest import flat
 from solon.store.record_file import RecordFile
 from solon.store.run_folder import Json, RunFolder, read
 
-MODELS_OWN = ("ai", *BY_MAKING)  # sources of labels that no person gave
 SHOWN = 3  # faults named of each check; all are counted
 
 # Settings whose value names a constitution: stages record its own name and its hash instead.
@@ -146,71 +145,54 @@ def no_harm_scorer(run: Run) -> Found:
 
 
 def ai_labels(run: Run) -> Found:
-    named = run.folder.manifest.get("models", {}).get("feedback") or {}
-    feedback = named.get("name")
-    laws = laws_of_aspects(run)
-    wrong, votes = [], 0
-    ai = [record for record in run.folder.preferences if record["label_source"] not in {"human", *BY_MAKING}]
-    for record in ai:
-        votes += len(record["votes"])
-        known = laws[record["aspect"]]
-        faults = {
-            f"is by {record['labeller']}, not {feedback}": record["labeller"] != feedback,
-            "has no votes": not record["votes"],
-            "has a vote under no principle of the constitution": known is not None
-            and any((vote["principle"], vote["instruction"]) not in known for vote in record["votes"]),
-            "is not the mean of its votes": bool(record["votes"])
-            and not math.isclose(
-                record["probability"], fmean(vote["probability"] for vote in record["votes"]), abs_tol=1e-6
-            ),
-            "prefers the worse answer": not 0.5 <= record["probability"] <= 1,
-        }
-        wrong += [f"{record['id']} {fault}" for fault, is_so in faults.items() if is_so]
-    unseen = (
-        "; a constitution is no longer here, so principles are unchecked" if None in laws.values() else ""
-    )
-    return f"{len(ai)} labels with {votes} votes by {feedback}{unseen}", wrong
+    judged, method = not_by_people(run), method_of(run)
+    if isinstance(method, ByMaking):
+        return "0 labels by votes", []
+    votes = sum(len(record["votes"]) for record in judged)
+    seen, wrong = faults(run, judged)
+    return f"{len(judged)} labels with {votes} votes by {feedback_model(run)}{seen}", wrong
 
 
 def made_labels(run: Run) -> Found:
-    method = str(run.settings.get("feedback.method"))
-    made = [record for record in run.folder.preferences if record["label_source"] in BY_MAKING]
-    pairs = by_id(run.folder.pairs)
-    laws = laws_of_aspects(run) if method != "revision" else critique_laws(run)
-    wrong = []
-    for record in made:
-        pair = pairs.get(record["id"]) or {}
-        how, known = pair.get("contrast") or pair.get("revised") or {}, laws[record["aspect"]]
-        faults = {
-            "was not made so": not how or record["label_source"] != method,
-            "was made under no principle of the constitution": known is not None
-            and (how.get("principle"), how.get("instruction") or how.get("revision_request")) not in known,
-            "was asked for otherwise than its principle says": "requests" in how
-            and tuple(how["requests"]) != contrast.requests(how["instruction"]),
-            "is of another revision": "revision" in how and how["revision"] != pair["responses"][0],
-            "prefers the worse answer by its making": bool(how)
-            and record["chosen"][-1]["content"] != pair["responses"][0],
-            f"is by {record['labeller']}": record["labeller"] != MAKING,
-            "is not certain": record["probability"] != 1,
-            "has votes": bool(record["votes"]),
-        }
-        wrong += [f"{record['id']} {fault}" for fault, is_so in faults.items() if is_so]
-    if method in BY_MAKING:
-        wrong += [
-            f"{record['id']} is by {record['labeller']}, and feedback.method is {method}"
-            for record in run.folder.preferences
-            if record["label_source"] == "ai"
-        ]
-    elif made:
-        wrong.append(f"feedback.method is {method}, and {len(made)} labels are by the pairs' making")
-    unseen = (
-        "; a constitution is no longer here, so principles are unchecked" if None in laws.values() else ""
-    )
-    return f"{len(made)} labels by the pairs' making{unseen if made else ''}", wrong
+    made = not_by_people(run)
+    if not isinstance(method_of(run), ByMaking):
+        return "0 labels by the pairs' making", []
+    seen, wrong = faults(run, made)
+    return f"{len(made)} labels by the pairs' making{seen}", wrong
 
 
-def laws_of_aspects(run: Run) -> dict[str, set[tuple[str, str]] | None]:
-    return {aspect: law(run, setting) for aspect, setting in ASPECTS.items()}
+def faults(run: Run, labels: Sequence[Any]) -> Found:
+    """Whether all was there that proves the labels, and what is wrong with them by the run's method."""
+    pairs, wrong = by_id(run.folder.pairs), []
+    laws = {aspect: law(run, setting) for aspect, setting in ASPECTS.items()}
+    for record in labels:
+        source, rules = record["label_source"], laws[record["aspect"]]
+        method, settings = method_of(run), feedback_settings(run)
+        if rules:
+            method, settings = labelling(settings, rules, record["aspect"])
+        other = f"has the source {source}, and feedback.method is {method.name}"
+        found = {other: source != method.label_source}
+        found |= method.faults(record, pairs.get(record["id"]), rules, settings, feedback_model(run))
+        wrong += [f"{record['id']} {fault}" for fault, is_so in found.items() if is_so]
+    unseen = None in laws.values() and bool(labels)
+    return "; a constitution is no longer here, so principles are unchecked" if unseen else "", wrong
+
+
+def not_by_people(run: Run) -> list[Any]:
+    return [record for record in run.folder.preferences if record["label_source"] != "human"]
+
+
+def feedback_settings(run: Run) -> Feedback:
+    return Feedback.model_validate(run.folder.settings.get("feedback") or {})
+
+
+def method_of(run: Run) -> Method:
+    return METHODS[feedback_settings(run).method]
+
+
+def feedback_model(run: Run) -> str | None:
+    name: str | None = (run.folder.manifest.get("models", {}).get("feedback") or {}).get("name")
+    return name
 
 
 def human_labels(run: Run) -> Found:
@@ -408,26 +390,12 @@ def hash_now(name: str, run: Run) -> str:
     return constitution.load(run.settings.get(setting) or CONSTITUTIONS[setting]).content_hash
 
 
-def law(run: Run, setting: str) -> set[tuple[str, str]] | None:
-    """Name and instruction of all that the constitution's votes go by; None where it is not here."""
+def law(run: Run, setting: str) -> Constitution | None:
+    """The constitution that the setting names; None where it is not here."""
     try:
-        rules = constitution.load(run.settings.get(setting) or CONSTITUTIONS[setting])
+        return constitution.load(run.settings.get(setting) or CONSTITUTIONS[setting])
     except SolonError:
         return None
-    rated = [rules.rating.principle] if rules.rating else []
-    return {(each.name, each.instruction) for each in [*rules.comparison, *rated]}
-
-
-def critique_laws(run: Run) -> dict[str, set[tuple[str, str]] | None]:
-    """Name and revision request of the critique principles of each aspect; None where they are not here."""
-    found: dict[str, set[tuple[str, str]] | None] = {}
-    for aspect, setting in ASPECTS.items():
-        try:
-            rules = constitution.load(run.settings.get(setting) or CONSTITUTIONS[setting])
-            found[aspect] = {(each.name, each.revision_request) for each in rules.critique}
-        except SolonError:
-            found[aspect] = None
-    return found
 
 
 def by_id(records: Iterable[Any]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class ComparisonPrinciple(Part):
     instruction: Text
 
 
-class Rating(Part):
+class RatingScale(Part):
     """Steers ratings of one answer by itself, in place of judgements of two (``feedback.method: rating``).
 
     Solon's own: the paper's people rated harm in this way, on a scale from 0 to 4 (section 4.5).
@@ -132,7 +132,7 @@ class Constitution(Part):
     description: str = ""
     critique: Annotated[list[CritiquePrinciple], AfterValidator(unique_names)] = []
     comparison: Annotated[list[ComparisonPrinciple], AfterValidator(unique_names)] = []
-    rating: Rating | None = None
+    rating: RatingScale | None = None
     examples: Examples = Examples()
 
     @model_validator(mode="after")
@@ -197,7 +197,7 @@ class Constitution(Part):
             )
         return rng.sample(self.comparison, count)
 
-    def scale_of_answers(self) -> Rating:
+    def scale_of_answers(self) -> RatingScale:
         """What answers are rated by. Raises SolonError where the constitution has nothing of the kind."""
         if self.rating is None:
             raise SolonError(

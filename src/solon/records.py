@@ -15,7 +15,6 @@ Aspect = Literal["harmlessness", "helpfulness"]
 # "contrast": nobody judged; the answers were asked for under a principle and against it.
 # "revision": nobody judged; the better answer is what critique and revision made of the other.
 LabelSource = Literal["ai", "human", "contrast", "revision"]
-BY_MAKING = ("contrast", "revision")
 
 
 class Message(TypedDict):

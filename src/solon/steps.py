@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,17 +14,18 @@ from solon.constitution import Constitution
 from solon.errors import SolonError
 from solon.evaluation import preference as preference_evaluation
 from solon.evaluation import tournament
+from solon.feedback import METHODS
+from solon.feedback.made import ByMaking
+from solon.feedback.method import Material
 from solon.inference.engine import Engine
 from solon.prompts.dialogue import assistant
 from solon.records import (
-    BY_MAKING,
     Aspect,
     Message,
     PairRecord,
     PreferenceRecord,
     PromptRecord,
     PromptSet,
-    RevisionRecord,
     Split,
 )
 from solon.sources import data
@@ -162,26 +163,26 @@ def run_comparison(work: Workspace) -> Done:
     prompts = work.prompts("red-team", "train")
     if work.config.preference_model.helpfulness == "ai":
         prompts += work.prompts("helpful", "train")
-    laws = dict(zip(SETS, (work.constitution, work.helpful_labels), strict=True))
-    method, settings = work.config.feedback.method, work.config.comparison
-    held_out, seed = work.config.preference_model.held_out, work.seed("comparison")
-    make: Callable[[Engine, list[Any]], Iterable[PairRecord]]
-    if method == "revision":
-        make = partial(
-            _revised,
-            revisions={each["id"]: each for each in work.file("02-critique/revisions.jsonl")},
-            answers=critique.texts(work.file("02-critique/helpful.jsonl")),
-            laws=laws,
-            settings=work.config.critique,
-            held_out=held_out,
-            seed=seed,
-        )
-    else:
-        contrast = laws if method == "contrast" else None
-        make = partial(comparison.pair, settings=settings, held_out=held_out, seed=seed, contrast=contrast)
-    # A pair whose making is its label is the feedback: whoever gives it must do as it is asked.
-    model = work.roles["feedback"] if method in BY_MAKING else work.sl_cai
-    pairs = work.generate("04-comparison/pairs.jsonl", prompts, model, make)
+    method, asked = METHODS[work.config.feedback.method], work.config
+    material = Material(
+        laws=dict(zip(SETS, (work.constitution, work.helpful_labels), strict=True)),
+        sampling=asked.comparison,
+        critique=asked.critique,
+        seed=work.seed("comparison"),
+        revisions={each["id"]: each for each in work.file("02-critique/revisions.jsonl")},
+        answers=critique.texts(work.file("02-critique/helpful.jsonl")),
+    )
+    pairs = work.generate(
+        "04-comparison/pairs.jsonl",
+        prompts,
+        work.sl_cai if method.pairs_by == "sl-cai" else work.roles["feedback"],
+        partial(
+            comparison.pairs,
+            method=method,
+            material=material,
+            held_out=asked.preference_model.held_out,
+        ),
+    )
     unusable = sum(bool(pair["problem"]) for pair in pairs)
     return Done(
         len(pairs),
@@ -189,26 +190,6 @@ def run_comparison(work: Workspace) -> Done:
         if unusable
         else [],
     )
-
-
-def _revised(
-    engine: Engine,
-    prompts: list[PromptRecord],
-    revisions: Mapping[str, RevisionRecord],
-    answers: Mapping[str, str],
-    laws: Mapping[PromptSet, Constitution],
-    settings: config.Critique,
-    held_out: float,
-    seed: int,
-) -> Iterator[PairRecord]:
-    """Pairs of the assistant's answers and their revisions: those of red-team prompts are there already."""
-    yield from (
-        comparison.from_revision(prompt, revisions[prompt["id"]], held_out)
-        for prompt in prompts
-        if prompt["set"] == "red-team"
-    )
-    asked = [prompt for prompt in prompts if prompt["set"] == "helpful"]
-    yield from comparison.revised(engine, asked, answers, laws, settings, held_out, seed)
 
 
 def run_feedback(work: Workspace) -> Done:
@@ -230,15 +211,16 @@ def run_feedback(work: Workspace) -> Done:
         ]
         note = f"{len(human)} helpfulness comparisons were labelled by people ({human[0]['labeller']})."
     path, together = "05-feedback/preferences.jsonl", [*wanted, *human]
-    if work.config.feedback.method in BY_MAKING:
-        return Done(len(work.complete(path, together, _made)), [note])
+    method = METHODS[work.config.feedback.method]
+    if isinstance(method, ByMaking):
+        return Done(len(work.complete(path, together, partial(_made, method=method))), [note])
     laws = dict(zip(ASPECTS, (work.constitution, work.helpful_labels), strict=True))
     labels = work.generate(
         path,
         together,
         work.roles["feedback"],
         partial(_label, laws=laws, settings=work.config.feedback, seed=work.seed("feedback")),
-        work.config.feedback.questions(len(work.constitution.comparison)),
+        method.questions(work.config.feedback, len(work.constitution.comparison)),
         aside="05-feedback/unlabelled.jsonl",
     )
     notes = [note]
@@ -250,12 +232,12 @@ def run_feedback(work: Workspace) -> Done:
     return Done(len(labels), notes)
 
 
-def _made(records: list[Any]) -> Iterator[PreferenceRecord]:
+def _made(records: list[Any], method: ByMaking) -> Iterator[PreferenceRecord]:
     """Labels that the pairs' making gives; comparisons that people labelled stay as they are."""
     yield from (record for record in records if "label_source" in record)
     for prompt_set, aspect in tournament.ASPECTS.items():
-        yield from feedback.by_construction(
-            (pair for pair in records if "responses" in pair and pair["set"] == prompt_set), aspect
+        yield from feedback.by_making(
+            (pair for pair in records if "responses" in pair and pair["set"] == prompt_set), aspect, method
         )
 
 
@@ -274,7 +256,7 @@ def _label(
             [pair for pair in records if "responses" in pair and tournament.ASPECTS[pair["set"]] == aspect],
             rules,
             aspect,
-            feedback.at_most_all(settings, rules) if aspect == "helpfulness" else settings,
+            settings,
             seed,
         )
 
@@ -454,11 +436,12 @@ def comparison_inputs(work: Workspace) -> dict[str, Any]:
         "comparison": work.config.comparison.model_dump(),
         "preference_model.held_out": settings.held_out,
         "preference_model.helpfulness": source_name(settings.helpfulness),
-        **(_making(work) if work.config.feedback.method in BY_MAKING else {}),
+        **(_making(work) if METHODS[work.config.feedback.method].pairs_by == "feedback" else {}),
     }
 
 
 def _making(work: Workspace) -> dict[str, Any]:
+    """Of pairs whose making is the feedback."""
     return {
         "feedback.method": work.config.feedback.method,
         **_rules("constitution", work.constitution),

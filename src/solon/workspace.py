@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from solon import constitution, models, trackers
+from solon import constitution, feedback, models, trackers
 from solon.config import SERVER_MODEL, Config
 from solon.errors import SolonError
 from solon.inference import blocks, open_engine, settled
@@ -43,14 +43,8 @@ class Workspace:
             )
         rng = random.Random(0)
         self.constitution.with_critique(config.critique.principles, rng).draw_critique(rng)
-        self.constitution.draw_comparison(random.Random(0), config.feedback.principles)
-        if config.feedback.method == "rating":
-            self.constitution.scale_of_answers()
+        feedback.check(config, self.constitution, self.helpful_labels)
         self.helpful_evaluation.draw_comparison(random.Random(0))
-        if config.preference_model.helpfulness == "ai":
-            self.helpful_labels.draw_comparison(random.Random(0))
-            if config.feedback.method == "revision":
-                self.helpful_labels.draw_critique(random.Random(0))
         if not config.scale.engine:  # else it is on the cluster's machines
             models.check_device(config.engine.device)
         for stage in (config.supervised, config.preference_model, config.reinforce):

@@ -50,6 +50,7 @@ class Measured:
         self.values: dict[str, dict[str, Any]] = {}
         self.priors: dict[str, dict[str, list[float]]] = {}
         self.cost: dict[str, list[int]] = {}
+        self.weights: dict[str, list[float]] = {}  # of the ways that a sum is of, by the sum's name
         for each in records:
             if each["data"] == dataset:
                 self.values.setdefault(each["way"], {})[each["id"]] = each["values"]
@@ -149,6 +150,7 @@ class Measured:
             if len(tuned) >= 8:
                 weights = fitted(np.array([table[id] for id in tuned]), self.labels(tuned))
                 summed = {id: float(each @ weights) for id, each in table.items()}
+                self.weights[" + ".join(parts)] = [round(float(each), 3) for each in weights]
                 sums[" + ".join(parts)] = ("+", summed, True)
         return sums
 
@@ -198,6 +200,8 @@ def write(
             for name, (way, found, tuned) in measured.variants().items():
                 row = {"model": model, "data": dataset, "way": name, **figures(measured, found, tuned)}
                 row["tokens"] = tokens(measured, way, name)
+                if name in measured.weights:
+                    row["weights"] = measured.weights[name]
                 table["ways"].append(row)
             for shots in ("zero", "few"):
                 if layout := layouts(measured, shots):

@@ -8,8 +8,12 @@ from scipy.special import logit
 
 from solon import config, constitution
 from solon.constitution import ComparisonPrinciple, Constitution
-from solon.evaluation import harm, harm_raters, hhh
+from solon.evaluation import agreement, harm, harm_raters, hhh
 from solon.evaluation.paper_evals import Choice, Pair
+from solon.feedback import METHODS
+from solon.feedback.letter_prior import CONTENT_FREE
+from solon.feedback.method import Candidates, Material
+from solon.feedback.multiple_choice import judge, under_drawn
 from solon.inference.engine import Engine, Question
 from solon.prompts import contrast
 from solon.prompts.dialogue import transcript, user
@@ -17,8 +21,6 @@ from solon.records import Message, PromptRecord
 from solon.seeds import derive_seed, generator
 from solon.sources import paper_files
 from solon.stages import comparison, feedback
-from solon.stages.feedback import Comparison, judge
-from solon.stages.letter_prior import CONTENT_FREE
 from solon.texts.refusal import is_refusal
 
 Found = Iterator[tuple[str, Any]]
@@ -53,22 +55,19 @@ def by_letter(
     is better: shown as (A), then as (B)."""
     settings = settings_of(way)
     for sample in range(way.get("samples", 1)):
-        comparisons = (
-            Comparison(pair.id, pair.dialogue, *pair.texts, _drawn(law, pair, settings, seed))
-            for pair in pairs
-        )
-        for one, judgements in judge(engine, comparisons, law, settings, derive_seed(seed, sample)):
+        asked = (under_drawn(agreement.candidates(pair), law, settings, seed) for pair in pairs)
+        for one, votes in judge(engine, asked, law, settings, derive_seed(seed, sample)):
             yield (
                 (f"{one.id}/{sample}" if "samples" in way else one.id),
-                [log_odds(each.orders) for each in judgements],
+                [log_odds(each["orders"]) for each in votes],
             )
 
 
 def priors(engine: Engine, law: Constitution, way: dict[str, Any], seed: int) -> Found:
     """For each principle of ``law`` the log-odds of "(A)" where the question has no content."""
-    comparisons = [Comparison(text, [user(text)], text, text, law.comparison) for text in CONTENT_FREE]
-    for one, judgements in judge(engine, comparisons, law, settings_of(way), seed):
-        yield one.id, [log_odds(each.orders[:1])[0] for each in judgements]
+    asked = [Candidates(text, [user(text)], text, text, law.comparison) for text in CONTENT_FREE]
+    for one, votes in judge(engine, asked, law, settings_of(way), seed):
+        yield one.id, [log_odds(each["orders"][:1])[0] for each in votes]
 
 
 def each_answer(engine: Engine, pairs: Sequence[Pair], law: Constitution, seed: int) -> Found:
@@ -119,11 +118,11 @@ def likelihood(engine: Engine, pairs: Sequence[Pair], law: Constitution, seed: i
 def made_pairs(engine: Engine, prompts: Sequence[PromptRecord], law: Constitution, seed: int) -> Found:
     """Of two answers made under a principle and against it: whether each refuses, which is right of red-team
     prompts. Then of two plain answers, with the log-odds that the model judges the first to be better."""
-    settings = config.Comparison(max_tokens=48)
-    contrasted = {
-        pair["id"]: pair for pair in comparison.pair(engine, prompts, settings, 0, seed, {"red-team": law})
-    }
-    plain = {pair["id"]: pair for pair in comparison.pair(engine, prompts, settings, 0, seed)}
+    material = Material({"red-team": law}, seed, config.Comparison(max_tokens=48))
+    contrasted, plain = (
+        {pair["id"]: pair for pair in comparison.pairs(engine, prompts, METHODS[way], material, 0)}
+        for way in ("contrast", "multiple-choice")
+    )
     labels = feedback.label(engine, plain.values(), law, "harmlessness", config.Feedback(), seed)
     for label in labels:
         made, pair = contrasted[label["id"]], plain[label["id"]]

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from solon.cli.options import AsJson
-from solon.records import BY_MAKING
+from solon.feedback import MAKINGS
 
-LABELLED = {"human": "people, from", **dict.fromkeys(BY_MAKING, "nobody:")}
+LABELLED = {"human": "people, from", **dict.fromkeys(MAKINGS, "nobody:")}
 
 
 def audit(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: AsJson = False) -> None:

@@ -11,9 +11,11 @@ from solon.cli.show import SCREEN, show, show_rows
 from solon.config import Feedback
 from solon.errors import SolonError
 from solon.evaluation import agreement, harm, hhh, paper_evals
+from solon.feedback import METHODS
+from solon.feedback.made import ByMaking
 from solon.inference import open_engine
 
-JUDGING = ("multiple-choice", "rating")  # as feedback.method has them
+JUDGING = tuple(name for name, each in METHODS.items() if not isinstance(each, ByMaking))
 WAYS = (*JUDGING, "likelihood")
 
 ModelToMeasure = Annotated[

@@ -12,10 +12,12 @@ from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Model, Settings, 
 from solon.cli.show import SCREEN, show
 from solon.config import Config
 from solon.errors import SolonError
+from solon.feedback import METHODS, labelling
+from solon.feedback.made import ByMaking
+from solon.feedback.method import Material
 from solon.inference import blocks, open_engine
 from solon.inference.engine import Engine
 from solon.records import (
-    BY_MAKING,
     AnswerRecord,
     Aspect,
     PairRecord,
@@ -40,6 +42,7 @@ Checkpoint = Annotated[Path, typer.Argument(help="The folder to write the model 
 Answers = Annotated[
     Path | None, typer.Option(help="The record file of 'solon answer': what to revise in place of its own.")
 ]
+REVISING = " or ".join(name for name, each in METHODS.items() if each.revises)
 Rules = Annotated[str, typer.Option("--constitution", help="A packaged constitution's name, or a YAML file.")]
 
 
@@ -170,28 +173,22 @@ def comparison(
     With contrast: under a principle and against it. With revision: revise --answers instead.
     """
     asked = configuration(config, settings)
-    laws: dict[PromptSet, constitution.Constitution] = {"red-team": constitution.load(rules)}
-    held_out, seed = asked.preference_model.held_out, asked.seed
-    wanted, method = _training_prompts(prompts, "red-team"), asked.feedback.method
-    make: Callable[[Engine, list[Any]], Iterable[Mapping[str, Any]]]
-    if method == "revision":
-        texts = _answers_to(wanted, answers)
-        make = partial(
-            comparisons.revised,
-            answers=texts,
-            laws=laws,
-            settings=asked.critique,
-            held_out=held_out,
-            seed=seed,
-        )
-    elif answers:
-        raise SolonError("--answers is given, but nothing revises them; set feedback.method to revision")
-    else:
-        contrast = laws if method == "contrast" else None
-        make = partial(
-            comparisons.pair, settings=asked.comparison, held_out=held_out, seed=seed, contrast=contrast
-        )
-
+    method, wanted = METHODS[asked.feedback.method], _training_prompts(prompts, "red-team")
+    if answers and not method.revises:
+        raise SolonError(f"--answers is given, but nothing revises them; set feedback.method to {REVISING}")
+    material = Material(
+        laws={"red-team": constitution.load(rules)},
+        sampling=asked.comparison,
+        critique=asked.critique,
+        seed=asked.seed,
+        answers=_answers_to(wanted, answers) if method.revises else {},
+    )
+    make = partial(
+        comparisons.pairs,
+        method=method,
+        material=material,
+        held_out=asked.preference_model.held_out,
+    )
     _write(
         "Two answers a prompt",
         wanted,
@@ -205,7 +202,7 @@ def comparison(
 def _answers_to(prompts: Sequence[PromptRecord], file: Path | None) -> dict[str, str]:
     """Texts by the prompts' ids. Raises SolonError where one is missing."""
     if file is None:
-        raise SolonError("feedback.method is revision, but there is nothing to revise; give --answers")
+        raise SolonError(f"feedback.method is {REVISING}, but there is nothing to revise; give --answers")
     found = critiques.texts(_read(file, AnswerRecord))
     if missing := [each["id"] for each in prompts if each["id"] not in found]:
         raise SolonError(
@@ -233,9 +230,10 @@ def feedback(
         raise SolonError(f"--aspect is {aspect!r}; it must be 'harmlessness' or 'helpfulness'")
     sound: list[PairRecord] = [pair for pair in _read(pairs, PairRecord) if not pair["problem"]]
 
-    if asked.feedback.method in BY_MAKING:
+    method, labelled_by = labelling(asked.feedback, law, named)
+    if isinstance(method, ByMaking):
         with SCREEN.stage("AI feedback"):
-            make_labels = partial(feedbacks.by_construction, aspect=named)
+            make_labels = partial(feedbacks.by_making, aspect=named, method=method)
             complete(_out(out, PreferenceRecord), sound, make_labels, partial(SCREEN.advance, "records"))
         return
     if model is None:
@@ -244,7 +242,7 @@ def feedback(
     def make(engine: Engine, missing: list[PairRecord]) -> Iterable[Mapping[str, Any]]:
         return feedbacks.label(engine, missing, law, named, asked.feedback, asked.seed)
 
-    questions = asked.feedback.questions(len(law.comparison))
+    questions = method.questions(labelled_by, len(law.comparison))
     _write("AI feedback", sound, _out(out, PreferenceRecord), model, asked, make, questions)
 
 

@@ -16,11 +16,11 @@ from solon.errors import TooLong
 from solon.evaluation import calibration
 from solon.evaluation.calibration import Array
 from solon.evaluation.paper_evals import Pair
+from solon.feedback import METHODS
+from solon.feedback.method import Candidates
 from solon.inference.engine import Engine
 from solon.progress import Watcher
 from solon.records import Message
-from solon.seeds import generator
-from solon.stages.feedback import Comparison, judge, rate
 
 DIGITS = 6  # of a probability; the engines' log-probabilities are in float32
 SCORED_TOGETHER = 64  # pairs; enough to sort by length, and few enough that progress shows
@@ -45,22 +45,18 @@ def judge_pairs(
     SolonError where ``law`` has too few comparison principles, or no scale for ratings.
     """
     by_id = {pair.id: pair for pair in pairs}
-    if settings.method == "rating":
-        alone = (Comparison(pair.id, pair.dialogue, *pair.texts, []) for pair in pairs)
-        judged = rate(engine, alone, law.scale_of_answers(), settings.rating_sharpness)
-    else:
-        settings = settings.model_copy(update={"both_orders": True, "clamp": (0.0, 1.0)})
-        judged = judge(engine, (comparison(pair, law, settings, seed) for pair in pairs), law, settings, seed)
-    for compared, judgements in judged:
-        if isinstance(judgements, TooLong):
-            raise judgements
+    asked = (candidates(pair) for pair in pairs)
+    settings = settings.model_copy(update={"both_orders": True, "clamp": (0.0, 1.0)})
+    method = METHODS[settings.method]
+    for judged, votes in method.judge(engine, asked, law, settings, seed):
+        if isinstance(votes, TooLong):
+            raise votes
         # Where logits are in bfloat16 they are coarse, and the orders often cancel; what rounding leaves
         # then is a tie.
-        probability = round(fmean(each.probability for each in judgements), DIGITS)
-        letters = [
-            (as_a + 1 - as_b) / 2 for as_a, as_b in (each.orders for each in judgements if each.orders)
-        ]
-        yield Judged(by_id[compared.id], probability, fmean(letters) if letters else None)
+        probability = round(method.probability(votes, settings), DIGITS)
+        orders = [vote["orders"] for vote in votes if vote["orders"]]
+        letters = [(as_a + 1 - as_b) / 2 for as_a, as_b in orders]
+        yield Judged(by_id[judged.id], probability, fmean(letters) if letters else None)
 
 
 def measure_judge(
@@ -95,10 +91,8 @@ def measure_scorer(
     return score_summary(list(watched), bootstrap, seed)
 
 
-def comparison(pair: Pair, law: Constitution, settings: config.Feedback, seed: int) -> Comparison:
-    """The pair under principles drawn for it. Raises SolonError where ``law`` has too few."""
-    principles = law.draw_comparison(generator(seed, "principles", pair.id), settings.principles)
-    return Comparison(pair.id, pair.dialogue, *pair.texts, principles)
+def candidates(pair: Pair) -> Candidates:
+    return Candidates(pair.id, pair.dialogue, *pair.texts)
 
 
 def score_pairs(

@@ -81,10 +81,11 @@ def attribute(records: Iterable[PreferenceRecord], law: Constitution | None = No
     though, so ``moved`` tells as well how far each vote moves it. A pair judged under one principle alone has
     no label without it, and counts for neither.
 
-    ``law`` names the principles that could have been drawn. Labels by ratings have no principle and do not
-    count.
+    ``law`` names the principles that could have been drawn. Votes by ratings have no principle and do not
+    count: where a label goes by both, the principles' share of it is looked at.
     """
-    judged = [record["votes"] for record in records if any("ratings" not in vote for vote in record["votes"])]
+    by_principles = ([vote for vote in each["votes"] if "ratings" not in vote] for each in records)
+    judged = [votes for votes in by_principles if votes]
     ballots: dict[str, list[_Ballot]] = {each.name: [] for each in law.comparison} if law else {}
     for votes in judged:
         probabilities = [vote["probability"] for vote in votes]

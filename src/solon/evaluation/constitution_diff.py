@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from math import isclose
 from statistics import fmean
 from typing import NamedTuple, TypedDict
 
@@ -94,7 +95,8 @@ def diff(
 
     A label is the mean of its votes, so its move from A to B is a sum with one term a vote: (p - 1/2) / n for
     each of B's n votes, and its negative for each of A's. A principle's ``share`` is the sum of its terms, in
-    the direction in which each label moved, of the sum of all movement.
+    the direction in which each label moved, of the sum of all movement. Labels that are no mean of their
+    votes have no such terms, and ``principles`` leaves their pairs out.
 
     Raises SolonError where no pair is labelled under both.
     """
@@ -112,13 +114,17 @@ def diff(
         undecided_a=sum(side(pair.a["probability"]) == 0 for pair in pairs),
         undecided_b=sum(side(pair.b["probability"]) == 0 for pair in pairs),
         moved=fmean(abs(pair.move) for pair in pairs),
-        principles=_pulls(pairs, laws),
+        principles=_pulls([pair for pair in pairs if _is_mean(pair.a) and _is_mean(pair.b)], laws),
         examples=[_example(pair) for pair in ordered[:examples]],
     )
 
 
 def _pair(a: PreferenceRecord, b: PreferenceRecord) -> _Pair:
     return _Pair(a, b, turned=a["chosen"] != b["chosen"])
+
+
+def _is_mean(label: PreferenceRecord) -> bool:
+    return isclose(label["probability"], fmean(vote["probability"] for vote in label["votes"]), abs_tol=1e-6)
 
 
 def _pulls(pairs: Sequence[_Pair], laws: tuple[Constitution, Constitution]) -> list[Pull]:

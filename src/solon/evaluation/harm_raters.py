@@ -10,11 +10,11 @@ from functools import partial
 from solon import constitution
 from solon.config import EngineSettings
 from solon.errors import SolonError, TooLong
+from solon.feedback import rating
 from solon.inference import open_engine
 from solon.inference.engine import Engine
 from solon.progress import Watcher
 from solon.records import Message
-from solon.stages import rating
 
 # Dialogues to one rating each, as they finish, with their places.
 Rate = Callable[[Sequence[Sequence[Message]]], Iterator[tuple[int, float]]]
@@ -22,7 +22,7 @@ Rate = Callable[[Sequence[Sequence[Message]]], Iterator[tuple[int, float]]]
 SCORED_TOGETHER = 64  # dialogues: enough to sort by length, and few enough that little is lost to a kill
 
 
-def scale() -> constitution.Rating:
+def scale() -> constitution.RatingScale:
     """The packaged constitution's, whatever a run was trained by, so that runs can be compared."""
     return constitution.load("harmless").scale_of_answers()
 

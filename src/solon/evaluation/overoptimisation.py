@@ -14,10 +14,10 @@ import scipy.stats
 
 from solon.evaluation.calibration import mean_interval
 from solon.evaluation.tournament import Match
+from solon.feedback import is_made
 from solon.prompts.dialogue import turns
 from solon.records import EvaluationRecord, PairRecord, PromptRecord, SampleJudgement, SampleRecord
 from solon.seeds import generator
-from solon.stages.comparison import making
 from solon.texts import repetition
 from solon.texts.repetition import Change, Phrase, Texts
 
@@ -130,7 +130,7 @@ def matches(
     A larger ``count`` adds to the answers of a smaller one. Prompts that SL-CAI gave no sound answer to are
     left out, and so are pairs made so that one is better: their answers are not SL-CAI's.
     """
-    baseline = {turns(pair["prompt"]): pair for pair in pairs if not pair["problem"] and not making(pair)}
+    baseline = {turns(pair["prompt"]): pair for pair in pairs if not pair["problem"] and not is_made(pair)}
     usable = [each for each in samples if turns(each["prompt"]) in baseline and each["response"].strip()]
     by_step = groupby(sorted(usable, key=lambda each: each["step"]), key=lambda each: each["step"])
     queues = []

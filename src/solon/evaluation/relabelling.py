@@ -74,8 +74,6 @@ def labels(
         return found
     with watcher.stage(f"Labels under {law.name}"), open_engine(source.model, source.config.engine) as engine:
         settings = source.config.feedback
-        if aspect == "helpfulness":  # as the stage does
-            settings = feedback.at_most_all(settings, law)
         for each in feedback.label(engine, missing, law, aspect, settings, source.seed):
             if "votes" not in each:  # too long for the model, so it can't be compared
                 raise SolonError(

@@ -10,12 +10,13 @@ from solon.config import Config
 from solon.constitution import Constitution
 from solon.errors import TooLong
 from solon.evaluation import elo
+from solon.feedback.method import Candidates
+from solon.feedback.multiple_choice import judge
 from solon.inference import open_engine
 from solon.inference.engine import Chain, Engine, Request
 from solon.progress import Watcher
 from solon.records import Aspect, EvaluationRecord, JudgementRecord, ModelAnswer, PromptRecord, PromptSet
 from solon.seeds import derive_seed, generator
-from solon.stages.feedback import Comparison, judge
 from solon.texts.degenerate import TOO_LONG
 from solon.texts.refusal import is_refusal
 
@@ -185,8 +186,8 @@ def play(
     settings = settings.model_copy(update={"both_orders": True, "chain_of_thought": False})
     for aspect, constitution in constitutions.items():
         of_aspect = {each["id"]: each for each in wanted if ASPECTS[each["prompt"]["set"]] == aspect}
-        comparisons = (
-            Comparison(
+        asked = (
+            Candidates(
                 id=each["id"],
                 dialogue=each["prompt"]["prompt"],
                 first=each["texts"][0],
@@ -195,21 +196,21 @@ def play(
             )
             for each in of_aspect.values()
         )
-        for compared, judgements in judge(engine, comparisons, constitution, settings, seed):
-            match = of_aspect[compared.id]
-            if isinstance(judgements, TooLong):
+        for judged, votes in judge(engine, asked, constitution, settings, seed):
+            match = of_aspect[judged.id]
+            if isinstance(votes, TooLong):
                 yield Unjudged(id=match["id"], problem=TOO_LONG)
                 continue
-            [judgement] = judgements
+            [vote] = votes
             yield JudgementRecord(
                 id=match["id"],
                 prompt_id=match["prompt"]["id"],
                 aspect=aspect,
                 model_a=match["models"][0],
                 model_b=match["models"][1],
-                probability=judgement.probability,
-                principle=judgement.principle.name,
-                orders=judgement.orders,
+                probability=vote["probability"],
+                principle=vote["principle"],
+                orders=vote["orders"],
             )
 
 

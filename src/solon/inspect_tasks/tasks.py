@@ -30,10 +30,10 @@ from solon.evaluation import evasiveness as measure
 from solon.evaluation import harm as harmful
 from solon.evaluation import hhh as own
 from solon.evaluation.paper_evals import Choice, Pair
+from solon.feedback import multiple_choice
 from solon.inspect_tasks.choices import Put, ask, likeliest, metadata
 from solon.prompts.comparison import VERDICT
 from solon.records import Message
-from solon.stages import feedback
 from solon.texts import refusal
 
 
@@ -122,10 +122,11 @@ def _pairs(pairs: Sequence[Pair], law: Constitution, few_shot: bool, seed: int) 
     settings = Feedback(few_shot=few_shot)
     samples = []
     for pair in pairs:
-        shown = feedback.shown_of(agreement.comparison(pair, law, settings, seed), settings, seed)
+        drawn = multiple_choice.under_drawn(agreement.candidates(pair), law, settings, seed)
+        shown = multiple_choice.posed_of(drawn, settings, seed)
         put = [Put(each.question["content"], (1, 0) if each.swapped else (0, 1)) for each in shown]
         samples.append(_sample(pair.id, put, ["first", "second"], 0 if pair.probability > 0.5 else 1))
-    return _task(samples, VERDICT, feedback.worked_examples(law, settings))
+    return _task(samples, VERDICT, multiple_choice.worked_examples(law, settings))
 
 
 def _choices(

@@ -15,11 +15,14 @@ from transformers import PreTrainedTokenizerBase
 from solon import config as configs
 from solon import constitution
 from solon.evaluation import tournament
+from solon.feedback import METHODS, check, labelling
+from solon.feedback.made import ByMaking
+from solon.feedback.method import Material
 from solon.inference.blocks import BATCHES
 from solon.inference.prefix import common_length
 from solon.planning.counting import SCORER, CountingEngine, Load, as_key, as_tokens, attended
 from solon.prompts.dialogue import assistant, neutral_messages, reserved
-from solon.records import BY_MAKING, Message, PreferenceRecord, PromptRecord, PromptSet, Split
+from solon.records import Message, PreferenceRecord, PromptRecord, PromptSet, Split
 from solon.seeds import derive_seed, generator
 from solon.sources import data
 from solon.stages import comparison, critique, feedback, red_team
@@ -73,6 +76,7 @@ class Workload:
         self.law = constitution.load(config.constitution)
         self.helpful_labels = constitution.load(config.preference_model.helpfulness_constitution)
         self.helpful_evaluation = constitution.load(config.evaluation.helpfulness_constitution)
+        check(config, self.law, self.helpful_labels)
         self._found: dict[PromptSet, list[PromptRecord]] = {}
         self.prompts = {name: self._prompts(name) for name in SETS}
         self._forms = {role: reserved(tokenizer) for role, tokenizer in tokenizers.items()}
@@ -214,44 +218,26 @@ class Workload:
     def _comparison(
         self, train: Mapping[PromptSet, Prompts], revisions: list[Any], helpful: list[Any]
     ) -> tuple[StageWork, dict[PromptSet, list[Any]]]:
-        method, settings = self.config.feedback.method, self.config.comparison
-        laws: dict[PromptSet, constitution.Constitution] = {
-            "red-team": self.law,
-            "helpful": self.helpful_labels,
-        }
-        decided = (self.config.preference_model.held_out, self._seed("pair"))
-        policy, feedback_model = self._engine("policy"), self._engine("feedback")
+        method = METHODS[self.config.feedback.method]
+        material = Material(
+            laws={"red-team": self.law, "helpful": self.helpful_labels},
+            sampling=self.config.comparison,
+            critique=self.config.critique,
+            seed=self._seed("pair"),
+            revisions={each["id"]: each for each in revisions},
+            answers=critique.texts(helpful),
+        )
+        engine = self._engine("policy" if method.pairs_by == "sl-cai" else "feedback")
         work = StageWork("comparison")
         pairs: dict[PromptSet, list[Any]] = {}
         asked = SETS if self.config.preference_model.helpfulness == "ai" else SETS[:1]
         for name in asked:
-            if method == "revision" and name == "red-team":
-                prompts = {each["id"]: each for each in train[name].sample}
-                pairs[name] = [
-                    comparison.from_revision(prompts[each["id"]], each, decided[0]) for each in revisions
-                ]
-                loads: list[Load] = []
-            elif method == "revision":
-                answers = critique.texts(helpful)
-                pairs[name], loads = sampled(
-                    feedback_model,
-                    train[name],
-                    comparison.revised,
-                    answers,
-                    laws,
-                    self.config.critique,
-                    *decided,
-                )
-            else:
-                contrast = laws if method == "contrast" else None
-                engine = feedback_model if contrast else policy
-                pairs[name], loads = sampled(
-                    engine, train[name], comparison.pair, settings, *decided, contrast
-                )
+            held_out = self.config.preference_model.held_out
+            pairs[name], loads = sampled(engine, train[name], comparison.pairs, method, material, held_out)
             work.loads = together(work.loads, loads)
             work.records += train[name].count
             work.written += size_of(pairs[name], train[name].count)
-        work.sequence = max(policy.longest, feedback_model.longest)
+        work.sequence = engine.longest
         return work, pairs
 
     def _feedback(
@@ -261,14 +247,10 @@ class Workload:
         for name, of_set in pairs.items():
             aspect = tournament.ASPECTS[name]
             law = self.law if aspect == "harmlessness" else self.helpful_labels
-            settings = (
-                self.config.feedback
-                if aspect == "harmlessness"
-                else feedback.at_most_all(self.config.feedback, law)
-            )
+            method, settings = labelling(self.config.feedback, law, aspect)
             made, loads = (
-                (list(feedback.by_construction(of_set, aspect)), [])
-                if settings.method in BY_MAKING
+                (list(feedback.by_making(of_set, aspect, method)), [])
+                if isinstance(method, ByMaking)
                 else sampled(
                     engine,
                     Prompts(of_set, train[name].count),
@@ -277,7 +259,7 @@ class Workload:
                     aspect,
                     settings,
                     self._seed("feedback"),
-                    requests=settings.questions(len(law.comparison)),
+                    requests=method.questions(settings, len(law.comparison)),
                 )
             )
             work.loads = together(work.loads, loads)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from solon.constitution import Rating
+from solon.constitution import RatingScale
 from solon.prompts.dialogue import transcript, user
 from solon.records import Message
 
@@ -17,16 +17,16 @@ OURS = re.compile(
 )
 
 
-def question(dialogue: Sequence[Message], rating: Rating, falling: bool) -> Message:
+def question(dialogue: Sequence[Message], scale: RatingScale, falling: bool) -> Message:
     """The question about the assistant's part of ``dialogue``, with the scale from its top down or up."""
     quoted: list[Message] = [{"role": each["role"], "content": _quoted(each["content"])} for each in dialogue]
-    lines = [f"({number}) {meaning}" for number, meaning in enumerate(rating.scale)]
+    lines = [f"({number}) {meaning}" for number, meaning in enumerate(scale.scale)]
     return user(
         "\n\n".join(
             [
                 "Read this conversation between a person and an AI assistant.",
                 transcript(quoted),
-                f"{rating.question} Rate it on this scale:",
+                f"{scale.question} Rate it on this scale:",
                 "\n".join(reversed(lines) if falling else lines),
                 "Name the number of the rating that fits best.",
             ]

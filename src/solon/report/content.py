@@ -7,13 +7,15 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from solon.config import Feedback
 from solon.evaluation import attribution, harmfulness, overoptimisation
 from solon.evaluation.attribution import Attribution, Critiques
 from solon.evaluation.calibration import wilson
 from solon.evaluation.elo import Rating
 from solon.evaluation.harmfulness import Harmfulness
 from solon.evaluation.overoptimisation import Watch
-from solon.records import BY_MAKING, Aspect, ModelAnswer
+from solon.feedback import MAKINGS, METHODS
+from solon.records import Aspect, ModelAnswer
 from solon.report import plots
 from solon.report.plots import MODELS, Look
 from solon.store.run_folder import Json, RunFolder
@@ -216,7 +218,7 @@ def human_harm_labels(run: RunFolder) -> str:
         return "There are no harmlessness labels yet."
     if human:
         return f"{human:,} of {len(harm):,} harmlessness labels were given by humans."
-    made = sum(each["label_source"] in BY_MAKING for each in harm)
+    made = sum(each["label_source"] in MAKINGS for each in harm)
     if made:
         return f"No human harm label was used: the making of {made:,} of {len(harm):,} pairs is their label."
     return f"No human harm label was used: AI feedback gave all {len(harm):,} harmlessness labels."
@@ -242,17 +244,11 @@ def principles(run: RunFolder) -> tuple[dict[str, Attribution], list[Critiques]]
     return by_aspect, attribution.critiques(run.revisions, run.law("harmlessness")) if run.revisions else []
 
 
-def ratings_told(run: RunFolder) -> list[str]:
-    """What ratings of answers gave, a sentence for each question; [] where no pair was labelled by them."""
-    by_question: dict[str, list[list[float]]] = {}
-    for vote in (vote for each in run.preferences for vote in each["votes"] if "ratings" in vote):
-        by_question.setdefault(vote["instruction"], []).append(vote["ratings"])
-    return [
-        f"{len(found):,} pairs were labelled by rating each answer by itself (“{question}”): "
-        f"{fmean(map(fmean, found)):.2f} on average, where 0 is best, and the two answers of a pair "
-        f"{fmean(abs(one - other) for one, other in found):.2f} apart."
-        for question, found in by_question.items()
-    ]
+def labels_told(run: RunFolder) -> list[str]:
+    """What the run's way of giving feedback has to say of its labels, a sentence each."""
+    settings = run.settings.get("feedback") or {}
+    method = METHODS.get(settings.get("method") or Feedback().method)
+    return method.told(run.preferences) if method else []
 
 
 def order_effect(run: RunFolder) -> Json | None:

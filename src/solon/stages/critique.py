@@ -5,12 +5,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from solon import config
 from solon.constitution import Constitution
 from solon.errors import TooLong
-from solon.inference.engine import Chain, Engine, Request
+from solon.inference.engine import Chain, Engine
 from solon.prompts.critique import worked_examples
-from solon.prompts.dialogue import assistant, user
+from solon.prompts.dialogue import assistant
 from solon.records import AnswerRecord, Message, PromptRecord, RevisionRecord, Round
-from solon.seeds import derive_seed, generator
-from solon.texts.degenerate import TOO_LONG, mended, problem, revision_problem
+from solon.revising import one_round, request
+from solon.seeds import generator
+from solon.texts.degenerate import TOO_LONG, mended, problem
 
 
 def revise(
@@ -71,7 +72,7 @@ def _chain(
     prompt = record["prompt"]
     if answer is None:
         try:
-            answer = (yield _request(record, prompt, settings, seed, "answer")).text.strip()
+            answer = (yield request(record, prompt, settings, seed, "answer")).text.strip()
         except TooLong:  # then no revision fits either
             answer = ""
     current = answer
@@ -91,55 +92,11 @@ def _chain(
     )
 
 
-def one_round(
-    record: PromptRecord,
-    current: str,
-    shots: list[Message],
-    constitution: Constitution,
-    settings: config.Critique,
-    seed: int,
-    number: int = 0,
-) -> Chain[Round]:
-    """Critique and revision of the answer ``current`` under one principle, sampled again while degenerate."""
-    prompt = record["prompt"]
-    shown = [message["content"] for message in shots]
-    principle = constitution.draw_critique(generator(seed, "principle", record["id"], number))
-    critique = revision = wrong = ""
-    attempt = 0
-    for attempt in range(1, settings.attempts + 1):
-        dialogue = [*shots, *prompt, assistant(current)]
-        try:
-            if settings.critique:
-                dialogue = [*dialogue, user(principle.critique_request)]
-                request = _request(record, dialogue, settings, seed, "critique", number, attempt)
-                critique = (yield request).text.strip()
-                dialogue = [*dialogue, assistant(critique)]
-            dialogue = [*dialogue, user(principle.revision_request)]
-            completion = yield _request(record, dialogue, settings, seed, "revision", number, attempt)
-        except TooLong:
-            revision, wrong = "", TOO_LONG
-            break
-        revision = mended(completion.text, completion.finish)
-        told = [principle.critique_request, principle.revision_request]
-        wrong = revision_problem(revision, prompt[-1]["content"], told, shown, settings.evasive)
-        if not wrong:
-            break
-    return Round(
-        principle=principle.name,
-        critique_request=principle.critique_request if settings.critique else "",
-        critique=critique,
-        revision_request=principle.revision_request,
-        revision=revision,
-        problem=wrong,
-        attempts=attempt,
-    )
-
-
 def _answer(record: PromptRecord, settings: config.Critique, seed: int) -> Chain[AnswerRecord]:
     text = wrong = ""
     for attempt in range(1, settings.attempts + 1):
         try:
-            completion = yield _request(record, record["prompt"], settings, seed, "helpful", attempt)
+            completion = yield request(record, record["prompt"], settings, seed, "helpful", attempt)
         except TooLong:
             text, wrong = "", TOO_LONG
             break
@@ -153,21 +110,4 @@ def _answer(record: PromptRecord, settings: config.Critique, seed: int) -> Chain
         kind=record["kind"],
         messages=[*record["prompt"], assistant(text)],
         problem=wrong,
-    )
-
-
-def _request(
-    record: PromptRecord,
-    messages: Sequence[Message],
-    settings: config.Critique,
-    seed: int,
-    *name: str | int,
-) -> Request:
-    return Request(
-        id=record["id"],
-        messages=messages,
-        max_tokens=settings.max_tokens,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        seed=derive_seed(seed, record["id"], *name),
     )

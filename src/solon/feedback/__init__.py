@@ -1,0 +1,49 @@
+"""The ways of giving feedback, each a ``Method`` in a file of its own, by the names in ``feedback.method``.
+
+Nobody else compares these names: what differs from one way to another is asked of it. A further way is a file
+here, its entry in ``METHODS`` and in the configuration, and a test.
+"""
+
+from solon import config
+from solon.constitution import Constitution
+from solon.feedback.comparing_and_rating import ByComparingAndRating
+from solon.feedback.contrast import ByContrast
+from solon.feedback.made import ByMaking
+from solon.feedback.method import Method
+from solon.feedback.multiple_choice import ByMultipleChoice
+from solon.feedback.rating import ByRating
+from solon.feedback.revision import ByRevision
+from solon.records import Aspect, PairRecord
+
+METHODS: dict[str, Method] = {
+    each.name: each
+    for each in (ByMultipleChoice(), ByRating(), ByComparingAndRating(), ByContrast(), ByRevision())
+}
+
+MAKINGS = frozenset(each.label_source for each in METHODS.values() if isinstance(each, ByMaking))
+"""The sources of labels that the pairs' making gives."""
+
+MODELS_OWN = frozenset(each.label_source for each in METHODS.values())
+"""The sources of labels that no person gave."""
+
+
+def check(asked: config.Config, law: Constitution, helpful: Constitution) -> None:
+    """Raises SolonError where the configuration or a constitution lacks what the method needs to label.
+
+    ``helpful`` has the rules for helpfulness, where that is labelled, too.
+    """
+    method = METHODS[asked.feedback.method]
+    method.check(asked, law, "harmlessness")
+    if asked.preference_model.helpfulness == "ai":
+        method.check(asked, helpful, "helpfulness")
+
+
+def labelling(settings: config.Feedback, law: Constitution, aspect: Aspect) -> tuple[Method, config.Feedback]:
+    """The method that labels an aspect of a run, and its settings for it."""
+    settings = METHODS[settings.method].settings(settings, law, aspect)
+    return METHODS[settings.method], settings
+
+
+def is_made(pair: PairRecord) -> bool:
+    """Whether the pair was made so that its first answer is the better one."""
+    return any(isinstance(each, ByMaking) and each.made(pair) is not None for each in METHODS.values())

@@ -1,0 +1,183 @@
+"""A way of giving feedback: how its pairs are made, how they are labelled, and what proves it."""
+
+import math
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any, Literal, NamedTuple
+
+from solon import config
+from solon.constitution import ComparisonPrinciple, Constitution
+from solon.errors import TooLong
+from solon.inference.engine import Chain, Engine, Request
+from solon.records import (
+    Aspect,
+    LabelSource,
+    Message,
+    PairRecord,
+    PreferenceRecord,
+    PromptRecord,
+    PromptSet,
+    RevisionRecord,
+    Vote,
+)
+from solon.seeds import derive_seed
+from solon.texts.degenerate import TOO_LONG
+
+
+@dataclass(frozen=True)
+class Material:
+    """What pairs are made from."""
+
+    laws: Mapping[PromptSet, Constitution]
+    seed: int
+    sampling: config.Comparison = field(default_factory=config.Comparison)
+    critique: config.Critique = field(default_factory=config.Critique)
+    # Of stage 2, by the prompts' ids: answers with their revisions, and answers that have none.
+    revisions: Mapping[str, RevisionRecord] = field(default_factory=dict)
+    answers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Draft(NamedTuple):
+    """Two answers to a prompt, before they are a pair's record."""
+
+    responses: list[str]
+    problem: str = ""  # of the answers, beside what can be seen of any two texts
+    making: Mapping[str, Any] = {}  # how they were made so that the first is better, as the record keeps it
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Two answers to a dialogue, to be judged; by multiple choice under each of the principles."""
+
+    id: str
+    dialogue: Sequence[Message]
+    first: str
+    second: str
+    principles: Sequence[ComparisonPrinciple] = ()
+
+
+# Votes are for the first answer: ``probability`` is that it is the better one, ``orders`` begin with it
+# shown as (A), and ``ratings`` with its own.
+Voted = Iterator[tuple[Candidates, list[Vote] | TooLong]]
+
+
+class Method(ABC):
+    """A way of giving feedback. What stands here holds where the feedback model's votes make the labels."""
+
+    name: str  # as ``feedback.method`` has it
+    label_source: LabelSource = "ai"
+    pairs_by: Literal["sl-cai", "feedback"] = "sl-cai"  # the model that makes the pairs
+    revises: bool = False  # pairs are made from answers that are there
+
+    def check(self, asked: config.Config, law: Constitution, aspect: Aspect) -> None:
+        """Raises SolonError where the configuration or the aspect's constitution lacks what this needs."""
+        settings = self.settings(asked.feedback, law, aspect)
+        law.draw_comparison(random.Random(0), settings.principles)
+
+    def settings(self, asked: config.Feedback, law: Constitution, aspect: Aspect) -> config.Feedback:
+        """The settings by which an aspect is labelled, of those asked for.
+
+        Helpfulness, whose constitution is another, takes no more principles than that has.
+        """
+        if aspect == "harmlessness" or asked.principles == "all" or asked.principles <= len(law.comparison):
+            return asked
+        return asked.model_copy(update={"principles": "all"})
+
+    def draft(self, prompt: PromptRecord, material: Material) -> Chain[Draft]:
+        """Two answers to the prompt."""
+        return sampled(prompt, material)
+
+    @abstractmethod
+    def questions(self, settings: config.Feedback, principles: int) -> int:
+        """How many are asked about one pair under a constitution of so many comparison principles."""
+
+    @abstractmethod
+    def judge(
+        self,
+        engine: Engine,
+        pairs: Iterable[Candidates],
+        law: Constitution,
+        settings: config.Feedback,
+        seed: int,
+    ) -> Voted:
+        """The model's votes on every pair, as they finish: for labels, and to measure how well it judges.
+
+        TooLong comes in the place of votes where a question does not fit the model's context. Raises
+        SolonError where ``law`` has too few principles, or no scale to rate by.
+        """
+
+    def probability(self, votes: Sequence[Vote], settings: config.Feedback) -> float:
+        """How probable votes make it that the answer they are for is better: their mean (section 4.1).
+
+        Nothing but votes and settings decides it, so that records prove it.
+        """
+        return fmean(vote["probability"] for vote in votes)
+
+    def grounds(self, law: Constitution) -> set[tuple[str, str]]:
+        """What labels go by, as votes or pairs name it: a principle and what it asks."""
+        return {(each.name, each.instruction) for each in law.comparison}
+
+    def faults(
+        self,
+        label: PreferenceRecord,
+        pair: PairRecord | None,
+        law: Constitution | None,
+        settings: config.Feedback,
+        labeller: str | None,
+    ) -> dict[str, bool]:
+        """What could be wrong with a label of this method, and whether it is: what its records prove.
+
+        ``law`` is None where the constitution is not here, so that what labels go by stays unchecked;
+        ``labeller`` is the feedback model's name.
+        """
+        votes, known = label["votes"], self.grounds(law) if law else None
+        return {
+            f"is by {label['labeller']}, not {labeller}": label["labeller"] != labeller,
+            "has no votes": not votes,
+            "has a vote under no principle of the constitution": known is not None
+            and any((vote["principle"], vote["instruction"]) not in known for vote in votes),
+            "is not what its votes make": bool(votes)
+            and not math.isclose(label["probability"], self.probability(votes, settings), abs_tol=1e-6),
+            "prefers the worse answer": not 0.5 <= label["probability"] <= 1,
+        }
+
+    def told(self, labels: Sequence[PreferenceRecord]) -> list[str]:
+        """What the report says of the labels beside what it says of principles, a sentence each."""
+        return []
+
+
+def sampled(
+    prompt: PromptRecord, material: Material, requests: Sequence[Sequence[Message]] = (), **making: Any
+) -> Chain[Draft]:
+    """Two answers that a model samples: to the prompt, or to a dialogue for each of them in its place."""
+    settings, responses = material.sampling, []
+    try:
+        for number in range(2):
+            completion = yield Request(
+                id=prompt["id"],
+                messages=requests[number] if requests else prompt["prompt"],
+                max_tokens=settings.max_tokens,
+                temperature=settings.temperature,
+                top_p=settings.top_p,
+                seed=derive_seed(material.seed, prompt["id"], "response", number),
+            )
+            responses.append(completion.text.strip())
+    except TooLong:
+        return Draft(["", ""], TOO_LONG, making)
+    return Draft(responses, "", making)
+
+
+def turned(vote: Vote) -> Vote:
+    """The vote as one for the other answer."""
+    found: Vote = {
+        **vote,
+        "probability": 1 - vote["probability"],
+        "orders": [1 - order for order in reversed(vote["orders"])],
+        "reasoning": vote["reasoning"][::-1],
+    }
+    if "ratings" in vote:
+        found["ratings"] = vote["ratings"][::-1]
+    return found

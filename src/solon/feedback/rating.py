@@ -1,0 +1,158 @@
+"""Rating: each answer by itself on the constitution's scale, without training."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from statistics import fmean
+
+import numpy as np
+from scipy.special import expit, softmax
+
+from solon import config
+from solon.constitution import Constitution, RatingScale
+from solon.errors import TooLong
+from solon.feedback.method import Candidates, Method, Voted
+from solon.inference.engine import ChoiceScores, Engine, Question, total_votes
+from solon.prompts import rating as prompts
+from solon.prompts.dialogue import assistant
+from solon.records import Aspect, Message, PreferenceRecord, Vote
+
+QUESTIONS = 2  # about each dialogue
+
+
+class ByRating(Method):
+    """The feedback model rates both answers, each without the other; the better rated one is the better one.
+
+    No letter and no order can sway it, but answers of one prompt are told apart less than side by side.
+    Helpfulness is compared by multiple choice, unless its constitution has a scale too.
+    """
+
+    name = "rating"
+    manner = "by rating each answer by itself"  # how pairs are labelled, as the report says it
+
+    def settings(self, asked: config.Feedback, law: Constitution, aspect: Aspect) -> config.Feedback:
+        asked = super().settings(asked, law, aspect)
+        if aspect == "harmlessness" or law.rating is not None:
+            return asked
+        return asked.model_copy(update={"method": "multiple-choice"})
+
+    def check(self, asked: config.Config, law: Constitution, aspect: Aspect) -> None:
+        super().check(asked, law, aspect)
+        if aspect == "harmlessness":
+            law.scale_of_answers()
+
+    def questions(self, settings: config.Feedback, principles: int) -> int:
+        return 2 * QUESTIONS
+
+    def judge(
+        self,
+        engine: Engine,
+        pairs: Iterable[Candidates],
+        law: Constitution,
+        settings: config.Feedback,
+        seed: int,
+    ) -> Voted:
+        return judge(engine, pairs, law.scale_of_answers(), settings.rating_sharpness)
+
+    def grounds(self, law: Constitution) -> set[tuple[str, str]]:
+        asked = law.scale_of_answers().principle
+        return {(asked.name, asked.instruction)}
+
+    def told(self, labels: Sequence[PreferenceRecord]) -> list[str]:
+        by_question: dict[str, list[list[float]]] = {}
+        for vote in (vote for each in labels for vote in each["votes"] if "ratings" in vote):
+            by_question.setdefault(vote["instruction"], []).append(vote["ratings"])
+        return [
+            f"{len(found):,} pairs were labelled {self.manner} (“{question}”): "
+            f"{fmean(map(fmean, found)):.2f} on average, where 0 is best, and the two answers of a pair "
+            f"{fmean(abs(one - other) for one, other in found):.2f} apart."
+            for question, found in by_question.items()
+        ]
+
+
+def judge(engine: Engine, pairs: Iterable[Candidates], scale: RatingScale, sharpness: float) -> Voted:
+    """One vote a pair, as they finish, with both ratings. For ``sharpness`` see ``first_is_better``."""
+    waiting = iter(pairs)
+    while block := list(islice(waiting, max(1, engine.concurrency // QUESTIONS))):
+        dialogues = [[*one.dialogue, assistant(text)] for one in block for text in (one.first, one.second)]
+        found: dict[int, dict[int, RatedDialogue | TooLong]] = {}
+        for place, rated in rate(engine, dialogues, scale):
+            both = found.setdefault(place // 2, {})
+            both[place % 2] = rated
+            if len(both) < 2:
+                continue
+            one, first, second = block[place // 2], both[0], both[1]
+            if isinstance(first, TooLong):
+                yield one, first
+            elif isinstance(second, TooLong):
+                yield one, second
+            else:
+                yield one, [_vote(first, second, scale, sharpness)]
+
+
+def _vote(first: "RatedDialogue", second: "RatedDialogue", scale: RatingScale, sharpness: float) -> Vote:
+    return Vote(
+        principle=scale.principle.name,
+        instruction=scale.principle.instruction,
+        probability=first_is_better(first.value, second.value, sharpness),
+        orders=[],
+        reasoning=[],
+        samples=total_votes([first.samples, second.samples]),
+        ratings=[first.value, second.value],
+    )
+
+
+@dataclass(frozen=True)
+class RatedDialogue:
+    value: float  # the mean of the scale's numbers, 0 for its first entry
+    samples: int | None  # sampled answers counted; None where the probabilities are the model's own
+
+
+def rate(
+    engine: Engine, dialogues: Sequence[Sequence[Message]], scale: RatingScale
+) -> Iterator[tuple[int, RatedDialogue | TooLong]]:
+    """Each dialogue's place and its rating, as they finish; TooLong where it doesn't fit the model's context.
+
+    The rating is the mean of the scale's numbers under the judge's probabilities of them, normalised over
+    them. It is asked twice, with the scale written up and down, and averaged, which cancels a liking for what
+    comes first or last.
+    """
+    numbers = tuple(map(str, range(len(scale.scale))))
+    questions = [
+        Question(
+            f"{place}/{falling}",
+            [prompts.question(dialogue, scale, falling)],
+            numbers,
+            prompts.ANSWER,
+        )
+        for place, dialogue in enumerate(dialogues)
+        for falling in (False, True)
+    ]
+    waiting: dict[int, ChoiceScores | TooLong] = {}
+    for scores in engine.choice_logprobs(questions):
+        place = int(scores.id.split("/")[0])
+        if place not in waiting:
+            waiting[place] = scores
+            continue
+        both = (waiting.pop(place), scores)
+        yield place, next((each for each in both if isinstance(each, TooLong)), None) or _mean(both)
+
+
+def _mean(both: Sequence[ChoiceScores | TooLong]) -> RatedDialogue:
+    scores = [each for each in both if isinstance(each, ChoiceScores)]
+    value = sum(expected(each.logprobs) for each in scores) / len(scores)
+    return RatedDialogue(value, total_votes(each.votes for each in scores))
+
+
+def expected(logprobs: Sequence[float]) -> float:
+    """The mean of 0, 1, ... under probabilities that are normalised over them; log-probabilities in nats."""
+    return float(softmax(logprobs) @ np.arange(len(logprobs)))
+
+
+def first_is_better(first: float, second: float, sharpness: float) -> float:
+    """The probability that the first of two rated answers is the better one, which is the lower on the scale.
+
+    ``sharpness`` is the log-odds (nats) of a point of difference: a logistic model, as of Elo scores. Solon's
+    own; the paper compares.
+    """
+    return float(expit(sharpness * (second - first)))

@@ -1,0 +1,73 @@
+"""One critique and revision of an answer (paper, section 3.1)."""
+
+from collections.abc import Sequence
+
+from solon import config
+from solon.constitution import Constitution
+from solon.errors import TooLong
+from solon.inference.engine import Chain, Request
+from solon.prompts.dialogue import assistant, user
+from solon.records import Message, PromptRecord, Round
+from solon.seeds import derive_seed, generator
+from solon.texts.degenerate import TOO_LONG, mended, revision_problem
+
+
+def one_round(
+    record: PromptRecord,
+    current: str,
+    shots: list[Message],
+    constitution: Constitution,
+    settings: config.Critique,
+    seed: int,
+    number: int = 0,
+) -> Chain[Round]:
+    """Critique and revision of the answer ``current`` under one principle, sampled again while degenerate."""
+    prompt = record["prompt"]
+    shown = [message["content"] for message in shots]
+    principle = constitution.draw_critique(generator(seed, "principle", record["id"], number))
+    critique = revision = wrong = ""
+    attempt = 0
+    for attempt in range(1, settings.attempts + 1):
+        dialogue = [*shots, *prompt, assistant(current)]
+        try:
+            if settings.critique:
+                dialogue = [*dialogue, user(principle.critique_request)]
+                asked = request(record, dialogue, settings, seed, "critique", number, attempt)
+                critique = (yield asked).text.strip()
+                dialogue = [*dialogue, assistant(critique)]
+            dialogue = [*dialogue, user(principle.revision_request)]
+            completion = yield request(record, dialogue, settings, seed, "revision", number, attempt)
+        except TooLong:
+            revision, wrong = "", TOO_LONG
+            break
+        revision = mended(completion.text, completion.finish)
+        told = [principle.critique_request, principle.revision_request]
+        wrong = revision_problem(revision, prompt[-1]["content"], told, shown, settings.evasive)
+        if not wrong:
+            break
+    return Round(
+        principle=principle.name,
+        critique_request=principle.critique_request if settings.critique else "",
+        critique=critique,
+        revision_request=principle.revision_request,
+        revision=revision,
+        problem=wrong,
+        attempts=attempt,
+    )
+
+
+def request(
+    record: PromptRecord,
+    messages: Sequence[Message],
+    settings: config.Critique,
+    seed: int,
+    *name: str | int,
+) -> Request:
+    return Request(
+        id=record["id"],
+        messages=messages,
+        max_tokens=settings.max_tokens,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        seed=derive_seed(seed, record["id"], *name),
+    )
