@@ -9,7 +9,6 @@ from statistics import fmean
 from typing import Any, get_args
 
 import pytest
-from solon.run import RecordFile
 
 from command import fails, solon
 from solon import constitution, report
@@ -25,6 +24,7 @@ from solon.progress import Watcher
 from solon.prompts.dialogue import assistant
 from solon.records import LabelSource, Vote
 from solon.stages import feedback
+from solon.store.record_file import RecordFile
 from solon.workspace import Workspace
 from test_contrast import PAIRS, PREFERENCES, labelled, stops_until_labelled
 from test_pipeline import config
