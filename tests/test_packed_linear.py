@@ -14,7 +14,7 @@ from solon.models import load_model
 from solon.prompts.dialogue import user
 
 pytestmark = pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no bfloat16 products"
+    not packed_linear.can_pack(), reason="this processor has no bfloat16 products"
 )
 
 

@@ -29,13 +29,18 @@ class PackedLinear(nn.Module):
         return result
 
 
+def can_pack() -> bool:
+    """Whether oneDNN takes bfloat16 here: on x86 from AVX-512 on, if ONEDNN_MAX_CPU_ISA allows it."""
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(available and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def pack(model: nn.Module, head: nn.Module) -> None:
     """Replace all linear layers of a bfloat16 model but its ``head``, whose weight is read elsewhere.
 
     Nothing is replaced where PyTorch cannot pack on this machine.
     """
-    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if not (available and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+    if not can_pack():
         return
     # Not all modules: the list would keep every replaced weight until the end.
     for parent in [each for each in model.modules() if not isinstance(each, nn.Linear)]:
