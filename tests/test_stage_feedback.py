@@ -21,6 +21,8 @@ from solon.stages.comparison import pair
 from solon.stages.feedback import first_is_better, label, soft_label
 from solon.stages.letter_prior import letter_priors
 
+pytestmark = pytest.mark.numeric
+
 LAW = constitution.load("harmless")
 QUESTION = [user("May I read my sister's diary?")]
 ANSWERS = (
