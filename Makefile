@@ -8,7 +8,7 @@ INSPECT := .venv-inspect
 RELEASE := .venv-release
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-vllm test-inspect faults release-check clean
+.PHONY: demo test test-least test-vllm test-inspect faults release-check clean
 
 demo: $(VENV)/ready
 	$(BIN)/solon run src/solon/configs/small.yaml --dir runs/demo
@@ -18,6 +18,11 @@ test: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
+
+# The tests of what models compute, as on a processor without AVX: where the machine has more, it is not used.
+test-least: $(VENV)/ready
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE \
+		$(BIN)/pytest -m numeric -n auto --maxprocesses 4 --dist worksteal
 
 # What the ordinary tests do a little of: 56 kills, and a server that is dead for a minute. Ten minutes on two cores.
 faults: $(VENV)/ready

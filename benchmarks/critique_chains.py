@@ -102,7 +102,7 @@ def main() -> None:
     law = constitution.load("harmless")
     prompts = data.select(data.prompts("packaged", "red-team"), "train", asked.chains, 0)
     dtype = choose_dtype("auto", side_by_side.DEVICE)
-    sizes = [size for size in asked.sizes if size <= asked.chains]
+    sizes = sorted({min(size, asked.chains) for size in asked.sizes})
 
     def open_ours() -> TransformersEngine:
         name = str(dtype).removeprefix("torch.")

@@ -96,9 +96,7 @@ def main() -> None:
 
     def open_ours() -> TransformersEngine:
         name = str(dtype).removeprefix("torch.")
-        return TransformersEngine(
-            asked.model, EngineSettings(dtype=name, batch_size=max(64, asked.sizes[-1]))
-        )
+        return TransformersEngine(asked.model, EngineSettings(dtype=name, batch_size=max(64, *asked.sizes)))
 
     labels: list[float] = []
 
@@ -111,7 +109,10 @@ def main() -> None:
         if asked.alone == "ours":
             ours(open_ours())
         else:
-            theirs(models.load_model(asked.model, dtype).to(side_by_side.DEVICE), asked.sizes[1])
+            theirs(
+                models.load_model(asked.model, dtype).to(side_by_side.DEVICE),
+                sorted(asked.sizes)[len(asked.sizes) // 2],
+            )
         print(side_by_side.own_peak())
         return
     engine, model = open_ours(), models.load_model(asked.model, dtype).to(side_by_side.DEVICE)

@@ -154,7 +154,7 @@ def measure(step: Step, asked: argparse.Namespace) -> None:
         return side_by_side.peak_memory(__file__, f"--model={asked.model}", f"--data={asked.data}", *options)
 
     def try_size(micro_batch_size: int) -> int:
-        step.prepare("theirs", micro_batch_size, pairs=max(4, asked.sizes[-1]))
+        step.prepare("theirs", micro_batch_size, pairs=max(4, *asked.sizes))
         return step.run("theirs")
 
     def compare(their_size: int) -> dict[str, Any]:

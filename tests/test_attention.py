@@ -11,6 +11,8 @@ from solon.errors import SolonError
 from solon.inference.attention import Pass, Trunk, by_trunks, on_accelerator, rows_attention
 from solon.inference.prefix import alike
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.mark.parametrize("kind", [by_trunks, on_accelerator])
 @pytest.mark.parametrize("tokens", [1, 5])

@@ -18,11 +18,13 @@ from solon.config import EngineSettings, Feedback
 from solon.errors import SolonError
 from solon.evaluation import agreement, hhh, paper_evals
 from solon.inference import open_engine
-from solon.inference.engine import Engine
+from solon.inference.engine import ChoiceScores, Engine, Question
 from solon.prompts import comparison as prompts
 from solon.prompts.dialogue import assistant, user
 from solon.records import Message
 from solon.stages import preference_scores
+
+pytestmark = pytest.mark.numeric
 
 FILE = "constitutional-ai-paper/evals/438HHHEvaluations.even.jsonl.gz"
 ROWS = [
@@ -172,16 +174,31 @@ def test_multiple_choice_is_that_of_a_plain_forward_pass(engine: Engine, plain: 
         assert each.letter_a == pytest.approx((as_a + 1 - as_b) / 2, abs=1e-3)
 
 
-def test_few_shot_examples_ask_the_evaluations_own_question(engine: Engine, file: Path) -> None:
+def test_few_shot_examples_ask_the_evaluations_own_question(
+    engine: Engine, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     law = constitution.load("harmless")
     own = hhh.own_question(law)
     assert own.examples == law.examples
-    assert [principle.instruction for principle in own.comparison] == [hhh.PRINCIPLE.instruction]
-    # The packaged harmless constitution shares no principle's text with it; one drawn from it must differ.
     pairs = paper_evals.read_hhh(str(file))[:1]
-    [own_judged] = agreement.judge_pairs(engine, pairs, own, Feedback(few_shot=False), seed=0)
-    [other] = agreement.judge_pairs(engine, pairs, law, Feedback(few_shot=False), seed=0)
-    assert own_judged.probability != other.probability
+    asked: list[Question] = []
+    score = engine.choice_logprobs
+
+    def noted(questions: Sequence[Question]) -> Iterator[ChoiceScores]:
+        asked.extend(questions)
+        return score(questions)
+
+    monkeypatch.setattr(engine, "choice_logprobs", noted)
+    [judged] = agreement.judge_pairs(engine, pairs, own, Feedback(), seed=0)
+    assert 0 < judged.probability < 1
+    assert len(asked) == 2  # a question in both orders
+    others = [principle.instruction for principle in law.comparison]
+    assert hhh.PRINCIPLE.instruction not in others
+    for question in asked:
+        turns = [each["content"] for each in question.messages if each["role"] == "user"]
+        assert len(turns) == len(law.examples.comparison) + 1
+        assert all(turn.count(hhh.PRINCIPLE.instruction) == 1 for turn in turns)
+        assert not any(other in turn for turn in turns for other in others)
 
 
 def test_likelihood_is_that_of_a_plain_forward_pass(engine: Engine, plain: Plain, file: Path) -> None:

@@ -37,6 +37,8 @@ from toy_training import (
     unwatched,
 )
 
+pytestmark = pytest.mark.numeric
+
 TRANSCRIPT = "\n\nHuman: {}\n\nAssistant: {}\n\nHuman: And then?\n\nAssistant: Then nothing."
 
 
@@ -332,12 +334,12 @@ def test_the_commands_train_and_measure_a_scorer(
     held_out = [each for each in given if each.split == "held-out"]
     assert found["conversations"] == len(given) - len(held_out)
     people, scores = [each.rating for each in held_out], scores_of(out, [each.dialogue for each in held_out])
-    assert found["held-out"]["pearson"] == pytest.approx(np.corrcoef(people, scores)[0, 1])
-    assert found["held-out"]["rmse"] == pytest.approx(root_mean_squared_error(people, scores))
+    assert found["held-out"]["pearson"] == pytest.approx(np.corrcoef(people, scores)[0, 1], abs=1e-4)
+    assert found["held-out"]["rmse"] == pytest.approx(root_mean_squared_error(people, scores), abs=1e-4)
     assert json.loads((out / "ratings.json").read_text())["source"] == str(path)
     assert solon("eval", "harm-scorer", "--data", path, "--scorer", out, "--json") == 0
     again = json.loads(capsys.readouterr().out)
-    assert again["pearson"] == pytest.approx(found["held-out"]["pearson"])
+    assert again["pearson"] == pytest.approx(found["held-out"]["pearson"], abs=1e-4)
     assert solon("eval", "harm-scorer", "--data", path, "--judge", tiny_model, "--all", *TINY, "--json") == 0
     judged = json.loads(capsys.readouterr().out)
     assert judged["conversations"] == 40 and 0 <= judged["mean_predicted"] <= 4

@@ -480,8 +480,9 @@ def test_never_more_requests_at_a_time_than_the_batch(connect: Any, address: str
     list(connect("narrow", batch_size=3).generate(greedy(12)))
     questions = [Question(str(number), [user("?")], prompts.LETTERS) for number in range(12)]
     list(connect("wide", batch_size=5).choice_logprobs(questions))
-    assert stats(address, "narrow")["most at once"] == 3
-    assert stats(address, "wide")["most at once"] == 5
+    # How many come together depends on how fast the server is: more than one, never more than allowed.
+    assert 1 < stats(address, "narrow")["most at once"] <= 3
+    assert 1 < stats(address, "wide")["most at once"] <= 5
 
 
 def test_usage_and_cost(connect: Any, local: Engine) -> None:

@@ -34,6 +34,8 @@ from test_evaluation_harmfulness import rated_plainly
 from test_evaluation_hhh import Plain
 from test_pipeline import config
 
+pytestmark = pytest.mark.numeric
+
 LAW = constitution.load("harmless")
 SCALE = LAW.scale_of_answers()
 RATING = Feedback(method="rating")

@@ -12,6 +12,8 @@ from solon import config, models
 from solon.prompts.dialogue import user
 from solon.stages.rollouts import Sampler, plain_weights, up_to_end
 
+pytestmark = pytest.mark.numeric
+
 ASKED = config.Reinforce(prompts_per_step=50, samples_per_prompt=40, max_tokens=1, micro_batch_size=8)
 
 

@@ -13,6 +13,8 @@ from solon.stages import packing, reinforce, training
 from solon.stages.sample_logprobs import packed_answers
 from test_packing import assert_same_gradients, computed_tokens
 
+pytestmark = pytest.mark.numeric
+
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11]] * 3 + [[5, 6, 7, 12, 13]] * 2 + [[20, 21]]
 ANSWERS = [[30, 31, 32], [30, 31, 33, 34], [40], [41, 42, 43, 44, 45], [41, 46], [50, 51, 52]]
 

@@ -12,6 +12,8 @@ from solon.inference.engine import Question
 from solon.inference.transformers_engine import logits_in_float32
 from solon.prompts.dialogue import user
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_logits_are_those_of_the_exact_product(bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,7 +25,7 @@ def test_logits_are_those_of_the_exact_product(bias: bool, monkeypatch: pytest.M
     with logits_in_float32(head):
         found = head(states)
     assert found.dtype == torch.float32
-    torch.testing.assert_close(found.double(), exact, rtol=0, atol=1e-4)
+    torch.testing.assert_close(found.double(), exact, rtol=0, atol=1e-3)  # float32 sums of 256 products
     assert (head(states).double() - exact).abs().max() > 0.03  # what it is without, before and after
 
 

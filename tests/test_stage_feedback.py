@@ -24,6 +24,8 @@ from solon.records import PairRecord
 from solon.stages.comparison import pairs as make_pairs
 from solon.stages.feedback import label
 
+pytestmark = pytest.mark.numeric
+
 LAW = constitution.load("harmless")
 QUESTION = [user("May I read my sister's diary?")]
 ANSWERS = (

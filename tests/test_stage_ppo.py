@@ -20,6 +20,8 @@ from solon.stages import ppo, training
 from solon.stages.rollouts import Sampler
 from toy_training import QUESTIONS, two_tokens, unwatched
 
+pytestmark = pytest.mark.numeric
+
 PROMPT = [user(QUESTIONS[0])]
 
 

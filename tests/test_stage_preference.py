@@ -26,6 +26,8 @@ from toy_training import (
     unwatched,
 )
 
+pytestmark = pytest.mark.numeric
+
 PAIRS = [
     pair("What is a llama?", "An animal with a long neck.", "No", 0.9),
     pair("Who are you?", "A model.", "I am the night, and the folder is the night too", 0.8),

@@ -25,6 +25,8 @@ from toy_training import (
     weights_of,
 )
 
+pytestmark = pytest.mark.numeric
+
 EXAMPLES = [
     example("What is a llama?", "An animal with a long neck."),
     example("Who are you?", "A model."),

@@ -6,7 +6,15 @@ from types import FrameType
 
 import pytest
 
+from solon import models
+
 LIMIT = 60  # seconds; a busy machine took 20 to start a program whose libraries were not compiled yet
+
+
+@pytest.fixture(autouse=True, scope="session")
+def unpacked() -> None:
+    """The embedded model, whose unpacking shows its progress: a refusal must be the one line there is."""
+    models.resolve("smollm2")
 
 
 @pytest.fixture(autouse=True)

@@ -381,13 +381,15 @@ class TransformersEngine(Engine):
         # Rounding matters where one token decides; over the many tokens of a text it averages out.
         letters = all(len(target) == 1 for row in rows for target in row.choices.values())
         with logits_in_float32(self._model.get_output_embeddings()) if letters else nullcontext():
-            for number, position, logits in self._prefill(cache, 0, sequences, [row.start for row in rows]):
-                row = rows[number]
-                logprobs = logits.float().log_softmax(-1)
+            for number, position, output in self._prefill(cache, 0, sequences, [row.start for row in rows]):
+                row, logits = rows[number], output.float()
+                # Not log_softmax: on a CPU it adds the vocabulary up in too few sums, and every logprob of a
+                # long text is then too high by 2e-5 (torch 2.13, float32, AVX2).
+                totals = logits.logsumexp(-1, keepdim=True)
                 begin = position - row.start
                 for choice, target in row.choices.items():
-                    tokens = torch.from_numpy(target[begin : begin + len(logprobs)]).to(self.device)
-                    picked = logprobs.gather(-1, tokens[:, None])
+                    tokens = torch.from_numpy(target[begin : begin + len(logits)]).to(self.device)
+                    picked = logits.gather(-1, tokens[:, None]) - totals
                     found.append((number, choice, picked.sum(dtype=torch.float32)))
         sums = torch.stack([each for *_, each in found]).tolist()  # together: each asking waits for a GPU
         for (number, choice, _), score in zip(found, sums, strict=True):

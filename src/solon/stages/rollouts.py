@@ -21,6 +21,7 @@ from solon.errors import NotFinite, SolonError, UnsupportedModel
 from solon.inference.dialogue_tokens import end_tokens
 from solon.inference.transformers_engine import TransformersEngine
 from solon.libraries.peft import merged_weights
+from solon.libraries.torch import packs_bfloat16
 from solon.models import best_device, load_tokenizer
 from solon.prompts.dialogue import neutral_messages, reserved, turns
 from solon.records import Message, PromptRecord, SampleRecord
@@ -151,11 +152,15 @@ class SampleLog:
 
 
 def number_type() -> Literal["auto", "bfloat16", "float32"]:
-    """Nothing is timed on a CPU: a run that goes on after a kill must choose as it did before."""
+    """Nothing is timed on a CPU: a run that goes on after a kill must choose as it did before.
+
+    What the processor has is not always used: oneDNN may be limited to less.
+    """
     if best_device() != "cpu":
         return "auto"
     has = torch.cpu.get_capabilities()
-    return "bfloat16" if has.get("avx512_bf16") or has.get("amx_bf16") else "float32"
+    native = has.get("avx512_bf16") or has.get("amx_bf16")
+    return "bfloat16" if native and packs_bfloat16() else "float32"
 
 
 def up_to_end(answer: list[int], ends: set[int]) -> list[int]:
