@@ -20,12 +20,12 @@ from solon.evaluation.paper_evals import Pair
 from solon.feedback import METHODS
 from solon.inference import open_engine
 from solon.inference.engine import Engine
+from solon.pipeline.workspace import Workspace
 from solon.progress import Watcher
 from solon.prompts.dialogue import assistant
 from solon.records import LabelSource, Vote
 from solon.stages import feedback
 from solon.store.record_file import RecordFile
-from solon.workspace import Workspace
 from test_contrast import PAIRS, PREFERENCES, labelled, stops_until_labelled
 from test_pipeline import config
 from test_rating import ASKED, pair

@@ -20,6 +20,7 @@ from solon.feedback.method import Material
 from solon.feedback.revision import ByRevision
 from solon.inference import open_engine
 from solon.inference.engine import Engine
+from solon.pipeline.workspace import Workspace
 from solon.progress import Watcher
 from solon.prompts import contrast as prompts
 from solon.prompts.dialogue import assistant, user
@@ -27,7 +28,6 @@ from solon.records import PairRecord
 from solon.sources import data
 from solon.stages import comparison, feedback
 from solon.store.record_file import RecordFile
-from solon.workspace import Workspace
 from test_pipeline import Stopping, config
 
 LAW = constitution.load("harmless")

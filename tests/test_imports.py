@@ -79,7 +79,7 @@ def test_no_files_or_folders_import_in_a_circle(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("modules", "library"),
     [
-        ("solon.audit, solon.reuse, solon.sweep, solon.pipeline", "plotly"),
+        ("solon.audit, solon.pipeline.reuse, solon.sweep, solon.pipeline", "plotly"),
         ("solon.stages.preference_scores, solon.evaluation.harmfulness, solon.evaluation.agreement", "trl"),
         ("solon.cli", "torch"),
     ],

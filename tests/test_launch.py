@@ -10,9 +10,10 @@ import pytest
 import torch
 from transformers import set_seed
 
-from solon import config, launch, models
+from solon import config, models
 from solon.config import Config
 from solon.errors import SolonError
+from solon.pipeline import launch
 from toy_training import (
     CHECKPOINT,
     Killed,

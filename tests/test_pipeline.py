@@ -15,8 +15,8 @@ from solon import pipeline
 from solon.audit import audit
 from solon.config import Config
 from solon.errors import SolonError
+from solon.method import STAGES
 from solon.progress import Watcher
-from solon.steps import STAGES
 from solon.store.files import file_hash
 from solon.store.record_file import RecordFile
 

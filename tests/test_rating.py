@@ -21,6 +21,7 @@ from solon.evaluation.paper_evals import Pair
 from solon.feedback import rating
 from solon.inference import open_engine
 from solon.inference.engine import Engine
+from solon.pipeline.workspace import Workspace
 from solon.progress import Watcher
 from solon.prompts.dialogue import assistant, user
 from solon.records import PairRecord
@@ -28,7 +29,6 @@ from solon.report import content
 from solon.stages import feedback
 from solon.store.record_file import RecordFile
 from solon.store.run_folder import read
-from solon.workspace import Workspace
 from test_contrast import PAIRS, PREFERENCES, labelled, stops_until_labelled
 from test_evaluation_harmfulness import rated_plainly
 from test_evaluation_hhh import Plain

@@ -14,11 +14,11 @@ from solon import cli, constitution, pipeline, report
 from solon.audit import audit
 from solon.config import Config
 from solon.inference import open_engine
+from solon.pipeline.workspace import Workspace
 from solon.progress import Watcher
 from solon.prompts.dialogue import assistant
 from solon.stages import critique
 from solon.store.record_file import RecordFile
-from solon.workspace import Workspace
 from test_contrast import labelled, stops_until_labelled
 from test_pipeline import config
 

@@ -21,10 +21,10 @@ from solon.config import Config
 from solon.errors import SolonError
 from solon.evaluation import revisions
 from solon.evaluation.calibration import mean_interval
+from solon.method import STAGES
 from solon.progress import Watcher
 from solon.report import sweep as page
 from solon.stages import training
-from solon.steps import STAGES
 from solon.store.files import file_hash, write_atomically
 from solon.store.lock import alone_in
 from solon.store.record_file import RecordFile

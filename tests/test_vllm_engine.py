@@ -13,9 +13,9 @@ from solon.config import Config, EngineSettings
 from solon.errors import SolonError
 from solon.inference import open_engine
 from solon.inference.engine import Engine, Question, Request
+from solon.pipeline.workspace import Workspace
 from solon.progress import Watcher
 from solon.prompts.dialogue import assistant, user
-from solon.workspace import Workspace
 
 SETTINGS = EngineSettings(kind="vllm", dtype="float32", batch_size=4, vllm={"enforce_eager": True})
 REQUESTS = [Request(str(n), [user(f"Tell me about {n}.")], max_tokens=12, temperature=0) for n in range(6)]

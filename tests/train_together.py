@@ -11,7 +11,7 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import DistributedType
 
-from solon import launch
+from solon.pipeline import launch
 
 
 class Told(PartialState):

@@ -15,13 +15,13 @@ from solon.feedback import METHODS, MODELS_OWN, labelling
 from solon.feedback.made import ByMaking
 from solon.feedback.method import Method
 from solon.measuring_only import is_measuring_only
-from solon.records import Example, Message
+from solon.method import STAGES
+from solon.records import Message
 from solon.sources import data
 from solon.sources.tables import HUB, label, source_name
 from solon.stages.examples import sound_revisions
 from solon.store.files import file_hash
 from solon.store.manifest import flat
-from solon.store.record_file import RecordFile
 from solon.store.run_folder import Json, RunFolder, read
 
 SHOWN = 3  # faults named of each check; all are counted
@@ -33,7 +33,7 @@ CONSTITUTIONS = {
     "evaluation.helpfulness_constitution": "helpful",
 }
 # The constitution whose principles label an aspect.
-ASPECTS = {"harmlessness": "constitution", "helpfulness": "preference_model.helpfulness_constitution"}
+SETTING_OF = {"harmlessness": "constitution", "helpfulness": "preference_model.helpfulness_constitution"}
 SOURCES = {
     "red_team.red_team.hash": "red_team.red_team.source",
     "red_team.helpful.hash": "red_team.helpful.source",
@@ -54,7 +54,6 @@ class Run:
 
     path: Path
     folder: RunFolder
-    examples: list[Example]
     settings: Json  # by dotted names
 
     @property
@@ -72,7 +71,7 @@ Found = tuple[str, list[str]]
 def audit(path: Path) -> tuple[list[Json], list[Check]]:
     """The labels by who gave them, and the checks. Raises SolonError where ``path`` is no run folder."""
     found = read(path, kinds={})  # what does not fit is for the checks to tell
-    run = Run(path, found, RecordFile(path / "03-sl-cai/examples.jsonl").read(), flat(found.settings))
+    run = Run(path, found, flat(found.settings))
     checks: dict[str, Callable[[Run], Found]] = {
         "no harmlessness label is human": no_human_harm,
         "no model learned people's ratings of harm": no_harm_scorer,
@@ -164,7 +163,7 @@ def made_labels(run: Run) -> Found:
 def faults(run: Run, labels: Sequence[Any]) -> Found:
     """Whether all was there that proves the labels, and what is wrong with them by the run's method."""
     pairs, wrong = by_id(run.folder.pairs), []
-    laws = {aspect: law(run, setting) for aspect, setting in ASPECTS.items()}
+    laws = {aspect: law(run, setting) for aspect, setting in SETTING_OF.items()}
     for record in labels:
         source, rules = record["label_source"], laws[record["aspect"]]
         method, settings = method_of(run), feedback_settings(run)
@@ -231,14 +230,17 @@ def supervised_examples(run: Run) -> Found:
         for record in run.folder.helpful
         if not record["problem"]
     }
-    wrong = repeated(run.examples)
-    for each in run.examples:
+    wrong = repeated(run.folder.examples)
+    for each in run.folder.examples:
         said = (each["prompt"], each["completion"][0]["content"])
         if each["id"] not in sound:
             wrong.append(f"{each['id']} is no sound revision or helpful answer of 02-critique")
         elif sound[each["id"]] != said or len(each["completion"]) != 1:
             wrong.append(f"{each['id']} has another text than in 02-critique")
-    return f"{len(run.examples)} examples; 02-critique has {revised} + {len(sound) - revised} sound", wrong
+    return (
+        f"{len(run.folder.examples)} examples; 02-critique has {revised} + {len(sound) - revised} sound",
+        wrong,
+    )
 
 
 def prompts_of_stages(run: Run) -> Found:
@@ -282,7 +284,7 @@ def compared_answers(run: Run) -> Found:
 def held_out_prompts(run: Run) -> Found:
     kept = {data.folded(each["prompt"]) for each in run.folder.prompts if each["split"] != "train"}
     trained: dict[str, Iterable[Any]] = {
-        "supervised examples": run.examples,
+        "supervised examples": run.folder.examples,
         "revisions": run.folder.revisions,
         "helpful answers": run.folder.helpful,
         "pairs": run.folder.pairs,
@@ -319,14 +321,10 @@ def held_out_comparisons(run: Run) -> Found:
 def manifest_fits(run: Run) -> Found:
     splits = Counter(each["split"] for each in run.folder.prompts)
     expected = {
-        "red-team": len(run.folder.prompts),
-        "critique": len(run.folder.revisions) + len(run.folder.helpful),
-        "supervised": len(run.examples),
-        "comparison": len(run.folder.pairs),
-        "feedback": len(run.folder.preferences),
-        "reinforce": splits["train"],
-        "evaluation": splits["held-out"],
-    }
+        stage.name: sum(len(getattr(run.folder, Path(file).stem)) for file in stage.records)
+        for stage in STAGES
+        if stage.records
+    } | {"reinforce": splits["train"]}
     wrong = [] if run.stages else ["there is no manifest, or no stage in it"]
     wrong += [
         f"{stage} recorded {run.stages[stage]['records']} records and has {count}"

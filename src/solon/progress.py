@@ -1,10 +1,13 @@
 """What long work tells whoever is watching it."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 T = TypeVar("T")
+
+# Called after each optimiser step with the steps done, the steps in all, and the step's metrics.
+Progress = Callable[[int, int, dict[str, float]], None]
 
 
 class Watcher:

@@ -4,6 +4,7 @@ Every record has an ``id`` that is stable across runs and resumes. Texts that th
 the data they led to.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field
@@ -12,6 +13,8 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 Split = Literal["train", "held-out"]
 PromptSet = Literal["red-team", "helpful"]
 Aspect = Literal["harmlessness", "helpfulness"]
+SETS: tuple[PromptSet, PromptSet] = ("red-team", "helpful")
+ASPECT_OF: Mapping[PromptSet, Aspect] = {"red-team": "harmlessness", "helpful": "helpfulness"}
 # "contrast": nobody judged; the answers were asked for under a principle and against it.
 # "revision": nobody judged; the better answer is what critique and revision made of the other.
 LabelSource = Literal["ai", "human", "contrast", "revision"]

@@ -14,11 +14,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from solon import config
 from solon.config import Config
 from solon.errors import SolonError
+from solon.method import NAMES
 from solon.misfits import Location
-from solon.steps import STAGES
 from solon.yaml_file import line_of, load_yaml, merge, parse, text_of
 
-STAGE_NAMES = tuple(stage.name for stage in STAGES)
 NAME = r"[A-Za-z0-9][\w.-]*"
 
 
@@ -53,7 +52,7 @@ class Sweep(BaseModel):
     values: list[Any] = []  # ... over these
     variations: Annotated[dict[Any, Settings], AfterValidator(folder_names)] = {}  # by name
     seeds: Annotated[list[int], AfterValidator(once)] = []  # every variation once with each; or the base's
-    until: Literal[STAGE_NAMES] = "evaluation"  # type: ignore[valid-type]
+    until: Literal[NAMES] = "evaluation"  # type: ignore[valid-type]
     # The folder of a preference model to score all revisions with; that of the first run by default.
     scored_by: str | None = None
 

@@ -3,20 +3,22 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from solon import models, pipeline, reuse
+from solon import models, pipeline
 from solon.errors import SolonError
 from solon.evaluation import revisions
+from solon.method import NAMES
+from solon.pipeline import reuse
+from solon.pipeline.steps.red_team import check_data
+from solon.pipeline.workspace import Workspace
 from solon.progress import Watcher
 from solon.prompts.dialogue import assistant
 from solon.records import Message
 from solon.seeds import stable_id
 from solon.stages import preference_scores
-from solon.steps import check_data
 from solon.store.lock import alone_in
 from solon.store.record_file import RecordFile
 from solon.store.run_folder import RunFolder, read
-from solon.study import STAGE_NAMES, Study
-from solon.workspace import Workspace
+from solon.study import Study
 
 SCORED_TOGETHER = 16  # dialogues in a pass of the preference model
 BLOCK = 128  # of them between two writes of the file: enough to sort by length, few enough to lose
@@ -63,7 +65,7 @@ def scored_by(study: Study, folder: Path) -> tuple[str, str]:
     if study.sweep.scored_by:
         return study.sweep.scored_by, f"Revisions are scored by the preference model {study.sweep.scored_by}."
     first = study.members[0].name
-    if STAGE_NAMES.index(study.sweep.until) < STAGE_NAMES.index("preference-model"):
+    if NAMES.index(study.sweep.until) < NAMES.index("preference-model"):
         return (
             "",
             "Revisions are not scored: the study trains no preference model and names none as 'scored_by'.",

@@ -10,13 +10,13 @@ from solon.errors import SolonError
 from solon.evaluation import harm_raters, paper_evals, tournament
 from solon.inference import open_engine
 from solon.inference.engine import Engine
+from solon.pipeline.workspace import Workspace
 from solon.progress import Watcher
 from solon.prompts.dialogue import assistant
+from solon.records import SETS
 from solon.stages import preference_scores
-from solon.steps import SETS
 from solon.store.files import write_atomically
 from solon.store.record_file import RecordFile
-from solon.workspace import Workspace
 
 HHH = "constitutional-ai-paper/evals/438HHHEvaluations.even.jsonl.gz"
 

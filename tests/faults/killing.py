@@ -12,7 +12,7 @@ from typing import Any
 
 from solon import pipeline
 from solon.config import Config
-from solon.steps import STAGES
+from solon.method import STAGES
 from solon.store.files import file_hash
 
 NOT_THE_SAME = {"started", "finished", "seconds", "usage"}

@@ -14,7 +14,7 @@ import pytest
 from killing import killed_run, lines, results, stages
 
 from solon.config import Config
-from solon.steps import STAGES
+from solon.method import STAGES
 from solon.store.record_file import RecordFile
 
 RUNS = int(os.environ.get("SOLON_TEST_FAULTS", "0"))

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from solon.cli import audit, chat, constitution, evaluate, harmfulness, method, plan, stages, sweep, view
+from solon.cli import audit, chat, constitution, evaluate, harmfulness, plan, run, stages, sweep, view
 from solon.cli.show import SCREEN
 from solon.errors import SolonError
 
@@ -18,11 +18,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_show_locals=False,  # a key may be among them
 )
-app.command("init")(method.init)
+app.command("init")(run.init)
 app.command("plan")(plan.plan)
-app.command("run")(method.run)
+app.command("run")(run.run)
 app.command("sweep")(sweep.sweep)
-app.command("report")(method.report)
+app.command("report")(run.report)
 app.command("view")(view.view)
 app.command("audit")(audit.audit)
 app.command("chat")(chat.chat)

@@ -13,10 +13,10 @@ from solon import constitution
 from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Settings, configuration, overrides
 from solon.cli.show import SCREEN, show, show_rows
 from solon.errors import SolonError
-from solon.evaluation import constitution_diff, relabelling, tournament
+from solon.evaluation import constitution_diff, relabelling
 from solon.evaluation.constitution_diff import Example, Opinion
 from solon.evaluation.relabelling import Source
-from solon.records import Aspect, PairRecord
+from solon.records import ASPECT_OF, Aspect, PairRecord
 from solon.seeds import generator
 from solon.store.record_file import RecordFile
 
@@ -40,11 +40,11 @@ def diff(
     laws = constitution.load(a), constitution.load(b)
     if laws[0].content_hash == laws[1].content_hash:
         raise SolonError(f"{a} and {b} say the same; give two different constitutions")
-    if aspect not in tournament.ASPECTS.values():
+    if aspect not in ASPECT_OF.values():
         raise SolonError(f"--aspect is {aspect!r}; it must be 'harmlessness' or 'helpfulness'")
     named: Aspect = "helpfulness" if aspect == "helpfulness" else "harmlessness"
     source = _source(pairs, model, named, config, settings)
-    wanted = [each for each in source.pairs if tournament.ASPECTS[each["set"]] == named]
+    wanted = [each for each in source.pairs if ASPECT_OF[each["set"]] == named]
     wanted = [each for each in wanted if not each["problem"]]
     if not wanted:
         raise SolonError(

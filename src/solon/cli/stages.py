@@ -1,25 +1,26 @@
-"""Every stage as a command of its own, from files to a record file or a checkpoint."""
+"""Every stage as a command of its own, from files to a record file or a checkpoint.
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+Each command goes through the door that a run goes through: given a run's files and its configuration, it
+leaves the run's bytes.
+"""
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from solon import constitution
 from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Model, Settings, configuration
 from solon.cli.show import SCREEN, show
 from solon.config import Config
 from solon.errors import SolonError
-from solon.feedback import METHODS, labelling
+from solon.feedback import METHODS
 from solon.feedback.made import ByMaking
-from solon.feedback.method import Material
-from solon.inference import blocks, open_engine
-from solon.inference.engine import Engine
+from solon.method import stage
 from solon.records import (
+    ASPECT_OF,
+    SETS,
     AnswerRecord,
-    Aspect,
     PairRecord,
     PreferenceRecord,
     PromptRecord,
@@ -27,14 +28,21 @@ from solon.records import (
     RevisionRecord,
 )
 from solon.sources import data
-from solon.stages import comparison as comparisons
 from solon.stages import critique as critiques
 from solon.stages import examples, red_team
-from solon.stages import feedback as feedbacks
-from solon.store.record_file import RecordFile, complete
+from solon.store.record_file import RecordFile
+
+if TYPE_CHECKING:
+    from solon.pipeline.workbench import Workbench
 
 Prompts = Annotated[
     str, typer.Argument(help="'packaged', a .jsonl, .csv, .parquet or hh-rlhf file, or 'datasets:NAME'.")
+]
+Helpful = Annotated[
+    str | None,
+    typer.Option(
+        "--helpful", help="Helpful prompts; those among PROMPTS where it tells the sets apart, as a run's do."
+    ),
 ]
 Records = Annotated[Path, typer.Argument(help="The record file of the stage before.")]
 Out = Annotated[Path, typer.Argument(help="The record file to write; one that is there is completed.")]
@@ -42,8 +50,11 @@ Checkpoint = Annotated[Path, typer.Argument(help="The folder to write the model 
 Answers = Annotated[
     Path | None, typer.Option(help="The record file of 'solon answer': what to revise in place of its own.")
 ]
+Rules = Annotated[
+    str | None,
+    typer.Option("--constitution", help="A packaged constitution's name, or a YAML file; as configured."),
+]
 REVISING = " or ".join(name for name, each in METHODS.items() if each.revises)
-Rules = Annotated[str, typer.Option("--constitution", help="A packaged constitution's name, or a YAML file.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -68,22 +79,17 @@ def write_prompts(
     settings: Settings = NO_SETTINGS,
 ) -> None:
     """Have a model write red-team prompts like others."""
-    asked = configuration(config, settings)
-    wanted = asked.red_team.model_copy(update={"generate": count})
+    from solon.pipeline.steps import red_team as step
+
     file = _out(out, PromptRecord)
-    written = file.read()
-    if other := [record["id"] for record in written if not red_team.is_generated(record["id"])]:
+    if other := [record["id"] for record in file if not red_team.is_generated(record["id"])]:
         raise SolonError(
             f"{out} holds a record {other[0]!r} of other input; give another file or delete this one"
         )
-    with SCREEN.stage("Red-team prompts"), open_engine(model, asked.engine, asked.scale) as engine:
-        seeds = data.prompts(examples_from, "red-team")
-        for number, record in enumerate(
-            red_team.write(engine, seeds, list(written), wanted, asked.seed), len(written) + 1
-        ):
-            file.append(record)
-            written.append(record)
-            SCREEN.advance("prompts", number, count)
+    prompts = data.prompts(examples_from, "red-team")
+    seeds = [record for record in prompts if not red_team.is_generated(record["id"])]
+    with _bench(config, settings, assistant=model) as bench, SCREEN.stage(stage("red-team").title):
+        written = step.write(bench, seeds, file, count)
     if len(written) < count:
         SCREEN.say(f"{len(written)} of {count} prompts were written: the others were too like one another.")
 
@@ -93,26 +99,18 @@ def critique(
     out: Out,
     model: Model,
     answers: Answers = None,
-    rules: Rules = "harmless",
+    rules: Rules = None,
     config: ConfigFile = None,
     settings: Settings = NO_SETTINGS,
 ) -> None:
     """Answer red-team prompts, then critique and revise the answers, or those of another model."""
-    asked, law = configuration(config, settings), constitution.load(rules)
-    wanted = _training_prompts(prompts, "red-team")
-    texts = _answers_to(wanted, answers) if answers else None
+    from solon.pipeline.steps import critique as step
 
-    def make(engine: Engine, missing: list[PromptRecord]) -> Iterable[Mapping[str, Any]]:
-        return critiques.revise(engine, missing, law, asked.critique, asked.seed, texts)
-
-    _write(
-        "Critique and revision",
-        wanted,
-        _out(out, RevisionRecord),
-        model,
-        asked,
-        make,
-    )
+    wanted, file = _train(prompts, "red-team"), _out(out, RevisionRecord)
+    texts = _texts(answers) if answers else None
+    _have_answers(wanted, texts, answers)
+    with _bench(config, settings, rules, critic=model) as bench, SCREEN.stage(stage("critique").title):
+        step.revise(bench, wanted, file, texts)
 
 
 def answer(
@@ -124,16 +122,15 @@ def answer(
     settings: Settings = NO_SETTINGS,
 ) -> None:
     """Answer helpful prompts, to be mixed with the revisions; or red-team prompts, to be revised."""
-    asked = configuration(config, settings)
+    from solon.pipeline.steps import critique as step
+
     named: PromptSet = "red-team" if prompt_set == "red-team" else "helpful"
     if prompt_set != named:
         raise SolonError(f"--set-name is {prompt_set!r}; it must be 'helpful' or 'red-team'")
-
-    def make(engine: Engine, missing: list[PromptRecord]) -> Iterable[Mapping[str, Any]]:
-        return critiques.answer(engine, missing, asked.critique, asked.seed)
-
+    wanted, file = _train(prompts, named), _out(out, AnswerRecord)
     title = "Helpful answers" if named == "helpful" else "Answers to red-team prompts"
-    _write(title, _training_prompts(prompts, named), _out(out, AnswerRecord), model, asked, make)
+    with _bench(config, settings, assistant=model) as bench, SCREEN.stage(title):
+        step.answer(bench, wanted, named, file)
 
 
 def supervised(
@@ -146,70 +143,53 @@ def supervised(
     as_json: AsJson = False,
 ) -> None:
     """Finetune a model on revisions and helpful answers: SL-CAI."""
-    from solon import launch  # the trainers take seconds to import
+    from solon.pipeline.steps import supervised as step
 
-    asked = configuration(config, settings)
-    mixed = examples.gather(
-        _read(revisions, RevisionRecord), _read(helpful, AnswerRecord) if helpful else [], asked.supervised
-    )
-    with SCREEN.stage("Supervised finetuning"):
-        figures = launch.train(
-            "supervised", mixed, [model], out, asked.supervised, asked.seed, _steps(), asked.scale.training
-        )
-        show(figures, as_json)
+    with _bench(config, settings, policy=model) as bench:
+        made, kept = _read(revisions, RevisionRecord), _read(helpful, AnswerRecord) if helpful else []
+        mixed = examples.gather(made, kept, bench.config.supervised)
+        with SCREEN.stage(stage("supervised").title):
+            show(step.train(bench, mixed, out), as_json)
 
 
 def comparison(
     prompts: Prompts,
     out: Out,
     model: Model,
+    revisions: Annotated[
+        Path | None, typer.Option(help="The record file of 'solon critique', for methods that revise.")
+    ] = None,
     answers: Answers = None,
-    rules: Rules = "harmless",
+    helpful: Helpful = None,
+    rules: Rules = None,
     config: ConfigFile = None,
     settings: Settings = NO_SETTINGS,
 ) -> None:
     """Answer every red-team prompt twice, or as feedback.method says.
 
-    With contrast: under a principle and against it. With revision: revise --answers instead.
+    With contrast: under a principle and against it. With revision: take --revisions, or revise --answers.
+    Helpful prompts are answered where preference_model.helpfulness is "ai".
     """
-    asked = configuration(config, settings)
-    method, wanted = METHODS[asked.feedback.method], _training_prompts(prompts, "red-team")
-    if answers and not method.revises:
-        raise SolonError(f"--answers is given, but nothing revises them; set feedback.method to {REVISING}")
-    material = Material(
-        laws={"red-team": constitution.load(rules)},
-        sampling=asked.comparison,
-        critique=asked.critique,
-        seed=asked.seed,
-        answers=_answers_to(wanted, answers) if method.revises else {},
-    )
-    make = partial(
-        comparisons.pairs,
-        method=method,
-        material=material,
-        held_out=asked.preference_model.held_out,
-    )
-    _write(
-        "Two answers a prompt",
-        wanted,
-        _out(out, PairRecord),
-        model,
-        asked,
-        make,
-    )
+    from solon.pipeline.steps import comparison as step
 
-
-def _answers_to(prompts: Sequence[PromptRecord], file: Path | None) -> dict[str, str]:
-    """Texts by the prompts' ids. Raises SolonError where one is missing."""
-    if file is None:
-        raise SolonError(f"feedback.method is {REVISING}, but there is nothing to revise; give --answers")
-    found = critiques.texts(_read(file, AnswerRecord))
-    if missing := [each["id"] for each in prompts if each["id"] not in found]:
-        raise SolonError(
-            f"{file} has no answer to prompt {missing[0]!r} (and {len(missing) - 1} more); make it of the "
-            "same prompts with 'solon answer --set-name red-team'"
-        )
-    return found
+    file = _out(out, PairRecord)
+    with _bench(config, settings, rules, feedback=model) as bench:
+        labels_helpfulness = bench.config.preference_model.helpfulness == "ai"
+        wanted = _of_sets(prompts, helpful) if labels_helpfulness else _train(prompts, "red-team")
+        made = {each["id"]: each for each in _read(revisions, RevisionRecord)} if revisions else {}
+        texts = _texts(answers) if answers else {}
+        if METHODS[bench.config.feedback.method].revises:
+            if not (revisions or answers):
+                raise SolonError(
+                    f"feedback.method is {REVISING}, but there is nothing to revise; give --revisions or "
+                    "--answers"
+                )
+            _have_answers(wanted, made | texts, answers or revisions)
+        elif revisions or answers:
+            given = "--answers" if answers else "--revisions"
+            raise SolonError(f"{given} is given, but nothing revises them; set feedback.method to {REVISING}")
+        with SCREEN.stage(stage("comparison").title):
+            step.pairs(bench, wanted, file, model, made, texts)
 
 
 def feedback(
@@ -218,32 +198,47 @@ def feedback(
     model: Annotated[
         str | None, typer.Option("--model", help="The feedback model; none with contrast or revision.")
     ] = None,
-    rules: Rules = "harmless",
-    aspect: Annotated[str, typer.Option(help="'harmlessness' or 'helpfulness'.")] = "harmlessness",
+    rules: Rules = None,
+    aspect: Annotated[
+        str | None,
+        typer.Option(help="'harmlessness' or 'helpfulness'; by each pair's set of prompts without it."),
+    ] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(help="A run's prompts: those held out are not trained on, whoever labelled them."),
+    ] = None,
     config: ConfigFile = None,
     settings: Settings = NO_SETTINGS,
 ) -> None:
-    """Label pairs under the constitution's comparison principles."""
-    asked, law = configuration(config, settings), constitution.load(rules)
-    named: Aspect = "helpfulness" if aspect == "helpfulness" else "harmlessness"
-    if aspect != named:
+    """Label pairs under the constitution's comparison principles.
+
+    Comparisons that people labelled, where preference_model.helpfulness names a file, come with them.
+    """
+    from solon.pipeline.steps import feedback as step
+
+    set_of = {of_set: name for name, of_set in ASPECT_OF.items()}
+    if aspect is not None and aspect not in set_of:
         raise SolonError(f"--aspect is {aspect!r}; it must be 'harmlessness' or 'helpfulness'")
-    sound: list[PairRecord] = [pair for pair in _read(pairs, PairRecord) if not pair["problem"]]
-
-    method, labelled_by = labelling(asked.feedback, law, named)
-    if isinstance(method, ByMaking):
-        with SCREEN.stage("AI feedback"):
-            make_labels = partial(feedbacks.by_making, aspect=named, method=method)
-            complete(_out(out, PreferenceRecord), sound, make_labels, partial(SCREEN.advance, "records"))
-        return
-    if model is None:
-        raise SolonError("no model is named to judge the pairs; give --model")
-
-    def make(engine: Engine, missing: list[PairRecord]) -> Iterable[Mapping[str, Any]]:
-        return feedbacks.label(engine, missing, law, named, asked.feedback, asked.seed)
-
-    questions = method.questions(labelled_by, len(law.comparison))
-    _write("AI feedback", sound, _out(out, PreferenceRecord), model, asked, make, questions)
+    found: list[PairRecord] = _read(pairs, PairRecord)
+    file, aside = _out(out, PreferenceRecord), _out(out.with_name(f"{out.stem}-unlabelled.jsonl"), PairRecord)
+    with _bench(config, settings, rules, aspect, feedback=model) as bench:
+        if model is None and not isinstance(METHODS[bench.config.feedback.method], ByMaking):
+            raise SolonError("no model is named to judge the pairs; give --model")
+        kept = [
+            record
+            for name in SETS
+            for record in (data.prompts(prompts, name) if prompts else [])
+            if record["split"] == "held-out"
+        ]
+        by_people = step.human(bench.config.preference_model, kept)
+        if aspect:
+            found = [{**pair, "set": set_of[aspect]} for pair in found]
+        with SCREEN.stage(stage("feedback").title):
+            step.label(bench, found, by_people, file, aside)
+    if unlabelled := len(aside.read()):
+        SCREEN.say(
+            f"{unlabelled} pairs were too long for the feedback model and got no label ({aside.path})."
+        )
 
 
 def preference_model(
@@ -255,21 +250,18 @@ def preference_model(
     as_json: AsJson = False,
 ) -> None:
     """Train a preference model on labelled pairs; those of the held-out split are left out."""
-    from solon import launch
+    from solon.pipeline.steps import feedback as labels
+    from solon.pipeline.steps import preference_model as step
 
-    asked = configuration(config, settings)
-    records = [
-        record
-        for file in preferences
-        for record in _read(file, PreferenceRecord)
-        if record["split"] == "train"
-    ]
-    if asked.preference_model.helpfulness not in {None, "ai"}:
-        records += data.comparisons(str(asked.preference_model.helpfulness), asked.preference_model.held_out)
-    with SCREEN.stage("Preference model"):
-        settings_of, scale = asked.preference_model, asked.scale.training
-        figures = launch.train("preference", records, [model], out, settings_of, asked.seed, _steps(), scale)
-        show(figures, as_json)
+    with _bench(config, settings, policy=model) as bench:
+        records = [record for file in preferences for record in _read(file, PreferenceRecord)]
+        known = {record["id"] for record in records}  # 'solon feedback' may have put people's there already
+        records += [
+            each for each in labels.human(bench.config.preference_model, []) if each["id"] not in known
+        ]
+        training = [record for record in records if record["split"] == "train"]
+        with SCREEN.stage(stage("preference-model").title):
+            show(step.train(bench, training, out), as_json)
 
 
 def reinforce(
@@ -277,36 +269,68 @@ def reinforce(
     out: Checkpoint,
     policy: Annotated[str, typer.Option(help="The SL-CAI model.")],
     preference_model: Annotated[str, typer.Option(help="The preference model's folder.")],
+    helpful: Helpful = None,
     config: ConfigFile = None,
     settings: Settings = NO_SETTINGS,
     as_json: AsJson = False,
 ) -> None:
     """Train the policy against the preference model, with a KL penalty: RL-CAI."""
-    from solon import launch
+    from solon.pipeline.steps import reinforce as step
 
-    asked, found = configuration(config, settings), _training_prompts(prompts, "red-team")
-    with SCREEN.stage("Reinforcement learning"):
-        names, scale = [policy, preference_model], asked.scale.training
-        figures = launch.train("reinforce", found, names, out, asked.reinforce, asked.seed, _steps(), scale)
-        show(figures, as_json)
+    found = _of_sets(prompts, helpful)
+    with _bench(config, settings) as bench, SCREEN.stage(stage("reinforce").title):
+        show(step.train(bench, found, policy, preference_model, out), as_json)
 
 
-def _write(
-    title: str,
-    wanted: Sequence[Any],
-    out: RecordFile,
-    model: str,
-    asked: Config,
-    make: blocks.Make,
-    requests: int = 1,
-) -> None:
-    progress = partial(SCREEN.advance, "records")
-    with SCREEN.stage(title), open_engine(model, asked.engine, asked.scale) as engine:
-        blocks.generate(out, wanted, model, asked.engine, lambda: engine, make, progress, requests)
+def _bench(
+    config: Path | None,
+    settings: list[str],
+    rules: str | None = None,
+    aspect: str | None = None,
+    **models: str | None,
+) -> "Workbench":
+    """A workbench of the configuration, with the roles' models and the aspect's rules that are given."""
+    from solon.pipeline.workbench import Workbench
+
+    asked = configuration(config, settings)
+    roles = {role: model for role, model in models.items() if model}
+    asked = asked.model_copy(update={"models": asked.models.model_copy(update=roles)})
+    return Workbench(_ruled(asked, rules, aspect) if rules else asked, SCREEN)
 
 
-def _training_prompts(source: str, prompt_set: PromptSet) -> list[PromptRecord]:
+def _ruled(asked: Config, rules: str, aspect: str | None) -> Config:
+    if aspect == "helpfulness":
+        labels = asked.preference_model.model_copy(update={"helpfulness_constitution": rules})
+        return asked.model_copy(update={"preference_model": labels})
+    return asked.model_copy(update={"constitution": rules})
+
+
+def _train(source: str, prompt_set: PromptSet) -> list[PromptRecord]:
     return [record for record in data.prompts(source, prompt_set) if record["split"] == "train"]
+
+
+def _of_sets(source: str, helpful: str | None) -> list[PromptRecord]:
+    """Red-team prompts to train on, and helpful ones where there are some."""
+    if helpful is None and data.tells_sets(source):
+        helpful = source
+    return _train(source, "red-team") + (_train(helpful, "helpful") if helpful else [])
+
+
+def _texts(file: Path) -> dict[str, str]:
+    return critiques.texts(_read(file, AnswerRecord))
+
+
+def _have_answers(
+    prompts: Sequence[PromptRecord], known: Mapping[str, Any] | None, file: Path | None
+) -> None:
+    """Raises SolonError where a prompt has no answer among those that are ``known``."""
+    if known is None:
+        return
+    if missing := [each["id"] for each in prompts if each["id"] not in known]:
+        raise SolonError(
+            f"{file} has no answer to prompt {missing[0]!r} (and {len(missing) - 1} more); make it of the "
+            "same prompts with 'solon answer --set-name red-team'"
+        )
 
 
 def _read(path: Path, kind: Any) -> list[Any]:
@@ -321,7 +345,3 @@ def _read(path: Path, kind: Any) -> list[Any]:
 def _out(path: Path, kind: Any) -> RecordFile:
     """The file to be completed, looked at before a model is loaded."""
     return RecordFile(path, kind).recover()
-
-
-def _steps() -> Callable[[int, int, dict[str, float]], None]:
-    return partial(SCREEN.advance, "steps")

@@ -15,13 +15,19 @@ from solon.feedback.multiple_choice import judge
 from solon.inference import open_engine
 from solon.inference.engine import Chain, Engine, Request
 from solon.progress import Watcher
-from solon.records import Aspect, EvaluationRecord, JudgementRecord, ModelAnswer, PromptRecord, PromptSet
+from solon.records import (
+    ASPECT_OF,
+    Aspect,
+    EvaluationRecord,
+    JudgementRecord,
+    ModelAnswer,
+    PromptRecord,
+)
 from solon.seeds import derive_seed, generator
 from solon.texts.degenerate import TOO_LONG
 from solon.texts.refusal import is_refusal
 
 Asked = TypeVar("Asked", PromptRecord, EvaluationRecord)
-ASPECTS: Mapping[PromptSet, Aspect] = {"red-team": "harmlessness", "helpful": "helpfulness"}
 
 
 class Answer(TypedDict):
@@ -185,7 +191,7 @@ def play(
     """
     settings = settings.model_copy(update={"both_orders": True, "chain_of_thought": False})
     for aspect, constitution in constitutions.items():
-        of_aspect = {each["id"]: each for each in wanted if ASPECTS[each["prompt"]["set"]] == aspect}
+        of_aspect = {each["id"]: each for each in wanted if ASPECT_OF[each["prompt"]["set"]] == aspect}
         asked = (
             Candidates(
                 id=each["id"],

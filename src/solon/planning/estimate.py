@@ -13,6 +13,7 @@ from solon import config as configs
 from solon import models
 from solon.config import SERVER_MODEL, Config
 from solon.errors import SolonError
+from solon.method import STAGES
 from solon.planning import resources
 from solon.planning.counting import SCORER, Load, Way
 from solon.planning.model_size import ModelSize, imagined, of_model, of_number
@@ -21,7 +22,7 @@ from solon.planning.workload import Assumptions, StageWork, Workload
 from solon.progress import Watcher
 from solon.store.manifest import Manifest
 
-TRAINING = {"supervised": "supervised", "preference-model": "preference_model", "reinforce": "reinforce"}
+TRAINING = {stage.name: stage.training.section for stage in STAGES if stage.training}
 
 
 @dataclass

@@ -22,13 +22,12 @@ from solon.inference.blocks import BATCHES
 from solon.inference.prefix import common_length
 from solon.planning.counting import SCORER, CountingEngine, Load, as_key, as_tokens, attended
 from solon.prompts.dialogue import assistant, neutral_messages, reserved
-from solon.records import Message, PreferenceRecord, PromptRecord, PromptSet, Split
+from solon.records import ASPECT_OF, SETS, Message, PreferenceRecord, PromptRecord, PromptSet, Split
 from solon.seeds import derive_seed, generator
 from solon.sources import data
 from solon.stages import comparison, critique, feedback, red_team
 from solon.stages.examples import gather
 
-SETS: tuple[PromptSet, PromptSet] = ("red-team", "helpful")
 MODELS = 3  # that the evaluation compares: initial, SL-CAI, RL-CAI
 
 
@@ -245,7 +244,7 @@ class Workload:
     ) -> tuple[StageWork, list[tuple[list[PreferenceRecord], float]]]:
         engine, work, labelled = self._engine("feedback"), StageWork("feedback"), []
         for name, of_set in pairs.items():
-            aspect = tournament.ASPECTS[name]
+            aspect = ASPECT_OF[name]
             law = self.law if aspect == "harmlessness" else self.helpful_labels
             method, settings = labelling(self.config.feedback, law, aspect)
             made, loads = (

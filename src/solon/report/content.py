@@ -15,33 +15,17 @@ from solon.evaluation.elo import Rating
 from solon.evaluation.harmfulness import Harmfulness
 from solon.evaluation.overoptimisation import Watch
 from solon.feedback import MAKINGS, METHODS
+from solon.method import NAMES, STAGES
 from solon.records import Aspect, ModelAnswer
 from solon.report import plots
 from solon.report.plots import MODELS, Look
 from solon.store.run_folder import Json, RunFolder
 from solon.texts.refusal import is_evasive
 
-STAGES: Mapping[str, str] = {
-    "red-team": "Red-team prompts",
-    "critique": "Critique and revision",
-    "supervised": "Supervised finetuning (SL-CAI)",
-    "comparison": "Two answers a prompt",
-    "feedback": "AI feedback",
-    "preference-model": "Preference model",
-    "reinforce": "Reinforcement learning (RL-CAI)",
-    "evaluation": "Evaluation",
-}
+TITLES: Mapping[str, str] = {stage.name: stage.title for stage in STAGES}
 
 CURVES: Mapping[str, Mapping[str, str]] = {
-    "SL-CAI": {"loss": "Loss"},
-    "Preference model": {"loss": "Loss", "accuracy": "Accuracy", "margin": "Margin, chosen less rejected"},
-    "RL-CAI": {
-        "reward": "Reward",
-        "kl": "KL to SL-CAI, nats a sequence",
-        "entropy": "Entropy, nats a token",
-        "length": "Length, tokens",
-        "clip_fraction": "Clip fraction",
-    },
+    stage.training.model: stage.training.curves for stage in STAGES if stage.training
 }
 
 WATCHED: Mapping[str, str] = {
@@ -62,7 +46,7 @@ def verdict(run: RunFolder) -> str:
     harmlessness, helpfulness = ratings(run, "harmlessness"), ratings(run, "helpfulness")
     model = next((each for each in ("rl-cai", "sl-cai") if each in harmlessness), None)
     if model is None or "initial" not in harmlessness:
-        done = [title for stage, title in STAGES.items() if _status(run, stage) == "done"]
+        done = [title for name, title in TITLES.items() if _status(run, name) == "done"]
         return "It is too early to tell: " + (
             f"the run has no evaluation yet; {len(done)} of {len(STAGES)} stages are done."
             if done
@@ -183,7 +167,7 @@ def _name(model: Any) -> str | None:
 def stage_rows(run: RunFolder) -> list[Json]:
     """One row a stage: its manifest entry, with the share of tokens that shared prefixes saved."""
     rows = []
-    for stage, title in STAGES.items():
+    for stage, title in TITLES.items():
         entry = run.stages.get(stage) or {}
         usage = entry.get("usage") or {}
         computed, naive = usage.get("tokens_computed"), usage.get("tokens_naive")
@@ -207,7 +191,7 @@ def _status(run: RunFolder, stage: str) -> str:
 
 
 def notes(run: RunFolder) -> list[str]:
-    return [note for stage in STAGES for note in (run.stages.get(stage) or {}).get("notes") or []]
+    return [note for name in NAMES for note in (run.stages.get(name) or {}).get("notes") or []]
 
 
 def human_harm_labels(run: RunFolder) -> str:
@@ -270,7 +254,7 @@ def order_effect(run: RunFolder) -> Json | None:
 def watch(run: RunFolder) -> Watch:
     """What the records show of over-optimisation; see ``evaluation.overoptimisation``."""
     return overoptimisation.watch(
-        run.reinforce_metrics, run.samples, run.sample_judgements, run.answers, models(run)["feedback"]
+        run.metrics["reinforce"], run.samples, run.sample_judgements, run.answers, models(run)["feedback"]
     )
 
 
@@ -355,8 +339,4 @@ def figures(run: RunFolder, watched: Watch) -> dict[str, go.Figure]:
 
 def metrics(run: RunFolder) -> dict[str, list[Json]]:
     """What each training logged, by its name in ``CURVES``."""
-    return {
-        "SL-CAI": run.supervised_metrics,
-        "Preference model": run.preference_model_metrics,
-        "RL-CAI": run.reinforce_metrics,
-    }
+    return {stage.training.model: run.metrics[stage.name] for stage in STAGES if stage.training}

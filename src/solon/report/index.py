@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from solon.errors import SolonError
 from solon.prompts.dialogue import turns
 from solon.records import KINDS
-from solon.report.transcripts import SETS, Transcripts, principles, spread, words
+from solon.report.transcripts import SET_OF, Transcripts, principles, spread, words
 from solon.store.record_file import RecordFile, whole
 from solon.store.run_folder import TRANSCRIBED, Json, manifest_of
 
@@ -214,7 +214,7 @@ class Index:
             if name != "preferences":
                 self._database.execute(
                     'INSERT OR IGNORE INTO transcript (dialogue, id, "set", kind) VALUES (?, ?, ?, ?)',
-                    [key, record["id"], record.get("set") or SETS.get(name, ""), record.get("kind", "")],
+                    [key, record["id"], record.get("set") or SET_OF.get(name, ""), record.get("kind", "")],
                 )
         found = self._database.execute(ask, [key]).fetchone()
         return found[0] if found else None

@@ -23,7 +23,7 @@ from solon.store.run_folder import Json, RunFolder
 from solon.study import Study
 from solon.texts import repetition
 
-ASPECTS: Mapping[Aspect, Look] = {
+LOOKS: Mapping[Aspect, Look] = {
     "harmlessness": Look("Harmlessness", PALETTE[0]),
     "helpfulness": Look("Helpfulness", PALETTE[1]),
 }
@@ -77,7 +77,7 @@ def _last_revisions(runs: Iterable[RunFolder]) -> list[str]:
 def _elo(runs: Sequence[RunFolder]) -> dict[str, dict[Aspect, Gain]]:
     """Of the seeds' models together: each seed's SL-CAI counts as one and the same."""
     found: dict[str, dict[Aspect, Gain]] = {}
-    for aspect in ASPECTS:
+    for aspect in LOOKS:
         if len(runs) == 1:
             ratings = content.ratings(runs[0], aspect)
         else:
@@ -154,7 +154,7 @@ def write(
         {each.key: each.look for each in found},
         study=study,
         variations=found,
-        aspects=ASPECTS,
+        aspects=LOOKS,
         models={model: MODELS[model] for model in TRAINED},
         verdict=said[0],
         caveats=said[1],
@@ -210,7 +210,7 @@ def figures(found: Sequence[Variation]) -> dict[str, go.Figure]:
                         if aspect in each.elo.get(model, {})
                     ],
                 )
-                for aspect, look in ASPECTS.items()
+                for aspect, look in LOOKS.items()
             ],
             ticks,
             "",

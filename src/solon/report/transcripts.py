@@ -67,7 +67,7 @@ class Transcripts:
             transcript(prompt)
         for revision in records["revisions"]:
             found = transcript(revision)
-            found["set"] = found["set"] or SETS["revisions"]
+            found["set"] = found["set"] or SET_OF["revisions"]
             found["answer"] = revision["answer"]
             found["rounds"] = [
                 {
@@ -83,7 +83,7 @@ class Transcripts:
             ]
         for answer in records["helpful"]:
             found = transcript(answer)
-            found["set"] = found["set"] or SETS["helpful"]
+            found["set"] = found["set"] or SET_OF["helpful"]
             found["answer"], found["problem"] = answer["messages"][-1]["content"], answer["problem"]
         for pair in records["pairs"]:
             transcript(pair).setdefault("pairs", []).append(
@@ -146,7 +146,10 @@ class Transcripts:
             return
 
 
-SETS: Mapping[str, str] = {"revisions": "red-team", "helpful": "helpful"}  # of records that do not say theirs
+SET_OF: Mapping[str, str] = {
+    "revisions": "red-team",
+    "helpful": "helpful",
+}  # of records that do not say theirs
 
 
 def gather(run: RunFolder, budget: int = BUDGET) -> Json:

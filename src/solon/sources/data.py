@@ -5,13 +5,17 @@ from collections.abc import Sequence
 from importlib import resources
 from itertools import zip_longest
 
+from pydantic import TypeAdapter, ValidationError
+
 from solon.errors import SolonError
+from solon.misfits import misfits
 from solon.prompts.dialogue import transcript
 from solon.records import Message, PreferenceRecord, PromptRecord, PromptSet, Split
 from solon.seeds import generator, share_of, stable_id
 from solon.sources.row_dialogues import comparison_of, kind_of, probability_of, prompt_of
 from solon.sources.tables import HUB, Row, label, rows
 
+PROMPT: TypeAdapter[PromptRecord] = TypeAdapter(PromptRecord)
 HELD_OUT = 0.2  # share of the prompts that are never trained on
 
 
@@ -19,12 +23,17 @@ def prompts(source: str, prompt_set: PromptSet) -> list[PromptRecord]:
     """The prompts of a source: "packaged", a file, or "datasets:NAME" (see ``tables.rows``).
 
     Prompts that differ in case and white space alone count once. Whether a prompt is held out depends on its
-    own text only, so it is on the same side in every source.
+    own text only, so it is on the same side in every source. Of Solon's own prompts (``01-red-team``), those
+    of the set are taken as they are, with their ids and on their side.
     Raises SolonError naming file, line and field.
     """
     packaged = source == "packaged"
     found: dict[str, PromptRecord] = {}
     for row in packaged_rows(prompt_set) if packaged else rows(source):
+        if record := own_record(row):
+            if record["set"] == prompt_set:
+                found[folded(record["prompt"])] = record
+            continue
         dialogue = prompt_of(row)
         key = folded(dialogue)
         if key not in found:
@@ -37,6 +46,21 @@ def prompts(source: str, prompt_set: PromptSet) -> list[PromptRecord]:
                 "source": source if packaged else label(source),
             }
     return list(found.values())
+
+
+def own_record(row: Row) -> PromptRecord | None:
+    """The row where it is one of Solon's own prompts, None where it is not."""
+    if row.values.keys() != PromptRecord.__annotations__.keys():
+        return None
+    try:
+        return PROMPT.validate_python(row.values, strict=True)
+    except ValidationError as error:
+        raise SolonError(f"{row.place}: {next(misfits(error))}") from None
+
+
+def tells_sets(source: str) -> bool:
+    """Whether the source has prompts of both sets and tells them apart: packaged ones, or Solon's own."""
+    return source == "packaged" or own_record(next(iter(rows(source)))) is not None
 
 
 def select(records: Sequence[PromptRecord], split: Split, count: int | None, seed: int) -> list[PromptRecord]:

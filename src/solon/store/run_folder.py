@@ -9,11 +9,13 @@ from typing import Any
 from solon import constitution
 from solon.constitution import Constitution
 from solon.errors import SolonError
+from solon.method import STAGES
 from solon.records import (
     KINDS,
     AnswerRecord,
     Aspect,
     EvaluationRecord,
+    Example,
     HarmAnswer,
     HarmScore,
     JudgementRecord,
@@ -34,15 +36,11 @@ CONSTITUTIONS: dict[Aspect, tuple[str, str]] = {  # the setting that names it, a
     "helpfulness": ("preference_model.helpfulness_constitution", "helpful"),
 }
 
-TRANSCRIBED: Mapping[
-    str, str
-] = {  # what transcripts are joined from, by field of RunFolder, as stages wrote it
-    "prompts": "01-red-team/prompts.jsonl",
-    "revisions": "02-critique/revisions.jsonl",
-    "helpful": "02-critique/helpful.jsonl",
-    "pairs": "04-comparison/pairs.jsonl",
-    "preferences": "05-feedback/preferences.jsonl",
-    "answers": "evaluation/answers.jsonl",
+RECORDS: Mapping[str, str] = {  # what stages wrote, by field of RunFolder
+    Path(file).stem: f"{stage.folder}/{file}" for stage in STAGES for file in stage.records
+}
+TRANSCRIBED: Mapping[str, str] = {  # what transcripts are joined from
+    **{name: path for name, path in RECORDS.items() if name != "examples"},
     "judgements": "evaluation/judgements.jsonl",
 }
 
@@ -56,11 +54,10 @@ class RunFolder:
     prompts: list[PromptRecord]
     revisions: list[RevisionRecord]
     helpful: list[AnswerRecord]
-    supervised_metrics: list[Json]
+    examples: list[Example]
     pairs: list[PairRecord]
     preferences: list[PreferenceRecord]
-    preference_model_metrics: list[Json]
-    reinforce_metrics: list[Json]
+    metrics: dict[str, list[Json]]  # of each training, by its stage
     samples: list[SampleRecord]
     answers: list[EvaluationRecord]
     judgements: list[JudgementRecord]
@@ -108,10 +105,9 @@ def read(folder: Path, kinds: Mapping[str, Any] = KINDS) -> RunFolder:
         manifest=manifest,
         config=config,
         settings=settings,
-        **{name: records(path) for name, path in TRANSCRIBED.items()},
-        supervised_metrics=records("03-sl-cai/metrics.jsonl"),
-        preference_model_metrics=records("06-preference-model/metrics.jsonl"),
-        reinforce_metrics=records("07-rl-cai/metrics.jsonl"),
+        **{name: records(path) for name, path in RECORDS.items()},
+        judgements=records(TRANSCRIBED["judgements"]),
+        metrics={each.name: records(f"{each.folder}/metrics.jsonl") for each in STAGES if each.training},
         samples=records("07-rl-cai/samples.jsonl"),
         sample_judgements=records("evaluation/rl-judgements.jsonl"),
         harm_answers=records("evaluation/harm-answers.jsonl"),

@@ -5,8 +5,9 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,10 @@ from filelock import FileLock
 
 from solon import config, models
 from solon.errors import SolonError
-from solon.stages import preference, reinforce, supervised, training
+from solon.method import trains
+from solon.progress import Progress
 from solon.store.files import write_atomically
 
-STAGES: Mapping[str, tuple[Any, type[config.Section]]] = {
-    "supervised": (supervised.train, config.Supervised),
-    "preference": (preference.train, config.PreferenceModel),
-    "reinforce": (reinforce.train, config.Reinforce),
-}
 TASK, LOG, LOCK = "launched.json", "launched.log", "launched.lock"
 FSDP = {  # accelerate's own names; sharded checkpoints are written without gathering the weights anywhere
     "ACCELERATE_USE_FSDP": "true",
@@ -39,7 +36,7 @@ def train(
     out: Path,
     settings: config.Section,
     seed: int,
-    progress: training.Progress,
+    progress: Progress,
     scale: config.TrainingScale,
 ) -> dict[str, float]:
     """The stage's ``train`` with these models, in as many processes as ``scale`` says, here if in one.
@@ -47,13 +44,20 @@ def train(
     Raises SolonError where the stage does, and where a process ends otherwise.
     """
     if scale.processes == 1 and scale.launcher is None:
-        found: dict[str, float] = STAGES[stage][0](records, *names, out, settings, seed, progress)
+        found: dict[str, float] = function_of(stage)(records, *names, out, settings, seed, progress)
         return found
     write_task(stage, records, names, out, settings, seed)
     found = _launched([*command(scale), "--module", __name__, str(out)], environment(scale), out, progress)
     for name in (TASK, LOG, LOCK):
         (out / name).unlink(missing_ok=True)
     return found
+
+
+def function_of(stage: str) -> Callable[..., dict[str, float]]:
+    """What trains in the stage. The other stages' trainers are not imported."""
+    module, _, name = trains(stage).function.partition(":")
+    function: Callable[..., dict[str, float]] = getattr(import_module(module), name)
+    return function
 
 
 def write_task(
@@ -99,7 +103,7 @@ def environment(scale: config.TrainingScale) -> dict[str, str]:
 
 
 def _launched(
-    line: Sequence[str], variables: Mapping[str, str], out: Path, progress: training.Progress
+    line: Sequence[str], variables: Mapping[str, str], out: Path, progress: Progress
 ) -> dict[str, float]:
     metrics: dict[str, float] | None = None
     failure = ""
@@ -156,8 +160,9 @@ def main(out: Path) -> None:
 
     state = PartialState(cpu=models.best_device() == "cpu")
     task = json.loads((out / TASK).read_text())
-    function, kind = STAGES[task["stage"]]
-    settings = kind.model_validate(task["settings"])
+    function = function_of(task["stage"])
+    section = trains(task["stage"]).section
+    settings = getattr(config.Config.model_validate({section: task["settings"]}), section)
     try:
         # Training that has outlived a killed run may still be in its last step here.
         with FileLock(out / LOCK) if state.is_main_process else nullcontext():

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from solon.method import STAGES, Stage
+from solon.pipeline.workspace import Workspace
 from solon.stages.critique import first_rounds
-from solon.steps import STAGES, Stage
 from solon.store.files import write_atomically
 from solon.store.manifest import Manifest
 from solon.store.record_file import RecordFile, as_line
 from solon.store.run_folder import manifest_of
-from solon.workspace import Workspace
 
 Inputs = Mapping[str, Mapping[str, Any]]  # of every stage, as the manifest records them
 

@@ -9,15 +9,17 @@ from typing import Any
 
 import yaml
 
-from solon import reuse
 from solon.config import Config
+from solon.errors import SolonError
+from solon.method import NAMES, STAGES, Stage
+from solon.pipeline import reuse, steps
+from solon.pipeline.steps.red_team import check_data
+from solon.pipeline.workspace import Workspace
 from solon.planning import estimate
 from solon.progress import Watcher
-from solon.steps import STAGES, Stage, check_data
 from solon.store.files import write_atomically
 from solon.store.lock import alone_in
 from solon.store.manifest import Manifest, changes, flat
-from solon.workspace import Workspace
 
 NOT_INPUTS = (".save_steps", ".report_to")  # they change how a stage is run and not what comes of it
 
@@ -27,7 +29,7 @@ def run(
     folder: Path,
     watcher: Watcher | None = None,
     *,
-    until: str = STAGES[-1].name,
+    until: str = NAMES[-1],
     donors: Sequence[Path] = (),
 ) -> Path:
     """Take the method to its end, or to the stage ``until``, in ``folder`` and return the path of the report.
@@ -40,8 +42,7 @@ def run(
     """
     watcher = watcher or Watcher()
     reuse.check(donors)
-    names = [stage.name for stage in STAGES]
-    estimate.check(config, folder, watcher, names[: names.index(until) + 1])
+    estimate.check(config, folder, watcher, NAMES[: NAMES.index(until) + 1])
     work = Workspace(config, folder, watcher)
     check_data(work)
     wanted = {stage.name: inputs(stage, work) for stage in STAGES}
@@ -72,11 +73,12 @@ def run(
 
 
 def run_stage(stage: Stage, work: Workspace, manifest: Manifest, wanted: dict[str, Any]) -> None:
+    require(stage, work.folder)
     manifest.begin(stage.name, wanted)
     started = time.monotonic()
     try:
         with work.watcher.stage(stage.title):
-            done = stage.run(work)
+            done = steps.of(stage).run(work)
     finally:
         manifest.add(stage.name, time.monotonic() - started, work.take_usage())
     manifest.finish(stage.name, done.records, [*done.notes, *work.take_notes()])
@@ -84,9 +86,19 @@ def run_stage(stage: Stage, work: Workspace, manifest: Manifest, wanted: dict[st
         work.watcher.say(note)
 
 
+def require(stage: Stage, folder: Path) -> None:
+    """Raise SolonError where what the stage reads is gone: it would work on less and not say so."""
+    for path in stage.reads:
+        if not (folder / path).exists():
+            raise SolonError(
+                f"{folder / path}, which stage {stage.name} reads, is gone, though its own stage is done: "
+                f"restore it, or delete {folder / 'manifest.json'} to have every stage done again"
+            )
+
+
 def inputs(stage: Stage, work: Workspace) -> dict[str, Any]:
     """What decides the stage's result, beside the stages before it, by dotted names."""
-    everything = flat({"seed": work.config.seed, **stage.inputs(work)})
+    everything = flat({"seed": work.config.seed, **steps.of(stage).inputs(work)})
     kept = {name: value for name, value in everything.items() if not name.endswith(NOT_INPUTS)}
     return dict(json.loads(json.dumps(kept)))  # as the manifest gives them back
 

@@ -1,0 +1,139 @@
+"""The method's stages in order: the one table of them, which all that speaks of stages reads.
+
+Nothing is imported here but for types, so that whoever wants their names or files loads no library for it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a stage that trains a model has beside the others."""
+
+    section: str  # of the configuration, with its settings
+    function: str  # "module:name"; every process that trains calls it
+    model: str  # what the trained model is called
+    curves: Mapping[str, str]  # columns of its metrics.jsonl that the report draws, and their titles
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage. Its step, a module, has ``run(work)`` and ``inputs(work)``: what decides its result."""
+
+    name: str
+    title: str
+    folder: str  # in the run folder
+    step: str
+    reads: tuple[str, ...] = ()  # what must be there before it, by path in the run folder
+    records: tuple[str, ...] = ()  # the record files in its folder that the manifest counts
+    also: tuple[str, ...] = ()  # more record files that it may leave there
+    training: Training | None = None
+
+
+STAGES = (
+    Stage(
+        "red-team",
+        "Red-team prompts",
+        "01-red-team",
+        step="solon.pipeline.steps.red_team",
+        records=("prompts.jsonl",),
+        also=("generated.jsonl",),
+    ),
+    Stage(
+        "critique",
+        "Critique and revision",
+        "02-critique",
+        step="solon.pipeline.steps.critique",
+        reads=("01-red-team/prompts.jsonl",),
+        records=("revisions.jsonl", "helpful.jsonl"),
+        also=("first-answers.jsonl",),
+    ),
+    Stage(
+        "supervised",
+        "Supervised finetuning (SL-CAI)",
+        "03-sl-cai",
+        step="solon.pipeline.steps.supervised",
+        reads=("02-critique/revisions.jsonl",),
+        records=("examples.jsonl",),
+        training=Training("supervised", "solon.stages.supervised:train", "SL-CAI", {"loss": "Loss"}),
+    ),
+    Stage(
+        "comparison",
+        "Two answers a prompt",
+        "04-comparison",
+        step="solon.pipeline.steps.comparison",
+        reads=("01-red-team/prompts.jsonl", "03-sl-cai/config.json"),
+        records=("pairs.jsonl",),
+    ),
+    Stage(
+        "feedback",
+        "AI feedback",
+        "05-feedback",
+        step="solon.pipeline.steps.feedback",
+        reads=("01-red-team/prompts.jsonl", "04-comparison/pairs.jsonl"),
+        records=("preferences.jsonl",),
+        also=("unlabelled.jsonl",),
+    ),
+    Stage(
+        "preference-model",
+        "Preference model",
+        "06-preference-model",
+        step="solon.pipeline.steps.preference_model",
+        reads=("05-feedback/preferences.jsonl",),
+        training=Training(
+            "preference_model",
+            "solon.stages.preference:train",
+            "Preference model",
+            {"loss": "Loss", "accuracy": "Accuracy", "margin": "Margin, chosen less rejected"},
+        ),
+    ),
+    Stage(
+        "reinforce",
+        "Reinforcement learning (RL-CAI)",
+        "07-rl-cai",
+        step="solon.pipeline.steps.reinforce",
+        reads=("01-red-team/prompts.jsonl", "03-sl-cai/config.json", "06-preference-model/config.json"),
+        also=("samples.jsonl",),
+        training=Training(
+            "reinforce",
+            "solon.stages.reinforce:train",
+            "RL-CAI",
+            {
+                "reward": "Reward",
+                "kl": "KL to SL-CAI, nats a sequence",
+                "entropy": "Entropy, nats a token",
+                "length": "Length, tokens",
+                "clip_fraction": "Clip fraction",
+            },
+        ),
+    ),
+    Stage(
+        "evaluation",
+        "Evaluation",
+        "evaluation",
+        step="solon.pipeline.steps.evaluation",
+        reads=(
+            "01-red-team/prompts.jsonl",
+            "05-feedback/preferences.jsonl",
+            "06-preference-model/config.json",
+            "07-rl-cai/config.json",
+        ),
+        records=("answers.jsonl",),
+        also=("judgements.jsonl", "unjudged.jsonl"),
+    ),
+)
+NAMES = tuple(stage.name for stage in STAGES)
+
+
+def stage(name: str) -> Stage:
+    """The stage of that name."""
+    return STAGES[NAMES.index(name)]
+
+
+def trains(name: str) -> Training:
+    """What the stage of that name trains with. Raises LookupError for one that trains nothing."""
+    found = stage(name).training
+    if found is None:
+        raise LookupError(f"stage {name} trains nothing")
+    return found

@@ -1,0 +1,75 @@
+"""Stage 2 in a run folder: answers, critiques and revisions, and helpful answers to mix with them."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from solon.pipeline.steps.inputs import of_model, of_rules
+from solon.pipeline.workbench import Workbench
+from solon.pipeline.workspace import Done, Workspace
+from solon.records import AnswerRecord, PromptRecord, PromptSet, RevisionRecord
+from solon.stages import critique
+from solon.store.record_file import RecordFile
+
+# By the prompts' set: answers to red-team prompts are those that another model, the critic, is to revise.
+SEEDS: Mapping[PromptSet, tuple[str, ...]] = {
+    "red-team": ("first answers", "02-critique"),
+    "helpful": ("helpful",),
+}
+
+
+def answer(
+    bench: Workbench, prompts: Sequence[PromptRecord], prompt_set: PromptSet, file: RecordFile
+) -> list[AnswerRecord]:
+    """The assistant's answers, kept as they are."""
+    seed = bench.seed(*SEEDS[prompt_set])
+    make = partial(critique.answer, settings=bench.config.critique, seed=seed)
+    return bench.generate(file, prompts, bench.roles["assistant"], make)
+
+
+def revise(
+    bench: Workbench,
+    prompts: Sequence[PromptRecord],
+    file: RecordFile,
+    answers: Mapping[str, str] | None = None,
+) -> list[RevisionRecord]:
+    """The critic's revisions of its own answers, or of ``answers``, by the prompts' ids."""
+    make = partial(
+        critique.revise,
+        constitution=bench.constitution,
+        settings=bench.config.critique,
+        seed=bench.seed("critique"),
+        answers=answers,
+    )
+    return bench.generate(file, prompts, bench.roles["critic"], make)
+
+
+def run(work: Workspace) -> Done:
+    prompts, answers = work.prompts("red-team", "train"), None
+    if work.roles["critic"] != work.roles["assistant"]:
+        first = answer(work, prompts, "red-team", work.file("02-critique/first-answers.jsonl"))
+        answers = critique.texts(first)
+    revisions = revise(work, prompts, work.file("02-critique/revisions.jsonl"), answers)
+    asked = work.prompts("helpful", "train")
+    helpful = answer(work, asked, "helpful", work.file("02-critique/helpful.jsonl"))
+    problems = Counter(each["problem"] for record in revisions for each in record["rounds"])
+    problems.update(record["problem"] for record in helpful)
+    sound = problems.pop("", 0)
+    notes = []
+    if problems:
+        why = ", ".join(f"{count} {problem}" for problem, count in problems.most_common())
+        notes.append(
+            f"{problems.total()} of {sound + problems.total()} revisions and helpful answers were degenerate "
+            f"after {work.config.critique.attempts} attempts and are not trained on ({why})."
+        )
+    return Done(len(revisions) + len(helpful), notes)
+
+
+def inputs(work: Workspace) -> dict[str, Any]:
+    return {
+        "critique": work.config.critique.model_dump(),
+        **of_rules("constitution", work.constitution),
+        **of_model(work, "assistant"),
+        **(of_model(work, "critic") if work.config.models.critic else {}),
+    }

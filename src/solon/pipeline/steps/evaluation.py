@@ -1,0 +1,107 @@
+"""What comes after the stages: the models against each other, and the preference model against its labels."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from solon.constitution import Constitution
+from solon.evaluation import preference as preference_evaluation
+from solon.evaluation import tournament
+from solon.pipeline.steps.inputs import of_model, of_rules
+from solon.pipeline.workspace import Done, Workspace
+from solon.prompts.dialogue import assistant
+from solon.records import SETS, Aspect, Message, PreferenceRecord, PromptRecord
+from solon.store.files import write_atomically
+
+
+def run(work: Workspace) -> Done:
+    settings, seed = work.config.evaluation, work.seed("evaluation")
+    prompts = [prompt for prompt_set in SETS for prompt in work.prompts(prompt_set, "held-out")]
+    names = {"initial": work.roles["policy"], "sl-cai": work.sl_cai}
+    kept = {f"rl-cai-{step}": str(folder) for step, folder in work.kept_policies.items()}
+    texts = {
+        model: _answers(work, model, name, prompts)
+        for model, name in (names | kept | {"rl-cai": work.rl_cai}).items()
+    }
+    asked, prompts = len(prompts), tournament.answered_by_all(prompts, texts)
+    ends = {model: of_model for model, of_model in texts.items() if model not in kept}
+    records = tournament.side_by_side(prompts, ends, _scores(work, prompts, ends))
+    work.complete(work.file("evaluation/answers.jsonl"), records, lambda missing: missing)
+    rules: dict[Aspect, Constitution] = {
+        "harmlessness": work.constitution,
+        "helpfulness": work.helpful_evaluation,
+    }
+    judgements = work.generate(
+        work.file("evaluation/judgements.jsonl"),
+        tournament.matches(tournament.first_of_sets(prompts, settings.judged), texts, passing=kept),
+        work.roles["feedback"],
+        partial(tournament.play, constitutions=rules, settings=work.config.feedback, seed=seed),
+        requests=2,  # both orders
+        aside=work.file("evaluation/unjudged.jsonl"),
+    )
+    ratings = {
+        aspect: tournament.ratings(judgements, aspect, "initial", settings.bootstrap, seed)
+        for aspect in rules
+    }
+    summary = {
+        "elo": {aspect: list(map(dataclasses.asdict, each)) for aspect, each in ratings.items() if each},
+        "rl_steps": {
+            "sl-cai": 0,
+            **dict(zip(kept, work.kept_policies, strict=True)),
+            "rl-cai": work.rl_steps,
+        },
+        "preference_model": _preference_model(work, settings.bootstrap, seed),
+    }
+    write_atomically(work.folder / "evaluation/summary.json", json.dumps(summary, indent=2) + "\n")
+    notes = [] if summary["preference_model"] else ["No comparison was held out from the preference model."]
+    if len(prompts) < asked:
+        notes.append(f"{asked - len(prompts)} of {asked} prompts were too long for a model and are left out.")
+    if unjudged := len(work.file("evaluation/unjudged.jsonl").read()):
+        notes.append(f"{unjudged} matches were too long for the feedback model (unjudged.jsonl).")
+    return Done(len(records), notes)
+
+
+def _answers(work: Workspace, model: str, name: str, prompts: Sequence[PromptRecord]) -> dict[str, str]:
+    answers = work.generate(
+        work.file(f"evaluation/{model}.jsonl"),
+        prompts,
+        name,
+        partial(tournament.answer, settings=work.config.evaluation, seed=work.seed("evaluation")),
+    )
+    return {each["id"]: each["text"] for each in answers if not each["problem"]}
+
+
+def _scores(
+    work: Workspace, prompts: Sequence[PromptRecord], texts: Mapping[str, Mapping[str, str]]
+) -> dict[str, dict[str, float]]:
+    """The preference model's score of every model's answer, by model, then by prompt."""
+    dialogues = [
+        [*prompt["prompt"], assistant(of_model[prompt["id"]])]
+        for of_model in texts.values()
+        for prompt in prompts
+    ]
+    scores = iter(work.score(dialogues))
+    return {model: {prompt["id"]: next(scores) for prompt in prompts} for model in texts}
+
+
+def _preference_model(work: Workspace, bootstrap: int, seed: int) -> dict[str, Any]:
+    held_out: list[PreferenceRecord] = [
+        record for record in work.file("05-feedback/preferences.jsonl") if record["split"] == "held-out"
+    ]
+
+    def dialogues(answer: str) -> list[list[Message]]:
+        return [[*record["prompt"], *record[answer]] for record in held_out]  # type: ignore[literal-required]
+
+    scores = work.score([*dialogues("chosen"), *dialogues("rejected")]) if held_out else []
+    chosen, rejected = scores[: len(held_out)], scores[len(held_out) :]
+    return preference_evaluation.agreement(held_out, chosen, rejected, bootstrap, seed)
+
+
+def inputs(work: Workspace) -> dict[str, Any]:
+    return {
+        "evaluation": work.config.evaluation.model_dump(),
+        **of_rules("evaluation.helpfulness_constitution", work.helpful_evaluation),
+        **of_model(work, "feedback"),
+    }

@@ -1,0 +1,111 @@
+"""Stage 5 in a run folder: labels of the pairs, and comparisons of helpfulness that people labelled."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from solon import config
+from solon.constitution import Constitution
+from solon.feedback import METHODS
+from solon.feedback.made import ByMaking
+from solon.inference.engine import Engine
+from solon.pipeline.steps.inputs import of_model, of_rules, of_source
+from solon.pipeline.workbench import Workbench
+from solon.pipeline.workspace import Done, Workspace
+from solon.records import ASPECT_OF, SETS, Aspect, PairRecord, PreferenceRecord, PromptRecord
+from solon.sources import data
+from solon.stages import feedback
+from solon.store.record_file import RecordFile
+
+
+def label(
+    bench: Workbench,
+    pairs: Sequence[PairRecord],
+    human: Sequence[PreferenceRecord],
+    file: RecordFile,
+    aside: RecordFile,
+) -> list[PreferenceRecord]:
+    """Labels of the pairs that have no problem, each by the rules for its prompt's set, and ``human`` ones.
+
+    Pairs that are too long for the feedback model go to ``aside``.
+    """
+    wanted = [*(pair for pair in pairs if not pair["problem"]), *human]
+    settings, method = bench.config.feedback, METHODS[bench.config.feedback.method]
+    if isinstance(method, ByMaking):
+        return bench.complete(file, wanted, partial(_made, method=method))
+    make = partial(_label, laws=bench.laws, settings=settings, seed=bench.seed("feedback"))
+    questions = method.questions(settings, len(bench.constitution.comparison))
+    return bench.generate(file, wanted, bench.roles["feedback"], make, questions, aside)
+
+
+def human(settings: config.PreferenceModel, kept: Collection[PromptRecord]) -> list[PreferenceRecord]:
+    """The comparisons that people labelled, where the settings name some.
+
+    Prompts that the models are evaluated on, ``kept``, must not be trained on, whoever labelled them.
+    """
+    if settings.helpfulness in {None, "ai"}:
+        return []
+    evaluated = {data.folded(each["prompt"]) for each in kept}
+    return [
+        {**record, "split": "held-out"} if data.folded(record["prompt"]) in evaluated else record
+        for record in data.comparisons(str(settings.helpfulness), settings.held_out)
+    ]
+
+
+def _made(records: list[Any], method: ByMaking) -> Iterator[PreferenceRecord]:
+    """Labels that the pairs' making gives; comparisons that people labelled stay as they are."""
+    yield from (record for record in records if "label_source" in record)
+    for aspect in ASPECT_OF.values():
+        yield from feedback.by_making(_of_aspect(records, aspect), aspect, method)
+
+
+def _label(
+    engine: Engine,
+    records: list[Any],
+    laws: Mapping[Aspect, Constitution],
+    settings: config.Feedback,
+    seed: int,
+) -> Iterator[PreferenceRecord | PairRecord]:
+    """Labels of pairs, each by the rules of its aspect; comparisons that people labelled stay as they are."""
+    yield from (record for record in records if "label_source" in record)
+    for aspect, rules in laws.items():
+        yield from feedback.label(engine, _of_aspect(records, aspect), rules, aspect, settings, seed)
+
+
+def _of_aspect(records: Sequence[Any], aspect: Aspect) -> list[PairRecord]:
+    return [pair for pair in records if "responses" in pair and ASPECT_OF[pair["set"]] == aspect]
+
+
+def run(work: Workspace) -> Done:
+    pairs: list[PairRecord] = work.file("04-comparison/pairs.jsonl").read()
+    settings = work.config.preference_model
+    by_people = human(settings, [each for name in SETS for each in work.prompts(name, "held-out")])
+    if settings.helpfulness == "ai":
+        note = "No human helpfulness comparisons were given: AI feedback labelled helpfulness, too."
+    elif settings.helpfulness is None:
+        note = (
+            "No human helpfulness comparisons were given, so the preference model learns harmlessness alone."
+        )
+    else:
+        note = (
+            f"{len(by_people)} helpfulness comparisons were labelled by people ({by_people[0]['labeller']})."
+        )
+    notes, aside = [note], work.file("05-feedback/unlabelled.jsonl")
+    labels = label(work, pairs, by_people, work.file("05-feedback/preferences.jsonl"), aside)
+    if unlabelled := len(aside.read()):
+        sound = sum(not pair["problem"] for pair in pairs)
+        notes.append(
+            f"{unlabelled} of {sound} pairs were too long for the feedback model and got no label "
+            "(unlabelled.jsonl)."
+        )
+    return Done(len(labels), notes)
+
+
+def inputs(work: Workspace) -> dict[str, Any]:
+    return {
+        "feedback": work.config.feedback.model_dump(),
+        "preference_model.helpfulness.hash": of_source(work.config.preference_model.helpfulness),
+        **of_rules("constitution", work.constitution),
+        **of_rules("preference_model.helpfulness_constitution", work.helpful_labels),
+        **of_model(work, "feedback"),
+    }

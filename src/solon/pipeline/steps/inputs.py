@@ -1,0 +1,34 @@
+"""What decides a stage's result, as the manifest records it: hashes of files, models and constitutions."""
+
+from pathlib import Path
+from typing import Any
+
+from solon.config import SERVER_MODEL
+from solon.constitution import Constitution
+from solon.errors import SolonError
+from solon.pipeline.workspace import Workspace
+from solon.sources.tables import HUB
+from solon.store.files import file_hash
+
+
+def of_source(source: str | None) -> str:
+    """The hash of a file that data comes from, "" for other sources. SolonError where the file is missing."""
+    if source in {None, "packaged", "ai"} or str(source).startswith(HUB):
+        return ""
+    path = Path(str(source))
+    if not path.is_file():
+        raise SolonError(f"{path} does not exist; check the path of this source of data")
+    return file_hash(path)
+
+
+def of_model(work: Workspace, role: str) -> dict[str, Any]:
+    name = work.roles[role]
+    found: dict[str, Any] = {f"models.{role}": name, f"models.{role}.hash": work.hashes[name]}
+    if name.startswith(SERVER_MODEL):
+        server = work.config.engine.openai
+        found |= {f"engine.openai.{each}": getattr(server, each) for each in ("base_url", "mode", "votes")}
+    return found
+
+
+def of_rules(name: str, rules: Constitution) -> dict[str, str]:
+    return {name: rules.name, f"{name}.hash": rules.content_hash}

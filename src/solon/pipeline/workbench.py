@@ -1,0 +1,149 @@
+"""What every door to a stage works with: settings, constitutions, seeds, and one engine at a time.
+
+The commands of single stages make one from a configuration; a run's workspace is one with a folder.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from solon import constitution
+from solon.config import Config, EngineSettings
+from solon.constitution import Constitution
+from solon.inference import blocks, open_engine, settled
+from solon.inference.engine import Engine, Usage
+from solon.method import trains
+from solon.progress import Watcher
+from solon.records import Aspect
+from solon.seeds import derive_seed
+from solon.store.record_file import RecordFile, complete
+
+
+class Workbench:
+    def __init__(self, config: Config, watcher: Watcher) -> None:
+        self.config = config
+        self.watcher = watcher
+        self.roles = {
+            "assistant": config.models.assistant,
+            "critic": config.models.critic_or_default,
+            "policy": config.models.policy_or_default,
+            "feedback": config.models.feedback_or_default,
+        }
+        self._engine: Engine | None = None
+        self._used: Counter[str] = Counter()
+        self._notes: list[str] = []
+
+    def __enter__(self) -> "Workbench":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close_engine()
+
+    # Constitutions
+
+    @cached_property
+    def constitution(self) -> Constitution:
+        return constitution.load(self.config.constitution)
+
+    @cached_property
+    def helpful_labels(self) -> Constitution:
+        """Whose principles label helpfulness."""
+        return constitution.load(self.config.preference_model.helpfulness_constitution)
+
+    @property
+    def laws(self) -> dict[Aspect, Constitution]:
+        """What each aspect is labelled by."""
+        return {"harmlessness": self.constitution, "helpfulness": self.helpful_labels}
+
+    # Records
+
+    def complete(
+        self,
+        file: RecordFile,
+        wanted: Sequence[Any],
+        make: Callable[[list[Any]], Iterable[Mapping[str, Any]]],
+    ) -> list[Any]:
+        """One record for each of ``wanted`` in the file, made where missing: ``record_file.complete``."""
+        return complete(file, wanted, make, partial(self.watcher.advance, file.path.stem))
+
+    def generate(
+        self,
+        file: RecordFile,
+        wanted: Sequence[Any],
+        model: str,
+        make: Callable[[Engine, list[Any]], Iterable[Mapping[str, Any]]],
+        requests: int = 1,
+        aside: RecordFile | None = None,
+    ) -> list[Any]:
+        """The same, made by an engine with ``model`` in blocks; see ``blocks.generate``."""
+        return blocks.generate(
+            file,
+            wanted,
+            model,
+            self.config.engine,
+            lambda: self.engine(model),
+            make,
+            partial(self.watcher.advance, file.path.stem),
+            requests,
+            aside,
+        )
+
+    # Seeds and models
+
+    def seed(self, *parts: str) -> int:
+        """Of 31 bits, which every library takes."""
+        return derive_seed(self.config.seed, *parts) % 2**31
+
+    @cached_property
+    def engine_settings(self) -> EngineSettings:
+        """The configuration's, with what "auto" means here."""
+        return settled(self.config.engine, {}, self.config.scale)
+
+    def engine(self, model: str) -> Engine:
+        """The engine with the model loaded; one model is in memory at a time."""
+        if self._engine and (self._engine.model_name == model or self._engine.load(model)):
+            return self._engine
+        self.close_engine()
+        self._engine = open_engine(model, self.engine_settings, self.config.scale)
+        self._engine.say = self._note  # type: ignore[method-assign]
+        return self._engine
+
+    def _note(self, text: str) -> None:
+        self.watcher.say(text)
+        self._notes.append(text)
+
+    def take_notes(self) -> list[str]:
+        """What the engines had to say since the last call; the user has been told."""
+        notes, self._notes = self._notes, []
+        return notes
+
+    def close_engine(self) -> None:
+        if self._engine:
+            self._count()
+            self._engine.close()
+            self._engine = None
+
+    def take_usage(self) -> dict[str, float]:
+        """The engines' token counts, and what servers cost, since the last call."""
+        self._count()
+        used, self._used = self._used, Counter()
+        return {name: count for name, count in used.items() if count}
+
+    def _count(self) -> None:
+        if self._engine:
+            self._used.update(dataclasses.asdict(self._engine.usage))
+            self._engine.usage = Usage()
+
+    def train(
+        self, stage: str, records: Sequence[Any], models: Sequence[str], out: Path, seed: int
+    ) -> dict[str, float]:
+        """The stage's training of ``models`` on the records into ``out``; returns its last step's metrics."""
+        from solon.pipeline import launch  # takes seconds to import
+
+        self.close_engine()  # training needs its memory
+        settings = getattr(self.config, trains(stage).section)
+        progress, scale = partial(self.watcher.advance, "steps"), self.config.scale.training
+        return launch.train(stage, records, models, out, settings, seed, progress, scale)

@@ -1,0 +1,107 @@
+"""A run's workbench: its folder, its record files, and its models as they come to be."""
+
+import random
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from solon import constitution, feedback, models, trackers
+from solon.config import SERVER_MODEL, Config
+from solon.constitution import Constitution
+from solon.errors import SolonError
+from solon.inference import settled
+from solon.method import STAGES, stage
+from solon.pipeline.workbench import Workbench
+from solon.progress import Watcher
+from solon.records import KINDS, Message, PromptRecord, PromptSet, Split
+from solon.stages import kept_policies, preference_scores
+from solon.store.record_file import RecordFile
+
+
+class Done(NamedTuple):
+    """What a finished stage leaves in the manifest."""
+
+    records: int
+    notes: list[str]
+
+
+class Workspace(Workbench):
+    def __init__(self, config: Config, folder: Path, watcher: Watcher) -> None:
+        """Raises SolonError for an unknown model or constitution, or one with too few principles."""
+        super().__init__(config, watcher)
+        self.folder = folder
+        # Said now, not after hours of work.
+        if self.roles["policy"].startswith(SERVER_MODEL):
+            raise SolonError(
+                f"models.policy is {self.roles['policy']!r}, on a server, but the policy is trained here: "
+                "set models.policy to a local model"
+            )
+        rng = random.Random(0)
+        self.constitution.with_critique(config.critique.principles, rng).draw_critique(rng)
+        feedback.check(config, self.constitution, self.helpful_labels)
+        self.helpful_evaluation.draw_comparison(random.Random(0))
+        if not config.scale.engine:  # else it is on the cluster's machines
+            models.check_device(config.engine.device)
+        for each in STAGES:
+            if each.training:
+                trackers.check(getattr(config, each.training.section).report_to)
+        for name in set(self.roles.values()):
+            models.check(name)
+        self.hashes = {name: models.weights_hash(name) for name in set(self.roles.values())}
+
+    @cached_property
+    def helpful_evaluation(self) -> Constitution:
+        return constitution.load(self.config.evaluation.helpfulness_constitution)
+
+    # Files
+
+    def file(self, path: str) -> RecordFile:
+        return RecordFile(self.folder / path, KINDS.get(Path(path).stem))
+
+    def prompts(self, prompt_set: PromptSet, split: Split) -> list[PromptRecord]:
+        return [
+            record
+            for record in self.file("01-red-team/prompts.jsonl")
+            if record["set"] == prompt_set and record["split"] == split
+        ]
+
+    # Models
+
+    def made_by(self, name: str) -> str:
+        """The folder of the stage's trained model."""
+        return str(self.folder / stage(name).folder)
+
+    @property
+    def sl_cai(self) -> str:
+        return self.made_by("supervised")
+
+    @property
+    def preference_model(self) -> str:
+        return self.made_by("preference-model")
+
+    @property
+    def rl_cai(self) -> str:
+        return self.made_by("reinforce")
+
+    @property
+    def kept_policies(self) -> dict[int, Path]:
+        """The policies kept on RL's way, by step, before the one that it ended with."""
+        kept = kept_policies.kept(Path(self.rl_cai))
+        return {step: folder for step, folder in kept.items() if step < self.rl_steps}
+
+    @property
+    def rl_steps(self) -> int:
+        """How many steps RL has taken."""
+        return max(int(row["step"]) for row in RecordFile(Path(self.rl_cai) / "metrics.jsonl"))
+
+    def settle_engine(self, earlier: Mapping[str, str]) -> dict[str, str]:
+        """Decide what "auto" means for the whole run, and return it: what was ``earlier`` settled stays."""
+        self.engine_settings = settled(self.config.engine, earlier, self.config.scale)
+        return {name: getattr(self.engine_settings, name) for name in ("kind", "device", "dtype")}
+
+    def score(self, dialogues: Sequence[Sequence[Message]]) -> list[float]:
+        """The run's preference model's score of each dialogue."""
+        self.close_engine()
+        batch_size = self.config.preference_model.micro_batch_size
+        return preference_scores.scorer(self.preference_model, batch_size)(dialogues)
