@@ -72,7 +72,7 @@ def test_a_circle_is_found() -> None:
 )
 def test_no_files_or_folders_import_in_a_circle(folder: Path) -> None:
     graph = arrows(folder)
-    assert graph or len(list(folder.glob("*.py"))) < 3
+    assert graph or folder != SOURCE  # that something is found at all
     assert not circles(graph)
 
 

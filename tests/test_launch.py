@@ -52,7 +52,7 @@ def tasks(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     ]
     return {
         "supervised": ("supervised", EXAMPLES, [tiny], config.Supervised(epochs=2, **SMALL)),
-        "preference": ("preference", PAIRS, [tiny], config.PreferenceModel(epochs=2, **SMALL)),
+        "preference": ("preference-model", PAIRS, [tiny], config.PreferenceModel(epochs=2, **SMALL)),
         **{each.algorithm: ("reinforce", prompt_records(), [tiny, str(scorer)], each) for each in rl},
     }
 
