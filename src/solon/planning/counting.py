@@ -65,6 +65,15 @@ def attended(start: int, end: int) -> int:
     return (end * (end + 1) - start * (start + 1)) // 2
 
 
+def together(first: Sequence[Load], second: Sequence[Load]) -> list[Load]:
+    """The loads of both; those of one role and way are added up."""
+    sums: dict[tuple[str, str], Load] = {}
+    for load in (*first, *second):
+        key = (load.role, load.way)
+        sums[key] = sums[key] + load if key in sums else load
+    return list(sums.values())
+
+
 class CountingEngine(Engine):
     """Counts as the transformers engine shares: a prompt's beginning is computed once.
 

@@ -20,7 +20,7 @@ from solon.feedback.made import ByMaking
 from solon.feedback.method import Material
 from solon.inference.blocks import BATCHES
 from solon.inference.prefix import common_length
-from solon.planning.counting import SCORER, CountingEngine, Load, as_key, as_tokens, attended
+from solon.planning.counting import SCORER, CountingEngine, Load, as_key, as_tokens, attended, together
 from solon.prompts.dialogue import assistant, neutral_messages, reserved
 from solon.records import ASPECT_OF, SETS, Message, PreferenceRecord, PromptRecord, PromptSet, Split
 from solon.seeds import derive_seed, generator
@@ -439,15 +439,6 @@ def sampled(
     firsts = math.ceil(prompts.count / max(1, BATCHES * engine.concurrency // requests))
     factor = (prompts.count - firsts) / max(1, len(prompts.sample) - 1)
     return made, [one.times(firsts) + other.times(factor) for one, other in zip(loads, rest, strict=True)]
-
-
-def together(first: Sequence[Load], second: Sequence[Load]) -> list[Load]:
-    """The loads of both; those of one role and way are added up."""
-    sums: dict[tuple[str, str], Load] = {}
-    for load in (*first, *second):
-        key = (load.role, load.way)
-        sums[key] = sums[key] + load if key in sums else load
-    return list(sums.values())
 
 
 def size_of(records: Sequence[Any], count: float) -> float:

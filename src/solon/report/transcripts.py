@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from solon.prompts.dialogue import turns
-from solon.records import PreferenceRecord, Vote
+from solon.records import PreferenceRecord, Round, Vote
 from solon.report.plots import MODELS
 from solon.store.run_folder import TRANSCRIBED, Json, RunFolder
 
@@ -69,18 +69,7 @@ class Transcripts:
             found = transcript(revision)
             found["set"] = found["set"] or SET_OF["revisions"]
             found["answer"] = revision["answer"]
-            found["rounds"] = [
-                {
-                    "request": self._requests.number(
-                        (each["principle"], each["critique_request"], each["revision_request"])
-                    ),
-                    "critique": each["critique"],
-                    "revision": each["revision"],
-                    "problem": each["problem"],
-                    "attempts": each["attempts"],
-                }
-                for each in revision["rounds"]
-            ]
+            found["rounds"] = [self._round(each) for each in revision["rounds"]]
         for answer in records["helpful"]:
             found = transcript(answer)
             found["set"] = found["set"] or SET_OF["helpful"]
@@ -102,16 +91,18 @@ class Transcripts:
         for judgement in records["judgements"]:
             shown = {judgement["model_a"], judgement["model_b"]} <= MODELS.keys()  # none kept on RL's way
             if judgement["prompt_id"] in evaluated and shown:
-                evaluated[judgement["prompt_id"]].setdefault("judgements", []).append(
-                    {
-                        "aspect": judgement["aspect"],
-                        "model_a": judgement["model_a"],
-                        "model_b": judgement["model_b"],
-                        "probability": _finite(judgement["probability"]),
-                        "principle": judgement["principle"],
-                    }
-                )
+                told = {name: judgement[name] for name in ("aspect", "model_a", "model_b", "principle")}
+                told["probability"] = _finite(judgement["probability"])
+                evaluated[judgement["prompt_id"]].setdefault("judgements", []).append(told)
         return list(transcripts.values())
+
+    def _round(self, made: Round) -> Json:
+        return {
+            "request": self._requests.number(
+                (made["principle"], made["critique_request"], made["revision_request"])
+            ),
+            **{name: made[name] for name in ("critique", "revision", "problem", "attempts")},
+        }
 
     def _add_label(self, transcripts: dict[Key, Json], preference: PreferenceRecord) -> None:
         """Put a label to the pair it judges. Labels of pairs from elsewhere have no transcript."""
