@@ -10,41 +10,54 @@ from solon.config import EngineSettings
 from solon.inference import packed_linear
 from solon.inference.engine import Question
 from solon.inference.transformers_engine import TransformersEngine
-from solon.libraries.torch import packs_bfloat16
+from solon.libraries.torch import can_pack
 from solon.models import load_model
 from solon.prompts.dialogue import user
 
-pytestmark = pytest.mark.skipif(not packs_bfloat16(), reason="this processor has no bfloat16 products")
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 0.02}
 
 
-def linear(bias: bool) -> nn.Linear:
+@pytest.fixture(params=TOLERANCE, ids=str)
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    found: torch.dtype = request.param
+    if not can_pack(found):
+        pytest.skip(f"PyTorch packs no weights in {found} on this machine")
+    return found
+
+
+def linear(bias: bool, dtype: torch.dtype) -> nn.Linear:
     torch.manual_seed(1)
-    return nn.Linear(96, 160, bias=bias, dtype=torch.bfloat16)
+    return nn.Linear(96, 160, bias=bias, dtype=dtype)
 
 
-def assert_alike(packed: nn.Module, plain: nn.Module, shape: tuple[int, ...]) -> None:
-    states = torch.randn(*shape, 96, dtype=torch.bfloat16)
+def assert_alike(packed: nn.Module, plain: nn.Linear, shape: tuple[int, ...]) -> None:
+    dtype = plain.weight.dtype
+    states = torch.randn(*shape, 96, dtype=dtype)
     with torch.inference_mode():
-        torch.testing.assert_close(packed(states), plain(states), atol=0.02, rtol=0.01)
+        torch.testing.assert_close(
+            packed(states), plain(states), atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype] / 2
+        )
 
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("shape", [(1,), (5,), (3, 7), (128, 1)])
-def test_products_are_the_plain_layers(bias: bool, shape: tuple[int, ...]) -> None:
-    plain = linear(bias)
+def test_products_are_the_plain_layers(bias: bool, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    plain = linear(bias, dtype)
     assert_alike(packed_linear.PackedLinear(plain), plain, shape)
 
 
-def test_a_weight_is_replaced() -> None:
-    plain, other = linear(bias=False), nn.Linear(96, 160, bias=False)
+def test_a_weight_is_replaced(dtype: torch.dtype) -> None:
+    plain, other = linear(False, dtype), nn.Linear(96, 160, bias=False)
     packed = packed_linear.PackedLinear(plain)
     packed.load(torch.empty(0))
     packed.load(other.weight)
-    assert_alike(packed, other.to(torch.bfloat16), (4,))
+    assert_alike(packed, other.to(dtype), (4,))
 
 
-def test_all_but_the_head_is_packed_and_scores_the_same(tiny_model: Path) -> None:
-    engine = TransformersEngine(str(tiny_model), EngineSettings(dtype="bfloat16", device="cpu"))
+def test_all_but_the_head_is_packed_and_scores_the_same(tiny_model: Path, dtype: torch.dtype) -> None:
+    name = str(dtype).removeprefix("torch.")
+    settings = EngineSettings.model_validate({"dtype": name, "device": "cpu"})
+    engine = TransformersEngine(str(tiny_model), settings)
     head = engine._model.get_output_embeddings()
     kinds = {
         type(each) for each in engine._model.modules() if "Linear" in type(each).__name__ and each is not head
@@ -57,4 +70,6 @@ def test_all_but_the_head_is_packed_and_scores_the_same(tiny_model: Path) -> Non
     with torch.inference_mode():
         expected = plain(torch.from_numpy(prompt)[None]).logits[0, -1].log_softmax(-1)
     letters = [engine._dialogue.continuation(text, prompt, each, False) for each in question.choices]
-    assert scores.logprobs == pytest.approx([float(expected[int(each[0])]) for each in letters], abs=0.02)
+    assert scores.logprobs == pytest.approx(
+        [float(expected[int(each[0])]) for each in letters], abs=TOLERANCE[dtype]
+    )

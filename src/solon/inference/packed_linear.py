@@ -1,16 +1,16 @@
-"""Linear layers on a CPU whose bfloat16 weights are laid out for the processor's matrix units once.
+"""Linear layers on a CPU whose weights are laid out for the processor's matrix units once.
 
-PyTorch keeps weights row by row, and oneDNN rearranges them in every product. That takes a quarter of the
-time of a decoding step's products, where few sequences share it.
+PyTorch keeps weights row by row, and oneDNN rearranges bfloat16 ones in every product. That takes a quarter
+of the time of a decoding step's products, where few sequences share it. float32 products are MKL's unless
+they are packed, and oneDNN's are the faster ones on AMD processors (docs/performance.md).
 """
 
 import ctypes
 import sys
 
-import torch
 from torch import Tensor, nn
 
-from solon.libraries.torch import packed, packs_bfloat16, product
+from solon.libraries.torch import packed, product
 
 
 class PackedLinear(nn.Module):
@@ -18,12 +18,12 @@ class PackedLinear(nn.Module):
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        self.bias = linear.bias
+        self.bias, self.dtype = linear.bias, linear.weight.dtype
         self.load(linear.weight)
 
     def load(self, weight: Tensor) -> None:
         """Take ``weight`` [outputs, inputs] in the place of the present one; an empty one frees memory."""
-        weight = weight.detach().to(torch.bfloat16)
+        weight = weight.detach().to(self.dtype)
         self._packed = packed(weight) if weight.numel() else weight
 
     def forward(self, states: Tensor) -> Tensor:
@@ -31,12 +31,7 @@ class PackedLinear(nn.Module):
 
 
 def pack(model: nn.Module, head: nn.Module) -> None:
-    """Replace all linear layers of a bfloat16 model but its ``head``, whose weight is read elsewhere.
-
-    Nothing is replaced where PyTorch cannot pack on this machine.
-    """
-    if not packs_bfloat16():
-        return
+    """Replace all linear layers of a model but its ``head``, whose weight is read elsewhere."""
     # Not all modules: the list would keep every replaced weight until the end.
     for parent in [each for each in model.modules() if not isinstance(each, nn.Linear)]:
         for name, layer in list(parent.named_children()):

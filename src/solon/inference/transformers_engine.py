@@ -26,6 +26,7 @@ from solon.inference.precision import choose_dtype
 from solon.inference.prefix import LEAST_TRUNK, Stretch, Tokens, alike, common_length, plan
 from solon.inference.sampling import sample
 from solon.inference.scoring import Scored, Sheet, room
+from solon.libraries.torch import can_pack
 from solon.models import best_device, load_model, load_tokenizer
 
 # At most this many prompt tokens, padding included, in one forward pass: as many as keep the device busy.
@@ -90,7 +91,7 @@ class TransformersEngine(Engine):
         self._wanted: tuple[Tensor, Tensor] | None = None
         head = self._model.get_output_embeddings()
         head.register_forward_pre_hook(lambda _, inputs: (inputs[0][self._wanted],))
-        if self.device.type == "cpu" and dtype == torch.bfloat16:
+        if self.device.type == "cpu" and can_pack(dtype):
             pack(self._model, head)
         self._records = self.device.type == "cuda"  # decoding steps as graphs
         self.forget()
