@@ -6,8 +6,11 @@ A sketch to build on. `solon.pipeline.run` does the same with records on disk, r
 import sys
 from pathlib import Path
 
-from solon import config, constitution, data
+from solon import config, constitution
+from solon.feedback import METHODS
+from solon.feedback.method import Material
 from solon.inference import open_engine
+from solon.sources import data
 from solon.stages import comparison, critique, examples, feedback, preference, reinforce, supervised
 
 
@@ -23,11 +26,11 @@ def main(model: str = "smollm2", folder: str = "runs/method") -> None:
     supervised.train(examples.gather(revisions, [], tuning), model, out / "sl-cai", tuning, seed, show)
 
     with open_engine(str(out / "sl-cai"), config.EngineSettings()) as tuned:
-        pairs = list(comparison.pair(tuned, prompts, config.Comparison(**short), held_out=0, seed=seed))
+        material = Material({"red-team": law}, seed, config.Comparison(**short))
+        pairs = list(comparison.pairs(tuned, prompts, METHODS["multiple-choice"], material, held_out=0))
     with open_engine(model, config.EngineSettings()) as judge:
-        labels = list(
-            feedback.label(judge, pairs, law, "harmlessness", config.Feedback(few_shot=False), seed)
-        )
+        asking = config.Feedback(few_shot=False)
+        labels = list(feedback.label(judge, pairs, law, "harmlessness", asking, seed))
     scoring = config.PreferenceModel(batch_size=4, micro_batch_size=4)
     preference.train(labels, model, out / "preference-model", scoring, seed, show)
 

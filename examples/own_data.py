@@ -12,7 +12,7 @@ from pathlib import Path
 from solon import pipeline
 from solon.config import Config
 from solon.records import RevisionRecord
-from solon.run import RecordFile
+from solon.store.record_file import RecordFile
 
 WISHES = {
     "privacy": ("read {}'s messages", "find out where {} goes at night"),

@@ -11,18 +11,23 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
-from solon import config, constitution, data
+from solon import config, constitution
 from solon.errors import TooLong
+from solon.feedback import METHODS
+from solon.feedback.method import Material
 from solon.inference import open_engine
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request
 from solon.records import Message, PreferenceRecord
-from solon.run import RecordFile, complete
+from solon.sources import data
 from solon.stages import comparison, feedback
+from solon.store.record_file import RecordFile, complete
 
 PEOPLE = ("a nurse", "a teacher", "a lawyer")
 
 
 class Panel(Engine):
+    """A model whose log-probabilities are the mean over the people that it is told to be."""
+
     def __init__(self, model: Engine, people: Sequence[str] = PEOPLE) -> None:
         self.model, self.people = model, people
         self.model_name = f"{model.model_name} as {', '.join(people)}"
@@ -55,7 +60,8 @@ def main(model: str = "smollm2", file: str = "runs/panel.jsonl") -> None:
     law, prompts = constitution.load("harmless"), data.prompts("packaged", "red-team")[:4]
     asking = config.Feedback(principles=2, few_shot=False)
     with open_engine(model, config.EngineSettings()) as engine:
-        pairs = list(comparison.pair(engine, prompts, config.Comparison(max_tokens=48), held_out=0, seed=0))
+        material = Material({"red-team": law}, seed=0, sampling=config.Comparison(max_tokens=48))
+        pairs = list(comparison.pairs(engine, prompts, METHODS["multiple-choice"], material, held_out=0))
         labels = complete(
             RecordFile(Path(file), PreferenceRecord),
             [pair for pair in pairs if not pair["problem"]],

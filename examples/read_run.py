@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from solon.records import PreferenceRecord, RevisionRecord
-from solon.run import RecordFile
+from solon.store.record_file import RecordFile
 
 
 def main(run: str = "runs/demo") -> None:

@@ -16,7 +16,7 @@ from solon.inference import open_engine
 from solon.inference.engine import Question
 from solon.prompts.dialogue import user
 from solon.records import PreferenceRecord, PromptRecord, RevisionRecord
-from solon.run import RecordFile
+from solon.store.record_file import RecordFile
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
