@@ -50,7 +50,7 @@ release-check: $(RELEASE)/ready
 		--pyproject pyproject.toml --output-reproducible --output-format JSON --output-file dist/solon.cdx.json -
 	$(RELEASE)/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt
 
-# The wheel and the source distribution it is built from, tried in an environment of its own outside this folder.
+# The source distribution and the wheel built from it, which is installed in a clean environment and tried there.
 dist: $(RELEASE)/ready
 	rm -rf build dist/solon-* $(DIST)
 	$(RELEASE)/bin/python -m build --no-isolation --outdir dist

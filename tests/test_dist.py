@@ -89,24 +89,23 @@ def test_the_wheel_holds_the_package_and_its_license(wheel: Path) -> None:
 
 
 def test_the_wheel_works_where_it_is_installed(wheel: Path, tmp_path: Path) -> None:
-    environment = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
-    python = environment / "bin/python"
-    pip = [sys.executable, "-m", "pip", "--python", str(python)]
-    options = ["install", "-q", "--no-deps", "--no-index", "--disable-pip-version-check"]
-    subprocess.run([*pip, *options, str(wheel)], check=True)
-    # The libraries are those of this environment, whose own Solon comes after the one installed here.
-    [packages] = environment.glob("lib/python*/site-packages")
-    (packages / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    # Solon's source on the path would pass for an installed one.
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
-    def run(*command: str) -> str:
-        clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    def run(*command: str | Path) -> str:
         done = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    solon = str(environment / "bin/solon")
-    where = run(str(python), "-c", "import solon; print(solon.__file__, solon.__version__)")
+    environment = tmp_path / "venv"
+    run(sys.executable, "-m", "venv", "--without-pip", environment)
+    python, solon = environment / "bin/python", environment / "bin/solon"
+    options = ["--no-deps", "--no-index", "--disable-pip-version-check"]
+    run(sys.executable, "-m", "pip", "--python", python, "install", *options, wheel)
+    # The libraries are those of this environment, whose own Solon comes after the one installed here.
+    [packages] = environment.glob("lib/python*/site-packages")
+    (packages / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    where = run(python, "-c", "import solon; print(solon.__file__, solon.__version__)")
     assert where.startswith(str(packages))
     assert run(solon, "--version") == f"solon {where.split()[-1]}\n"
     run(solon, "init", "mine")
