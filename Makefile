@@ -6,9 +6,10 @@ VENV := .venv
 VLLM := .venv-vllm
 INSPECT := .venv-inspect
 RELEASE := .venv-release
+DIST := .venv-dist
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-least test-vllm test-inspect faults release-check clean
+.PHONY: demo test test-least test-vllm test-inspect faults release-check dist clean
 
 demo: $(VENV)/ready
 	$(BIN)/solon run src/solon/configs/small.yaml --dir runs/demo
@@ -49,6 +50,15 @@ release-check: $(RELEASE)/ready
 		--pyproject pyproject.toml --output-reproducible --output-format JSON --output-file dist/solon.cdx.json -
 	$(RELEASE)/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt
 
+# The source distribution and the wheel built from it, which is installed in a clean environment and tried there.
+dist: $(RELEASE)/ready
+	rm -rf build dist/solon-* $(DIST)
+	$(RELEASE)/bin/python -m build --no-isolation --outdir dist
+	$(PYTHON) -m venv $(DIST)
+	$(DIST)/bin/pip install -q -c constraints.txt torch
+	$(DIST)/bin/pip install -q -c constraints.txt dist/solon-*.whl
+	cd $(DIST) && bin/solon --version && bin/solon init mine && bin/python -c 'import solon.pipeline'
+
 # The pins with the hashes of their files on all platforms. Not torch: there is a build for every accelerator.
 requirements.lock: constraints.txt $(RELEASE)/ready
 	$(RELEASE)/bin/uv pip compile -q --no-config --no-deps --universal --python-version 3.11 --generate-hashes \
@@ -86,4 +96,4 @@ $(RELEASE)/ready: constraints-release.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(INSPECT) $(RELEASE)
+	rm -rf $(VENV) $(VLLM) $(INSPECT) $(RELEASE) $(DIST)

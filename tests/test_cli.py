@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,12 @@ def test_help_lists_every_stage(command: list[str]) -> None:
         assert stage in shown
     for stage in ["preference-model", "reinforce", "eval", "chat", "report", "constitution"]:
         assert stage in shown
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    assert solon("--version") == 0
+    assert capsys.readouterr().out == f"solon {project['version']}\n"
 
 
 def test_constitutions_are_listed_shown_and_checked(

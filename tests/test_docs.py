@@ -83,8 +83,11 @@ def test_the_example_constitution_is_valid(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md"]
-    + [f"docs/{name}.md" for name in ("configuration", "constitution", "evaluation", "run-folder", "sweeps")],
+    ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"]
+    + [
+        f"docs/{name}.md"
+        for name in ("architecture", "configuration", "constitution", "evaluation", "run-folder", "sweeps")
+    ],
 )
 def test_the_commands_that_pages_name_exist(page: str) -> None:
     known = {command.name for command in cli.app.registered_commands}

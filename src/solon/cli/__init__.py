@@ -2,9 +2,11 @@
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+from solon import __version__
 from solon.cli import audit, chat, constitution, evaluate, harmfulness, plan, run, stages, sweep, view
 from solon.cli.show import SCREEN
 from solon.errors import SolonError
@@ -18,6 +20,24 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_show_locals=False,  # a key may be among them
 )
+
+
+def show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"solon {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """What stands before a command."""
+
+
 app.command("init")(run.init)
 app.command("plan")(plan.plan)
 app.command("run")(run.run)

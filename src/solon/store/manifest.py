@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from solon import __version__
 from solon.errors import SolonError
 from solon.store.files import write_atomically
 
@@ -41,7 +42,7 @@ class Manifest:
     def describe(self, **facts: Any) -> None:
         """Record facts about the whole run, and the environment of this process."""
         self.facts = {
-            "solon": importlib.metadata.version("solon"),
+            "solon": __version__,
             **facts,
             "environment": {
                 "python": platform.python_version(),
