@@ -121,7 +121,7 @@ def main(commit: str) -> int:
         ours = run_with(HERE, model, Path(place) / "ours")
     other = [name for name in sorted(theirs.keys() | ours.keys()) if theirs.get(name) != ours.get(name)]
     for name in other:
-        print(f"{name}\n  before {theirs.get(name)}\n  after  {ours.get(name)}")
+        print(f"{name}\n  before {str(theirs.get(name))[:900]}\n  after  {str(ours.get(name))[:900]}")
     print(f"{len(ours) - len(other)} of {len(theirs)} results are the same")
     return bool(other)
 

@@ -134,6 +134,19 @@ def test_what_is_held_out_is_not_trained_on(finished: Path) -> None:
     assert trained == len(RecordFile(finished / "05-feedback/preferences.jsonl").read()) - len(kept)
 
 
+def test_a_setting_that_solon_has_had_only_since_makes_nothing_stale(copied: Path, tiny_model: Path) -> None:
+    """At its default the run did what it would do now; at another value it did not."""
+    facts = manifest(copied)
+    for stage in ("feedback", "evaluation"):
+        for name in ("feedback.rating_sharpness", "evaluation.judged"):
+            facts["stages"][stage]["inputs"].pop(name, None)
+    (copied / "manifest.json").write_text(json.dumps(facts))
+    pipeline.run(config(tiny_model), copied)
+    assert not (copied / "stale").exists()
+    pipeline.run(config(tiny_model, evaluation={"judged": 1}), copied)
+    assert (copied / "stale").exists()
+
+
 def test_few_held_out_prompts_may_be_judged(copied: Path, tiny_model: Path) -> None:
     pipeline.run(config(tiny_model, evaluation={"judged": 1}), copied)
     judged = RecordFile(copied / "evaluation/judgements.jsonl").read()
@@ -220,7 +233,7 @@ def test_another_seed_gives_other_records(finished: Path, tiny_model: Path, tmp_
 
     class UntilSupervised(Watcher):
         def stage(self, title: str) -> Any:
-            if title == "Supervised finetuning":
+            if title.startswith("Supervised finetuning"):
                 raise EnoughSeen
             return super().stage(title)
 

@@ -6,17 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from solon.config import Config
 from solon.method import STAGES, Stage
 from solon.pipeline.workspace import Workspace
 from solon.stages.critique import first_rounds
 from solon.store.files import write_atomically
-from solon.store.manifest import Manifest
+from solon.store.manifest import Manifest, flat
 from solon.store.record_file import RecordFile, as_line
 from solon.store.run_folder import manifest_of
 
 Inputs = Mapping[str, Mapping[str, Any]]  # of every stage, as the manifest records them
 
 ROUNDS = "critique.rounds"
+DEFAULTS = flat(Config().model_dump(mode="json"))
 
 
 def check(donors: Sequence[Path]) -> None:
@@ -86,12 +88,18 @@ def _manifest(run: Path) -> Manifest:
     return Manifest(run / "manifest.json")
 
 
+def recorded(entry: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs of a stage's entry. Settings that Solon has had only since had what is now their default."""
+    defaults = {name: value for name, value in DEFAULTS.items() if name in wanted}
+    return defaults | dict(entry["inputs"])
+
+
 def _alike(theirs: Manifest, last: Stage, wanted: Inputs) -> bool:
     """Whether a run has done the stage, and all before it, from the ``wanted`` inputs."""
     upto = STAGES[: STAGES.index(last) + 1]
     entries = [theirs.stages.get(stage.name) or {} for stage in upto]
     return all(
-        entry.get("status") == "done" and entry["inputs"] == wanted[stage.name]
+        entry.get("status") == "done" and recorded(entry, wanted[stage.name]) == wanted[stage.name]
         for entry, stage in zip(entries, upto, strict=True)
     )
 
@@ -106,7 +114,8 @@ def _same_models(theirs: Manifest, evaluation: Stage, wanted: Inputs) -> list[st
     """The models that a run evaluates, on the same prompts and in the same way, and that are wanted too."""
     entry = theirs.stages.get(evaluation.name) or {}
     red_team, _, supervised, *_ = STAGES
-    if entry.get("status") != "done" or entry["inputs"] != wanted[evaluation.name]:
+    of_evaluation = wanted[evaluation.name]
+    if entry.get("status") != "done" or recorded(entry, of_evaluation) != of_evaluation:
         return []
     if not _alike(theirs, red_team, wanted):
         return []

@@ -106,7 +106,10 @@ def inputs(stage: Stage, work: Workspace) -> dict[str, Any]:
 def set_stale_aside(work: Workspace, manifest: Manifest, wanted: dict[str, dict[str, Any]]) -> None:
     """Move the results of the first stage whose inputs have changed, and of all after it, out of the way."""
     begun = [stage for stage in STAGES if stage.name in manifest.stages]
-    changed = [changes(manifest.stages[stage.name]["inputs"], wanted[stage.name]) for stage in begun]
+    changed = [
+        changes(reuse.recorded(manifest.stages[stage.name], wanted[stage.name]), wanted[stage.name])
+        for stage in begun
+    ]
     first = next((number for number, each in enumerate(changed) if each), None)
     if first is None:
         return
