@@ -5,6 +5,7 @@ import gzip
 import itertools
 import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from solon.errors import SolonError
+from solon.held_out import opening
 from solon.sources import tables
 from solon.sources.data import comparisons, prompts, select
 
@@ -224,7 +226,7 @@ def test_comparison_forms_give_the_same_record(row: dict[str, Any], tmp_path: Pa
         "probability": 1.0,
         "aspect": "helpfulness",
         "kind": "",
-        "split": "train",
+        "split": "held-out",
         "label_source": "human",
         "labeller": "pairs.jsonl",
         "votes": [],
@@ -247,11 +249,22 @@ def test_soft_human_labels_and_split(tmp_path: Path) -> None:
     records = comparisons(write(tmp_path / "pairs.parquet", rows), held_out=0.1)
     assert records[0]["chosen"][0]["content"] == "Two"
     assert records[0]["probability"] == 0.75
+    # Of the four fifths that may be trained on, a tenth.
     held_out = [record["split"] for record in records].count("held-out")
-    assert held_out / len(records) == pytest.approx(0.1, abs=0.027)
-    assert not any(
-        record["split"] == "held-out" for record in comparisons(str(tmp_path / "pairs.parquet"), 0)
-    )
+    assert held_out / len(records) == pytest.approx(0.28, abs=0.04)
+    of_all = [record["split"] for record in comparisons(str(tmp_path / "pairs.parquet"), 0)]
+    assert of_all.count("held-out") / len(records) == pytest.approx(0.2, abs=0.04)
+
+
+def test_no_held_out_prompt_opens_a_comparison_that_is_trained_on(shared_data: Path, tmp_path: Path) -> None:
+    """Where both come from one file, whose comparisons go on for several turns after the same opening."""
+    source = tmp_path / "people.jsonl.gz"
+    shutil.copy(shared_data / "hh-rlhf/harmless-base/test.even.jsonl.gz", source)
+    kept = [record for record in prompts(str(source), "red-team") if record["split"] == "held-out"]
+    assert len(kept) > 200
+    trained = [record for record in comparisons(str(source), 0.1) if record["split"] == "train"]
+    assert len(trained) > 600
+    assert not {opening(record["prompt"]) for record in kept} & {opening(each["prompt"]) for each in trained}
 
 
 def test_pairs_without_two_different_answers_are_left_out(tmp_path: Path) -> None:

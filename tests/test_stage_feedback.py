@@ -15,6 +15,7 @@ from solon.feedback import METHODS
 from solon.feedback.letter_prior import letter_priors
 from solon.feedback.method import Material
 from solon.feedback.multiple_choice import first_is_better, soft_label
+from solon.held_out import split_of
 from solon.inference import open_engine
 from solon.inference.engine import Engine
 from solon.models import load_model, load_tokenizer
@@ -201,7 +202,7 @@ def test_pairs_are_two_samples_with_a_stable_split(engine: Engine) -> None:
     unvaried = Material({}, 0, Settings(max_tokens=4, temperature=0))
     greedy = list(make_pairs(engine, asked[:2], compared, unvaried, 0))
     assert {each["problem"] for each in greedy} <= {"identical", "empty"}
-    assert {each["split"] for each in greedy} == {"train"}
+    assert all(each["split"] == split_of(each["prompt"]) for each in greedy)  # what is kept from everything
 
 
 def test_the_letters_prior_is_that_of_plain_forward_passes(engine: Engine, tiny_model: Path) -> None:

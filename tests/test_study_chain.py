@@ -14,6 +14,7 @@ import yaml
 
 from solon import config, models
 from solon.errors import SolonError
+from solon.held_out import folded
 from solon.prompts.dialogue import user
 from solon.sources import data
 from solon.store.record_file import RecordFile
@@ -94,7 +95,7 @@ def work(arguments: list[str]) -> Path:
 def openings(path: Path) -> set[str]:
     rows = map(json.loads, path.read_text().splitlines())
     texts = (row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][0]["content"] for row in rows)
-    return {data.folded([user(text)]) for text in texts}
+    return {folded([user(text)]) for text in texts}
 
 
 def test_no_prompt_is_on_two_sides(work: Path) -> None:
@@ -105,7 +106,7 @@ def test_no_prompt_is_on_two_sides(work: Path) -> None:
     assert settings.seed == 1
     prompts = data.prompts(settings.red_team.red_team.source, "red-team")
     assert {each["split"] for each in prompts} == {"train", "held-out"}
-    assert {data.folded(each["prompt"]) for each in prompts} == sides[0]
+    assert {folded(each["prompt"]) for each in prompts} == sides[0]
 
 
 def test_every_configuration_can_be_read(work: Path) -> None:

@@ -14,6 +14,7 @@ from solon.errors import SolonError
 from solon.feedback import METHODS, MODELS_OWN, labelling
 from solon.feedback.made import ByMaking
 from solon.feedback.method import Method
+from solon.held_out import opening
 from solon.measuring_only import is_measuring_only
 from solon.method import STAGES
 from solon.records import Message
@@ -282,7 +283,7 @@ def compared_answers(run: Run) -> Found:
 
 
 def held_out_prompts(run: Run) -> Found:
-    kept = {data.folded(each["prompt"]) for each in run.folder.prompts if each["split"] != "train"}
+    kept = {opening(each["prompt"]) for each in run.folder.prompts if each["split"] != "train"}
     trained: dict[str, Iterable[Any]] = {
         "supervised examples": run.folder.examples,
         "revisions": run.folder.revisions,
@@ -295,12 +296,12 @@ def held_out_prompts(run: Run) -> Found:
         f"{record['id']} of the {what} has a held-out prompt"
         for what, records in trained.items()
         for record in records
-        if data.folded(record["prompt"]) in kept
+        if opening(record["prompt"]) in kept
     ]
     wrong += [
         f"{record['id']} is evaluated on, but its prompt is not held out"
         for record in run.folder.answers
-        if data.folded(record["prompt"]) not in kept
+        if opening(record["prompt"]) not in kept
     ]
     return f"{len(kept)} prompts held out, {len(run.folder.answers)} evaluated on", wrong
 
@@ -308,7 +309,7 @@ def held_out_prompts(run: Run) -> Found:
 def held_out_comparisons(run: Run) -> Found:
     sides: dict[tuple[str, str], set[str]] = {}
     for record in run.folder.preferences:
-        sides.setdefault((record["aspect"], data.folded(record["prompt"])), set()).add(record["split"])
+        sides.setdefault((record["aspect"], opening(record["prompt"])), set()).add(record["split"])
     wrong = [f"{prompt!r:.60} is in both splits" for (_, prompt), splits in sides.items() if len(splits) > 1]
     splits = Counter(record["split"] for record in run.folder.preferences)
     wrong += [f"there is a split {split!r}" for split in splits if split not in {"train", "held-out"}]

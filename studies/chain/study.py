@@ -43,6 +43,7 @@ import yaml
 from solon import config, constitution, pipeline, sweep
 from solon.cli.show import SCREEN
 from solon.evaluation import paper_evals, revisions, tournament
+from solon.held_out import folded
 from solon.inference import open_engine
 from solon.measuring_only import MARK
 from solon.prompts.dialogue import assistant
@@ -182,7 +183,7 @@ def prepare(asked: argparse.Namespace, settings: dict[str, Any]) -> None:
 
 
 def share(prompt: Sequence[Message]) -> float:
-    return share_of("chain study", data.folded([prompt[0]]))
+    return share_of("chain study", folded([prompt[0]]))
 
 
 def write_lines(path: Path, rows: Iterable[Any]) -> None:

@@ -15,10 +15,10 @@ from numpy.typing import ArrayLike
 from solon.errors import SolonError
 from solon.evaluation.calibration import Array, Interval
 from solon.evaluation.harm_raters import Rate
+from solon.held_out import split_of
 from solon.progress import Watcher
 from solon.records import Message, Split
 from solon.sources import tables
-from solon.sources.data import split_of
 from solon.sources.row_dialogues import columns, dialogue_of
 from solon.sources.tables import Row
 
@@ -66,7 +66,7 @@ def _rated(number: str, row: Row, held_out: float) -> Rated:
             f"{row.place}: {column} is no conversation of a person with an assistant; write it as "
             "'\\n\\nHuman: ...\\n\\nAssistant: ...' or as a list of messages, the person's first"
         )
-    return Rated(number, dialogue, _rating(row), split_of(dialogue[: asked + 1], held_out))
+    return Rated(number, dialogue, _rating(row), split_of(dialogue, held_out))
 
 
 def _rating(row: Row) -> float:

@@ -8,23 +8,22 @@ from itertools import zip_longest
 from pydantic import TypeAdapter, ValidationError
 
 from solon.errors import SolonError
+from solon.held_out import folded, split_of, split_of_comparison
 from solon.misfits import misfits
-from solon.prompts.dialogue import transcript
 from solon.records import Message, PreferenceRecord, PromptRecord, PromptSet, Split
-from solon.seeds import generator, share_of, stable_id
+from solon.seeds import generator, stable_id
 from solon.sources.row_dialogues import comparison_of, kind_of, probability_of, prompt_of
 from solon.sources.tables import HUB, Row, label, rows
 
 PROMPT: TypeAdapter[PromptRecord] = TypeAdapter(PromptRecord)
-HELD_OUT = 0.2  # share of the prompts that are never trained on
 
 
 def prompts(source: str, prompt_set: PromptSet) -> list[PromptRecord]:
     """The prompts of a source: "packaged", a file, or "datasets:NAME" (see ``tables.rows``).
 
     Prompts that differ in case and white space alone count once. Whether a prompt is held out depends on its
-    own text only, so it is on the same side in every source. Of Solon's own prompts (``01-red-team``), those
-    of the set are taken as they are, with their ids and on their side.
+    opening turn only (see ``held_out``), so it is on the same side in every source. Of Solon's own prompts
+    (``01-red-team``), those of the set are taken as they are, with their ids and on their side.
     Raises SolonError naming file, line and field.
     """
     packaged = source == "packaged"
@@ -42,7 +41,7 @@ def prompts(source: str, prompt_set: PromptSet) -> list[PromptRecord]:
                 "prompt": dialogue,
                 "set": prompt_set,
                 "kind": kind_of(row),
-                "split": split_of(dialogue, HELD_OUT),
+                "split": split_of(dialogue),
                 "source": source if packaged else label(source),
             }
     return list(found.values())
@@ -90,7 +89,7 @@ def comparisons(source: str, held_out: float) -> list[PreferenceRecord]:
     """Human helpfulness comparisons from a file or "datasets:NAME".
 
     A row's ``probability`` that chosen is better is 1 unless given. Rows with a blank answer or two equal
-    ones say nothing about helpfulness and are left out. ``held_out`` is the held-out share of the prompts.
+    ones say nothing about helpfulness and are left out. For ``held_out`` see ``split_of_comparison``.
     Raises SolonError naming file, line and field, and for human harmlessness labels.
     """
     refuse_harmlessness(source)
@@ -111,7 +110,7 @@ def comparisons(source: str, held_out: float) -> list[PreferenceRecord]:
             "probability": probability,
             "aspect": "helpfulness",
             "kind": kind_of(row),
-            "split": split_of(prompt, held_out),
+            "split": split_of_comparison(prompt, held_out),
             "label_source": "human",
             "labeller": label(source),
             "votes": [],
@@ -144,12 +143,3 @@ def packaged_rows(prompt_set: PromptSet) -> list[Row]:
 
 def canonical(messages: Sequence[Message]) -> str:
     return json.dumps(messages, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-
-
-def folded(dialogue: Sequence[Message]) -> str:
-    """The dialogue's text with case and white space made equal."""
-    return " ".join(transcript(dialogue).split()).casefold()
-
-
-def split_of(dialogue: Sequence[Message], held_out: float) -> Split:
-    return "held-out" if share_of("split", folded(dialogue)) < held_out else "train"

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from solon.feedback.method import Draft, Material, Method
+from solon.held_out import split_of_comparison
 from solon.inference.engine import Chain, Engine
-from solon.records import PairRecord, PromptRecord, Split
-from solon.seeds import share_of
+from solon.records import PairRecord, PromptRecord
 
 
 def pairs(
@@ -13,7 +13,7 @@ def pairs(
 ) -> Iterator[PairRecord]:
     """One pair a prompt, made as the method of feedback needs it; records come as they finish.
 
-    ``held_out`` is the share of prompts kept from the preference model. Pairs that cannot be compared say why
+    For ``held_out`` see ``split_of_comparison``. Pairs that cannot be compared say why
     in ``problem``: "identical", "empty", "too long", or what is wrong with an answer. Raises SolonError where
     a constitution has no principle to make a pair by.
     """
@@ -25,13 +25,12 @@ def pairs(
 
 
 def _pair(prompt: PromptRecord, draft: Draft, held_out: float) -> PairRecord:
-    split: Split = "held-out" if share_of(prompt["id"]) < held_out else "train"
     pair = PairRecord(
         id=prompt["id"],
         prompt=prompt["prompt"],
         set=prompt["set"],
         kind=prompt["kind"],
-        split=split,
+        split=split_of_comparison(prompt["prompt"], held_out),
         responses=draft.responses,
         problem=draft.problem or _problem(*draft.responses),
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from solon import config
 from solon.config import SERVER_MODEL
 from solon.errors import SolonError
+from solon.held_out import split_of
 from solon.inference.engine import Completion, Engine, Request
 from solon.prompts.dialogue import user
 from solon.prompts.red_team import request
@@ -52,6 +53,8 @@ def write(
             text = texts[str(number)]
             said = set(words(text))
             if problem(text, []) or len(said) < 3 or any(similar(said, other) for other in kept):
+                continue
+            if split_of([user(text)]) == "held-out":  # it is trained on, and what opens like it is not
                 continue
             kept.append(said)
             yield PromptRecord(

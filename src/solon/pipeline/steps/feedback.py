@@ -8,6 +8,7 @@ from solon import config
 from solon.constitution import Constitution
 from solon.feedback import METHODS
 from solon.feedback.made import ByMaking
+from solon.held_out import opening
 from solon.inference.engine import Engine
 from solon.pipeline.steps.inputs import of_model, of_rules, of_source
 from solon.pipeline.workbench import Workbench
@@ -45,9 +46,9 @@ def human(settings: config.PreferenceModel, kept: Collection[PromptRecord]) -> l
     """
     if settings.helpfulness in {None, "ai"}:
         return []
-    evaluated = {data.folded(each["prompt"]) for each in kept}
+    evaluated = {opening(each["prompt"]) for each in kept}
     return [
-        {**record, "split": "held-out"} if data.folded(record["prompt"]) in evaluated else record
+        {**record, "split": "held-out"} if opening(record["prompt"]) in evaluated else record
         for record in data.comparisons(str(settings.helpfulness), settings.held_out)
     ]
 
