@@ -66,7 +66,7 @@ dist: $(RELEASE)/ready
 	$(PYTHON) -m venv $(DIST)
 	$(DIST)/bin/pip install -q -c constraints.txt torch
 	$(DIST)/bin/pip install -q -c constraints.txt dist/solon-*.whl
-	cd $(DIST) && bin/solon --version && bin/solon init mine && bin/python -c 'import solon.pipeline'
+	cd $(DIST) && bin/solon --version && bin/solon init mine && bin/python -c 'import solon.pipeline.launch, solon.stages.reinforce'
 
 # All extras in one environment, with vLLM's newest release: what its lock names can be installed, and what is newest
 # today fits the declared ranges. Downloads metadata only.

@@ -1,6 +1,7 @@
 """The whole method, stage by stage, from Python: python examples/method.py [MODEL] [FOLDER]
 
-A sketch to build on. `solon.pipeline.run` does the same with records on disk, resuming and an evaluation.
+A sketch to build on: `solon.pipeline.run` does the same with records on disk, resuming and an evaluation.
+With the embedded model it takes some minutes on two cores.
 """
 
 import sys

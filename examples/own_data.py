@@ -41,7 +41,7 @@ def main(model: str = "smollm2", folder: str = "runs/own-data") -> None:
                 "red_team": {"source": str(source), "train": 6, "held_out": 1},
                 "helpful": {"train": 1, "held_out": 1},
             },
-            "critique": {"rounds": 1, "few_shot": False, "max_tokens": 64},
+            "critique": {"rounds": 1, "few_shot": False, "temperature": 0.7, "max_tokens": 64},
         }
     )
     pipeline.run(settings, run, until="critique")  # without `until`, the whole method
