@@ -58,9 +58,11 @@ def test_all_but_the_head_is_packed_and_scores_the_same(tiny_model: Path, dtype:
     name = str(dtype).removeprefix("torch.")
     settings = EngineSettings.model_validate({"dtype": name, "device": "cpu"})
     engine = TransformersEngine(str(tiny_model), settings)
-    head = engine._model.get_output_embeddings()
+    head = engine._model.head
     kinds = {
-        type(each) for each in engine._model.modules() if "Linear" in type(each).__name__ and each is not head
+        type(each)
+        for each in engine._model.network.modules()
+        if "Linear" in type(each).__name__ and each is not head
     }
     assert kinds == {packed_linear.PackedLinear} and type(head) is nn.Linear
     question = Question("q", [user("What is the weather like?")], ("A", "B", "C"))

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from solon.config import EngineSettings
-from solon.inference import open_engine, transformers_engine
+from solon.inference import choice_scores, open_engine
+from solon.inference.choice_scores import logits_in_float32
 from solon.inference.engine import Question
-from solon.inference.transformers_engine import logits_in_float32
 from solon.prompts.dialogue import user
 
 pytestmark = pytest.mark.numeric
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.numeric
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_logits_are_those_of_the_exact_product(bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transformers_engine, "HEAD_ROWS", 64)  # two whole parts and a rest
+    monkeypatch.setattr(choice_scores, "HEAD_ROWS", 64)  # two whole parts and a rest
     torch.manual_seed(0)
     head = nn.Linear(256, 150, bias=bias).bfloat16()
     states = 40 * torch.randn(9, 256).bfloat16()  # logits of some 20, where bfloat16 has steps of 0.125

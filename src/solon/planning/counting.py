@@ -18,9 +18,9 @@ from transformers import PreTrainedTokenizerBase
 from solon.errors import TooLong
 from solon.inference.dialogue_tokens import DialogueTokens
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
+from solon.inference.prefill import LEAST_MATCH
 from solon.inference.prefix import Tokens, common_length
 from solon.inference.scoring import Sheet
-from solon.inference.transformers_engine import LEAST_MATCH
 from solon.seeds import generator
 
 SCORER = "preference model"

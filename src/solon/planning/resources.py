@@ -9,7 +9,8 @@ import torch
 
 from solon import config as configs
 from solon.inference.cache import COLUMN_BLOCK
-from solon.inference.transformers_engine import MEMORY_SHARE, PASS_TOKENS, device_memory
+from solon.inference.memory import MEMORY_SHARE, device_memory
+from solon.inference.prefill import PASS_TOKENS
 from solon.models import best_device
 from solon.planning.counting import Load
 from solon.planning.model_size import ModelSize

@@ -1,0 +1,160 @@
+"""The model as the transformers engine runs it: over cached rows, with logits where they are wanted."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from solon.errors import UnsupportedModel
+from solon.inference.attention import NAME, Pass, Trunk
+from solon.inference.cache import RowCache, Stored
+from solon.inference.packed_linear import PackedLinear, pack
+from solon.inference.prefix import Tokens, alike
+from solon.libraries.torch import can_pack
+from solon.models import load_model
+
+Group = tuple[list[int], int]
+"""Some sequences of a pass, by their places in it, and how many cached tokens they have in common."""
+
+
+class Wanted:
+    """Has a head run on the wanted positions only: logits at all those of a prompt would fill memory.
+
+    Apart from ``CachedModel``, which the head would otherwise lead back to: it must go at its last use.
+    """
+
+    positions: tuple[Tensor, Tensor]  # places in the pass, and columns
+
+    def __call__(self, _: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        return (inputs[0][self.positions],)
+
+
+class CachedModel:
+    """A transformers causal language model on one device, which reads and writes the rows of a ``RowCache``.
+
+    Raises SolonError where it cannot be loaded, UnsupportedModel where it is not a plain attention model.
+    """
+
+    def __init__(self, name: str, dtype: torch.dtype, device: torch.device) -> None:
+        self.device = device
+        self.network = load_model(name, dtype).to(device)
+        self.network.set_attn_implementation(NAME)
+        config = self.network.config.get_text_config()
+        self.context: int = getattr(config, "max_position_embeddings", None) or 2**31
+        self.window: int | None = getattr(config, "sliding_window", None)
+        self._layers: int = config.num_hidden_layers
+        self._layer_types = set(getattr(config, "layer_types", None) or ())
+        if unknown := self._layer_types - {"full_attention", "sliding_attention"}:
+            raise UnsupportedModel(
+                f"model {name!r} has {' and '.join(sorted(unknown))} layers, which the transformers engine "
+                "cannot run: use another engine for it, or another model"
+            )
+        self.head: nn.Module = self.network.get_output_embeddings()
+        self._wanted = Wanted()
+        self.head.register_forward_pre_hook(self._wanted)
+        if device.type == "cpu" and can_pack(dtype):
+            pack(self.network, self.head)
+
+    def cache(self, rows: int, base: Stored | None = None) -> RowCache:
+        """For the keys and values of at most ``rows`` sequences, which may all begin with ``base``."""
+        return RowCache(self._layers, rows, self.device, base)
+
+    def forward(
+        self,
+        cache: RowCache,
+        rows: slice | Tensor,
+        tokens: Tensor,
+        positions: Tensor,
+        wanted: tuple[Tensor, Tensor],
+        groups: Sequence[Group],
+    ) -> Tensor:
+        """Run tokens [rows, length] at their positions (-1: padding); logits [wanted, vocabulary]."""
+        # The widths are asked for here, on the CPU: asking a GPU is waiting for it.
+        width = int(positions.max()) + 1
+        trunks = [Trunk(places, length, int(positions[places].max()) + 1) for places, length in groups]
+        places, columns = (each.to(self.device) for each in wanted)
+        return self._run(
+            cache, rows, tokens.to(self.device), positions.to(self.device), (places, columns), width, trunks
+        )
+
+    def step(self, cache: RowCache, tokens: Tensor, positions: Tensor, width: int) -> Tensor:
+        """One token for every row of the cache, in use or not, so that a graph serves any of them.
+
+        Tokens and positions, both [rows, 1], are on the device, and the first ``width`` columns of the cache
+        are read; logits [rows, vocabulary].
+        """
+        rows = torch.arange(len(tokens), device=self.device)
+        wanted = (rows, torch.zeros_like(rows))
+        return self._run(cache, slice(0, len(tokens)), tokens, positions, wanted, width, ())
+
+    def alike(self, sequences: Sequence[Tokens], known: Sequence[int]) -> list[Group]:
+        """What the sequences of a pass share of their ``known`` tokens: nothing in windowed attention.
+
+        Accelerators read all sequences' own rows.
+        """
+        if self.device.type != "cpu":
+            return []
+        if self.window is not None:
+            known = [0] * len(sequences)
+        return alike(sequences, known)
+
+    @torch.no_grad()
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Copy named weights, in the model's own names, over those it has."""
+        for name, weight in weights:
+            layer, kind = self.network.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]
+            if kind == "weight" and isinstance(layer, PackedLinear):
+                layer.load(weight)
+            else:
+                own = layer.get_parameter(kind)
+                own.data = weight.to(self.device, own.dtype, copy=True)
+
+    def unload(self) -> None:
+        """Give the weights' memory back until ``load_weights`` brings all."""
+        for weight in self.network.parameters():
+            weight.data = weight.new_empty(0)
+        for layer in self.network.modules():
+            if isinstance(layer, PackedLinear):
+                layer.load(torch.empty(0))
+
+    def _run(
+        self,
+        cache: RowCache,
+        rows: slice | Tensor,
+        tokens: Tensor,
+        positions: Tensor,
+        wanted: tuple[Tensor, Tensor],
+        width: int,
+        trunks: Sequence[Trunk],
+    ) -> Tensor:
+        """``forward`` with all on the device, and the first ``width`` columns of the cache read."""
+        cache.place(rows, positions)
+        self._wanted.positions = wanted
+        output = self.network(
+            input_ids=tokens,
+            attention_mask=self._masks(positions, cache.before, width),
+            position_ids=positions.clamp(min=0),
+            past_key_values=cache,
+            use_cache=True,
+            cached=Pass(rows, trunks, cache.base),
+        )
+        logits: Tensor = output.logits
+        return logits
+
+    def _masks(self, positions: Tensor, first: int, width: int) -> Tensor | dict[str, Tensor]:
+        """Added to attention scores, [rows, 1, length, positions]: a token sees itself and what is before it.
+
+        The positions are those from ``first`` to ``width``.
+        """
+        columns = torch.arange(first, width, device=self.device)
+        visible = columns <= positions[:, :, None]
+        full = self._mask(visible)
+        if self.window is None or (self._layer_types and "sliding_attention" not in self._layer_types):
+            return full
+        sliding = self._mask(visible & (columns > positions[:, :, None] - self.window))
+        return {"full_attention": full, "sliding_attention": sliding} if self._layer_types else sliding
+
+    def _mask(self, visible: Tensor) -> Tensor:
+        dtype = self.network.dtype
+        mask = torch.zeros(visible.shape, dtype=dtype, device=self.device)
+        return mask.masked_fill_(~visible, torch.finfo(dtype).min)[:, None]

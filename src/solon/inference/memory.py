@@ -1,0 +1,22 @@
+"""How much memory a device has, and how it says that it has no more."""
+
+import os
+
+import torch
+
+MEMORY_SHARE = 8  # finished sequences are kept in at most this part (1/8) of the device's memory
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether it says so: on CUDA it has a type of its own, elsewhere only words."""
+    words = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        each in str(error) for each in words
+    )
+
+
+def device_memory(device: torch.device) -> int:
+    """All of the device's memory in bytes, in use or not."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
