@@ -31,7 +31,8 @@ from solon.libraries.trl import NoTelemetry
 from solon.prompts.dialogue import neutral_messages, reserved
 from solon.sources import tables
 from solon.sources.row_dialogues import comparison_of
-from solon.stages import packing, preference, training
+from solon.stages import preference, training
+from solon.training import packing
 
 FILE = Path(__file__).parent.parent.parent / "shared/data/hh-rlhf/harmless-base/test.even.jsonl.gz"
 MESSAGES = 3  # in a prompt, at least: a question, an answer and another question

@@ -192,7 +192,7 @@ def test_the_first_step_reports_the_untrained_models_loss(
 ) -> None:
     """Seven conversations in micro-batches of 2, 2, 2 and 1: each counts alike."""
     if kind == "padded":
-        monkeypatch.setattr("solon.stages.packing._attends_plainly", lambda model: False)
+        monkeypatch.setattr("solon.training.packing._attends_plainly", lambda model: False)
     base = tmp_path / "base"
     torch.manual_seed(1)
     model = models.load_preference_model(str(tiny_model))

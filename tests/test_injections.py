@@ -23,7 +23,8 @@ from solon.prompts.dialogue import (
     user,
 )
 from solon.records import Message
-from solon.stages import packing, preference, preference_scores, reinforce, supervised, training
+from solon.stages import preference, preference_scores, reinforce, supervised, training
+from solon.training import packing
 from toy_training import pair, prompt_records, unwatched
 
 INJECTIONS = [

@@ -21,7 +21,8 @@ from solon.evaluation import harm_scorer
 from solon.evaluation.harm_ratings import Rated
 from solon.libraries.trl import DataCollatorForPreference
 from solon.prompts.dialogue import assistant, user
-from solon.stages import packing, preference, reinforce, supervised, training
+from solon.stages import preference, reinforce, supervised, training
+from solon.training import packing
 from toy_training import QUESTIONS, example, pair, prompt_records, unwatched
 
 ROOT = Path(__file__).parent.parent

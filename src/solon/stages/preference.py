@@ -13,7 +13,8 @@ from solon import config, models
 from solon.libraries.transformers import OwnBatches
 from solon.libraries.trl import DataCollatorForPreference, Reward, add_metric
 from solon.records import PreferenceRecord
-from solon.stages import packing, training
+from solon.stages import training
+from solon.training import packing
 
 
 def soft_label_loss(chosen: torch.Tensor, rejected: torch.Tensor, probability: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,8 @@ from trl import SFTConfig
 from solon import config, models
 from solon.libraries.trl import SFT
 from solon.records import Example
-from solon.stages import packing, training
+from solon.stages import training
+from solon.training import packing
 
 IGNORED = -100  # the label of a token that has no part in the loss
 
