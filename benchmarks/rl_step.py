@@ -23,8 +23,9 @@ from solon import config, models
 from solon.inference.dialogue_tokens import end_tokens
 from solon.libraries.trl import NoTelemetry
 from solon.sources import data
-from solon.stages import preference_scores, reinforce, training
+from solon.stages import reinforce, training
 from solon.stages.rollouts import Sampler
+from solon.training import preference_scores
 
 
 class Peer(training.Discreet, NoTelemetry, GRPOTrainer):  # type: ignore[misc]

@@ -25,8 +25,8 @@ from solon.evaluation.harm_ratings import Rated
 from solon.measuring_only import MARK, is_measuring_only
 from solon.prompts.dialogue import assistant, user
 from solon.sources import data
-from solon.stages import preference_scores
 from solon.store.record_file import RecordFile
+from solon.training import preference_scores
 from toy_training import (
     CHECKPOINT,
     assert_a_kill_changes_nothing,

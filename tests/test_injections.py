@@ -23,8 +23,8 @@ from solon.prompts.dialogue import (
     user,
 )
 from solon.records import Message
-from solon.stages import preference, preference_scores, reinforce, supervised, training
-from solon.training import packing
+from solon.stages import preference, reinforce, supervised, training
+from solon.training import packing, preference_scores
 from toy_training import pair, prompt_records, unwatched
 
 INJECTIONS = [

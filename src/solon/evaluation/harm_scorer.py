@@ -26,9 +26,9 @@ from solon.evaluation.harm_ratings import Rated
 from solon.measuring_only import MARK
 from solon.progress import Watcher
 from solon.sources.tables import HUB
-from solon.stages import preference_scores, training
+from solon.stages import training
 from solon.store.files import file_hash, write_atomically
-from solon.training import packing
+from solon.training import packing, preference_scores
 
 
 def make(source: str, model: str, out: Path, asked: Config, watcher: Watcher | None = None) -> dict[str, Any]:

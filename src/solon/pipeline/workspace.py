@@ -15,8 +15,9 @@ from solon.method import STAGES, stage
 from solon.pipeline.workbench import Workbench
 from solon.progress import Watcher
 from solon.records import KINDS, Message, PromptRecord, PromptSet, Split
-from solon.stages import kept_policies, preference_scores
+from solon.stages import kept_policies
 from solon.store.record_file import RecordFile
+from solon.training import preference_scores
 
 
 class Done(NamedTuple):

@@ -15,12 +15,13 @@ from solon.libraries.trl import GRPO, RLOO, add_metric
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, neutral_messages, reserved
 from solon.records import Message, PromptRecord
 from solon.seeds import generator
-from solon.stages import ppo, preference_scores, training
+from solon.stages import ppo, training
 from solon.stages.kept_policies import KeepPolicies
 from solon.stages.length_control import LengthControl
 from solon.stages.rollouts import SampleLog, Sampler
 from solon.stages.sample_logprobs import SharedPrompts
 from solon.store.record_file import RecordFile
+from solon.training import preference_scores
 
 # Dialogues that end in the policy's answer, and the step that sampled them, to one score each.
 Reward = Callable[[Sequence[Sequence[Message]], int], list[float]]
