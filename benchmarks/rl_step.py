@@ -22,9 +22,9 @@ from trl import GRPOConfig, GRPOTrainer
 from solon import config, models
 from solon.inference.dialogue_tokens import end_tokens
 from solon.libraries.trl import NoTelemetry
+from solon.policy.rollouts import Sampler
 from solon.sources import data
 from solon.stages import reinforce, training
-from solon.stages.rollouts import Sampler
 from solon.training import preference_scores
 
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from solon import config, models
 from solon.errors import SolonError
+from solon.policy.rollouts import Sampler
 from solon.prompts.dialogue import user
 from solon.records import Message
 from solon.stages import ppo, training
-from solon.stages.rollouts import Sampler
 from toy_training import QUESTIONS, two_tokens, unwatched
 
 pytestmark = pytest.mark.numeric

@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from solon import config
+from solon.policy.rollouts import plain_weights
 from solon.stages import training
-from solon.stages.rollouts import plain_weights
 from solon.store.files import flush
 
 PREFIX = "step-"
