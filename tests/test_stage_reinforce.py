@@ -13,9 +13,10 @@ from transformers import AutoModelForCausalLM
 
 from solon import config, models
 from solon.errors import SolonError
+from solon.policy import kept_policies
 from solon.policy.length_control import LengthControl
 from solon.prompts.dialogue import assistant, user
-from solon.stages import kept_policies, preference, reinforce, training
+from solon.stages import preference, reinforce, training
 from solon.store.record_file import RecordFile
 from solon.training import preference_scores
 from toy_training import (

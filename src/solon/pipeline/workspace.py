@@ -13,9 +13,9 @@ from solon.errors import SolonError
 from solon.inference import settled
 from solon.method import STAGES, stage
 from solon.pipeline.workbench import Workbench
+from solon.policy import kept_policies
 from solon.progress import Watcher
 from solon.records import KINDS, Message, PromptRecord, PromptSet, Split
-from solon.stages import kept_policies
 from solon.store.record_file import RecordFile
 from solon.training import preference_scores
 

@@ -21,11 +21,11 @@ from transformers import PreTrainedTokenizerBase
 
 from solon import config, models, trackers
 from solon.errors import SolonError
+from solon.policy.kept_policies import keep, steps_to_keep
 from solon.policy.rollouts import Sampler
 from solon.records import Message
 from solon.seeds import derive_seed
 from solon.stages import training
-from solon.stages.kept_policies import keep, steps_to_keep
 from solon.store.files import flush
 
 # The value head starts from nothing and must keep up with a policy that takes far smaller steps.
