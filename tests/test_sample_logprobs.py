@@ -8,9 +8,9 @@ import torch
 from trl import GRPOConfig, RLOOConfig
 
 from solon import models
+from solon.policy.sample_logprobs import packed_answers
 from solon.prompts.dialogue import user
 from solon.stages import reinforce, training
-from solon.stages.sample_logprobs import packed_answers
 from solon.training import packing
 from test_packing import assert_same_gradients, computed_tokens
 

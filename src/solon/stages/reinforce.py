@@ -15,11 +15,11 @@ from solon.libraries.trl import GRPO, RLOO, add_metric
 from solon.policy.kept_policies import KeepPolicies
 from solon.policy.length_control import LengthControl
 from solon.policy.rollouts import SampleLog, Sampler
+from solon.policy.sample_logprobs import SharedPrompts
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, neutral_messages, reserved
 from solon.records import Message, PromptRecord
 from solon.seeds import generator
 from solon.stages import ppo, training
-from solon.stages.sample_logprobs import SharedPrompts
 from solon.store.record_file import RecordFile
 from solon.training import preference_scores
 
