@@ -24,17 +24,17 @@ from solon.inference.dialogue_tokens import end_tokens
 from solon.libraries.trl import NoTelemetry
 from solon.policy.rollouts import Sampler
 from solon.sources import data
-from solon.stages import reinforce, training
-from solon.training import preference_scores
+from solon.stages import reinforce
+from solon.training import preference_scores, setup, trainers
 
 
-class Peer(training.Discreet, NoTelemetry, GRPOTrainer):  # type: ignore[misc]
+class Peer(trainers.Discreet, NoTelemetry, GRPOTrainer):  # type: ignore[misc]
     """TRL's trainer."""
 
 
 class Step:
     def __init__(self, model: str, settings: config.Reinforce, folder: str) -> None:
-        training.settle_libraries()
+        setup.settle_libraries()
         self.model, self.settings, self.folder = model, settings, Path(folder)
         self.tokenizer = models.load_tokenizer(model)
         set_seed(0)
@@ -49,7 +49,7 @@ class Step:
     def prepare(self, side: str) -> None:
         settings = self.settings
         sequences = settings.prompts_per_step * settings.samples_per_prompt
-        arguments = training.common_arguments(self.folder, 0, sequences, settings.micro_batch_size, [])
+        arguments = setup.common_arguments(self.folder, 0, sequences, settings.micro_batch_size, [])
         kind, judge = (Peer, self.judge) if side == "theirs" else (reinforce.MeasuredGRPO, self._reward)
         self.trainer = kind(
             model=models.load_model(self.model),
@@ -66,7 +66,7 @@ class Step:
                 beta=settings.kl_coefficient,
                 generation_kwargs={"suppress_tokens": self.ends},
             ),
-            train_dataset=training.conversational(
+            train_dataset=setup.conversational(
                 [{"prompt": prompt} for prompt in self.prompts], self.tokenizer, "prompt"
             ),
             processing_class=self.tokenizer,
@@ -137,7 +137,7 @@ def main() -> None:
         benchmark="RL steps/s, GRPO",
         asked=vars(asked),
         dtype="bfloat16 autocast"
-        if training.use_bfloat16()
+        if setup.use_bfloat16()
         else "float32; our sampler's copy of the policy in bfloat16 where that is faster",
         peer="TRL's GRPOTrainer as it is",
         **found,

@@ -23,8 +23,8 @@ from solon.prompts.dialogue import (
     user,
 )
 from solon.records import Message
-from solon.stages import preference, reinforce, supervised, training
-from solon.training import packing, preference_scores
+from solon.stages import preference, reinforce, supervised
+from solon.training import packing, preference_scores, setup, trainers
 from toy_training import pair, prompt_records, unwatched
 
 INJECTIONS = [
@@ -136,7 +136,7 @@ def test_every_special_token_of_the_embedded_model_is_broken() -> None:
 @pytest.mark.parametrize("text", INJECTIONS)
 def test_training_sees_what_engines_see(tokenizer: Any, text: str) -> None:
     record = {"prompt": [user(text)], "completion": [assistant(text)], "probability": 0.7}
-    [row] = training.conversational([record], tokenizer, "prompt", "completion", "probability")
+    [row] = setup.conversational([record], tokenizer, "prompt", "completion", "probability")
     assert row["probability"] == 0.7
     trained = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False)
     prompt, _ = dialogue_tokens(tokenizer).prompt([user(text)], "")
@@ -167,7 +167,7 @@ def test_the_trainers_and_the_score_read_no_control_token_from_text(
         seen.extend(row[name] for row in trainer.train_dataset for name in columns)
         return {}
 
-    monkeypatch.setattr(training, "run", watch)
+    monkeypatch.setattr(trainers, "run", watch)
     attack = INJECTIONS[1]
     example: Any = {
         "id": "1",

@@ -21,8 +21,8 @@ from solon.evaluation import harm_scorer
 from solon.evaluation.harm_ratings import Rated
 from solon.libraries.trl import DataCollatorForPreference
 from solon.prompts.dialogue import assistant, user
-from solon.stages import preference, reinforce, supervised, training
-from solon.training import packing
+from solon.stages import preference, reinforce, supervised
+from solon.training import packing, setup, trainers
 from toy_training import QUESTIONS, example, pair, prompt_records, unwatched
 
 ROOT = Path(__file__).parent.parent
@@ -62,7 +62,7 @@ def test_no_trainer_computes_activations_twice(configuration: type, tmp_path: Pa
     several = {"num_generations": 2} if configuration in (RLOOConfig, GRPOConfig) else {}
     with warnings.catch_warnings():
         warnings.simplefilter("error", FutureWarning)
-        arguments = configuration(**training.common_arguments(tmp_path, 0, 2, 2, []), **several)
+        arguments = configuration(**setup.common_arguments(tmp_path, 0, 2, 2, []), **several)
     assert arguments.gradient_checkpointing is False
     assert getattr(arguments, "activation_checkpointing", False) is False
 
@@ -297,11 +297,11 @@ def steps(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Steps:
         seen.attributes[type(trainer).__name__] = set(vars(trainer))
         return training_run(trainer, *args)
 
-    training_run = training.run
+    training_run = trainers.run
     pairs = [pair(question, "Yes.", "No, no.", 0.8) for question in QUESTIONS[:2]]
     small: dict[str, Any] = {"batch_size": 2, "micro_batch_size": 1, "save_steps": 1}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "run", run)
+        patch.setattr(trainers, "run", run)
         for part in {part for kind in ours() for part in parts(kind)[0]}:
             for name, method in list(vars(part).items()):
                 if inspect.isfunction(method):

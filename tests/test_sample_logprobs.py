@@ -10,8 +10,8 @@ from trl import GRPOConfig, RLOOConfig
 from solon import models
 from solon.policy.sample_logprobs import packed_answers
 from solon.prompts.dialogue import user
-from solon.stages import reinforce, training
-from solon.training import packing
+from solon.stages import reinforce
+from solon.training import packing, setup
 from test_packing import assert_same_gradients, computed_tokens
 
 pytestmark = pytest.mark.numeric
@@ -26,12 +26,12 @@ def trainer(algorithm: str, model: Any, folder: Path) -> Any:
         "rloo": (reinforce.MeasuredRLOO, RLOOConfig),
         "grpo": (reinforce.MeasuredGRPO, GRPOConfig),
     }[algorithm]
-    arguments = training.common_arguments(folder, 0, 6, 6, []) | {"bf16": False}  # exact on a GPU too
+    arguments = setup.common_arguments(folder, 0, 6, 6, []) | {"bf16": False}  # exact on a GPU too
     return kind(
         model=models.load_model(str(model)),
         reward_funcs=lambda prompts, **_: [0.0] * len(prompts),
         args=settings(**arguments, num_generations=3, temperature=0.7, beta=0.1),
-        train_dataset=training.conversational([{"prompt": [user("Why?")]}], tokenizer, "prompt"),
+        train_dataset=setup.conversational([{"prompt": [user("Why?")]}], tokenizer, "prompt"),
         processing_class=tokenizer,
     )
 

@@ -17,7 +17,8 @@ from solon.errors import SolonError
 from solon.policy.rollouts import Sampler
 from solon.prompts.dialogue import user
 from solon.records import Message
-from solon.stages import ppo, training
+from solon.stages import ppo
+from solon.training import setup
 from toy_training import QUESTIONS, two_tokens, unwatched
 
 pytestmark = pytest.mark.numeric
@@ -213,13 +214,13 @@ def test_with_adapters_the_reference_is_the_model_without_them(tiny_model: Path)
     tokenizer = models.load_tokenizer(str(tiny_model))
     plain = ppo.Policy(models.load_model(str(tiny_model)), 1.0)
     adapted = get_peft_model(
-        models.load_model(str(tiny_model)), training.lora_config(config.Lora(rank=4), "CAUSAL_LM")
+        models.load_model(str(tiny_model)), setup.lora_config(config.Lora(rank=4), "CAUSAL_LM")
     )
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
             if "lora_B" in name:
                 weight.add_(0.3)
-    policy = ppo.Policy(training.without_dropout(adapted), 1.0)
+    policy = ppo.Policy(setup.without_dropout(adapted), 1.0)
     torch.manual_seed(0)
     sampler = Sampler(str(tiny_model), settings(), seed=0)
     drawn = ppo._sample(policy, None, tokenizer, [PROMPT], no_reward, settings(), sampler, 1)

@@ -16,7 +16,7 @@ from solon.errors import SolonError
 from solon.policy import kept_policies
 from solon.policy.length_control import LengthControl
 from solon.prompts.dialogue import assistant, user
-from solon.stages import preference, reinforce, training
+from solon.stages import preference, reinforce
 from solon.store.record_file import RecordFile
 from solon.training import preference_scores
 from toy_training import (
@@ -164,7 +164,7 @@ def test_killed_after_stopping_it_saves_what_it_had(
 
     expected = run(tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(training, "save", killed)
+        patch.setattr("solon.training.checkpoints.save", killed)
         with pytest.raises(Killed):
             run(tmp_path / "broken")
     assert run(tmp_path / "broken") == expected

@@ -26,8 +26,8 @@ from solon.models import best_device, load_tokenizer
 from solon.prompts.dialogue import neutral_messages, reserved, turns
 from solon.records import Message, PromptRecord, SampleRecord
 from solon.seeds import derive_seed
-from solon.stages.training import processes
 from solon.store.record_file import RecordFile
+from solon.training.processes import processes
 
 
 class Sampler:

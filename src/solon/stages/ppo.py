@@ -23,10 +23,11 @@ from solon import config, models, trackers
 from solon.errors import SolonError
 from solon.policy.kept_policies import keep, steps_to_keep
 from solon.policy.rollouts import Sampler
+from solon.progress import Progress
 from solon.records import Message
 from solon.seeds import derive_seed
-from solon.stages import training
 from solon.store.files import flush
+from solon.training import checkpoints, metrics, setup
 
 # The value head starts from nothing and must keep up with a policy that takes far smaller steps.
 VALUE_LEARNING_RATE = 1e-4
@@ -135,7 +136,7 @@ def train(
     out: Path,
     settings: config.Reinforce,
     seed: int,
-    progress: training.Progress,
+    progress: Progress,
 ) -> dict[str, float]:
     """Train ``policy`` on ``reward`` and save it to ``out``; see ``reinforce.train`` for the metrics.
 
@@ -144,7 +145,7 @@ def train(
     """
     trackers.check(settings.report_to)
     accelerator = Accelerator(
-        mixed_precision="bf16" if training.use_bfloat16() else "no",
+        mixed_precision="bf16" if setup.use_bfloat16() else "no",
         cpu=models.best_device() == "cpu",
         log_with=list(settings.report_to) or None,
         project_dir=out,
@@ -157,9 +158,9 @@ def train(
     torch.manual_seed(derive_seed(seed, "ppo"))  # adapters start at random
     tokenizer = models.load_tokenizer(policy)
     model = models.load_model(policy)
-    if lora := training.lora_config(settings.lora, "CAUSAL_LM"):
+    if lora := setup.lora_config(settings.lora, "CAUSAL_LM"):
         model = get_peft_model(model, lora)
-    actor = Policy(training.without_dropout(model), settings.temperature).to(accelerator.device)
+    actor = Policy(setup.without_dropout(model), settings.temperature).to(accelerator.device)
     reference = None  # the adapted model without its adapters, which costs no second copy
     if lora is None:
         reference = Policy(models.load_model(policy), settings.temperature).to(accelerator.device)
@@ -174,7 +175,7 @@ def train(
     sampler = Sampler(policy, settings, seed)
     state = out / STATE
     done = _load(state, actor, optimizer) if state.exists() else 0
-    log = training.MetricsLog(out, done)
+    log = metrics.MetricsLog(out, done)
 
     for step, prompts in list(enumerate(schedule, 1))[done:]:
         if log.last.get("kl", 0.0) > settings.kl_limit:
@@ -203,7 +204,7 @@ def train(
             _save(state, actor, optimizer, step)
         progress(step, settings.steps, row)
 
-    training.save(model, tokenizer, out)
+    checkpoints.save(model, tokenizer, out)
     state.unlink(missing_ok=True)
     if settings.report_to:
         accelerator.end_training()
@@ -298,7 +299,7 @@ def clipped_surrogate(log_ratio: Tensor, estimates: Tensor, clip_range: float) -
 
 def _save(path: Path, actor: Policy, optimizer: torch.optim.Optimizer, step: int) -> None:
     partial = path.with_suffix(".partial")
-    with training.writing(path.parent):
+    with checkpoints.writing(path.parent):
         torch.save({"actor": actor.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, partial)
     flush(partial)
     partial.replace(path)  # a kill leaves the old state or the new one

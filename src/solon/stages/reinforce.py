@@ -16,12 +16,14 @@ from solon.policy.kept_policies import KeepPolicies
 from solon.policy.length_control import LengthControl
 from solon.policy.rollouts import SampleLog, Sampler
 from solon.policy.sample_logprobs import SharedPrompts
+from solon.progress import Progress
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, neutral_messages, reserved
 from solon.records import Message, PromptRecord
 from solon.seeds import generator
-from solon.stages import ppo, training
+from solon.stages import ppo
 from solon.store.record_file import RecordFile
-from solon.training import preference_scores
+from solon.training import preference_scores, processes, setup, trainers
+from solon.training.metrics import require_finite
 
 # Dialogues that end in the policy's answer, and the step that sampled them, to one score each.
 Reward = Callable[[Sequence[Sequence[Message]], int], list[float]]
@@ -34,7 +36,7 @@ def train(
     out: Path,
     settings: config.Reinforce,
     seed: int,
-    progress: training.Progress,
+    progress: Progress,
 ) -> dict[str, float]:
     """Train ``policy`` to answer as the preference model likes, held to its start by a KL penalty.
 
@@ -59,24 +61,24 @@ def train(
 
     Raises SolonError where too few prompts fit ``max_prompt_length``, or a loss or reward is not finite.
     """
-    training.settle_libraries()
+    setup.settle_libraries()
     model = models.load_preference_model(preference_model).to(models.best_device())
     judge_tokenizer = models.load_tokenizer(preference_model)
     tokenizer = models.load_tokenizer(policy)
 
-    samples = SampleLog(out, prompts, tokenizer) if training.is_first() else None
+    samples = SampleLog(out, prompts, tokenizer) if processes.is_first() else None
     length = LengthControl(RecordFile(out / "samples.jsonl")) if settings.length_control else None
 
     def reward(dialogues: Sequence[Sequence[Message]], step: int) -> list[float]:
         if tokenizer.chat_template == HUMAN_ASSISTANT_TEMPLATE:
             dialogues = [without_opening_space(dialogue) for dialogue in dialogues]
         scores = preference_scores.score(model, judge_tokenizer, dialogues, settings.micro_batch_size)
-        training.require_finite("reward", scores, step)
+        require_finite("reward", scores, step)
         of_all = gather_object(list(zip(dialogues, scores, strict=True)))  # those of all processes, in order
         if samples:
             samples.append(step, *zip(*of_all, strict=True))
         if length:
-            first = training.process() * len(scores)
+            first = processes.process() * len(scores)
             scores = length.controlled(step, *zip(*of_all, strict=True))[first : first + len(scores)]
         return scores
 
@@ -144,7 +146,7 @@ def _train_with_trl(
     out: Path,
     settings: config.Reinforce,
     seed: int,
-    progress: training.Progress,
+    progress: Progress,
 ) -> dict[str, float]:
     passes = settings.epochs_per_step
 
@@ -161,10 +163,10 @@ def _train_with_trl(
         settings.algorithm
     ]
     sequences = settings.prompts_per_step * settings.samples_per_prompt
-    arguments = training.common_arguments(out, seed, sequences, settings.micro_batch_size, settings.report_to)
+    arguments = setup.common_arguments(out, seed, sequences, settings.micro_batch_size, settings.report_to)
     tokenizer = models.load_tokenizer(policy)
     rows = [{"prompt": prompt} for step in schedule for prompt in step]
-    dataset = training.conversational(rows, tokenizer, "prompt")
+    dataset = setup.conversational(rows, tokenizer, "prompt")
     set_seed(seed)
     trainer: Any = trainer_of(
         model=models.load_model(policy),
@@ -187,15 +189,15 @@ def _train_with_trl(
         ),
         train_dataset=dataset,
         processing_class=tokenizer,
-        peft_config=training.lora_config(settings.lora, "CAUSAL_LM"),
+        peft_config=setup.lora_config(settings.lora, "CAUSAL_LM"),
     )
     trainer.sampler = Sampler(policy, settings, seed)
     trainer.add_callback(KeepPolicies(trainer, settings, out))
     with trainer.shared_prompts():
-        return training.run(trainer, tokenizer, out, _columns, progress, passes, settings.kl_limit)
+        return trainers.run(trainer, tokenizer, out, _columns, progress, passes, settings.kl_limit)
 
 
-class OwnPolicy(training.Discreet, SharedPrompts):
+class OwnPolicy(trainers.Discreet, SharedPrompts):
     """Goes before a TRL trainer of RL: our sampler answers."""
 
     def answers(self: Any, prompts: list[list[int]]) -> list[list[int]]:
