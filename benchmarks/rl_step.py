@@ -22,9 +22,9 @@ from trl import GRPOConfig, GRPOTrainer
 from solon import config, models
 from solon.inference.dialogue_tokens import end_tokens
 from solon.libraries.trl import NoTelemetry
+from solon.policy import grpo, schedule
 from solon.policy.rollouts import Sampler
 from solon.sources import data
-from solon.stages import reinforce
 from solon.training import preference_scores, setup, trainers
 
 
@@ -41,8 +41,8 @@ class Step:
         self.judge = models.load_preference_model(model).to(side_by_side.DEVICE)
         self.judge.config.pad_token_id = self.tokenizer.pad_token_id
         records = data.select(data.prompts("packaged", "red-team"), "train", None, 0)
-        fitting = reinforce.within_length(records, self.tokenizer, settings)
-        self.prompts = reinforce.prompts_by_step(fitting, settings, seed=0)[0]
+        fitting = schedule.within_length(records, self.tokenizer, settings)
+        self.prompts = schedule.prompts_by_step(fitting, settings, seed=0)[0]
         self.ends = sorted(end_tokens(self.tokenizer, models.load_model(model)))
         self.trainer: Any = None
 
@@ -50,7 +50,7 @@ class Step:
         settings = self.settings
         sequences = settings.prompts_per_step * settings.samples_per_prompt
         arguments = setup.common_arguments(self.folder, 0, sequences, settings.micro_batch_size, [])
-        kind, judge = (Peer, self.judge) if side == "theirs" else (reinforce.MeasuredGRPO, self._reward)
+        kind, judge = (Peer, self.judge) if side == "theirs" else (grpo.MeasuredGRPO, self._reward)
         self.trainer = kind(
             model=models.load_model(self.model),
             reward_funcs=judge,
@@ -85,7 +85,7 @@ class Step:
         )
 
     def run(self) -> int:
-        ours = isinstance(self.trainer, reinforce.MeasuredGRPO)
+        ours = isinstance(self.trainer, grpo.MeasuredGRPO)
         with self.trainer.shared_prompts() if ours else nullcontext():
             self.trainer.train()
         length = self.trainer.state.log_history[0]["completions/mean_length"]

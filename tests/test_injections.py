@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from solon import config, models
 from solon.inference.dialogue_tokens import DialogueTokens
+from solon.policy.schedule import within_length
 from solon.prompts import comparison
 from solon.prompts.dialogue import (
     ASSISTANT_TURN,
@@ -23,7 +24,7 @@ from solon.prompts.dialogue import (
     user,
 )
 from solon.records import Message
-from solon.stages import preference, reinforce, supervised
+from solon.stages import preference, supervised
 from solon.training import packing, preference_scores, setup, trainers
 from toy_training import pair, prompt_records, unwatched
 
@@ -151,7 +152,7 @@ def test_rl_prompts_are_what_engines_see(tokenizer: Any, text: str) -> None:
     [record] = prompt_records(1)
     record["prompt"] = [user(text)]
     settings = config.Reinforce(prompts_per_step=1, samples_per_prompt=2, micro_batch_size=2)
-    [prompt] = reinforce.within_length([record], tokenizer, settings)
+    [prompt] = within_length([record], tokenizer, settings)
     text = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
     assert text == dialogue_tokens(tokenizer).prompt(record["prompt"], "")[0]
 

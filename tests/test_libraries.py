@@ -20,6 +20,7 @@ from solon import config
 from solon.evaluation import harm_scorer
 from solon.evaluation.harm_ratings import Rated
 from solon.libraries.trl import DataCollatorForPreference
+from solon.policy import grpo, rloo
 from solon.prompts.dialogue import assistant, user
 from solon.stages import preference, reinforce, supervised
 from solon.training import packing, setup, trainers
@@ -338,10 +339,10 @@ def test_every_method_on_a_librarys_class_is_called_in_a_training_step(kind: typ
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
-        ("SoftLabelTrainer", {"_metrics", "_signature_columns"}),
-        ("MeasuredRLOO", {"_step", "_buffered_inputs"}),
-        ("MeasuredGRPO", {"_metrics", "_step", "_buffered_inputs"}),
+        (preference.SoftLabelTrainer, {"_metrics", "_signature_columns"}),
+        (rloo.MeasuredRLOO, {"_step", "_buffered_inputs"}),
+        (grpo.MeasuredGRPO, {"_metrics", "_step", "_buffered_inputs"}),
     ],
 )
-def test_what_is_written_to_is_the_librarys_own(kind: str, names: set[str], steps: Steps) -> None:
-    assert names <= steps.attributes[kind]
+def test_what_is_written_to_is_the_librarys_own(kind: type, names: set[str], steps: Steps) -> None:
+    assert names <= steps.attributes[kind.__name__]

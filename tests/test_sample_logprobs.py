@@ -8,9 +8,9 @@ import torch
 from trl import GRPOConfig, RLOOConfig
 
 from solon import models
+from solon.policy import grpo, rloo
 from solon.policy.sample_logprobs import packed_answers
 from solon.prompts.dialogue import user
-from solon.stages import reinforce
 from solon.training import packing, setup
 from test_packing import assert_same_gradients, computed_tokens
 
@@ -23,8 +23,8 @@ ANSWERS = [[30, 31, 32], [30, 31, 33, 34], [40], [41, 42, 43, 44, 45], [41, 46],
 def trainer(algorithm: str, model: Any, folder: Path) -> Any:
     tokenizer = models.load_tokenizer(str(model))
     kind, settings = {
-        "rloo": (reinforce.MeasuredRLOO, RLOOConfig),
-        "grpo": (reinforce.MeasuredGRPO, GRPOConfig),
+        "rloo": (rloo.MeasuredRLOO, RLOOConfig),
+        "grpo": (grpo.MeasuredGRPO, GRPOConfig),
     }[algorithm]
     arguments = setup.common_arguments(folder, 0, 6, 6, []) | {"bf16": False}  # exact on a GPU too
     return kind(

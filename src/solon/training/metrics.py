@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,11 @@ def require_finite(name: str, values: Sequence[float], step: int) -> None:
         )
 
 
+def past_limit(row: Mapping[str, float], kl_limit: float) -> bool:
+    """Whether training ends after the step of this line: its KL is past the limit (nats a sequence)."""
+    return row.get("kl", 0.0) > kl_limit
+
+
 class Metrics(TrainerCallback):  # type: ignore[misc]
     """Turns a trainer's logs into lines of ``metrics.jsonl`` and calls of ``progress``.
 
@@ -73,5 +78,5 @@ class Metrics(TrainerCallback):  # type: ignore[misc]
         self.log.append(row)
         if is_first():
             self.progress(int(row["step"]), state.max_steps // self.passes, row)
-        if row.get("kl", 0.0) > self.kl_limit:
+        if past_limit(row, self.kl_limit):
             control.should_training_stop = True

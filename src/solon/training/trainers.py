@@ -17,7 +17,7 @@ from solon.libraries.transformers import OwnCheckpoints, load_weights
 from solon.progress import Progress
 from solon.training import checkpoints
 from solon.training.checkpoints import ASIDE
-from solon.training.metrics import Metrics, MetricsLog
+from solon.training.metrics import Metrics, MetricsLog, past_limit
 from solon.training.processes import is_first
 
 
@@ -63,7 +63,7 @@ def run(
         log = MetricsLog(out, int(checkpoint.name.split("-")[1]) // passes if checkpoint else 0)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Metrics(log, read, progress, passes, kl_limit))
-    if log.last.get("kl", 0.0) <= kl_limit:
+    if not past_limit(log.last, kl_limit):
         with trackers.wandb_run(trainer.args.report_to if is_first() else [], out):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     else:  # killed between stopping at the limit and the final save
