@@ -1,8 +1,8 @@
 """What optimises the policy: the one table of the ways to it, by their names in ``reinforce.algorithm``.
 
 Nobody else compares these names: what differs from one way to another is asked of its entry. A further way is
-a file in ``solon.policy``, its entry here and its name in the configuration. As in ``solon.method``, the table
-of stages, nothing of what trains is imported, so that configuring and planning load no trainer.
+a file in ``solon.policy``, its entry here and its name in the configuration. As in ``solon.method``, nothing
+of what trains is imported, so that configuring and planning load no trainer.
 """
 
 from collections.abc import Callable
