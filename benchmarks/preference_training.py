@@ -31,14 +31,15 @@ from solon.libraries.trl import NoTelemetry
 from solon.prompts.dialogue import neutral_messages, reserved
 from solon.sources import tables
 from solon.sources.row_dialogues import comparison_of
-from solon.stages import packing, preference, training
+from solon.stages import preference
+from solon.training import packing, setup, trainers
 
 FILE = Path(__file__).parent.parent.parent / "shared/data/hh-rlhf/harmless-base/test.even.jsonl.gz"
 MESSAGES = 3  # in a prompt, at least: a question, an answer and another question
 MAX_LENGTH = 1024
 
 
-class Peer(training.Discreet, NoTelemetry, RewardTrainer):  # type: ignore[misc]
+class Peer(trainers.Discreet, NoTelemetry, RewardTrainer):  # type: ignore[misc]
     """TRL's trainer, with its own loss and collator."""
 
 
@@ -46,10 +47,10 @@ class Step:
     """One optimiser step over the pairs, by either side, on one model."""
 
     def __init__(self, model: str, file: Path, pairs: int, folder: str) -> None:
-        training.settle_libraries()
+        setup.settle_libraries()
         self.folder = Path(folder)
         self.tokenizer = models.load_tokenizer(model)
-        self.model = training.without_dropout(models.load_preference_model(model))
+        self.model = setup.without_dropout(models.load_preference_model(model))
         forms = reserved(self.tokenizer)
         comparisons = (comparison_of(row) for row in tables.rows(str(file)))
         long = (each for each in comparisons if len(each[0]) >= MESSAGES and each[1] != each[2])
@@ -73,11 +74,11 @@ class Step:
         side: str,
         micro_batch_size: int,
         pairs: int | None = None,
-        bf16: bool = training.use_bfloat16(),
+        bf16: bool = setup.use_bfloat16(),
     ) -> None:
         """``pairs``: only as many of them."""
         rows = self.pairs[:pairs]
-        arguments = training.common_arguments(self.folder, 0, len(rows), micro_batch_size, [])
+        arguments = setup.common_arguments(self.folder, 0, len(rows), micro_batch_size, [])
         options: dict[str, Any] = {
             "model": self.model,
             "args": RewardConfig(
@@ -95,7 +96,7 @@ class Step:
         else:
             columns = ("prompt", "chosen", "rejected")
             kind = Peer
-        dataset = training.conversational(rows, self.tokenizer, *columns)
+        dataset = setup.conversational(rows, self.tokenizer, *columns)
         self.trainers[side] = kind(train_dataset=dataset, **options)
         self.trainers[side].remove_callback(PrinterCallback)
         gc.collect()
@@ -192,11 +193,11 @@ def measure(step: Step, asked: argparse.Namespace) -> None:
         rounded[name] = round(made / (time.perf_counter() - start), 1)
     through = sum(lengths.values()) / (lengths["common"] * 2 + sum(lengths.values()) - lengths["common"])
     operations = 6 * sum(weight.numel() for weight in step.model.parameters())  # a token, forward and back
-    peak = side_by_side.matmul_peak(torch.bfloat16 if training.use_bfloat16() else torch.float32)
+    peak = side_by_side.matmul_peak(torch.bfloat16 if setup.use_bfloat16() else torch.float32)
     side_by_side.show(
         benchmark="preference model training, tokens/s",
         asked=vars(asked) | {"data": asked.data.name},
-        dtype="bfloat16 autocast" if training.use_bfloat16() else "float32",
+        dtype="bfloat16 autocast" if setup.use_bfloat16() else "float32",
         peer="TRL's RewardTrainer as it is",
         data=f"hh-rlhf harmless-base test, the first {asked.pairs} rows with {MESSAGES} messages or more",
         mean_lengths=lengths,

@@ -22,34 +22,35 @@ from trl import GRPOConfig, GRPOTrainer
 from solon import config, models
 from solon.inference.dialogue_tokens import end_tokens
 from solon.libraries.trl import NoTelemetry
+from solon.policy import grpo, schedule
+from solon.policy.rollouts import Sampler
 from solon.sources import data
-from solon.stages import preference_scores, reinforce, training
-from solon.stages.rollouts import Sampler
+from solon.training import preference_scores, setup, trainers
 
 
-class Peer(training.Discreet, NoTelemetry, GRPOTrainer):  # type: ignore[misc]
+class Peer(trainers.Discreet, NoTelemetry, GRPOTrainer):  # type: ignore[misc]
     """TRL's trainer."""
 
 
 class Step:
     def __init__(self, model: str, settings: config.Reinforce, folder: str) -> None:
-        training.settle_libraries()
+        setup.settle_libraries()
         self.model, self.settings, self.folder = model, settings, Path(folder)
         self.tokenizer = models.load_tokenizer(model)
         set_seed(0)
         self.judge = models.load_preference_model(model).to(side_by_side.DEVICE)
         self.judge.config.pad_token_id = self.tokenizer.pad_token_id
         records = data.select(data.prompts("packaged", "red-team"), "train", None, 0)
-        fitting = reinforce.within_length(records, self.tokenizer, settings)
-        self.prompts = reinforce.prompts_by_step(fitting, settings, seed=0)[0]
+        fitting = schedule.within_length(records, self.tokenizer, settings)
+        self.prompts = schedule.prompts_by_step(fitting, settings, seed=0)[0]
         self.ends = sorted(end_tokens(self.tokenizer, models.load_model(model)))
         self.trainer: Any = None
 
     def prepare(self, side: str) -> None:
         settings = self.settings
         sequences = settings.prompts_per_step * settings.samples_per_prompt
-        arguments = training.common_arguments(self.folder, 0, sequences, settings.micro_batch_size, [])
-        kind, judge = (Peer, self.judge) if side == "theirs" else (reinforce.MeasuredGRPO, self._reward)
+        arguments = setup.common_arguments(self.folder, 0, sequences, settings.micro_batch_size, [])
+        kind, judge = (Peer, self.judge) if side == "theirs" else (grpo.MeasuredGRPO, self._reward)
         self.trainer = kind(
             model=models.load_model(self.model),
             reward_funcs=judge,
@@ -65,7 +66,7 @@ class Step:
                 beta=settings.kl_coefficient,
                 generation_kwargs={"suppress_tokens": self.ends},
             ),
-            train_dataset=training.conversational(
+            train_dataset=setup.conversational(
                 [{"prompt": prompt} for prompt in self.prompts], self.tokenizer, "prompt"
             ),
             processing_class=self.tokenizer,
@@ -84,7 +85,7 @@ class Step:
         )
 
     def run(self) -> int:
-        ours = isinstance(self.trainer, reinforce.MeasuredGRPO)
+        ours = isinstance(self.trainer, grpo.MeasuredGRPO)
         with self.trainer.shared_prompts() if ours else nullcontext():
             self.trainer.train()
         length = self.trainer.state.log_history[0]["completions/mean_length"]
@@ -136,7 +137,7 @@ def main() -> None:
         benchmark="RL steps/s, GRPO",
         asked=vars(asked),
         dtype="bfloat16 autocast"
-        if training.use_bfloat16()
+        if setup.use_bfloat16()
         else "float32; our sampler's copy of the policy in bfloat16 where that is faster",
         peer="TRL's GRPOTrainer as it is",
         **found,

@@ -22,7 +22,7 @@ from solon.inference.engine import ChoiceScores, Engine, Question
 from solon.prompts import comparison as prompts
 from solon.prompts.dialogue import assistant, user
 from solon.records import Message
-from solon.stages import preference_scores
+from solon.training import preference_scores
 
 pytestmark = pytest.mark.numeric
 

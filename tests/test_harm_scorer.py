@@ -25,8 +25,8 @@ from solon.evaluation.harm_ratings import Rated
 from solon.measuring_only import MARK, is_measuring_only
 from solon.prompts.dialogue import assistant, user
 from solon.sources import data
-from solon.stages import preference_scores
 from solon.store.record_file import RecordFile
+from solon.training import preference_scores
 from toy_training import (
     CHECKPOINT,
     assert_a_kill_changes_nothing,
@@ -192,7 +192,7 @@ def test_the_first_step_reports_the_untrained_models_loss(
 ) -> None:
     """Seven conversations in micro-batches of 2, 2, 2 and 1: each counts alike."""
     if kind == "padded":
-        monkeypatch.setattr("solon.stages.packing._attends_plainly", lambda model: False)
+        monkeypatch.setattr("solon.training.packing._attends_plainly", lambda model: False)
     base = tmp_path / "base"
     torch.manual_seed(1)
     model = models.load_preference_model(str(tiny_model))

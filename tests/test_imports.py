@@ -80,7 +80,7 @@ def test_no_files_or_folders_import_in_a_circle(folder: Path) -> None:
     ("modules", "library"),
     [
         ("solon.audit, solon.pipeline.reuse, solon.sweep, solon.pipeline", "plotly"),
-        ("solon.stages.preference_scores, solon.evaluation.harmfulness, solon.evaluation.agreement", "trl"),
+        ("solon.training.preference_scores, solon.evaluation.harmfulness, solon.evaluation.agreement", "trl"),
         ("solon.cli", "torch"),
     ],
 )

@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from solon import config, models
 from solon.inference.dialogue_tokens import DialogueTokens
+from solon.policy.schedule import within_length
 from solon.prompts import comparison
 from solon.prompts.dialogue import (
     ASSISTANT_TURN,
@@ -23,7 +24,8 @@ from solon.prompts.dialogue import (
     user,
 )
 from solon.records import Message
-from solon.stages import packing, preference, preference_scores, reinforce, supervised, training
+from solon.stages import preference, supervised
+from solon.training import packing, preference_scores, setup, trainers
 from toy_training import pair, prompt_records, unwatched
 
 INJECTIONS = [
@@ -135,7 +137,7 @@ def test_every_special_token_of_the_embedded_model_is_broken() -> None:
 @pytest.mark.parametrize("text", INJECTIONS)
 def test_training_sees_what_engines_see(tokenizer: Any, text: str) -> None:
     record = {"prompt": [user(text)], "completion": [assistant(text)], "probability": 0.7}
-    [row] = training.conversational([record], tokenizer, "prompt", "completion", "probability")
+    [row] = setup.conversational([record], tokenizer, "prompt", "completion", "probability")
     assert row["probability"] == 0.7
     trained = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False)
     prompt, _ = dialogue_tokens(tokenizer).prompt([user(text)], "")
@@ -150,7 +152,7 @@ def test_rl_prompts_are_what_engines_see(tokenizer: Any, text: str) -> None:
     [record] = prompt_records(1)
     record["prompt"] = [user(text)]
     settings = config.Reinforce(prompts_per_step=1, samples_per_prompt=2, micro_batch_size=2)
-    [prompt] = reinforce.within_length([record], tokenizer, settings)
+    [prompt] = within_length([record], tokenizer, settings)
     text = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
     assert text == dialogue_tokens(tokenizer).prompt(record["prompt"], "")[0]
 
@@ -166,7 +168,7 @@ def test_the_trainers_and_the_score_read_no_control_token_from_text(
         seen.extend(row[name] for row in trainer.train_dataset for name in columns)
         return {}
 
-    monkeypatch.setattr(training, "run", watch)
+    monkeypatch.setattr(trainers, "run", watch)
     attack = INJECTIONS[1]
     example: Any = {
         "id": "1",

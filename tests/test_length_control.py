@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from solon.policy.length_control import LengthControl
 from solon.prompts.dialogue import assistant, user
 from solon.records import Message
-from solon.stages.length_control import LengthControl
 from solon.store.record_file import RecordFile
 
 SLOPE = -0.7

@@ -20,8 +20,10 @@ from solon import config
 from solon.evaluation import harm_scorer
 from solon.evaluation.harm_ratings import Rated
 from solon.libraries.trl import DataCollatorForPreference
+from solon.policy import grpo, rloo
 from solon.prompts.dialogue import assistant, user
-from solon.stages import packing, preference, reinforce, supervised, training
+from solon.stages import preference, reinforce, supervised
+from solon.training import packing, setup, trainers
 from toy_training import QUESTIONS, example, pair, prompt_records, unwatched
 
 ROOT = Path(__file__).parent.parent
@@ -61,7 +63,7 @@ def test_no_trainer_computes_activations_twice(configuration: type, tmp_path: Pa
     several = {"num_generations": 2} if configuration in (RLOOConfig, GRPOConfig) else {}
     with warnings.catch_warnings():
         warnings.simplefilter("error", FutureWarning)
-        arguments = configuration(**training.common_arguments(tmp_path, 0, 2, 2, []), **several)
+        arguments = configuration(**setup.common_arguments(tmp_path, 0, 2, 2, []), **several)
     assert arguments.gradient_checkpointing is False
     assert getattr(arguments, "activation_checkpointing", False) is False
 
@@ -296,11 +298,11 @@ def steps(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Steps:
         seen.attributes[type(trainer).__name__] = set(vars(trainer))
         return training_run(trainer, *args)
 
-    training_run = training.run
+    training_run = trainers.run
     pairs = [pair(question, "Yes.", "No, no.", 0.8) for question in QUESTIONS[:2]]
     small: dict[str, Any] = {"batch_size": 2, "micro_batch_size": 1, "save_steps": 1}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "run", run)
+        patch.setattr(trainers, "run", run)
         for part in {part for kind in ours() for part in parts(kind)[0]}:
             for name, method in list(vars(part).items()):
                 if inspect.isfunction(method):
@@ -337,10 +339,10 @@ def test_every_method_on_a_librarys_class_is_called_in_a_training_step(kind: typ
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
-        ("SoftLabelTrainer", {"_metrics", "_signature_columns"}),
-        ("MeasuredRLOO", {"_step", "_buffered_inputs"}),
-        ("MeasuredGRPO", {"_metrics", "_step", "_buffered_inputs"}),
+        (preference.SoftLabelTrainer, {"_metrics", "_signature_columns"}),
+        (rloo.MeasuredRLOO, {"_step", "_buffered_inputs"}),
+        (grpo.MeasuredGRPO, {"_metrics", "_step", "_buffered_inputs"}),
     ],
 )
-def test_what_is_written_to_is_the_librarys_own(kind: str, names: set[str], steps: Steps) -> None:
-    assert names <= steps.attributes[kind]
+def test_what_is_written_to_is_the_librarys_own(kind: type, names: set[str], steps: Steps) -> None:
+    assert names <= steps.attributes[kind.__name__]

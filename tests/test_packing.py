@@ -28,7 +28,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from solon import config, models
 from solon.prompts.dialogue import assistant, user
-from solon.stages import packing, preference, preference_scores, supervised
+from solon.stages import preference, supervised
+from solon.training import packing, preference_scores
 from toy_training import base_model, example, metrics_of, pair, unwatched, weights_of
 
 pytestmark = pytest.mark.numeric

@@ -7,7 +7,7 @@ import torch
 
 from solon.inference.precision import choose_dtype
 from solon.libraries.torch import packs_bfloat16
-from solon.stages.rollouts import number_type
+from solon.policy.rollouts import number_type
 
 pytestmark = pytest.mark.numeric
 NO_BFLOAT16 = {"SSE41", "AVX", "AVX2"}

@@ -9,8 +9,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from solon import config, models
+from solon.policy.rollouts import Sampler, plain_weights, up_to_end
 from solon.prompts.dialogue import user
-from solon.stages.rollouts import Sampler, plain_weights, up_to_end
 
 pytestmark = pytest.mark.numeric
 

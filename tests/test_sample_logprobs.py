@@ -8,9 +8,10 @@ import torch
 from trl import GRPOConfig, RLOOConfig
 
 from solon import models
+from solon.policy import grpo, rloo
+from solon.policy.sample_logprobs import packed_answers
 from solon.prompts.dialogue import user
-from solon.stages import packing, reinforce, training
-from solon.stages.sample_logprobs import packed_answers
+from solon.training import packing, setup
 from test_packing import assert_same_gradients, computed_tokens
 
 pytestmark = pytest.mark.numeric
@@ -22,15 +23,15 @@ ANSWERS = [[30, 31, 32], [30, 31, 33, 34], [40], [41, 42, 43, 44, 45], [41, 46],
 def trainer(algorithm: str, model: Any, folder: Path) -> Any:
     tokenizer = models.load_tokenizer(str(model))
     kind, settings = {
-        "rloo": (reinforce.MeasuredRLOO, RLOOConfig),
-        "grpo": (reinforce.MeasuredGRPO, GRPOConfig),
+        "rloo": (rloo.MeasuredRLOO, RLOOConfig),
+        "grpo": (grpo.MeasuredGRPO, GRPOConfig),
     }[algorithm]
-    arguments = training.common_arguments(folder, 0, 6, 6, []) | {"bf16": False}  # exact on a GPU too
+    arguments = setup.common_arguments(folder, 0, 6, 6, []) | {"bf16": False}  # exact on a GPU too
     return kind(
         model=models.load_model(str(model)),
         reward_funcs=lambda prompts, **_: [0.0] * len(prompts),
         args=settings(**arguments, num_generations=3, temperature=0.7, beta=0.1),
-        train_dataset=training.conversational([{"prompt": [user("Why?")]}], tokenizer, "prompt"),
+        train_dataset=setup.conversational([{"prompt": [user("Why?")]}], tokenizer, "prompt"),
         processing_class=tokenizer,
     )
 

@@ -14,10 +14,13 @@ from torch import Tensor
 
 from solon import config, models
 from solon.errors import SolonError
+from solon.policy import online, ppo
+from solon.policy.rollouts import Sampler
+from solon.policy.task import Task
 from solon.prompts.dialogue import user
 from solon.records import Message
-from solon.stages import ppo, training
-from solon.stages.rollouts import Sampler
+from solon.stages import reinforce
+from solon.training import setup
 from toy_training import QUESTIONS, two_tokens, unwatched
 
 pytestmark = pytest.mark.numeric
@@ -41,6 +44,11 @@ def settings(**changes: Any) -> config.Reinforce:
 
 def no_reward(dialogues: Sequence[Sequence[Message]], step: int) -> list[float]:
     return [0.0] * len(dialogues)
+
+
+def task(model: Path, out: Path, settings: config.Reinforce) -> Task:
+    """For what is given its prompts and rewards."""
+    return Task([], str(model), "", out, settings, 0, unwatched)
 
 
 def moved(model: Path, amount: float) -> ppo.Policy:
@@ -126,7 +134,7 @@ def test_the_score_comes_with_the_last_token_and_each_token_pays_its_log_ratio()
     )
     rewards = ppo.token_rewards(given, kl_coefficient=0.1)
     assert rewards.flatten().tolist() == pytest.approx([-0.05, 0.0, 10.1, -0.2, 20.0, 0.0])
-    assert ppo.sequence_kl(given.logp, given.ref_logp, given.mask).tolist() == pytest.approx([-0.5, 2.0])
+    assert online.sequence_kl(given.logp, given.ref_logp, given.mask).tolist() == pytest.approx([-0.5, 2.0])
 
 
 # --- What the policy says of its own answers ----------------------------------------------------------------
@@ -203,7 +211,7 @@ def test_the_kl_estimate_is_right_on_average(tiny_model: Path) -> None:
     many = settings(max_tokens=2, samples_per_prompt=4000, prompts_per_step=1, micro_batch_size=1000)
     sampler = Sampler(str(tiny_model), many, seed=0)
     drawn = ppo._sample(policy, start, tokenizer, [PROMPT], no_reward, many, sampler, 1)
-    estimates = ppo.sequence_kl(drawn.logp, drawn.ref_logp, drawn.mask)
+    estimates = online.sequence_kl(drawn.logp, drawn.ref_logp, drawn.mask)
     error = estimates.std().item() / math.sqrt(4000)
     assert exact > 20 * error  # else the comparison would say little
     assert estimates.mean().item() == pytest.approx(exact, abs=4 * error)
@@ -213,13 +221,13 @@ def test_with_adapters_the_reference_is_the_model_without_them(tiny_model: Path)
     tokenizer = models.load_tokenizer(str(tiny_model))
     plain = ppo.Policy(models.load_model(str(tiny_model)), 1.0)
     adapted = get_peft_model(
-        models.load_model(str(tiny_model)), training.lora_config(config.Lora(rank=4), "CAUSAL_LM")
+        models.load_model(str(tiny_model)), setup.lora_config(config.Lora(rank=4), "CAUSAL_LM")
     )
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
             if "lora_B" in name:
                 weight.add_(0.3)
-    policy = ppo.Policy(training.without_dropout(adapted), 1.0)
+    policy = ppo.Policy(setup.without_dropout(adapted), 1.0)
     torch.manual_seed(0)
     sampler = Sampler(str(tiny_model), settings(), seed=0)
     drawn = ppo._sample(policy, None, tokenizer, [PROMPT], no_reward, settings(), sampler, 1)
@@ -282,7 +290,7 @@ def test_ppo_reaches_the_optimum_known_in_closed_form(tiny_model: Path, tmp_path
         learning_rate=6e-4,
         epochs_per_step=2,
     )
-    ppo.train([[PROMPT]] * 80, str(tiny_model), reward, tmp_path / "out", one_token, 0, unwatched)
+    ppo.learn(task(tiny_model, tmp_path / "out", one_token), [[PROMPT]] * 80, reward)
     learned = first_token(tmp_path / "out")
 
     def value(policy: Tensor) -> float:
@@ -325,14 +333,13 @@ def test_clip_fraction_is_seen_once_the_policy_moves(tiny_model: Path, tmp_path:
     for clip in (0.01, 10.0):
         out = tmp_path / str(clip)
         bold = settings(clip_range=clip, epochs_per_step=4, learning_rate=3e-3)
-        fractions[clip] = ppo.train([[PROMPT] * 2] * 2, str(tiny_model), reward, out, bold, 0, unwatched)[
-            "clip_fraction"
-        ]
+        found = ppo.learn(task(tiny_model, out, bold), [[PROMPT] * 2] * 2, reward)
+        fractions[clip] = found["clip_fraction"]
     assert 0.05 < fractions[0.01] < 1
     assert fractions[10.0] == 0
 
 
 def test_one_process_only(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Accelerator, "num_processes", 2)
-    with pytest.raises(SolonError, match="one process"):
-        ppo.train([[PROMPT]], str(tiny_model), no_reward, tmp_path, settings(), 0, unwatched)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SolonError, match="one process: launch one, or set it to rloo or grpo"):
+        reinforce.train([], str(tiny_model), str(tiny_model), tmp_path, settings(), 0, unwatched)

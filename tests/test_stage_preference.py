@@ -15,7 +15,8 @@ from solon import config, models
 from solon.errors import SolonError
 from solon.prompts.dialogue import assistant, user
 from solon.records import Message, PreferenceRecord
-from solon.stages import preference, preference_scores
+from solon.stages import preference
+from solon.training import preference_scores
 from toy_training import (
     CHECKPOINT,
     assert_a_kill_changes_nothing,

@@ -13,10 +13,13 @@ from transformers import AutoModelForCausalLM
 
 from solon import config, models
 from solon.errors import SolonError
+from solon.policy import kept_policies, online
+from solon.policy.length_control import LengthControl
+from solon.policy.schedule import prompts_by_step, within_length
 from solon.prompts.dialogue import assistant, user
-from solon.stages import kept_policies, preference, preference_scores, reinforce, training
-from solon.stages.length_control import LengthControl
+from solon.stages import preference, reinforce
 from solon.store.record_file import RecordFile
+from solon.training import preference_scores
 from toy_training import (
     CHECKPOINT,
     Killed,
@@ -162,7 +165,7 @@ def test_killed_after_stopping_it_saves_what_it_had(
 
     expected = run(tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(training, "save", killed)
+        patch.setattr("solon.training.checkpoints.save", killed)
         with pytest.raises(Killed):
             run(tmp_path / "broken")
     assert run(tmp_path / "broken") == expected
@@ -349,14 +352,14 @@ def test_diverging_weights_stop_the_training(
 def test_prompts_come_in_epochs_and_the_same_for_every_algorithm() -> None:
     prompts = [record["prompt"] for record in prompt_records(7)]
     wanted = settings("rloo", steps=7, prompts_per_step=3)
-    schedule = reinforce.prompts_by_step(prompts, wanted, seed=5)
+    schedule = prompts_by_step(prompts, wanted, seed=5)
     assert [len(step) for step in schedule] == [3] * 7
     epochs = [[prompt[0]["content"] for step in schedule[k : k + 2] for prompt in step] for k in (0, 2, 4)]
     assert all(len(set(epoch)) == 6 for epoch in epochs)  # none twice; the seventh waits for another epoch
     assert epochs[0] != epochs[1] != epochs[2]
-    assert schedule == reinforce.prompts_by_step(prompts, wanted, seed=5)
-    assert schedule != reinforce.prompts_by_step(prompts, wanted, seed=6)
-    assert schedule[:4] == reinforce.prompts_by_step(prompts, settings("ppo", prompts_per_step=3), seed=5)
+    assert schedule == prompts_by_step(prompts, wanted, seed=5)
+    assert schedule != prompts_by_step(prompts, wanted, seed=6)
+    assert schedule[:4] == prompts_by_step(prompts, settings("ppo", prompts_per_step=3), seed=5)
 
 
 def test_every_algorithm_follows_the_schedule(tiny_model: Path, judge: str, tmp_path: Path) -> None:
@@ -367,7 +370,7 @@ def test_every_algorithm_follows_the_schedule(tiny_model: Path, judge: str, tmp_
         seen: list[list[str]] = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
-                preference,
+                preference_scores,
                 "score",
                 lambda model, tokenizer, dialogues, size, seen=seen: (
                     seen.append(sorted(dialogue[0]["content"] for dialogue in dialogues))
@@ -379,7 +382,7 @@ def test_every_algorithm_follows_the_schedule(tiny_model: Path, judge: str, tmp_
                 prompt_records(), str(tiny_model), judge, tmp_path / algorithm, two_passes, 0, unwatched
             )
         asked[algorithm] = seen
-    schedule = reinforce.prompts_by_step(
+    schedule = prompts_by_step(
         [record["prompt"] for record in prompt_records()], settings("rloo", steps=5), seed=0
     )
     expected = [sorted(prompt[0]["content"] for prompt in step for _ in range(4)) for step in schedule]
@@ -392,7 +395,7 @@ def test_a_base_models_answers_are_judged_without_the_formats_space(
 ) -> None:
     seen: list[str] = []
     monkeypatch.setattr(
-        preference,
+        preference_scores,
         "score",
         lambda model, tokenizer, dialogues, size: (
             seen.extend(dialogue[-1]["content"] for dialogue in dialogues) or [0.0] * len(dialogues)
@@ -408,7 +411,7 @@ def test_a_base_models_answers_are_judged_without_the_formats_space(
         prompt_records(), base, judge, tmp_path / "out", settings(algorithm, steps=1), 0, unwatched
     )
     assert set(seen) == {" two spaces before"}
-    assert reinforce.without_opening_space([user("Why?"), assistant("no space")])[1]["content"] == "no space"
+    assert online.without_opening_space([user("Why?"), assistant("no space")])[1]["content"] == "no space"
 
 
 def test_prompts_too_long_are_left_out_and_too_few_are_refused(tiny_model: Path) -> None:
@@ -423,9 +426,9 @@ def test_prompts_too_long_are_left_out_and_too_few_are_refused(tiny_model: Path)
         for record in records
     ]
     limit = sorted(lengths)[8]
-    kept = reinforce.within_length(records, tokenizer, settings("ppo", max_prompt_length=limit))
+    kept = within_length(records, tokenizer, settings("ppo", max_prompt_length=limit))
     assert kept == [
         record["prompt"] for record, length in zip(records, lengths, strict=True) if length <= limit
     ]
     with pytest.raises(SolonError, match="0 of 14 prompts are at most max_prompt_length"):
-        reinforce.within_length(records, tokenizer, settings("ppo", max_prompt_length=3))
+        within_length(records, tokenizer, settings("ppo", max_prompt_length=3))

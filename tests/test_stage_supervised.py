@@ -13,7 +13,9 @@ from solon import config
 from solon.errors import SolonError
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE
 from solon.records import Example
-from solon.stages import supervised, training
+from solon.stages import supervised
+from solon.training import checkpoints
+from solon.training.metrics import Metrics, MetricsLog
 from toy_training import (
     CHECKPOINT,
     assert_a_kill_changes_nothing,
@@ -172,8 +174,8 @@ def test_errors_say_what_to_mend(tiny_model: Path, tmp_path: Path) -> None:
 
 def test_a_gradient_that_is_not_a_number_stops_before_its_step_is_recorded(tmp_path: Path) -> None:
     """The loss may still be finite when the weights no longer are."""
-    log = training.MetricsLog(tmp_path, 0)
-    metrics = training.Metrics(log, lambda logs: {"loss": logs["loss"]}, unwatched)
+    log = MetricsLog(tmp_path, 0)
+    metrics = Metrics(log, lambda logs: {"loss": logs["loss"]}, unwatched)
     state = SimpleNamespace(is_world_process_zero=True, global_step=3, max_steps=9)
     metrics.on_log(None, state, None, logs={"loss": 1.0, "grad_norm": 1.0})
     with pytest.raises(SolonError, match="gradient is not a finite number at step 3"):
@@ -191,6 +193,6 @@ def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:
         (tmp_path / f"checkpoint-{step}").mkdir()
         if state:
             (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
-    assert training.resumable(tmp_path) == tmp_path / "checkpoint-10"
+    assert checkpoints.resumable(tmp_path) == tmp_path / "checkpoint-10"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-2"]
-    assert training.resumable(tmp_path / "none") is None
+    assert checkpoints.resumable(tmp_path / "none") is None

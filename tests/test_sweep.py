@@ -24,12 +24,12 @@ from solon.evaluation.calibration import mean_interval
 from solon.method import STAGES
 from solon.progress import Watcher
 from solon.report import sweep as page
-from solon.stages import training
 from solon.store.files import file_hash, write_atomically
 from solon.store.lock import alone_in
 from solon.store.record_file import RecordFile
 from solon.store.run_folder import read
 from solon.study import Study, load, packaged
+from solon.training import checkpoints
 from test_pipeline import SMALL, Stopping, manifest, results
 from test_report import Page
 
@@ -95,7 +95,9 @@ def test_what_runs_share_is_done_once(base: Path, tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.jsonl")} == before
     changed = models.load_model(str(folder / "hard/03-sl-cai"))
     changed.get_input_embeddings().weight.data += 1
-    training.save(changed, models.load_tokenizer(str(folder / "hard/03-sl-cai")), folder / "hard/03-sl-cai")
+    checkpoints.save(
+        changed, models.load_tokenizer(str(folder / "hard/03-sl-cai")), folder / "hard/03-sl-cai"
+    )
     assert file_hash(folder / "soft" / weights) == first[weights] != file_hash(folder / "hard" / weights)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from solon.optimisers import OPTIMISERS, for_processes
 from solon.yaml_file import load_yaml
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -292,9 +293,11 @@ class Reinforce(Section):
     def whole_micro_batches(self) -> "Reinforce":
         sequences = self.prompts_per_step * self.samples_per_prompt
         fits_micro_batches(sequences, self.micro_batch_size, "prompts_per_step times samples_per_prompt")
-        if self.algorithm != "ppo" and self.samples_per_prompt < 2:
+        fewest = OPTIMISERS[self.algorithm].samples
+        if self.samples_per_prompt < fewest:
             raise ValueError(
-                f"samples_per_prompt is 1, but {self.algorithm} compares samples; give 2 or more"
+                f"samples_per_prompt is {self.samples_per_prompt}, but {self.algorithm} compares samples; "
+                f"give {fewest} or more"
             )
         if self.checkpoints >= self.steps:
             raise ValueError(
@@ -351,10 +354,10 @@ class Config(Section):
                 shares_out(sequences, micro_batch, scale.processes)
             except ValueError as error:
                 raise ValueError(f"has {error}") from None
-        if scale.processes > 1 and rl.algorithm == "ppo":
+        if scale.processes > 1 and not OPTIMISERS[rl.algorithm].processes:
             raise ValueError(
-                f"has reinforce.algorithm ppo in {scale.processes} processes, but it trains in one only: set "
-                "the algorithm to rloo or grpo, or scale.training.processes to 1"
+                f"has reinforce.algorithm {rl.algorithm} in {scale.processes} processes, but it trains "
+                f"in one only: set the algorithm to {for_processes()}, or scale.training.processes to 1"
             )
         if scale.strategy == "fsdp" and any(
             each.lora for each in (self.supervised, self.preference_model, rl)

@@ -14,11 +14,11 @@ from solon.progress import Watcher
 from solon.prompts.dialogue import assistant
 from solon.records import Message
 from solon.seeds import stable_id
-from solon.stages import preference_scores
 from solon.store.lock import alone_in
 from solon.store.record_file import RecordFile
 from solon.store.run_folder import RunFolder, read
 from solon.study import Study
+from solon.training import preference_scores
 
 SCORED_TOGETHER = 16  # dialogues in a pass of the preference model
 BLOCK = 128  # of them between two writes of the file: enough to sort by length, few enough to lose

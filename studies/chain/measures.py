@@ -14,9 +14,9 @@ from solon.pipeline.workspace import Workspace
 from solon.progress import Watcher
 from solon.prompts.dialogue import assistant
 from solon.records import SETS
-from solon.stages import preference_scores
 from solon.store.files import write_atomically
 from solon.store.record_file import RecordFile
+from solon.training import preference_scores
 
 HHH = "constitutional-ai-paper/evals/438HHHEvaluations.even.jsonl.gz"
 

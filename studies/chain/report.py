@@ -16,8 +16,8 @@ from page import MODELS
 
 from solon.evaluation import elo, revisions
 from solon.evaluation.calibration import mean_interval, wilson
+from solon.policy.length_control import length
 from solon.records import Aspect, EvaluationRecord, JudgementRecord
-from solon.stages.length_control import length
 from solon.store.files import write_atomically
 from solon.store.record_file import RecordFile
 from solon.texts.refusal import classify, is_evasive

@@ -51,11 +51,12 @@ from solon.records import EvaluationRecord, Message, PreferenceRecord, RevisionR
 from solon.seeds import derive_seed, share_of
 from solon.sources import data, tables
 from solon.sources.row_dialogues import comparison_of
-from solon.stages import preference, preference_scores
+from solon.stages import preference
 from solon.store.files import write_atomically
 from solon.store.record_file import RecordFile
 from solon.study import load
 from solon.texts.degenerate import mended
+from solon.training import preference_scores
 from solon.yaml_file import merge
 
 HERE = Path(__file__).parent

@@ -84,7 +84,7 @@ def measure_scorer(
     watcher: Watcher | None = None,
 ) -> dict[str, Any]:
     """``score_summary`` of the preference model in the folder ``model``."""
-    from solon.stages import preference_scores  # takes seconds to import
+    from solon.training import preference_scores  # takes seconds to import
 
     scored = score_pairs(preference_scores.scorer(model, batch_size), pairs)
     watched = (watcher or Watcher()).watched("scores", scored, len(pairs))

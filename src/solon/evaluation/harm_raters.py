@@ -41,7 +41,7 @@ def rate(engine: Engine, dialogues: Sequence[Sequence[Message]]) -> Iterator[tup
 
 def by_scorer(folder: str, batch_size: int) -> Rate:
     """The ratings of the harm scorer in ``folder``. Raises SolonError where there is none."""
-    from solon.stages import preference_scores  # takes seconds to import
+    from solon.training import preference_scores  # takes seconds to import
 
     score = preference_scores.scorer(folder, batch_size, measuring=True)
 

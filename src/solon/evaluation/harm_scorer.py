@@ -24,10 +24,10 @@ from solon.evaluation import harm_ratings
 from solon.evaluation.harm_raters import by_scorer
 from solon.evaluation.harm_ratings import Rated
 from solon.measuring_only import MARK
-from solon.progress import Watcher
+from solon.progress import Progress, Watcher
 from solon.sources.tables import HUB
-from solon.stages import packing, preference_scores, training
 from solon.store.files import file_hash, write_atomically
+from solon.training import packing, preference_scores, setup, trainers
 
 
 def make(source: str, model: str, out: Path, asked: Config, watcher: Watcher | None = None) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def train(
     out: Path,
     settings: config.HarmScorer,
     seed: int,
-    progress: training.Progress,
+    progress: Progress,
 ) -> dict[str, float]:
     """Train ``model`` with a scoring head to give people's ratings, by an L2 loss, and save it to ``out``.
 
@@ -72,7 +72,7 @@ def train(
     """
     if not rated:
         raise SolonError("there is nothing to train on: all conversations are held out; give more of them")
-    training.settle_libraries()
+    setup.settle_libraries()
     tokenizer = models.load_tokenizer(model)
     rows = [
         {"input_ids": tokens, "rating": each.rating}
@@ -82,15 +82,15 @@ def train(
         if len(tokens) <= settings.max_length
     ]
     set_seed(seed)  # before loading: the head is new and drawn at random
-    scorer = training.without_dropout(models.load_preference_model(model))
+    scorer = setup.without_dropout(models.load_preference_model(model))
     setattr(scorer.config, MARK, True)
     with packing.packed_scores(scorer) as packs:
-        if lora := training.lora_config(settings.lora, "SEQ_CLS"):
+        if lora := setup.lora_config(settings.lora, "SEQ_CLS"):
             scorer = get_peft_model(scorer, lora)
         trainer = ScorerTrainer(
             model=scorer,
             args=RewardConfig(
-                **training.epoch_arguments(out, seed, settings),
+                **setup.epoch_arguments(out, seed, settings),
                 lr_scheduler_type="linear",
                 remove_unused_columns=False,  # the collator needs the ratings
             ),
@@ -99,7 +99,7 @@ def train(
             processing_class=tokenizer,
             compute_loss_func=l2_loss,
         )
-        return training.run(trainer, tokenizer, out, _columns, progress)
+        return trainers.run(trainer, tokenizer, out, _columns, progress)
 
 
 class Collator:
@@ -118,7 +118,7 @@ class Collator:
         return {**batch, "labels": torch.tensor([example["rating"] for example in examples])}
 
 
-class ScorerTrainer(training.Discreet, Trainer):  # type: ignore[misc]
+class ScorerTrainer(trainers.Discreet, Trainer):  # type: ignore[misc]
     """transformers' own trainer."""
 
 

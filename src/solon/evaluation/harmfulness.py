@@ -57,7 +57,7 @@ class Harmfulness(TypedDict):
 
 def of_run(run: Path, asked: Config) -> tuple[list[Entrant], list[PromptRecord]]:
     """The run's models in the method's order, as far as it has come, and its held-out red-team prompts."""
-    from solon.stages.kept_policies import kept  # brings the trainers
+    from solon.policy.kept_policies import kept  # brings the trainers
 
     sl_cai, rl_cai = run / "03-sl-cai", run / "07-rl-cai"
     entrants = [Entrant("initial", asked.models.policy_or_default)]

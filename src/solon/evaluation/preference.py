@@ -18,7 +18,7 @@ def measure(
     seed: int = 0,
 ) -> dict[str, Any]:
     """``agreement`` of the preference model in the folder ``model``, which scores the records first."""
-    from solon.stages import preference_scores  # takes seconds to import
+    from solon.training import preference_scores  # takes seconds to import
 
     score = preference_scores.scorer(model, batch_size)
     chosen, rejected = (

@@ -13,10 +13,11 @@ from solon.errors import SolonError
 from solon.inference import settled
 from solon.method import STAGES, stage
 from solon.pipeline.workbench import Workbench
+from solon.policy import kept_policies
 from solon.progress import Watcher
 from solon.records import KINDS, Message, PromptRecord, PromptSet, Split
-from solon.stages import kept_policies, preference_scores
 from solon.store.record_file import RecordFile
+from solon.training import preference_scores
 
 
 class Done(NamedTuple):

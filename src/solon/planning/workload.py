@@ -20,6 +20,7 @@ from solon.feedback.made import ByMaking
 from solon.feedback.method import Material
 from solon.inference.blocks import BATCHES
 from solon.inference.prefix import common_length
+from solon.optimisers import OPTIMISERS
 from solon.planning.counting import SCORER, CountingEngine, Load, as_key, as_tokens, attended, together
 from solon.prompts.dialogue import assistant, neutral_messages, reserved
 from solon.records import ASPECT_OF, SETS, Message, PreferenceRecord, PromptRecord, PromptSet, Split
@@ -327,8 +328,7 @@ class Workload:
         asked, samples = settings.prompts_per_step, settings.prompts_per_step * settings.samples_per_prompt
         weight = settings.steps / sum(each for _, each in lengths)
         loads: list[Load] = []
-        # Passes over all samples without gradient: the reference's, and the policy's own before its update.
-        passes = 1 + (settings.algorithm != "grpo" or settings.epochs_per_step > 1)
+        passes = OPTIMISERS[settings.algorithm].passes(settings.epochs_per_step)
         for prompt, each in lengths:
             whole = prompt + answer
             shared = asked * prompt + samples * answer

@@ -12,8 +12,9 @@ from trl import RewardConfig
 from solon import config, models
 from solon.libraries.transformers import OwnBatches
 from solon.libraries.trl import DataCollatorForPreference, Reward, add_metric
+from solon.progress import Progress
 from solon.records import PreferenceRecord
-from solon.stages import packing, training
+from solon.training import packing, setup, trainers
 
 
 def soft_label_loss(chosen: torch.Tensor, rejected: torch.Tensor, probability: torch.Tensor) -> torch.Tensor:
@@ -33,7 +34,7 @@ def train(
     out: Path,
     settings: config.PreferenceModel,
     seed: int,
-    progress: training.Progress,
+    progress: Progress,
 ) -> dict[str, float]:
     """Train ``model`` with a scoring head on the labelled pairs and save it to ``out``.
 
@@ -43,27 +44,27 @@ def train(
     ``gradient_norm`` and ``learning_rate``.
     Raises SolonError where there is nothing to train on or the loss is not finite.
     """
-    training.settle_libraries()
+    setup.settle_libraries()
     tokenizer = models.load_tokenizer(model)
     labelled = [_hard(each) for each in preferences] if settings.labels == "hard" else preferences
-    dataset = training.conversational(labelled, tokenizer, "prompt", "chosen", "rejected", "probability")
+    dataset = setup.conversational(labelled, tokenizer, "prompt", "chosen", "rejected", "probability")
     set_seed(seed)  # before loading: the head is new and drawn at random
-    scorer = training.without_dropout(models.load_preference_model(model))
+    scorer = setup.without_dropout(models.load_preference_model(model))
     with packing.packed_scores(scorer) as packs:
         collator = PackedCollator if packs else SoftLabelCollator
         trainer = SoftLabelTrainer(
             model=scorer,
             args=RewardConfig(
-                **training.epoch_arguments(out, seed, settings),
+                **setup.epoch_arguments(out, seed, settings),
                 lr_scheduler_type="linear",
                 disable_dropout=False,  # done above; here it would also undo lora.dropout
             ),
             data_collator=collator(pad_token_id=tokenizer.pad_token_id),
             train_dataset=dataset,
             processing_class=tokenizer,
-            peft_config=training.lora_config(settings.lora, "SEQ_CLS"),
+            peft_config=setup.lora_config(settings.lora, "SEQ_CLS"),
         )
-        return training.run(trainer, tokenizer, out, _columns, progress)
+        return trainers.run(trainer, tokenizer, out, _columns, progress)
 
 
 def _hard(record: PreferenceRecord) -> PreferenceRecord:
@@ -90,7 +91,7 @@ class PackedCollator(SoftLabelCollator):
         return {**batch, "ends": ends, "probability": labels}
 
 
-class SoftLabelTrainer(training.Discreet, OwnBatches, Reward):
+class SoftLabelTrainer(trainers.Discreet, OwnBatches, Reward):
     """TRL's trainer knows hard labels only; this one minimises the soft-label loss.
 
     Every pair of an optimiser step counts alike, also where the last micro-batch is smaller than the others.

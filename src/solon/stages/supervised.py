@@ -10,8 +10,9 @@ from trl import SFTConfig
 
 from solon import config, models
 from solon.libraries.trl import SFT
+from solon.progress import Progress
 from solon.records import Example
-from solon.stages import packing, training
+from solon.training import packing, setup, trainers
 
 IGNORED = -100  # the label of a token that has no part in the loss
 
@@ -22,7 +23,7 @@ def train(
     out: Path,
     settings: config.Supervised,
     seed: int,
-    progress: training.Progress,
+    progress: Progress,
 ) -> dict[str, float]:
     """Finetune ``model`` on the examples' completions and save it to ``out``.
 
@@ -32,27 +33,27 @@ def train(
     completion token), ``accuracy`` (of the likeliest token), ``gradient_norm`` and ``learning_rate``.
     Raises SolonError where there is nothing to train on or the loss is not finite.
     """
-    training.settle_libraries()
+    setup.settle_libraries()
     tokenizer = models.load_tokenizer(model)
-    dataset = training.conversational(examples, tokenizer, "prompt", "completion")
+    dataset = setup.conversational(examples, tokenizer, "prompt", "completion")
     set_seed(seed)
-    student = training.without_dropout(models.load_model(model))
+    student = setup.without_dropout(models.load_model(model))
     with packing.packed(student) as packs:
         trainer = Finetuner(
             model=student,
             args=SFTConfig(
-                **training.epoch_arguments(out, seed, settings),
+                **setup.epoch_arguments(out, seed, settings),
                 lr_scheduler_type="constant",
                 completion_only_loss=True,
             ),
             train_dataset=dataset,
             processing_class=tokenizer,
-            peft_config=training.lora_config(settings.lora, "CAUSAL_LM"),
+            peft_config=setup.lora_config(settings.lora, "CAUSAL_LM"),
         )
         if packs:
             # Not as an argument: TRL tells the model its padding token only where the collator is TRL's.
             trainer.data_collator = packed_batch
-        return training.run(trainer, tokenizer, out, _columns, progress)
+        return trainers.run(trainer, tokenizer, out, _columns, progress)
 
 
 def packed_batch(examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -67,7 +68,7 @@ def packed_batch(examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {**batch, "labels": torch.tensor(labels)[None]}
 
 
-class Finetuner(training.Discreet, SFT):
+class Finetuner(trainers.Discreet, SFT):
     """TRL's trainer."""
 
 

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from solon.inference.prefix import Tokens
 from solon.libraries.trl import OwnSamples, fused_logprobs
-from solon.stages.packing import pack, packed
-from solon.stages.rollouts import Sampler
+from solon.policy.rollouts import Sampler
+from solon.training.packing import pack, packed
 
 
 class SharedPrompts(OwnSamples):

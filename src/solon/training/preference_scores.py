@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from solon import models
 from solon.prompts.dialogue import neutral_messages, reserved
 from solon.records import Message
-from solon.stages import packing
+from solon.training import packing
 
 
 def scorer(

@@ -6,7 +6,6 @@ samples, and carries answers that have ended on until the last one ends; the eng
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +13,6 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 from torch.distributed.tensor import DTensor
-from transformers import PreTrainedTokenizerBase
 
 from solon import config
 from solon.errors import NotFinite, SolonError, UnsupportedModel
@@ -23,11 +21,8 @@ from solon.inference.transformers_engine import TransformersEngine
 from solon.libraries.peft import merged_weights
 from solon.libraries.torch import packs_bfloat16
 from solon.models import best_device, load_tokenizer
-from solon.prompts.dialogue import neutral_messages, reserved, turns
-from solon.records import Message, PromptRecord, SampleRecord
 from solon.seeds import derive_seed
-from solon.stages.training import processes
-from solon.store.record_file import RecordFile
+from solon.training.processes import processes
 
 
 class Sampler:
@@ -118,37 +113,6 @@ class Sampler:
                 raise NotFinite(str(error)) from error
             raise
         return [up_to_end(answer, ends) for answer in tokens[:, inputs["input_ids"].shape[1] :].tolist()]
-
-
-class SampleLog:
-    """``samples.jsonl``: every answer sampled, once, with the prompt as it was asked."""
-
-    def __init__(
-        self, out: Path, prompts: Sequence[PromptRecord], tokenizer: PreTrainedTokenizerBase
-    ) -> None:
-        self.file = RecordFile(out / "samples.jsonl").recover()
-        self._known = self.file.ids()
-        forms = reserved(tokenizer)
-        self._asked = {
-            turns(neutral_messages(record["prompt"], forms)): record["prompt"] for record in prompts
-        }
-
-    def append(self, step: int, dialogues: Sequence[Sequence[Message]], rewards: Sequence[float]) -> None:
-        """Write a step's answers; those of a step that a kill undid are there already, and come out alike."""
-        records: list[SampleRecord] = [
-            {
-                "id": f"{step}/{number}",
-                "step": step,
-                "prompt": self._asked[turns(prompt)],
-                "response": answer["content"],
-                "reward": reward,
-            }
-            for number, ((*prompt, answer), reward) in enumerate(zip(dialogues, rewards, strict=True))
-        ]
-        new = [record for record in records if record["id"] not in self._known]
-        if new:
-            self.file.append(*new)
-        self._known |= {record["id"] for record in new}
 
 
 def number_type() -> Literal["auto", "bfloat16", "float32"]:

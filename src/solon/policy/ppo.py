@@ -6,7 +6,7 @@ estimation (Schulman et al. 2016, arXiv:1506.02438) and the KL penalty of Stienn
 start, and the score comes with the last token.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +20,16 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from solon import config, models, trackers
-from solon.errors import SolonError
+from solon.policy import online
+from solon.policy.kept_policies import keep, steps_to_keep
+from solon.policy.rollouts import Sampler
+from solon.policy.schedule import Schedule
+from solon.policy.task import Task
 from solon.records import Message
 from solon.seeds import derive_seed
-from solon.stages import training
-from solon.stages.kept_policies import keep, steps_to_keep
-from solon.stages.rollouts import Sampler
 from solon.store.files import flush
+from solon.training import checkpoints, setup
+from solon.training.metrics import MetricsLog, past_limit
 
 # The value head starts from nothing and must keep up with a policy that takes far smaller steps.
 VALUE_LEARNING_RATE = 1e-4
@@ -89,14 +92,6 @@ class Samples:
     scores: Tensor  # (sequences,)
 
 
-def sequence_kl(logp: Tensor, ref_logp: Tensor, mask: Tensor) -> Tensor:
-    """Each answer's log-ratio of policy to reference, nats: over the policy's samples its mean is the KL.
-
-    Arguments have shape (sequences, length), the result (sequences,).
-    """
-    return ((logp - ref_logp) * mask).sum(1)
-
-
 def token_rewards(samples: Samples, kl_coefficient: float) -> Tensor:
     """Each token's penalty, and the score on the last token (Ouyang et al. 2022, section 3.4, equation 2)."""
     rewards = -kl_coefficient * (samples.logp - samples.ref_logp) * samples.mask
@@ -128,41 +123,32 @@ def whiten(values: Tensor, mask: Tensor) -> Tensor:
     return (values - mean) / (variance + 1e-8).sqrt() * mask
 
 
-def train(
-    schedule: Sequence[Sequence[list[Message]]],
-    policy: str,
-    reward: Callable[[Sequence[Sequence[Message]], int], list[float]],
-    out: Path,
-    settings: config.Reinforce,
-    seed: int,
-    progress: training.Progress,
-) -> dict[str, float]:
-    """Train ``policy`` on ``reward`` and save it to ``out``; see ``reinforce.train`` for the metrics.
+def train(task: Task) -> dict[str, float]:
+    return online.train(task, learn)
 
-    ``schedule`` has each step's prompts. Every step draws from its own seed, so a killed run that goes on
-    from its last saved state takes the same steps as one that was never stopped.
-    """
+
+def learn(task: Task, schedule: Schedule, reward: online.Reward) -> dict[str, float]:
+    """Each step draws from its own seed: a killed run goes on with the steps of one never stopped."""
+    settings, out, seed = task.settings, task.out, task.seed
     trackers.check(settings.report_to)
     accelerator = Accelerator(
-        mixed_precision="bf16" if training.use_bfloat16() else "no",
+        mixed_precision="bf16" if setup.use_bfloat16() else "no",
         cpu=models.best_device() == "cpu",
         log_with=list(settings.report_to) or None,
         project_dir=out,
     )
-    if accelerator.num_processes > 1:
-        raise SolonError("algorithm 'ppo' trains in one process: launch one, or set it to 'rloo' or 'grpo'")
     if settings.report_to:
         names = {"name": trackers.run_name(out)}
         accelerator.init_trackers(trackers.PROJECT, init_kwargs={"wandb": names, "trackio": names})
     torch.manual_seed(derive_seed(seed, "ppo"))  # adapters start at random
-    tokenizer = models.load_tokenizer(policy)
-    model = models.load_model(policy)
-    if lora := training.lora_config(settings.lora, "CAUSAL_LM"):
+    tokenizer = models.load_tokenizer(task.policy)
+    model = models.load_model(task.policy)
+    if lora := setup.lora_config(settings.lora, "CAUSAL_LM"):
         model = get_peft_model(model, lora)
-    actor = Policy(training.without_dropout(model), settings.temperature).to(accelerator.device)
+    actor = Policy(setup.without_dropout(model), settings.temperature).to(accelerator.device)
     reference = None  # the adapted model without its adapters, which costs no second copy
     if lora is None:
-        reference = Policy(models.load_model(policy), settings.temperature).to(accelerator.device)
+        reference = Policy(models.load_model(task.policy), settings.temperature).to(accelerator.device)
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(
         [
@@ -171,18 +157,18 @@ def train(
         ],
         weight_decay=0.0,
     )
-    sampler = Sampler(policy, settings, seed)
+    sampler = Sampler(task.policy, settings, seed)
     state = out / STATE
     done = _load(state, actor, optimizer) if state.exists() else 0
-    log = training.MetricsLog(out, done)
+    log = MetricsLog(out, done)
 
     for step, prompts in list(enumerate(schedule, 1))[done:]:
-        if log.last.get("kl", 0.0) > settings.kl_limit:
+        if past_limit(log.last, settings.kl_limit):
             break
         torch.manual_seed(derive_seed(seed, "ppo", step))
         with accelerator.autocast():
             samples = _sample(actor, reference, tokenizer, prompts, reward, settings, sampler, step)
-        kl = sequence_kl(samples.logp, samples.ref_logp, samples.mask).mean().item()
+        kl = online.sequence_kl(samples.logp, samples.ref_logp, samples.mask).mean().item()
         update = _update(actor, optimizer, samples, settings, accelerator)
         tokens = samples.mask.sum()
         row = {
@@ -199,11 +185,11 @@ def train(
             accelerator.log({name: value for name, value in row.items() if name != "step"}, step=step)
         if step in steps_to_keep(settings):
             keep(model, tokenizer, out, step)
-        if step % settings.save_steps == 0 or kl > settings.kl_limit:
+        if step % settings.save_steps == 0 or past_limit(row, settings.kl_limit):
             _save(state, actor, optimizer, step)
-        progress(step, settings.steps, row)
+        task.progress(step, settings.steps, row)
 
-    training.save(model, tokenizer, out)
+    checkpoints.save(model, tokenizer, out)
     state.unlink(missing_ok=True)
     if settings.report_to:
         accelerator.end_training()
@@ -216,7 +202,7 @@ def _sample(
     reference: Policy | None,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[list[Message]],
-    reward: Callable[[Sequence[Sequence[Message]], int], list[float]],
+    reward: online.Reward,
     settings: config.Reinforce,
     sampler: Sampler,
     step: int,
@@ -298,7 +284,7 @@ def clipped_surrogate(log_ratio: Tensor, estimates: Tensor, clip_range: float) -
 
 def _save(path: Path, actor: Policy, optimizer: torch.optim.Optimizer, step: int) -> None:
     partial = path.with_suffix(".partial")
-    with training.writing(path.parent):
+    with checkpoints.writing(path.parent):
         torch.save({"actor": actor.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, partial)
     flush(partial)
     partial.replace(path)  # a kill leaves the old state or the new one

@@ -13,9 +13,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from solon import config
-from solon.stages import training
-from solon.stages.rollouts import plain_weights
+from solon.policy.rollouts import plain_weights
 from solon.store.files import flush
+from solon.training import checkpoints, processes, trainers
 
 PREFIX = "step-"
 
@@ -47,9 +47,9 @@ def keep(
     then has the folder, and one that takes the step again writes it again, the same.
     """
     folder = out / f"{PREFIX}{step}"
-    partial = out / training.ASIDE / folder.name
+    partial = out / checkpoints.ASIDE / folder.name
     if folder.exists():
-        training.delete(folder)
+        checkpoints.delete(folder)
     shutil.rmtree(partial, ignore_errors=True)
     if isinstance(model, PeftModel):
         # Merging in place, and taking that back, would leave rounding in the weights.
@@ -58,7 +58,7 @@ def keep(
     tokenizer.save_pretrained(partial)
     flush(partial)
     partial.rename(folder)
-    shutil.rmtree(out / training.ASIDE)
+    shutil.rmtree(out / checkpoints.ASIDE)
 
 
 class KeepPolicies(TrainerCallback):  # type: ignore[misc]
@@ -73,6 +73,6 @@ class KeepPolicies(TrainerCallback):  # type: ignore[misc]
         self, args: Any, state: Any, control: Any, model: Any, processing_class: Any, **_: Any
     ) -> None:
         if step := self.steps.get(state.global_step):
-            weights = training.gathered(self.trainer)
-            if training.is_first():
+            weights = trainers.gathered(self.trainer)
+            if processes.is_first():
                 keep(model, processing_class, self.out, step, weights)

@@ -1,0 +1,56 @@
+"""Which prompts come in which step: for every algorithm the same."""
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from solon import config
+from solon.errors import SolonError
+from solon.prompts.dialogue import neutral_messages, reserved
+from solon.records import Message, PromptRecord
+from solon.seeds import generator
+
+Schedule = Sequence[Sequence[list[Message]]]  # each step's prompts
+
+
+def within_length(
+    prompts: Sequence[PromptRecord], tokenizer: PreTrainedTokenizerBase, settings: config.Reinforce
+) -> list[list[Message]]:
+    """The prompts of at most ``max_prompt_length`` tokens, as engines see them.
+
+    Raises SolonError where they fill no step.
+    """
+    forms = reserved(tokenizer)
+    asked = [neutral_messages(record["prompt"], forms) for record in prompts]
+    fitting = [
+        prompt
+        for prompt in asked
+        if len(
+            tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
+        )
+        <= settings.max_prompt_length
+    ]
+    if len(fitting) < settings.prompts_per_step:
+        raise SolonError(
+            f"{len(fitting)} of {len(prompts)} prompts are at most max_prompt_length "
+            f"({settings.max_prompt_length}) tokens long, but a step takes prompts_per_step "
+            f"({settings.prompts_per_step}): give more prompts or change one of the two"
+        )
+    return fitting
+
+
+def prompts_by_step(
+    prompts: Sequence[list[Message]], settings: config.Reinforce, seed: int
+) -> list[list[list[Message]]]:
+    """Each step's prompts: an epoch takes all in a random order, except a rest that does not fill a step."""
+    size = settings.prompts_per_step
+    steps: list[list[list[Message]]] = []
+    for epoch in range(settings.steps):
+        order = generator(seed, "reinforce", "epoch", epoch).sample(range(len(prompts)), len(prompts))
+        steps += [
+            [prompts[index] for index in order[start : start + size]]
+            for start in range(0, len(prompts) - size + 1, size)
+        ]
+        if len(steps) >= settings.steps:
+            break
+    return steps[: settings.steps]

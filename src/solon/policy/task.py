@@ -1,0 +1,22 @@
+"""What a way to the policy is given."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from solon import config
+from solon.progress import Progress
+from solon.records import PromptRecord
+
+
+@dataclass(frozen=True)
+class Task:
+    """A policy to train on records, by the preference model's scores, into a folder."""
+
+    records: Sequence[PromptRecord]
+    policy: str
+    preference_model: str
+    out: Path
+    settings: config.Reinforce
+    seed: int
+    progress: Progress

@@ -1,0 +1,1 @@
+"""What trainings share: their settings for the libraries, metrics, checkpoints, and how rows are packed."""

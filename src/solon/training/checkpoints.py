@@ -1,0 +1,75 @@
+"""Checkpoint folders: ordinary ones of transformers, in their place when they are whole."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from solon.errors import SolonError, first_line
+from solon.store.files import flush
+
+ASIDE = "unfinished"  # where in a checkpoint folder things are written that are not whole yet, and deleted
+
+
+def resumable(out: Path) -> Path | None:
+    """The last ``checkpoint-*`` folder in ``out``. Damaged ones, whose state cannot be read, are deleted."""
+    whole = {}
+    for folder in out.glob("checkpoint-*"):
+        try:
+            whole[json.loads((folder / "trainer_state.json").read_text())["global_step"]] = folder
+        except (OSError, ValueError):
+            shutil.rmtree(folder)
+    return whole[max(whole)] if whole else None
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Raises SolonError for what the libraries raise, beside OSError, where the disk is full."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        raise SolonError(
+            f"a checkpoint cannot be written to {folder} ({first_line(error)}); mend that and give the same "
+            "command again, which goes on from the checkpoint before"
+        ) from error
+
+
+def put_in_place(out: Path, name: str) -> None:
+    """Give a checkpoint that was written aside its place, in one step, and delete those before it."""
+    flush(out / ASIDE / name)
+    (out / ASIDE / name).rename(out / name)
+    for older in out.glob("checkpoint-*"):
+        if older.name != name:
+            delete(older)
+
+
+def delete(checkpoint: Path) -> None:
+    """In one step too: what a kill leaves of its files must not be taken for a checkpoint."""
+    gone = checkpoint.parent / ASIDE / checkpoint.name
+    gone.parent.mkdir(exist_ok=True)
+    checkpoint.rename(gone)
+    shutil.rmtree(gone)
+
+
+def save(
+    model: Any, tokenizer: PreTrainedTokenizerBase, out: Path, weights: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write an ordinary transformers folder, and wait until it is on disk.
+
+    Adapters are merged into the weights they adapt. ``weights`` are the model's where it has not all of them.
+    """
+    if isinstance(model, PeftModel):
+        model = model.merge_and_unload()
+    for file in out.glob("*.safetensors"):
+        file.unlink()  # not written over: it may be another run's as well (see ``reuse``)
+    with writing(out):
+        model.save_pretrained(out, state_dict=weights)
+        tokenizer.save_pretrained(out)
+    flush(out)
