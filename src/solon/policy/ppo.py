@@ -25,7 +25,7 @@ from solon.policy.kept_policies import keep, steps_to_keep
 from solon.policy.rollouts import Sampler
 from solon.policy.schedule import Schedule
 from solon.policy.task import Task
-from solon.records import Message
+from solon.records import Message, PromptRecord
 from solon.seeds import derive_seed
 from solon.store.files import flush
 from solon.training import checkpoints, setup
@@ -201,15 +201,15 @@ def _sample(
     actor: Policy,
     reference: Policy | None,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[list[Message]],
+    prompts: Sequence[PromptRecord],
     reward: online.Reward,
     settings: config.Reinforce,
     sampler: Sampler,
     step: int,
 ) -> Samples:
-    repeated = [prompt for prompt in prompts for _ in range(settings.samples_per_prompt)]
+    repeated = [record for record in prompts for _ in range(settings.samples_per_prompt)]
     asked = tokenizer.apply_chat_template(
-        repeated, add_generation_prompt=True, tokenize=True, return_dict=True
+        [record["prompt"] for record in repeated], add_generation_prompt=True, tokenize=True, return_dict=True
     )["input_ids"]
     device = actor.value.weight.device
     inputs = tokenizer.pad({"input_ids": asked}, padding_side="left", return_tensors="pt").to(device)
@@ -218,14 +218,18 @@ def _sample(
     mask = pad_sequence([torch.ones_like(answer) for answer in sampled], batch_first=True).to(device)
     tokens = torch.cat([inputs["input_ids"], answers], dim=1)
     dialogues: list[list[Message]] = [
-        [*prompt, {"role": "assistant", "content": tokenizer.decode(answer[kept], skip_special_tokens=True)}]
-        for prompt, answer, kept in zip(repeated, answers, mask.bool(), strict=True)
+        [
+            *record["prompt"],
+            {"role": "assistant", "content": tokenizer.decode(answer[kept], skip_special_tokens=True)},
+        ]
+        for record, answer, kept in zip(repeated, answers, mask.bool(), strict=True)
     ]
     attention = torch.cat([inputs["attention_mask"], mask], dim=1)
     logp, entropy, values = _in_micro_batches(actor, tokens, attention, answers.size(1), settings)
     with actor.as_at_the_start() if reference is None else nullcontext(reference) as start:
         ref_logp, _, _ = _in_micro_batches(start, tokens, attention, answers.size(1), settings)
-    scores = torch.tensor(reward(dialogues, step), dtype=torch.float32, device=tokens.device)
+    given = reward([record["id"] for record in repeated], dialogues, step)
+    scores = torch.tensor(given, dtype=torch.float32, device=tokens.device)
     return Samples(tokens, attention, mask, logp, entropy, ref_logp, values, scores)
 
 
