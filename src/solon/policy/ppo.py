@@ -130,16 +130,7 @@ def train(task: Task) -> dict[str, float]:
 def learn(task: Task, schedule: Schedule, reward: online.Reward) -> dict[str, float]:
     """Each step draws from its own seed: a killed run goes on with the steps of one never stopped."""
     settings, out, seed = task.settings, task.out, task.seed
-    trackers.check(settings.report_to)
-    accelerator = Accelerator(
-        mixed_precision="bf16" if setup.use_bfloat16() else "no",
-        cpu=models.best_device() == "cpu",
-        log_with=list(settings.report_to) or None,
-        project_dir=out,
-    )
-    if settings.report_to:
-        names = {"name": trackers.run_name(out)}
-        accelerator.init_trackers(trackers.PROJECT, init_kwargs={"wandb": names, "trackio": names})
+    accelerator = _accelerator(settings, out)
     torch.manual_seed(derive_seed(seed, "ppo"))  # adapters start at random
     tokenizer = models.load_tokenizer(task.policy)
     model = models.load_model(task.policy)
@@ -168,16 +159,10 @@ def learn(task: Task, schedule: Schedule, reward: online.Reward) -> dict[str, fl
         torch.manual_seed(derive_seed(seed, "ppo", step))
         with accelerator.autocast():
             samples = _sample(actor, reference, tokenizer, prompts, reward, settings, sampler, step)
-        kl = online.sequence_kl(samples.logp, samples.ref_logp, samples.mask).mean().item()
-        update = _update(actor, optimizer, samples, settings, accelerator)
-        tokens = samples.mask.sum()
         row = {
             "step": step,
-            "reward": samples.scores.mean().item(),
-            "kl": kl,
-            "entropy": ((samples.entropy * samples.mask).sum() / tokens).item(),
-            "length": (tokens / len(samples.mask)).item(),
-            **update,
+            **_figures(samples),
+            **_update(actor, optimizer, samples, settings, accelerator),
             "learning_rate": settings.learning_rate,
         }
         log.append(row)
@@ -194,6 +179,20 @@ def learn(task: Task, schedule: Schedule, reward: online.Reward) -> dict[str, fl
     if settings.report_to:
         accelerator.end_training()
     return dict(log.last)
+
+
+def _accelerator(settings: config.Reinforce, out: Path) -> Accelerator:
+    trackers.check(settings.report_to)
+    accelerator = Accelerator(
+        mixed_precision="bf16" if setup.use_bfloat16() else "no",
+        cpu=models.best_device() == "cpu",
+        log_with=list(settings.report_to) or None,
+        project_dir=out,
+    )
+    if settings.report_to:
+        names = {"name": trackers.run_name(out)}
+        accelerator.init_trackers(trackers.PROJECT, init_kwargs={"wandb": names, "trackio": names})
+    return accelerator
 
 
 @torch.no_grad()
@@ -231,6 +230,16 @@ def _sample(
     given = reward([record["id"] for record in repeated], dialogues, step)
     scores = torch.tensor(given, dtype=torch.float32, device=tokens.device)
     return Samples(tokens, attention, mask, logp, entropy, ref_logp, values, scores)
+
+
+def _figures(samples: Samples) -> dict[str, float]:
+    tokens = samples.mask.sum()
+    return {
+        "reward": samples.scores.mean().item(),
+        "kl": online.sequence_kl(samples.logp, samples.ref_logp, samples.mask).mean().item(),
+        "entropy": ((samples.entropy * samples.mask).sum() / tokens).item(),
+        "length": (tokens / len(samples.mask)).item(),
+    }
 
 
 def _in_micro_batches(
