@@ -66,9 +66,7 @@ class Step:
                 beta=settings.kl_coefficient,
                 generation_kwargs={"suppress_tokens": self.ends},
             ),
-            train_dataset=setup.conversational(
-                [{"prompt": prompt} for prompt in self.prompts], self.tokenizer, "prompt"
-            ),
+            train_dataset=setup.conversational(self.prompts, self.tokenizer, "prompt"),
             processing_class=self.tokenizer,
         )
         self.trainer.remove_callback(PrinterCallback)

@@ -187,6 +187,7 @@ def build(
         ending = f" {ENDING}" if rng.random() < boilerplate * step / 60 else ""
         sample = {
             "id": f"{step}/{number % 2}",
+            "prompt_id": pair["id"],
             "step": step,
             "prompt": pair["prompt"],
             "response": say("Well.") + ending,

@@ -95,7 +95,9 @@ def test_blocks_are_means_of_their_steps(finished: Path) -> None:
     ]
     for block in found["blocks"]:
         mine = [
-            row["reward"] for row in run.reinforce_metrics if block["first"] <= row["step"] <= block["last"]
+            row["reward"]
+            for row in run.metrics["reinforce"]
+            if block["first"] <= row["step"] <= block["last"]
         ]
         assert block["reward"] == pytest.approx(np.mean(mine))
         views = [
@@ -144,6 +146,18 @@ def test_samples_are_drawn_from_every_step_and_a_larger_draw_adds(finished: Path
     assert (match["texts"][0], step) == (sample["response"], sample["step"])
     pair = next(each for each in run.pairs if each["prompt"] == sample["prompt"])
     assert match["texts"][1] == pair["responses"][0]
+
+
+def test_samples_without_the_prompts_id_are_read(finished: Path) -> None:
+    """As runs wrote them before they had it."""
+    samples = finished / "07-rl-cai/samples.jsonl"
+    written, run = samples.read_text(), read(finished)
+    old = [{key: value for key, value in each.items() if key != "prompt_id"} for each in run.samples]
+    try:
+        samples.write_text("".join(json.dumps(each) + "\n" for each in old))
+        assert read(finished).samples == run.samples
+    finally:
+        samples.write_text(written)
 
 
 def test_a_judge_is_asked_once(

@@ -153,7 +153,7 @@ def test_rl_prompts_are_what_engines_see(tokenizer: Any, text: str) -> None:
     record["prompt"] = [user(text)]
     settings = config.Reinforce(prompts_per_step=1, samples_per_prompt=2, micro_batch_size=2)
     [prompt] = within_length([record], tokenizer, settings)
-    text = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
+    text = tokenizer.apply_chat_template(prompt["prompt"], add_generation_prompt=True, tokenize=False)
     assert text == dialogue_tokens(tokenizer).prompt(record["prompt"], "")[0]
 
 

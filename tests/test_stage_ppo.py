@@ -21,11 +21,12 @@ from solon.prompts.dialogue import user
 from solon.records import Message
 from solon.stages import reinforce
 from solon.training import setup
-from toy_training import QUESTIONS, two_tokens, unwatched
+from toy_training import QUESTIONS, prompt_records, two_tokens, unwatched
 
 pytestmark = pytest.mark.numeric
 
 PROMPT = [user(QUESTIONS[0])]
+[RECORD] = prompt_records(1)  # of the same
 
 
 def settings(**changes: Any) -> config.Reinforce:
@@ -42,7 +43,7 @@ def settings(**changes: Any) -> config.Reinforce:
     return config.Reinforce(**{**small, **changes})
 
 
-def no_reward(dialogues: Sequence[Sequence[Message]], step: int) -> list[float]:
+def no_reward(prompts: Sequence[str], dialogues: Sequence[Sequence[Message]], step: int) -> list[float]:
     return [0.0] * len(dialogues)
 
 
@@ -149,7 +150,8 @@ def test_log_probabilities_are_those_of_each_answer_alone(tiny_model: Path) -> N
     torch.manual_seed(0)
     asked = settings(temperature=0.7, max_tokens=12)
     sampler = Sampler(str(tiny_model), asked, seed=0)
-    drawn = ppo._sample(policy, policy, tokenizer, prompts, no_reward, asked, sampler, 1)
+    records = [{**RECORD, "prompt": prompt} for prompt in prompts]
+    drawn = ppo._sample(policy, policy, tokenizer, records, no_reward, asked, sampler, 1)
     assert drawn.mask.sum(1).min() >= 1
     assert torch.equal(drawn.logp, drawn.ref_logp)
     for row, prompt in enumerate([prompt for prompt in prompts for _ in range(4)]):
@@ -178,14 +180,14 @@ def test_answers_end_with_their_first_end_token(tiny_model: Path, tmp_path: Path
     tokenizer.save_pretrained(tmp_path)
     seen: list[Sequence[Message]] = []
 
-    def reward(dialogues: Sequence[Sequence[Message]], step: int) -> list[float]:
+    def reward(prompts: Sequence[str], dialogues: Sequence[Sequence[Message]], step: int) -> list[float]:
         seen.extend(dialogues)
         return [0.0] * len(dialogues)
 
     torch.manual_seed(0)
     asked = settings(max_tokens=16)
     sampler = Sampler(str(tmp_path), asked, seed=0)
-    drawn = ppo._sample(policy, policy, tokenizer, [PROMPT] * 8, reward, asked, sampler, 1)
+    drawn = ppo._sample(policy, policy, tokenizer, [RECORD] * 8, reward, asked, sampler, 1)
     answers = drawn.tokens[:, -drawn.mask.size(1) :]
     ends = set(range(0, 512, 4)) | {tokenizer.eos_token_id}
     for answer, mask, dialogue in zip(answers.tolist(), drawn.mask.tolist(), seen, strict=True):
@@ -210,7 +212,7 @@ def test_the_kl_estimate_is_right_on_average(tiny_model: Path) -> None:
     torch.manual_seed(0)
     many = settings(max_tokens=2, samples_per_prompt=4000, prompts_per_step=1, micro_batch_size=1000)
     sampler = Sampler(str(tiny_model), many, seed=0)
-    drawn = ppo._sample(policy, start, tokenizer, [PROMPT], no_reward, many, sampler, 1)
+    drawn = ppo._sample(policy, start, tokenizer, [RECORD], no_reward, many, sampler, 1)
     estimates = online.sequence_kl(drawn.logp, drawn.ref_logp, drawn.mask)
     error = estimates.std().item() / math.sqrt(4000)
     assert exact > 20 * error  # else the comparison would say little
@@ -230,7 +232,7 @@ def test_with_adapters_the_reference_is_the_model_without_them(tiny_model: Path)
     policy = ppo.Policy(setup.without_dropout(adapted), 1.0)
     torch.manual_seed(0)
     sampler = Sampler(str(tiny_model), settings(), seed=0)
-    drawn = ppo._sample(policy, None, tokenizer, [PROMPT], no_reward, settings(), sampler, 1)
+    drawn = ppo._sample(policy, None, tokenizer, [RECORD], no_reward, settings(), sampler, 1)
     again, _, _ = plain(drawn.tokens, drawn.attention, drawn.mask.size(1))
     assert torch.allclose(drawn.ref_logp, again, atol=1e-4)
     assert (drawn.logp - drawn.ref_logp).abs().max() > 0.01  # and back on afterwards
@@ -277,7 +279,7 @@ def test_ppo_reaches_the_optimum_known_in_closed_form(tiny_model: Path, tmp_path
     optimum = start * (rewards.double() / beta).exp()
     optimum /= optimum.sum()
 
-    def reward(dialogues: Sequence[Sequence[Message]], step: int) -> list[float]:
+    def reward(prompts: Sequence[str], dialogues: Sequence[Sequence[Message]], step: int) -> list[float]:
         return [letter_reward(dialogue[-1]["content"]) for dialogue in dialogues]
 
     one_token = settings(
@@ -290,7 +292,7 @@ def test_ppo_reaches_the_optimum_known_in_closed_form(tiny_model: Path, tmp_path
         learning_rate=6e-4,
         epochs_per_step=2,
     )
-    ppo.learn(task(tiny_model, tmp_path / "out", one_token), [[PROMPT]] * 80, reward)
+    ppo.learn(task(tiny_model, tmp_path / "out", one_token), [[RECORD]] * 80, reward)
     learned = first_token(tmp_path / "out")
 
     def value(policy: Tensor) -> float:
@@ -316,7 +318,7 @@ def test_one_update_is_a_step_up_the_clipped_objective(tiny_model: Path) -> None
     wanted = settings(value_coefficient=0.3, kl_coefficient=0.0, micro_batch_size=2)
     sampler = Sampler(str(tiny_model), wanted, seed=0)
     drawn = ppo._sample(
-        policy, policy, tokenizer, [PROMPT, PROMPT], lambda d, _: [1.0] * len(d), wanted, sampler, 1
+        policy, policy, tokenizer, [RECORD, RECORD], lambda _, d, __: [1.0] * len(d), wanted, sampler, 1
     )
     optimizer = torch.optim.SGD(policy.parameters(), lr=0.0)
     update = ppo._update(policy, optimizer, drawn, wanted, Accelerator(cpu=True))
@@ -326,14 +328,14 @@ def test_one_update_is_a_step_up_the_clipped_objective(tiny_model: Path) -> None
 
 
 def test_clip_fraction_is_seen_once_the_policy_moves(tiny_model: Path, tmp_path: Path) -> None:
-    def reward(dialogues: Sequence[Sequence[Message]], step: int) -> list[float]:
+    def reward(prompts: Sequence[str], dialogues: Sequence[Sequence[Message]], step: int) -> list[float]:
         return [float(len(dialogue[-1]["content"])) for dialogue in dialogues]
 
     fractions = {}
     for clip in (0.01, 10.0):
         out = tmp_path / str(clip)
         bold = settings(clip_range=clip, epochs_per_step=4, learning_rate=3e-3)
-        found = ppo.learn(task(tiny_model, out, bold), [[PROMPT] * 2] * 2, reward)
+        found = ppo.learn(task(tiny_model, out, bold), [[RECORD] * 2] * 2, reward)
         fractions[clip] = found["clip_fraction"]
     assert 0.05 < fractions[0.01] < 1
     assert fractions[10.0] == 0

@@ -105,6 +105,8 @@ def test_the_reward_rises(tiny_model: Path, judge: str, tmp_path: Path, algorith
     assert all(0 <= row["clip_fraction"] <= 1 and 1 <= row["length"] <= 6 for row in rows)
     samples = RecordFile(out / "samples.jsonl").read()
     assert len({sample["id"] for sample in samples}) == len(samples) == 25 * 32
+    asked = {record["id"]: record["prompt"] for record in prompt_records()}
+    assert all(sample["prompt"] == asked[sample["prompt_id"]] for sample in samples)
     for row in rows:
         rewards = [sample["reward"] for sample in samples if sample["step"] == row["step"]]
         assert sum(rewards) / 32 == pytest.approx(row["reward"], abs=1e-4)
@@ -350,11 +352,11 @@ def test_diverging_weights_stop_the_training(
 
 
 def test_prompts_come_in_epochs_and_the_same_for_every_algorithm() -> None:
-    prompts = [record["prompt"] for record in prompt_records(7)]
+    prompts = prompt_records(7)
     wanted = settings("rloo", steps=7, prompts_per_step=3)
     schedule = prompts_by_step(prompts, wanted, seed=5)
     assert [len(step) for step in schedule] == [3] * 7
-    epochs = [[prompt[0]["content"] for step in schedule[k : k + 2] for prompt in step] for k in (0, 2, 4)]
+    epochs = [[record["id"] for step in schedule[k : k + 2] for record in step] for k in (0, 2, 4)]
     assert all(len(set(epoch)) == 6 for epoch in epochs)  # none twice; the seventh waits for another epoch
     assert epochs[0] != epochs[1] != epochs[2]
     assert schedule == prompts_by_step(prompts, wanted, seed=5)
@@ -382,10 +384,10 @@ def test_every_algorithm_follows_the_schedule(tiny_model: Path, judge: str, tmp_
                 prompt_records(), str(tiny_model), judge, tmp_path / algorithm, two_passes, 0, unwatched
             )
         asked[algorithm] = seen
-    schedule = prompts_by_step(
-        [record["prompt"] for record in prompt_records()], settings("rloo", steps=5), seed=0
-    )
-    expected = [sorted(prompt[0]["content"] for prompt in step for _ in range(4)) for step in schedule]
+    schedule = prompts_by_step(prompt_records(), settings("rloo", steps=5), seed=0)
+    expected = [
+        sorted(record["prompt"][0]["content"] for record in step for _ in range(4)) for step in schedule
+    ]
     assert asked == dict.fromkeys(ALGORITHMS, expected)
 
 
@@ -427,8 +429,6 @@ def test_prompts_too_long_are_left_out_and_too_few_are_refused(tiny_model: Path)
     ]
     limit = sorted(lengths)[8]
     kept = within_length(records, tokenizer, settings("ppo", max_prompt_length=limit))
-    assert kept == [
-        record["prompt"] for record, length in zip(records, lengths, strict=True) if length <= limit
-    ]
+    assert kept == [record for record, length in zip(records, lengths, strict=True) if length <= limit]
     with pytest.raises(SolonError, match="0 of 14 prompts are at most max_prompt_length"):
         within_length(records, tokenizer, settings("ppo", max_prompt_length=3))

@@ -147,6 +147,7 @@ class SampleRecord(TypedDict):
     """``07-rl-cai/samples.jsonl``: an answer that RL sampled, and what the preference model gave it."""
 
     id: str  # "STEP/NUMBER"
+    prompt_id: NotRequired[str]  # runs of before 2026-12 have none (``store.run_folder`` looks it up)
     step: int  # counted from 1, as in metrics.jsonl
     prompt: Dialogue
     response: str

@@ -130,8 +130,8 @@ def matches(
     A larger ``count`` adds to the answers of a smaller one. Prompts that SL-CAI gave no sound answer to are
     left out, and so are pairs made so that one is better: their answers are not SL-CAI's.
     """
-    baseline = {turns(pair["prompt"]): pair for pair in pairs if not pair["problem"] and not is_made(pair)}
-    usable = [each for each in samples if turns(each["prompt"]) in baseline and each["response"].strip()]
+    baseline = {pair["id"]: pair for pair in pairs if not pair["problem"] and not is_made(pair)}
+    usable = [each for each in samples if each.get("prompt_id") in baseline and each["response"].strip()]
     by_step = groupby(sorted(usable, key=lambda each: each["step"]), key=lambda each: each["step"])
     queues = []
     for step, group in by_step:
@@ -146,9 +146,7 @@ def matches(
         for queue in queues
         if turn < len(queue)
     ]
-    return {
-        each["id"]: (_match(each, baseline[turns(each["prompt"])]), each["step"]) for each in drawn[:count]
-    }
+    return {each["id"]: (_match(each, baseline[each["prompt_id"]]), each["step"]) for each in drawn[:count]}
 
 
 def _match(sample: SampleRecord, pair: PairRecord) -> Match:

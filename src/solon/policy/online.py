@@ -18,9 +18,9 @@ from solon.training import preference_scores
 from solon.training.metrics import past_limit, require_finite
 from solon.training.processes import is_first, process
 
-# Dialogues that end in the policy's answer, and the step that sampled them, to one score each. In several
-# processes each gives its share of the step's, and all ask together.
-Reward = Callable[[Sequence[Sequence[Message]], int], list[float]]
+# Prompts' ids, the dialogues that end in the policy's answers to them, and the step that sampled these, to
+# one score each. In several processes each gives its share of the step's, and all ask together.
+Reward = Callable[[Sequence[str], Sequence[Sequence[Message]], int], list[float]]
 
 # Trains the task's policy on each step's prompts by their answers' rewards; returns the last step's metrics.
 Learn = Callable[[Task, Schedule, Reward], dict[str, float]]
@@ -43,20 +43,24 @@ def rewards(task: Task, tokenizer: Any) -> Reward:
     """The preference model's scores, which go to ``samples.jsonl``, under ``length_control`` corrected."""
     model = models.load_preference_model(task.preference_model).to(models.best_device())
     judge_tokenizer = models.load_tokenizer(task.preference_model)
-    samples = SampleLog(task.out, task.records, tokenizer) if is_first() else None
+    samples = SampleLog(task.out, task.records) if is_first() else None
     length = LengthControl(RecordFile(task.out / "samples.jsonl")) if task.settings.length_control else None
 
-    def reward(dialogues: Sequence[Sequence[Message]], step: int) -> list[float]:
+    def reward(prompts: Sequence[str], dialogues: Sequence[Sequence[Message]], step: int) -> list[float]:
         if tokenizer.chat_template == HUMAN_ASSISTANT_TEMPLATE:
             dialogues = [without_opening_space(dialogue) for dialogue in dialogues]
         scores = preference_scores.score(model, judge_tokenizer, dialogues, task.settings.micro_batch_size)
         require_finite("reward", scores, step)
-        of_all = gather_object(list(zip(dialogues, scores, strict=True)))  # those of all processes, in order
+        of_all = gather_object(
+            list(zip(prompts, dialogues, scores, strict=True))
+        )  # of all processes, in order
         if samples:
             samples.append(step, *zip(*of_all, strict=True))
         if length:
             first = process() * len(scores)
-            scores = length.controlled(step, *zip(*of_all, strict=True))[first : first + len(scores)]
+            scores = length.controlled(step, *list(zip(*of_all, strict=True))[1:])[
+                first : first + len(scores)
+            ]
         return scores
 
     return reward

@@ -25,7 +25,7 @@ from solon.policy.kept_policies import keep, steps_to_keep
 from solon.policy.rollouts import Sampler
 from solon.policy.schedule import Schedule
 from solon.policy.task import Task
-from solon.records import Message
+from solon.records import Message, PromptRecord
 from solon.seeds import derive_seed
 from solon.store.files import flush
 from solon.training import checkpoints, setup
@@ -130,16 +130,7 @@ def train(task: Task) -> dict[str, float]:
 def learn(task: Task, schedule: Schedule, reward: online.Reward) -> dict[str, float]:
     """Each step draws from its own seed: a killed run goes on with the steps of one never stopped."""
     settings, out, seed = task.settings, task.out, task.seed
-    trackers.check(settings.report_to)
-    accelerator = Accelerator(
-        mixed_precision="bf16" if setup.use_bfloat16() else "no",
-        cpu=models.best_device() == "cpu",
-        log_with=list(settings.report_to) or None,
-        project_dir=out,
-    )
-    if settings.report_to:
-        names = {"name": trackers.run_name(out)}
-        accelerator.init_trackers(trackers.PROJECT, init_kwargs={"wandb": names, "trackio": names})
+    accelerator = _accelerator(settings, out)
     torch.manual_seed(derive_seed(seed, "ppo"))  # adapters start at random
     tokenizer = models.load_tokenizer(task.policy)
     model = models.load_model(task.policy)
@@ -168,16 +159,10 @@ def learn(task: Task, schedule: Schedule, reward: online.Reward) -> dict[str, fl
         torch.manual_seed(derive_seed(seed, "ppo", step))
         with accelerator.autocast():
             samples = _sample(actor, reference, tokenizer, prompts, reward, settings, sampler, step)
-        kl = online.sequence_kl(samples.logp, samples.ref_logp, samples.mask).mean().item()
-        update = _update(actor, optimizer, samples, settings, accelerator)
-        tokens = samples.mask.sum()
         row = {
             "step": step,
-            "reward": samples.scores.mean().item(),
-            "kl": kl,
-            "entropy": ((samples.entropy * samples.mask).sum() / tokens).item(),
-            "length": (tokens / len(samples.mask)).item(),
-            **update,
+            **_figures(samples),
+            **_update(actor, optimizer, samples, settings, accelerator),
             "learning_rate": settings.learning_rate,
         }
         log.append(row)
@@ -196,20 +181,34 @@ def learn(task: Task, schedule: Schedule, reward: online.Reward) -> dict[str, fl
     return dict(log.last)
 
 
+def _accelerator(settings: config.Reinforce, out: Path) -> Accelerator:
+    trackers.check(settings.report_to)
+    accelerator = Accelerator(
+        mixed_precision="bf16" if setup.use_bfloat16() else "no",
+        cpu=models.best_device() == "cpu",
+        log_with=list(settings.report_to) or None,
+        project_dir=out,
+    )
+    if settings.report_to:
+        names = {"name": trackers.run_name(out)}
+        accelerator.init_trackers(trackers.PROJECT, init_kwargs={"wandb": names, "trackio": names})
+    return accelerator
+
+
 @torch.no_grad()
 def _sample(
     actor: Policy,
     reference: Policy | None,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[list[Message]],
+    prompts: Sequence[PromptRecord],
     reward: online.Reward,
     settings: config.Reinforce,
     sampler: Sampler,
     step: int,
 ) -> Samples:
-    repeated = [prompt for prompt in prompts for _ in range(settings.samples_per_prompt)]
+    repeated = [record for record in prompts for _ in range(settings.samples_per_prompt)]
     asked = tokenizer.apply_chat_template(
-        repeated, add_generation_prompt=True, tokenize=True, return_dict=True
+        [record["prompt"] for record in repeated], add_generation_prompt=True, tokenize=True, return_dict=True
     )["input_ids"]
     device = actor.value.weight.device
     inputs = tokenizer.pad({"input_ids": asked}, padding_side="left", return_tensors="pt").to(device)
@@ -218,15 +217,29 @@ def _sample(
     mask = pad_sequence([torch.ones_like(answer) for answer in sampled], batch_first=True).to(device)
     tokens = torch.cat([inputs["input_ids"], answers], dim=1)
     dialogues: list[list[Message]] = [
-        [*prompt, {"role": "assistant", "content": tokenizer.decode(answer[kept], skip_special_tokens=True)}]
-        for prompt, answer, kept in zip(repeated, answers, mask.bool(), strict=True)
+        [
+            *record["prompt"],
+            {"role": "assistant", "content": tokenizer.decode(answer[kept], skip_special_tokens=True)},
+        ]
+        for record, answer, kept in zip(repeated, answers, mask.bool(), strict=True)
     ]
     attention = torch.cat([inputs["attention_mask"], mask], dim=1)
     logp, entropy, values = _in_micro_batches(actor, tokens, attention, answers.size(1), settings)
     with actor.as_at_the_start() if reference is None else nullcontext(reference) as start:
         ref_logp, _, _ = _in_micro_batches(start, tokens, attention, answers.size(1), settings)
-    scores = torch.tensor(reward(dialogues, step), dtype=torch.float32, device=tokens.device)
+    given = reward([record["id"] for record in repeated], dialogues, step)
+    scores = torch.tensor(given, dtype=torch.float32, device=tokens.device)
     return Samples(tokens, attention, mask, logp, entropy, ref_logp, values, scores)
+
+
+def _figures(samples: Samples) -> dict[str, float]:
+    tokens = samples.mask.sum()
+    return {
+        "reward": samples.scores.mean().item(),
+        "kl": online.sequence_kl(samples.logp, samples.ref_logp, samples.mask).mean().item(),
+        "entropy": ((samples.entropy * samples.mask).sum() / tokens).item(),
+        "length": (tokens / len(samples.mask)).item(),
+    }
 
 
 def _in_micro_batches(

@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerBase
-
-from solon.prompts.dialogue import neutral_messages, reserved, turns
 from solon.records import Message, PromptRecord, SampleRecord
 from solon.store.record_file import RecordFile
 
@@ -13,27 +10,32 @@ from solon.store.record_file import RecordFile
 class SampleLog:
     """``samples.jsonl``: every answer sampled, once, with the prompt as it was asked."""
 
-    def __init__(
-        self, out: Path, prompts: Sequence[PromptRecord], tokenizer: PreTrainedTokenizerBase
-    ) -> None:
+    def __init__(self, out: Path, prompts: Sequence[PromptRecord]) -> None:
         self.file = RecordFile(out / "samples.jsonl").recover()
         self._known = self.file.ids()
-        forms = reserved(tokenizer)
-        self._asked = {
-            turns(neutral_messages(record["prompt"], forms)): record["prompt"] for record in prompts
-        }
+        self._prompts = {record["id"]: record["prompt"] for record in prompts}
 
-    def append(self, step: int, dialogues: Sequence[Sequence[Message]], rewards: Sequence[float]) -> None:
-        """Write a step's answers; those of a step that a kill undid are there already, and come out alike."""
+    def append(
+        self,
+        step: int,
+        prompts: Sequence[str],
+        dialogues: Sequence[Sequence[Message]],
+        rewards: Sequence[float],
+    ) -> None:
+        """Write a step's answers, given with their prompts' ids.
+
+        Those of a step that a kill undid are there already, and come out alike.
+        """
         records: list[SampleRecord] = [
             {
                 "id": f"{step}/{number}",
+                "prompt_id": prompt,
                 "step": step,
-                "prompt": self._asked[turns(prompt)],
-                "response": answer["content"],
+                "prompt": self._prompts[prompt],
+                "response": dialogue[-1]["content"],
                 "reward": reward,
             }
-            for number, ((*prompt, answer), reward) in enumerate(zip(dialogues, rewards, strict=True))
+            for number, (prompt, dialogue, reward) in enumerate(zip(prompts, dialogues, rewards, strict=True))
         ]
         new = [record for record in records if record["id"] not in self._known]
         if new:

@@ -7,26 +7,30 @@ from transformers import PreTrainedTokenizerBase
 from solon import config
 from solon.errors import SolonError
 from solon.prompts.dialogue import neutral_messages, reserved
-from solon.records import Message, PromptRecord
+from solon.records import PromptRecord
 from solon.seeds import generator
 
-Schedule = Sequence[Sequence[list[Message]]]  # each step's prompts
+Schedule = Sequence[Sequence[PromptRecord]]  # each step's prompts, as engines see them
 
 
 def within_length(
     prompts: Sequence[PromptRecord], tokenizer: PreTrainedTokenizerBase, settings: config.Reinforce
-) -> list[list[Message]]:
+) -> list[PromptRecord]:
     """The prompts of at most ``max_prompt_length`` tokens, as engines see them.
 
     Raises SolonError where they fill no step.
     """
     forms = reserved(tokenizer)
-    asked = [neutral_messages(record["prompt"], forms) for record in prompts]
+    asked: list[PromptRecord] = [
+        {**record, "prompt": neutral_messages(record["prompt"], forms)} for record in prompts
+    ]
     fitting = [
-        prompt
-        for prompt in asked
+        record
+        for record in asked
         if len(
-            tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
+            tokenizer.apply_chat_template(record["prompt"], add_generation_prompt=True, return_dict=True)[
+                "input_ids"
+            ]
         )
         <= settings.max_prompt_length
     ]
@@ -40,11 +44,11 @@ def within_length(
 
 
 def prompts_by_step(
-    prompts: Sequence[list[Message]], settings: config.Reinforce, seed: int
-) -> list[list[list[Message]]]:
+    prompts: Sequence[PromptRecord], settings: config.Reinforce, seed: int
+) -> list[list[PromptRecord]]:
     """Each step's prompts: an epoch takes all in a random order, except a rest that does not fill a step."""
     size = settings.prompts_per_step
-    steps: list[list[list[Message]]] = []
+    steps: list[list[PromptRecord]] = []
     for epoch in range(settings.steps):
         order = generator(seed, "reinforce", "epoch", epoch).sample(range(len(prompts)), len(prompts))
         steps += [

@@ -51,9 +51,10 @@ def learn(
     passes = settings.epochs_per_step
 
     def trl_reward(
-        prompts: list[Any], completions: list[Any], trainer_state: Any, **_: Any
+        prompts: list[Any], completions: list[Any], id: list[str], trainer_state: Any, **_: Any
     ) -> list[float | None]:
         scores = reward(
+            id,
             [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)],
             trainer_state.global_step // passes + 1,
         )
@@ -64,8 +65,8 @@ def learn(
         out, task.seed, sequences, settings.micro_batch_size, settings.report_to
     )
     tokenizer = models.load_tokenizer(task.policy)
-    rows = [{"prompt": prompt} for step in schedule for prompt in step]
-    dataset = setup.conversational(rows, tokenizer, "prompt")
+    rows = [record for step in schedule for record in step]
+    dataset = setup.conversational(rows, tokenizer, "id", "prompt")
     set_seed(task.seed)
     trainer: Any = trainer_of(
         model=models.load_model(task.policy),

@@ -10,6 +10,7 @@ from solon import constitution
 from solon.constitution import Constitution
 from solon.errors import SolonError
 from solon.method import STAGES
+from solon.prompts.dialogue import turns
 from solon.records import (
     KINDS,
     AnswerRecord,
@@ -100,20 +101,34 @@ def read(folder: Path, kinds: Mapping[str, Any] = KINDS) -> RunFolder:
         return RecordFile(folder / path, kinds.get(Path(path).stem)).read()
 
     config, settings = _config(folder / "config.yaml")
+    of_stages = {name: records(path) for name, path in RECORDS.items()}
     return RunFolder(
         name=name_of(folder, manifest),
         manifest=manifest,
         config=config,
         settings=settings,
-        **{name: records(path) for name, path in RECORDS.items()},
+        **of_stages,
         judgements=records(TRANSCRIBED["judgements"]),
         metrics={each.name: records(f"{each.folder}/metrics.jsonl") for each in STAGES if each.training},
-        samples=records("07-rl-cai/samples.jsonl"),
+        samples=_with_prompt_ids(records("07-rl-cai/samples.jsonl"), of_stages["prompts"]),
         sample_judgements=records("evaluation/rl-judgements.jsonl"),
         harm_answers=records("evaluation/harm-answers.jsonl"),
         harm_scores=records("evaluation/harm-scores.jsonl"),
         summary=_json(folder / "evaluation" / "summary.json", "elo", "preference_model", "rl_steps"),
     )
+
+
+def _with_prompt_ids(samples: list[SampleRecord], prompts: list[PromptRecord]) -> list[SampleRecord]:
+    """Samples of runs that did not write ``prompt_id`` get that of the prompt with their text."""
+    if all("prompt_id" in sample for sample in samples):
+        return samples
+    ids = {turns(prompt["prompt"]): prompt["id"] for prompt in prompts}
+    return [
+        {**sample, "prompt_id": ids[turns(sample["prompt"])]}
+        if "prompt_id" not in sample and turns(sample["prompt"]) in ids
+        else sample
+        for sample in samples
+    ]
 
 
 def manifest_of(folder: Path) -> Json:
