@@ -1,6 +1,6 @@
-"""Tokens a second in decoding, against the peak of a bfloat16 matmul and against ``model.generate``.
+"""Tokens a second in decoding, against the peak of a matmul in the same type and against ``model.generate``.
 
-    python benchmarks/decode.py [--batch 128] [--tokens 64] [--runs 5] > result.json
+    python benchmarks/decode.py [--batch 128] [--tokens 64] [--runs 5] [--dtype bfloat16] > result.json
 
 The peak is the rate of a square product of 2048 x 2048, in the same run, over the FLOPs of the model's linear
 layers for one token (two for each weight; attention is not counted). On a GPU memory bounds decoding: a step
@@ -50,7 +50,7 @@ def needed_bytes(model: torch.nn.Module, lengths: float, batch: int) -> float:
     config = model.config
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     each = 2 * config.num_hidden_layers * config.num_key_value_heads * width
-    return 2.0 * (linear_weights(model) + batch * lengths * each)
+    return float(model.dtype.itemsize) * (linear_weights(model) + batch * lengths * each)
 
 
 def linear_weights(model: torch.nn.Module) -> int:
@@ -63,13 +63,15 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
     asked = parser.parse_args()
-    engine = TransformersEngine(asked.model, EngineSettings(dtype="bfloat16", batch_size=asked.batch))
+    dtype: torch.dtype = getattr(torch, asked.dtype)
+    engine = TransformersEngine(asked.model, EngineSettings(dtype=asked.dtype, batch_size=asked.batch))
     ends, engine._dialogue.ends = engine._dialogue.ends, set()  # every text goes on to its last token
     prompts: list[list[Message]] = [
         [user(f"Tell me a long story about the number {number}.")] for number in range(asked.batch)
     ]
-    model = models.load_model(asked.model, torch.bfloat16).to(side_by_side.DEVICE)
+    model = models.load_model(asked.model, dtype).to(side_by_side.DEVICE)
     tokenizer = models.load_tokenizer(asked.model)
     inputs = tokenizer.apply_chat_template(
         prompts,
@@ -114,7 +116,7 @@ def main() -> None:
 
     ours(2)  # both sides once, untimed: kernels are made at their first use
     theirs(2)
-    most = side_by_side.matmul_peak(torch.bfloat16) / (2 * linear_weights(model))
+    most = side_by_side.matmul_peak(dtype) / (2 * linear_weights(model))
     rates: dict[str, list[float]] = {"ours": [], "theirs": []}
     for _ in range(asked.runs):
         for side, work in (("ours", ours), ("theirs", theirs)):
@@ -130,7 +132,7 @@ def main() -> None:
     side_by_side.show(
         benchmark=f"decoded tokens/s, batch {asked.batch}",
         asked=vars(asked),
-        dtype="torch.bfloat16",
+        dtype=str(dtype),
         peer="model.generate, one batch",
         tokens_per_second_at_matmul_peak=round(most),
         **shares,

@@ -8,8 +8,12 @@ MEMORY_SHARE = 8  # finished sequences are kept in at most this part (1/8) of th
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether it says so: on CUDA it has a type of its own, elsewhere only words."""
-    words = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
+    """Whether it says so: on CUDA it has a type of its own, elsewhere only words.
+
+    oneDNN has the same words for all that keeps it from a product, but these it has made before: with fewer
+    rows, or when there was memory.
+    """
+    words = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "a primitive")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         each in str(error) for each in words
     )
