@@ -54,7 +54,10 @@ def test_a_weight_is_replaced(dtype: torch.dtype) -> None:
     assert_alike(packed, other.to(dtype), (4,))
 
 
-def test_all_but_the_head_is_packed_and_scores_the_same(tiny_model: Path, dtype: torch.dtype) -> None:
+def test_all_but_the_head_is_packed_and_scores_the_same(
+    tiny_model: Path, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_linear, "LEAST_WEIGHTS", 0)  # it has only small ones
     name = str(dtype).removeprefix("torch.")
     settings = EngineSettings.model_validate({"dtype": name, "device": "cpu"})
     engine = TransformersEngine(str(tiny_model), settings)
@@ -75,3 +78,9 @@ def test_all_but_the_head_is_packed_and_scores_the_same(tiny_model: Path, dtype:
     assert scores.logprobs == pytest.approx(
         [float(expected[int(each[0])]) for each in letters], abs=TOLERANCE[dtype]
     )
+
+
+def test_small_layers_stay_as_they_are(tiny_model: Path) -> None:
+    model = load_model(str(tiny_model))
+    packed_linear.pack(model, model.get_output_embeddings())
+    assert not any(isinstance(each, packed_linear.PackedLinear) for each in model.modules())

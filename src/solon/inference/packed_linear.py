@@ -13,6 +13,11 @@ from torch import Tensor, nn
 from solon.libraries.torch import packed, product
 
 
+# Fewer stay in the processor's own cache, so that there is nothing to gain; and oneDNN takes tens of MB for its
+# products, which is more than small models do.
+LEAST_WEIGHTS = 2**16
+
+
 class PackedLinear(nn.Module):
     """A linear layer for inference. Its weight can be replaced, but no longer read."""
 
@@ -31,11 +36,11 @@ class PackedLinear(nn.Module):
 
 
 def pack(model: nn.Module, head: nn.Module) -> None:
-    """Replace all linear layers of a model but its ``head``, whose weight is read elsewhere."""
+    """Replace a model's linear layers, but small ones and its ``head``, whose weight is read elsewhere."""
     # Not all modules: the list would keep every replaced weight until the end.
     for parent in [each for each in model.modules() if not isinstance(each, nn.Linear)]:
         for name, layer in list(parent.named_children()):
-            if type(layer) is nn.Linear and layer is not head:
+            if type(layer) is nn.Linear and layer is not head and layer.weight.numel() >= LEAST_WEIGHTS:
                 setattr(parent, name, PackedLinear(layer))
     # glibc keeps freed memory for the threads that loaded the weights: as much as the weights have.
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
