@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from solon.libraries.torch import packed, product
 
-# Fewer stay in the processor's own cache, so that there is nothing to gain; and oneDNN takes tens of MB for its
-# products, which is more than small models do.
+# Fewer stay in the processor's own cache, so that there is nothing to gain; and oneDNN takes tens of MB for
+# its products, which is more than small models do.
 LEAST_WEIGHTS = 2**16
 
 
