@@ -86,6 +86,17 @@ def reference() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 
 @pytest.fixture(scope="session")
+def tolerated(factory: EngineFactory) -> Callable[[int], float]:
+    """How far the log-probability of a text of so many tokens may be from the reference, by the engine.
+
+    vLLM takes PyTorch's log_softmax, which on a CPU adds the vocabulary up in too few sums: every token is off
+    to the same side, by 2e-5 with eight sums (AVX2) and half that with sixteen.
+    """
+    every = 4e-5 if factory is ENGINES["vllm"] else 0
+    return lambda tokens: tolerance(tokens) + every * tokens
+
+
+@pytest.fixture(scope="session")
 def tiny_engine(factory: EngineFactory, tiny_model: Path) -> Iterator[Engine]:
     engine = factory(str(tiny_model), 4)
     yield engine
@@ -142,7 +153,7 @@ def test_greedy_texts_are_those_of_generate(smollm2: Engine, reference) -> None:
         assert completion.finish == ("stop" if expected[-1] == tokenizer.eos_token_id else "length")
 
 
-def test_a_long_common_beginning_changes_nothing(smollm2: Engine, reference) -> None:
+def test_a_long_common_beginning_changes_nothing(smollm2: Engine, reference, tolerated) -> None:
     """Few-shot prompts in one batch, beside one that has nothing in common with them."""
     model, tokenizer = reference
     asked = {str(number): [*FEW_SHOT, user(f"What comes after {number}?")] for number in range(11, 16)}
@@ -160,11 +171,11 @@ def test_a_long_common_beginning_changes_nothing(smollm2: Engine, reference) -> 
         for choice, logprob in zip(("After", "It"), scores.logprobs, strict=True):
             prompt = prompt_text(tokenizer, asked[scores.id])
             assert logprob == pytest.approx(
-                reference_logprob(model, tokenizer, prompt, choice), abs=tolerance(2)
+                reference_logprob(model, tokenizer, prompt, choice), abs=tolerated(2)
             )
 
 
-def test_choice_logprobs_are_those_of_plain_forward_passes(smollm2: Engine, reference) -> None:
+def test_choice_logprobs_are_those_of_plain_forward_passes(smollm2: Engine, reference, tolerated) -> None:
     model, tokenizer = reference
     questions = [
         Question("letters", [user("Which is right, (A) or (B)?")], ("A", "B"), prefill="The answer is ("),
@@ -181,11 +192,11 @@ def test_choice_logprobs_are_those_of_plain_forward_passes(smollm2: Engine, refe
     for question in questions:
         prompt = prompt_text(tokenizer, list(question.messages)) + question.prefill
         expected = [reference_logprob(model, tokenizer, prompt, choice) for choice in question.choices]
-        np.testing.assert_allclose(scores[question.id].logprobs, expected, rtol=0, atol=tolerance(10))
+        np.testing.assert_allclose(scores[question.id].logprobs, expected, rtol=0, atol=tolerated(10))
         assert scores[question.id].votes is None
 
 
-def test_loglikelihood(smollm2: Engine, reference) -> None:
+def test_loglikelihood(smollm2: Engine, reference, tolerated) -> None:
     model, tokenizer = reference
     dialogues = [
         [user(PROMPTS[1]), assistant("The capital of France is Paris.")],
@@ -196,12 +207,12 @@ def test_loglikelihood(smollm2: Engine, reference) -> None:
         reference_logprob(model, tokenizer, prompt_text(tokenizer, dialogue[:-1]), dialogue[-1]["content"])
         for dialogue in dialogues
     ]
-    np.testing.assert_allclose(smollm2.loglikelihood(dialogues), expected, rtol=0, atol=tolerance(8))
+    np.testing.assert_allclose(smollm2.loglikelihood(dialogues), expected, rtol=0, atol=tolerated(8))
     with pytest.raises(ValueError, match="dialogue 0"):
         smollm2.loglikelihood([[user("Hello?")]])
 
 
-def test_texts_seen_before_are_scored_the_same(smollm2: Engine, reference) -> None:
+def test_texts_seen_before_are_scored_the_same(smollm2: Engine, reference, tolerated) -> None:
     """Their own tokens are in the caches then, not only their prompts'."""
     model, tokenizer = reference
     asked = [user("Write a short poem about the sea.")]
@@ -209,7 +220,7 @@ def test_texts_seen_before_are_scored_the_same(smollm2: Engine, reference) -> No
     expected = reference_logprob(model, tokenizer, prompt_text(tokenizer, asked), completion.text)
     for _ in range(2):
         [score] = smollm2.loglikelihood([[*asked, assistant(completion.text)]])
-        assert score == pytest.approx(expected, rel=0, abs=tolerance(80))
+        assert score == pytest.approx(expected, rel=0, abs=tolerated(80))
 
 
 def test_scores_do_not_depend_on_the_other_questions(smollm2: Engine) -> None:
