@@ -11,7 +11,7 @@ import pytest
 import run_folder
 from browser import PHONE, SCREEN, Open, all_drawn
 from solon import report
-from solon.report import comparison
+from solon.report import runs_compared
 from solon.report.viewer import Viewer
 from solon.store.record_file import RecordFile
 
@@ -261,7 +261,7 @@ def test_the_viewer_shows_what_a_run_adds(tmp_path: Path, open_page: Open) -> No
 
 def test_a_comparison_of_runs_is_drawn(run: Path, tmp_path: Path, open_page: Open) -> None:
     other = run_folder.build(tmp_path / "other", prompts=12, gain=0.0)
-    comparison.write([run, other], tmp_path / "comparison.html")
+    runs_compared.write([run, other], tmp_path / "comparison.html")
     page = open_page((tmp_path / "comparison.html").as_uri(), PHONE)
     assert all_drawn(page) > 5
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

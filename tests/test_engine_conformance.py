@@ -89,8 +89,8 @@ def reference() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 def tolerated(factory: EngineFactory) -> Callable[[int], float]:
     """How far the log-probability of a text of so many tokens may be from the reference, by the engine.
 
-    vLLM takes PyTorch's log_softmax, which on a CPU adds the vocabulary up in too few sums: every token is off
-    to the same side, by 2e-5 with eight sums (AVX2) and half that with sixteen.
+    vLLM takes PyTorch's log_softmax, which on a CPU adds the vocabulary up in too few sums: every token is
+    off to the same side, by 2e-5 with eight sums (AVX2) and half that with sixteen.
     """
     every = 4e-5 if factory is ENGINES["vllm"] else 0
     return lambda tokens: tolerance(tokens) + every * tokens

@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 from command import TINY, fails, solon
 from solon.config import EngineSettings, Feedback
 from solon.errors import SolonError
-from solon.evaluation import harm, refusal_judge
+from solon.evaluation import kinds_of_harm, refusal_judge
 from solon.evaluation.evasiveness import (
     Answer,
     agreement,
@@ -167,7 +167,7 @@ def test_the_judge_takes_the_likeliest_verdict(engine: Engine) -> None:
     found = {answer.id: verdict for answer, verdict in refusal_judge.judge(engine, answers)}
     questions = [refusal_judge.question(answer) for answer in answers]
     assert "\n    The answer is: (C)" in questions[0].stem
-    for asked in harm.answer(engine, questions, Feedback(), 0, refusal_judge.shots(), rotate=True):
+    for asked in kinds_of_harm.answer(engine, questions, Feedback(), 0, refusal_judge.shots(), rotate=True):
         likeliest = asked.probabilities.index(max(asked.probabilities))
         assert found[asked.choice.id] == list(refusal_judge.OPTIONS)[likeliest]
 

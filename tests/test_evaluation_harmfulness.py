@@ -12,7 +12,7 @@ import scipy.stats
 
 from command import TINY, fails, solon
 from solon.config import Config, EngineSettings, Evaluation
-from solon.evaluation import harm_raters, harmfulness
+from solon.evaluation import harmfulness, raters
 from solon.evaluation.harmfulness import Entrant
 from solon.feedback import rating
 from solon.inference import open_engine
@@ -53,14 +53,14 @@ def rated_plainly(plain: Plain, dialogue: Sequence[Message]) -> list[float]:
     """The mean rating with the scale written up, and written down."""
     means = []
     for falling in (False, True):
-        question = asking.question(dialogue, harm_raters.scale(), falling)
+        question = asking.question(dialogue, raters.scale(), falling)
         weights = [math.exp(plain.logprob([question], "The rating is (", str(number))) for number in range(5)]
         means.append(sum(number * weight for number, weight in enumerate(weights)) / sum(weights))
     return means
 
 
 def test_a_judges_rating_is_the_mean_under_its_probabilities(engine: Engine, plain: Plain) -> None:
-    rated = dict(harm_raters.rate(engine, DIALOGUES))
+    rated = dict(raters.rate(engine, DIALOGUES))
     assert sorted(rated) == [0, 1, 2]
     for place, dialogue in enumerate(DIALOGUES):
         expected = rated_plainly(plain, dialogue)
@@ -78,7 +78,7 @@ def test_the_expected_rating_is_normalised_over_the_five() -> None:
 
 def test_the_scale_is_shown_both_ways_and_no_conversation_can_pass_for_it() -> None:
     rising, falling = (
-        asking.question(DIALOGUES[2], harm_raters.scale(), order)["content"] for order in (False, True)
+        asking.question(DIALOGUES[2], raters.scale(), order)["content"] for order in (False, True)
     )
     for text, order in ((rising, "01234"), (falling, "43210")):
         assert [line[1] for line in text.splitlines() if line.startswith("(")] == list(order)

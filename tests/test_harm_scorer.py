@@ -20,8 +20,8 @@ from command import TINY, fails, solon
 from solon import config, models
 from solon.audit import audit
 from solon.errors import SolonError
-from solon.evaluation import harm_ratings, harm_scorer
-from solon.evaluation.harm_ratings import Rated
+from solon.evaluation import harm_scorer, human_ratings
+from solon.evaluation.human_ratings import Rated
 from solon.measuring_only import MARK, is_measuring_only
 from solon.prompts.dialogue import assistant, user
 from solon.sources import data
@@ -94,7 +94,7 @@ def test_every_form_of_file_gives_the_same(tmp_path: Path, ending: str) -> None:
     else:
         text = "".join(json.dumps(row) + "\n" for row in rows()).encode()
         path.write_bytes(gzip.compress(text) if ending.endswith("gz") else text)
-    found = harm_ratings.read(str(path), 0.3)
+    found = human_ratings.read(str(path), 0.3)
     assert [each.rating for each in found] == [row["rating"] for row in rows()]
     assert found[3].dialogue == [
         user("Say it 3 times."),
@@ -112,14 +112,14 @@ def test_prompts_held_out_from_a_run_are_held_out_here(tmp_path: Path) -> None:
         for record in asked:
             row = {"messages": [*record["prompt"], assistant("No.")], "rating": 1}
             file.write(json.dumps(row) + "\n")
-    found = harm_ratings.read(str(path), config.HarmScorer().held_out)
+    found = human_ratings.read(str(path), config.HarmScorer().held_out)
     assert [each.split for each in found] == [record["split"] for record in asked]
 
 
 def test_a_turn_that_nobody_answered_falls_away(tmp_path: Path) -> None:
     path = tmp_path / "ratings.jsonl"
     path.write_text(json.dumps({"transcript": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c", "rating": "2"}))
-    [found] = harm_ratings.read(str(path), 0)
+    [found] = human_ratings.read(str(path), 0)
     assert (found.dialogue, found.rating) == ([user("a"), assistant("b")], 2.0)
 
 
@@ -144,14 +144,14 @@ def test_a_row_that_does_not_fit_is_named(tmp_path: Path, row: Any, says: str) -
     path = tmp_path / "ratings.jsonl"
     path.write_text(json.dumps(row) + "\n")
     with pytest.raises(SolonError, match=r"ratings\.jsonl " + re.escape(says)):
-        harm_ratings.read(str(path), 0.2)
+        human_ratings.read(str(path), 0.2)
 
 
 def test_agreement_is_that_of_the_references() -> None:
     rng = np.random.default_rng(0)
     people = rng.integers(0, 5, size=60).astype(float)
     scores = 0.4 * people + rng.normal(size=60)
-    found = harm_ratings.agreement(people, scores, bootstrap=4000, seed=0)
+    found = human_ratings.agreement(people, scores, bootstrap=4000, seed=0)
     r = np.corrcoef(people, scores)[0, 1]
     z = scipy.stats.norm.ppf(0.975) / math.sqrt(57)
     assert found["conversations"] == 60
@@ -175,7 +175,7 @@ def test_agreement_is_that_of_the_references() -> None:
     for row in found["by_rating"]:
         assert row["predicted"] == pytest.approx(scores[people == row["rating"]].mean())
         assert row["conversations"] == (people == row["rating"]).sum()
-    assert harm_ratings.agreement(people, people * 0 + 1, 9, 0)["pearson"] is None
+    assert human_ratings.agreement(people, people * 0 + 1, 9, 0)["pearson"] is None
 
 
 def test_training_goes_to_each_conversations_own_rating(tiny_model: Path, tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_the_audit_finds_what_a_scorer_had_a_part_in(scorer: Path, tmp_path: Pat
 
 
 def test_only_what_measures_reads_peoples_ratings() -> None:
-    source = Path(harm_ratings.__file__).parents[1]
+    source = Path(human_ratings.__file__).parents[1]
     readers = {
         path.name
         for path in source.rglob("*.py")
@@ -330,7 +330,7 @@ def test_the_commands_train_and_measure_a_scorer(
     small = ["--set", "harm_scorer={batch_size: 8, micro_batch_size: 8, epochs: 3, learning_rate: 0.003}"]
     assert solon("train", "harm-scorer", path, out, "--model", tiny_model, *small, "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    given = harm_ratings.read(str(path), 0.2)
+    given = human_ratings.read(str(path), 0.2)
     held_out = [each for each in given if each.split == "held-out"]
     assert found["conversations"] == len(given) - len(held_out)
     people, scores = [each.rating for each in held_out], scores_of(out, [each.dialogue for each in held_out])

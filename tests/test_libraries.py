@@ -18,7 +18,7 @@ from trl import GRPOConfig, RewardConfig, RLOOConfig, SFTConfig
 
 from solon import config
 from solon.evaluation import harm_scorer
-from solon.evaluation.harm_ratings import Rated
+from solon.evaluation.human_ratings import Rated
 from solon.libraries.trl import DataCollatorForPreference
 from solon.policy import grpo, rloo
 from solon.prompts.dialogue import assistant, user

@@ -11,8 +11,8 @@ import yaml
 import run_folder
 from command import fails, solon
 from solon.errors import SolonError
-from solon.report import comparison
-from solon.report.comparison import Gain, caveats, difference, differences, gather, verdict
+from solon.report import runs_compared
+from solon.report.runs_compared import Gain, caveats, difference, differences, gather, verdict
 from solon.store.record_file import RecordFile
 from test_report import Page, set_elo
 
@@ -42,7 +42,7 @@ def three(runs: list[Path]) -> list[Path]:
 @pytest.fixture(scope="module")
 def page(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "comparison.html"
-    comparison.write(runs, path)
+    runs_compared.write(runs, path)
     return path
 
 
@@ -143,7 +143,7 @@ def test_runs_without_helpfulness_are_drawn_by_what_they_gained(three: list[Path
         summary = json.loads(path.read_text())
         del summary["elo"]["helpfulness"]
         path.write_text(json.dumps(summary))
-    comparison.write(three, tmp_path / "page.html")
+    runs_compared.write(three, tmp_path / "page.html")
     lead = Page.at(tmp_path / "page.html").json["figures"]["lead"]
     assert [each["y"] for each in lead["data"]] == [[name] for name in GAINS]
 

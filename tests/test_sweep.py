@@ -23,7 +23,7 @@ from solon.evaluation import revisions
 from solon.evaluation.calibration import mean_interval
 from solon.method import STAGES
 from solon.progress import Watcher
-from solon.report import sweep as page
+from solon.report import study_page as page
 from solon.store.files import file_hash, write_atomically
 from solon.store.lock import alone_in
 from solon.store.record_file import RecordFile

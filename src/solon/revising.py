@@ -6,7 +6,8 @@ from solon import config
 from solon.constitution import Constitution
 from solon.errors import TooLong
 from solon.inference.engine import Chain, Request
-from solon.prompts.dialogue import assistant, user
+from solon.prompts import critique as prompts
+from solon.prompts.dialogue import assistant
 from solon.records import Message, PromptRecord, Round
 from solon.seeds import derive_seed, generator
 from solon.texts.degenerate import TOO_LONG, mended, revision_problem
@@ -31,11 +32,11 @@ def one_round(
         dialogue = [*shots, *prompt, assistant(current)]
         try:
             if settings.critique:
-                dialogue = [*dialogue, user(principle.critique_request)]
+                dialogue = prompts.asked_for_critique(dialogue, principle)
                 asked = request(record, dialogue, settings, seed, "critique", number, attempt)
                 critique = (yield asked).text.strip()
                 dialogue = [*dialogue, assistant(critique)]
-            dialogue = [*dialogue, user(principle.revision_request)]
+            dialogue = prompts.asked_for_revision(dialogue, principle)
             completion = yield request(record, dialogue, settings, seed, "revision", number, attempt)
         except TooLong:
             revision, wrong = "", TOO_LONG

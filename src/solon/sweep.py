@@ -31,7 +31,7 @@ def run(study: Study, folder: Path, watcher: Watcher | None = None, donors: Sequ
     ``donors``, did the same. Raises SolonError for anything that the user can mend, where it can be told
     before the first member begins.
     """
-    from solon.report import sweep as page
+    from solon.report import study_page as page
 
     watcher = watcher or Watcher()
     if (folder / "manifest.json").exists():

@@ -7,7 +7,7 @@ import report
 
 from solon.config import Config, EngineSettings
 from solon.errors import SolonError
-from solon.evaluation import harm_raters, paper_evals, tournament
+from solon.evaluation import paper_evals, raters, tournament
 from solon.inference import open_engine
 from solon.inference.engine import Engine
 from solon.pipeline.workspace import Workspace
@@ -90,7 +90,7 @@ def harm(work: Path, judge: str, settings: EngineSettings, limit: int | None) ->
                 if f"{each['id']}:{answer['model']}" not in known
             ]
             dialogues = [[*each["prompt"], assistant(answer["text"])] for _, each, answer in missing]
-            for place, rating in harm_raters.rate(engine, dialogues):
+            for place, rating in raters.rate(engine, dialogues):
                 name, each, answer = missing[place]
                 file.append(
                     {
@@ -109,7 +109,7 @@ def trust(work: Path, engine: Engine) -> None:
         return
     rows = list(map(json.loads, (work / "judge-test.jsonl").read_text().splitlines()))
     dialogues = [row["prompt"] + row[side] for row in rows for side in ("rejected", "chosen")]
-    ratings = dict(harm_raters.rate(engine, dialogues))
+    ratings = dict(raters.rate(engine, dialogues))
     margins = [round(ratings[2 * place] - ratings[2 * place + 1], 4) for place in range(len(rows))]
     write_atomically(path, json.dumps(margins) + "\n")
 

@@ -21,8 +21,8 @@ import yaml
 
 from solon import constitution
 from solon.config import EngineSettings
-from solon.evaluation import harm, paper_evals
-from solon.evaluation.paper_evals import Choice, Pair
+from solon.evaluation import kinds_of_harm, paper_evals
+from solon.evaluation.paper_evals import LetteredChoice, Pair
 from solon.inference import open_engine
 from solon.inference.engine import Engine
 from solon.records import PromptRecord
@@ -41,7 +41,7 @@ class Prompt:
     record: PromptRecord
 
 
-Row = Pair | Choice | Prompt
+Row = Pair | LetteredChoice | Prompt
 Key = tuple[str, str, str]  # data, way, id
 
 
@@ -80,7 +80,7 @@ def ordered(folder: Path, source: dict[str, Any], seed: int) -> list[Row]:
 
 
 def fits(row: Row, source: dict[str, Any]) -> bool:
-    if isinstance(row, Choice):
+    if isinstance(row, LetteredChoice):
         return len(row.stem) <= source["characters"]
     texts = [*(turn["content"] for turn in row.dialogue), *row.texts]
     return all(texts) and row.texts[0] != row.texts[1] and sum(map(len, texts)) <= source["characters"]
@@ -156,7 +156,7 @@ def measure(
 
     if source["form"] == "choices":
         shots = (
-            harm.shots(list(READ["choices"](str(folder / source["file"]))), 4, seed)
+            kinds_of_harm.shots(list(READ["choices"](str(folder / source["file"]))), 4, seed)
             if way == "few-first"
             else []
         )

@@ -16,7 +16,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from solon.evaluation import calibration
-from solon.evaluation.paper_evals import Choice
+from solon.evaluation.paper_evals import LetteredChoice
 from solon.seeds import generator, share_of
 
 LETTERS = ("zero-first", "few-first", "paper-first", "zero-last", "few-last", "no-principle")
@@ -157,7 +157,7 @@ class Measured:
     def labels(self, ids: Sequence[str]) -> calibration.Array:
         rows = [self.rows[id] for id in ids]
         return np.array(
-            [float(row.right == 0) if isinstance(row, Choice) else row.probability for row in rows]
+            [float(row.right == 0) if isinstance(row, LetteredChoice) else row.probability for row in rows]
         )
 
     @property
@@ -337,7 +337,7 @@ def tokens(measured: Measured, way: str, name: str) -> int | None:
 
 def half(row: Any) -> str:
     """Which half of the rows a row is in: tuned on, or reported. Rows with one dialogue are in one half."""
-    text = row.stem if isinstance(row, Choice) else json.dumps(row.dialogue)
+    text = row.stem if isinstance(row, LetteredChoice) else json.dumps(row.dialogue)
     return "tune" if share_of("half", text) < 0.5 else "report"
 
 

@@ -8,8 +8,8 @@ from scipy.special import logit
 
 from solon import config, constitution
 from solon.constitution import ComparisonPrinciple, Constitution
-from solon.evaluation import agreement, harm, harm_raters, hhh
-from solon.evaluation.paper_evals import Choice, Pair
+from solon.evaluation import agreement, hhh, kinds_of_harm, raters
+from solon.evaluation.paper_evals import LetteredChoice, Pair
 from solon.feedback import METHODS
 from solon.feedback.letter_prior import CONTENT_FREE
 from solon.feedback.method import Candidates, Material
@@ -91,7 +91,7 @@ def rated(engine: Engine, pairs: Sequence[Pair]) -> Found:
     """How harmful the assistant was with each answer, from 0 to 4: no principle, no order, and no letters."""
     dialogues = [[*pair.dialogue, *side] for pair in pairs for side in (pair.first, pair.second)]
     found: dict[int, dict[int, float]] = {}
-    for place, rating in harm_raters.rate(engine, dialogues):
+    for place, rating in raters.rate(engine, dialogues):
         mine = found.setdefault(place // 2, {})
         mine[place % 2] = rating
         if len(mine) == 2:
@@ -134,10 +134,14 @@ def made_pairs(engine: Engine, prompts: Sequence[PromptRecord], law: Constitutio
 
 
 def about_conversations(
-    engine: Engine, choices: Sequence[Choice], way: dict[str, Any], shots: Sequence[Choice], seed: int
+    engine: Engine,
+    choices: Sequence[LetteredChoice],
+    way: dict[str, Any],
+    shots: Sequence[LetteredChoice],
+    seed: int,
 ) -> Found:
     """The log-odds of the first option (harmful): shown first, then last."""
-    for each in harm.answer(engine, choices, settings_of(way), seed, shots):
+    for each in kinds_of_harm.answer(engine, choices, settings_of(way), seed, shots):
         yield each.choice.id, log_odds([order[0] for order in each.orders])
 
 

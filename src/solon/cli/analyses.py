@@ -110,7 +110,7 @@ def elo(
     """Elo scores from pairwise choices of people, each aspect apart."""
     found = choices.ratings(choices.read(file), anchor or None, bootstrap, seed)
     if plot:
-        from solon.report import choices as page  # brings the report's libraries
+        from solon.report import elo_page as page  # brings the report's libraries
 
         page.write(found, file.name, plot)
     if as_json:

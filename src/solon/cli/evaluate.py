@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from solon import constitution
-from solon.cli import analyses, benchmarks, harmfulness, refusals
+from solon.cli import analyses, harmfulness, judges, refusals
 from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Settings, configuration
 from solon.cli.show import SCREEN, show
 from solon.errors import SolonError
@@ -75,7 +75,7 @@ def preference_model(
     show(preference.measure(model, records, batch_size), as_json)
 
 
-benchmarks.add_to(app)
+judges.add_to(app)
 refusals.add_to(app)
 analyses.add_to(app)
 harmfulness.add_to(app)

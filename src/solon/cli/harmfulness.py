@@ -20,7 +20,7 @@ from solon.cli.options import (
 )
 from solon.cli.show import SCREEN, quiet_libraries, show, show_rows
 from solon.errors import SolonError
-from solon.evaluation import harm_raters, harm_ratings, harmfulness
+from solon.evaluation import harmfulness, human_ratings, raters
 from solon.evaluation.harmfulness import Entrant
 from solon.evaluation.paper_evals import drawn
 from solon.sources import data
@@ -74,12 +74,12 @@ def measure_scorer(
 ) -> None:
     """How far a harm scorer, or a judge, agrees with people's ratings of conversations."""
     asked = configuration(config, settings)
-    found = harm_ratings.read(file, asked.harm_scorer.held_out)
+    found = human_ratings.read(file, asked.harm_scorer.held_out)
     rated = drawn([each for each in found if every or each.split == "held-out"], limit, asked.seed)
     if not rated:
         raise SolonError(f"{file} has no held-out conversation; give --all to take every one")
-    with harm_raters.rater(scorer, judge, asked.engine, batch_size, SCREEN) as (name, rate):
-        agreed = harm_ratings.measure(rated, rate, asked.evaluation.bootstrap, asked.seed, SCREEN)
+    with raters.rater(scorer, judge, asked.engine, batch_size, SCREEN) as (name, rate):
+        agreed = human_ratings.measure(rated, rate, asked.evaluation.bootstrap, asked.seed, SCREEN)
     figures = {"scorer": name, **agreed}
     _print_agreement(figures, as_json)
 

@@ -13,7 +13,7 @@ from solon.config import Config
 from solon.errors import SolonError
 from solon.evaluation import evasiveness as measure
 from solon.evaluation import refusal_judge
-from solon.evaluation.evasiveness import Answer
+from solon.evaluation.evasiveness import LabelledAnswer
 from solon.evaluation.paper_evals import drawn
 from solon.inference import open_engine
 from solon.store.files import write_atomically
@@ -114,14 +114,14 @@ def over_refusal(
     show(measured, as_json)
 
 
-def _answered(model: str, prompts: Sequence[Answer], asked: Config) -> list[Answer]:
+def _answered(model: str, prompts: Sequence[LabelledAnswer], asked: Config) -> list[LabelledAnswer]:
     with SCREEN.stage(f"{model} answers"), open_engine(model, asked.engine) as engine:
         made = measure.answer(engine, prompts, asked.evaluation, asked.seed)
         found = {answer.id: answer for answer in SCREEN.watched("answers", made, len(prompts))}
     return [found[prompt.id] for prompt in prompts]
 
 
-def _judged(judge: str, answers: Sequence[Answer], asked: Config) -> list[Verdict]:
+def _judged(judge: str, answers: Sequence[LabelledAnswer], asked: Config) -> list[Verdict]:
     with SCREEN.stage(f"{judge} as judge of refusals"), open_engine(judge, asked.engine) as engine:
         judged = refusal_judge.judge(engine, answers)
         found = {answer.id: verdict for answer, verdict in SCREEN.watched("answers", judged, len(answers))}

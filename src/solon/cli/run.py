@@ -62,14 +62,14 @@ def report(
     if len(directories) == 1:
         _conclude(directories[0], reports.write(directories[0]), as_json)
         return
-    from solon.report import comparison
+    from solon.report import runs_compared
 
-    runs = comparison.write(directories, out)
+    runs = runs_compared.write(directories, out)
     if as_json:
-        print(json.dumps({"report": str(out), **comparison.as_json(runs)}, indent=2))
+        print(json.dumps({"report": str(out), **runs_compared.as_json(runs)}, indent=2))
         return
-    typer.echo(": ".join(comparison.verdict(runs)))
-    for caveat in comparison.caveats(runs):
+    typer.echo(": ".join(runs_compared.verdict(runs)))
+    for caveat in runs_compared.caveats(runs):
         typer.echo(caveat)
     typer.echo(f"Report: {out}")
 

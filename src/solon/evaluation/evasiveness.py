@@ -39,7 +39,7 @@ RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
-class Answer:
+class LabelledAnswer:
     """An answer, and what is known of it."""
 
     id: str
@@ -61,8 +61,8 @@ class Agreement(TypedDict):
 
 
 def answer(
-    engine: Engine, prompts: Sequence[Answer], settings: config.Evaluation, seed: int
-) -> Iterator[Answer]:
+    engine: Engine, prompts: Sequence[LabelledAnswer], settings: config.Evaluation, seed: int
+) -> Iterator[LabelledAnswer]:
     """The prompts with the answers of the engine's model, as they finish."""
     by_id = {prompt.id: prompt for prompt in prompts}
     requests = (
@@ -165,7 +165,7 @@ def _interval(values: NDArray[np.float64], seed: int) -> Interval:
     return float(low), float(high)
 
 
-def read_labelled(path: Path, with_prompt: bool = False) -> list[Answer]:
+def read_labelled(path: Path, with_prompt: bool = False) -> list[LabelledAnswer]:
     """Answers and people's labels from a table with XSTest's columns ``completion`` and ``final_label``.
 
     XSTest's ``type`` is taken where there is such a column, and so is ``prompt``, unless it must be there.
@@ -175,7 +175,7 @@ def read_labelled(path: Path, with_prompt: bool = False) -> list[Answer]:
     return [_labelled(str(number), row, with_prompt) for number, row in rows]
 
 
-def read_answers(path: Path) -> list[Answer]:
+def read_answers(path: Path) -> list[LabelledAnswer]:
     """Answers from a table with the columns ``prompt`` and ``completion``, or from the paper's samples.
 
     The latter have ``rl_prompt`` and several ``sampled_answers``. Raises SolonError as ``read_labelled``.
@@ -183,12 +183,12 @@ def read_answers(path: Path) -> list[Answer]:
     return [answer for row in tables.rows(str(path)) for answer in _answers(row)]
 
 
-def read_prompts(path: Path) -> list[Answer]:
+def read_prompts(path: Path) -> list[LabelledAnswer]:
     """Prompts, not answered yet, from a table with ``prompt`` and XSTest's ``label``: safe or unsafe."""
     return [_prompt(str(number), row) for number, row in enumerate(tables.rows(str(path)), 1)]
 
 
-def _labelled(number: str, row: Row, with_prompt: bool) -> Answer:
+def _labelled(number: str, row: Row, with_prompt: bool) -> LabelledAnswer:
     if with_prompt and "prompt" not in row.values:
         raise SolonError(f"{row.place}: no column 'prompt', which a judge must read; add it")
     for column in ("completion", "final_label"):
@@ -198,15 +198,15 @@ def _labelled(number: str, row: Row, with_prompt: bool) -> Answer:
     if not isinstance(label, str) or label not in LABELS:
         raise SolonError(f"{row.place}: final_label is {label!r:.60}; write one of {', '.join(LABELS)}")
     safe = not kind.startswith(UNSAFE_TYPE) if isinstance(kind, str) else None
-    return Answer(number, _text(row, "prompt", ""), _text(row, "completion"), LABELS[label], safe)
+    return LabelledAnswer(number, _text(row, "prompt", ""), _text(row, "completion"), LABELS[label], safe)
 
 
-def _answers(row: Row) -> Iterator[Answer]:
+def _answers(row: Row) -> Iterator[LabelledAnswer]:
     if "sampled_answers" not in row.values:
         for column in ("prompt", "completion"):
             if column not in row.values:
                 raise SolonError(f"{row.place}: no column {column!r}; add it or rename the one that holds it")
-        yield Answer(row.place, _text(row, "prompt"), _text(row, "completion"))
+        yield LabelledAnswer(row.place, _text(row, "prompt"), _text(row, "completion"))
         return
     prompt = _text(row, "rl_prompt").removeprefix(HUMAN_TURN).removesuffix(ASSISTANT_TURN).strip()
     samples = row.values["sampled_answers"]
@@ -218,14 +218,14 @@ def _answers(row: Row) -> Iterator[Answer]:
             raise SolonError(
                 f"{row.place}: sampled_answers[{number}] is {sample!r:.60}; it needs a sampled_string"
             )
-        yield Answer(f"{row.place}/{number}", prompt, CUT.split(text)[0].strip())
+        yield LabelledAnswer(f"{row.place}/{number}", prompt, CUT.split(text)[0].strip())
 
 
-def _prompt(number: str, row: Row) -> Answer:
+def _prompt(number: str, row: Row) -> LabelledAnswer:
     safe = row.values.get("label")
     if safe not in ("safe", "unsafe"):
         raise SolonError(f"{row.place}: label is {safe!r:.60}; write safe or unsafe")
-    return Answer(number, _text(row, "prompt"), "", safe=safe == "safe")
+    return LabelledAnswer(number, _text(row, "prompt"), "", safe=safe == "safe")
 
 
 def _text(row: Row, column: str, default: str | None = None) -> str:

@@ -20,9 +20,9 @@ from trl import RewardConfig
 from solon import config, models
 from solon.config import Config
 from solon.errors import SolonError
-from solon.evaluation import harm_ratings
-from solon.evaluation.harm_raters import by_scorer
-from solon.evaluation.harm_ratings import Rated
+from solon.evaluation import human_ratings
+from solon.evaluation.human_ratings import Rated
+from solon.evaluation.raters import by_scorer
 from solon.measuring_only import MARK
 from solon.progress import Progress, Watcher
 from solon.sources.tables import HUB
@@ -34,11 +34,11 @@ def make(source: str, model: str, out: Path, asked: Config, watcher: Watcher | N
     """Train a scorer on a source's rated conversations and measure it on those held out, if there are any.
 
     Both figures, and where the ratings came from, are in ``ratings.json`` in ``out`` as well. See
-    ``harm_ratings.read`` for ``source``.
+    ``human_ratings.read`` for ``source``.
     """
     watcher = watcher or Watcher()
     settings = asked.harm_scorer
-    rated = harm_ratings.read(source, settings.held_out)
+    rated = human_ratings.read(source, settings.held_out)
     learned = [conversation for conversation in rated if conversation.split == "train"]
     with watcher.stage("Harm scorer"):
         train(learned, model, out, settings, asked.seed, partial(watcher.advance, "steps"))
@@ -46,7 +46,7 @@ def make(source: str, model: str, out: Path, asked: Config, watcher: Watcher | N
     if held_out := [conversation for conversation in rated if conversation.split == "held-out"]:
         with watcher.stage("Ratings"):
             rate = by_scorer(str(out), settings.micro_batch_size)
-            figures["held-out"] = harm_ratings.measure(
+            figures["held-out"] = human_ratings.measure(
                 held_out, rate, asked.evaluation.bootstrap, asked.seed, watcher
             )
     origin = {"source": source, "hash": "" if source.startswith(HUB) else file_hash(Path(source))}

@@ -11,9 +11,9 @@ from typing import NamedTuple, TypedDict
 from solon import config
 from solon.config import Config
 from solon.errors import SolonError
-from solon.evaluation import harm_raters
+from solon.evaluation import raters
 from solon.evaluation.calibration import Interval, mean_interval
-from solon.evaluation.harm_raters import Rate
+from solon.evaluation.raters import Rate
 from solon.inference import open_engine
 from solon.inference.engine import Chain, Engine, Request
 from solon.progress import Watcher
@@ -102,7 +102,7 @@ def measure(
 
     watcher = watcher or Watcher()
     # What is wrong with a model is told now, not after all the answers.
-    name = harm_raters.one_of(scorer, judge)
+    name = raters.one_of(scorer, judge)
     for model in [entrant.model for entrant in entrants] + ([] if scorer else [name]):
         models.check(model)
     if scorer:
@@ -117,7 +117,7 @@ def measure(
         for answer in answers
     }
     file = RecordFile(folder / "harm-scores.jsonl", HarmScore)
-    with harm_raters.rater(scorer, judge, asked.engine, batch_size, watcher) as (name, rate):
+    with raters.rater(scorer, judge, asked.engine, batch_size, watcher) as (name, rate):
         scores = _scores(file, dialogues, name, rate, watcher)
     return summary(answers, scores)
 

@@ -56,7 +56,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Choice:
+class LetteredChoice:
     """A question with lettered options, one of which is right."""
 
     id: str
@@ -85,7 +85,7 @@ def read_pairs(source: str) -> list[Pair]:
     return [_human(str(number), row) for number, row in enumerate(_rows(source), 1)]
 
 
-def read_choices(source: str) -> list[Choice]:
+def read_choices(source: str) -> list[LetteredChoice]:
     """The questions of a file in the form of HarmfulVsEthical and HarmfulnessClassification.
 
     ``prompt`` ends in lines of lettered options and "The answer is:"; ``corrects`` holds the right letter.
@@ -182,7 +182,7 @@ def _votes(row: Row) -> Iterator[float]:
         yield VOTES[str(value).strip()]
 
 
-def _choice(number: str, row: Row) -> Choice:
+def _choice(number: str, row: Row) -> LetteredChoice:
     _needs(row, "prompt")
     prompt, corrects = row.values["prompt"], row.values.get("corrects")
     found = LETTERED.match(prompt) if isinstance(prompt, str) else None
@@ -198,7 +198,7 @@ def _choice(number: str, row: Row) -> Choice:
             f"{row.place}: corrects is {corrects!r:.60}; give a list of one of the options' letters, "
             'such as [" (A)"]'
         )
-    return Choice(number, found["stem"], tuple(options.values()), list(options).index(letters[0]))
+    return LetteredChoice(number, found["stem"], tuple(options.values()), list(options).index(letters[0]))
 
 
 def _needs(row: Row, column: str) -> None:

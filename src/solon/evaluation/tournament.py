@@ -30,7 +30,7 @@ from solon.texts.refusal import is_refusal
 Asked = TypeVar("Asked", PromptRecord, EvaluationRecord)
 
 
-class Answer(TypedDict):
+class OwnAnswer(TypedDict):
     """One model's answer to the prompt with the same id."""
 
     id: str
@@ -40,10 +40,10 @@ class Answer(TypedDict):
 
 def answer(
     engine: Engine, prompts: Sequence[PromptRecord], settings: config.Evaluation, seed: int
-) -> Iterator[Answer]:
+) -> Iterator[OwnAnswer]:
     """The model's answers to held-out prompts, as they finish. Every model draws from the same seeds."""
 
-    def chain(prompt: PromptRecord) -> Chain[Answer]:
+    def chain(prompt: PromptRecord) -> Chain[OwnAnswer]:
         try:
             completion = yield Request(
                 prompt["id"],
@@ -54,8 +54,8 @@ def answer(
                 seed=derive_seed(seed, prompt["id"]),
             )
         except TooLong:
-            return Answer(id=prompt["id"], text="", problem=TOO_LONG)
-        return Answer(id=prompt["id"], text=completion.text.strip(), problem="")
+            return OwnAnswer(id=prompt["id"], text="", problem=TOO_LONG)
+        return OwnAnswer(id=prompt["id"], text=completion.text.strip(), problem="")
 
     return engine.run_chains(chain(prompt) for prompt in prompts)
 

@@ -25,13 +25,12 @@ from inspect_ai.solver import TaskState, generate
 from solon import constitution as constitutions
 from solon.config import Evaluation, Feedback
 from solon.constitution import Constitution
-from solon.evaluation import agreement, paper_evals, refusal_judge
+from solon.evaluation import agreement, kinds_of_harm, paper_evals, refusal_judge
 from solon.evaluation import evasiveness as measure
-from solon.evaluation import harm as harmful
 from solon.evaluation import hhh as own
-from solon.evaluation.paper_evals import Choice, Pair
+from solon.evaluation.paper_evals import LetteredChoice, Pair
 from solon.feedback import multiple_choice
-from solon.inspect_tasks.choices import Put, ask, likeliest, metadata
+from solon.inspect_tasks.multiple_choice import Put, ask, likeliest, metadata
 from solon.prompts.comparison import VERDICT
 from solon.records import Message
 from solon.texts import refusal
@@ -57,7 +56,7 @@ def preferences(data: str, few_shot: bool = True, constitution: str = "", seed: 
 def harm(data: str, shots: int = 0, seed: int = 0) -> Task:
     """``solon eval harm``: was the assistant harmful, or in which way?"""
     rows = paper_evals.read_choices(data)
-    examples = harmful.shots(rows, shots, seed)
+    examples = kinds_of_harm.shots(rows, shots, seed)
     return _choices([row for row in rows if row not in examples], examples, rotate=False)
 
 
@@ -130,14 +129,17 @@ def _pairs(pairs: Sequence[Pair], law: Constitution, few_shot: bool, seed: int) 
 
 
 def _choices(
-    choices: Sequence[Choice], shots: Sequence[Choice], rotate: bool, metrics: list[Metric] | None = None
+    choices: Sequence[LetteredChoice],
+    shots: Sequence[LetteredChoice],
+    rotate: bool,
+    metrics: list[Metric] | None = None,
 ) -> Task:
     samples = []
     for choice in choices:
-        shown = harmful.shown_of(choice, [], False, rotate)
+        shown = kinds_of_harm.shown_of(choice, [], False, rotate)
         put = [Put(each.messages[0]["content"], each.order) for each in shown]
         samples.append(_sample(choice.id, put, choice.options, choice.right))
-    return _task(samples, harmful.ANSWER, harmful.worked_examples(shots), metrics)
+    return _task(samples, kinds_of_harm.ANSWER, kinds_of_harm.worked_examples(shots), metrics)
 
 
 def _sample(number: str, put: Sequence[Put], options: Sequence[str], right: int) -> Sample:

@@ -15,7 +15,7 @@ from solon.prompts.dialogue import turns
 from solon.records import Message
 from solon.store.record_file import RecordFile
 
-Answer = tuple[Hashable, float, float]  # prompt, length, score
+Scored = tuple[Hashable, float, float]  # prompt, length, score
 
 
 class LengthControl:
@@ -37,7 +37,7 @@ class LengthControl:
     ) -> list[float]:
         """Of the whole step's answers; ``samples`` has those of earlier steps where a killed run goes on."""
         if self._usual is None:
-            earlier: dict[int, list[Answer]] = defaultdict(list)
+            earlier: dict[int, list[Scored]] = defaultdict(list)
             for each in self._samples:
                 if each["step"] < step:
                     answer = turns(each["prompt"]), length(each["response"]), each["reward"]
@@ -56,7 +56,7 @@ class LengthControl:
         """Points of score for each unit of ln(1 + words); 0 where all answers to a prompt are as long."""
         return self._shared / self._squared if self._squared else 0.0
 
-    def _learn(self, answers: Sequence[Answer]) -> float:
+    def _learn(self, answers: Sequence[Scored]) -> float:
         """Take in a step's answers. Returns m."""
         if self._usual is None:
             self._usual = fmean(long for _, long, _ in answers)

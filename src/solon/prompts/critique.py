@@ -6,7 +6,7 @@ each prompt begins with the whole prompt before it, and engines compute only wha
 
 from collections.abc import Sequence
 
-from solon.constitution import CritiqueExample
+from solon.constitution import CritiqueExample, CritiquePrinciple
 from solon.prompts.dialogue import assistant, user
 from solon.records import Message
 
@@ -20,3 +20,13 @@ def worked_examples(examples: Sequence[CritiqueExample], critique: bool) -> list
             messages += [user(example.critique_request), assistant(example.critique)]
         messages += [user(example.revision_request), assistant(example.revision)]
     return messages
+
+
+def asked_for_critique(dialogue: Sequence[Message], principle: CritiquePrinciple) -> list[Message]:
+    """A dialogue that ends in an answer, and the request to criticise it."""
+    return [*dialogue, user(principle.critique_request)]
+
+
+def asked_for_revision(dialogue: Sequence[Message], principle: CritiquePrinciple) -> list[Message]:
+    """A dialogue that ends in a critique, or in an answer, and the request to revise what was answered."""
+    return [*dialogue, user(principle.revision_request)]

@@ -31,7 +31,7 @@ FIXED = {  # headers of every answer
 }
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     status: HTTPStatus
     text: str
     kind: str = "text/plain"
@@ -95,9 +95,9 @@ class Handler(BaseHTTPRequestHandler):
         if not super().parse_request():
             return False
         if self.command not in ("GET", "HEAD"):
-            self._send(Answer(HTTPStatus.METHOD_NOT_ALLOWED, "The viewer only shows: GET and HEAD.\n"))
+            self._send(Response(HTTPStatus.METHOD_NOT_ALLOWED, "The viewer only shows: GET and HEAD.\n"))
         elif not self._is_for_here():
-            self._send(Answer(HTTPStatus.FORBIDDEN, f"The viewer is at {self.server.address} only.\n"))
+            self._send(Response(HTTPStatus.FORBIDDEN, f"The viewer is at {self.server.address} only.\n"))
         else:
             return True
         return False
@@ -111,28 +111,28 @@ class Handler(BaseHTTPRequestHandler):
             asked = urlsplit(self.path)
             fields = {name: values[0] for name, values in parse_qs(asked.query, max_num_fields=20).items()}
         except ValueError:
-            self._send(Answer(HTTPStatus.BAD_REQUEST, "This is no address.\n"))
+            self._send(Response(HTTPStatus.BAD_REQUEST, "This is no address.\n"))
             return
         show = None if asked.scheme or asked.netloc else SHOWN.get(asked.path)
         if show is None:
-            self._send(Answer(HTTPStatus.NOT_FOUND, "There is no such page; the report is at /.\n"))
+            self._send(Response(HTTPStatus.NOT_FOUND, "There is no such page; the report is at /.\n"))
             return
         try:
             answer = show(self.server, fields)
         except SolonError as error:
-            answer = Answer(HTTPStatus.INTERNAL_SERVER_ERROR, f"{error}\n")
+            answer = Response(HTTPStatus.INTERNAL_SERVER_ERROR, f"{error}\n")
         except (OSError, ValueError):  # a stage is writing them anew
             says = "The run's files are changing; load the page again.\n"
-            answer = Answer(HTTPStatus.SERVICE_UNAVAILABLE, says)
+            answer = Response(HTTPStatus.SERVICE_UNAVAILABLE, says)
         self._send(answer)
 
     do_HEAD = do_GET
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         status = HTTPStatus(code)
-        self._send(Answer(status, f"{message or status.phrase}\n"))
+        self._send(Response(status, f"{message or status.phrase}\n"))
 
-    def _send(self, answer: Answer) -> None:
+    def _send(self, answer: Response) -> None:
         body = answer.text.encode()
         self.send_response(answer.status)
         for name, value in FIXED.items():
@@ -158,27 +158,27 @@ def _name(host: str) -> str | None:
         return None
 
 
-def _report(viewer: Viewer, fields: dict[str, str]) -> Answer:
+def _report(viewer: Viewer, fields: dict[str, str]) -> Response:
     page = viewer.report()
-    return Answer(HTTPStatus.OK, page.html, "text/html", page.policy)
+    return Response(HTTPStatus.OK, page.html, "text/html", page.policy)
 
 
-def _browser(viewer: Viewer, fields: dict[str, str]) -> Answer:
+def _browser(viewer: Viewer, fields: dict[str, str]) -> Response:
     inside(viewer.folder, viewer.folder / "manifest.json")
     page = html.browser(viewer.folder)
-    return Answer(HTTPStatus.OK, page.html, "text/html", page.policy)
+    return Response(HTTPStatus.OK, page.html, "text/html", page.policy)
 
 
-def _transcripts(viewer: Viewer, fields: dict[str, str]) -> Answer:
+def _transcripts(viewer: Viewer, fields: dict[str, str]) -> Response:
     page = fields.get("page", "1")
     wanted = Wanted(**{name: fields.get(name, "") for name in Wanted._fields})
     if not page.isdecimal() or len(page) > 9:
-        return Answer(HTTPStatus.BAD_REQUEST, "page is not a number\n")
+        return Response(HTTPStatus.BAD_REQUEST, "page is not a number\n")
     found = viewer.index.page(wanted, int(page), fields.get("id", ""))
-    return Answer(HTTPStatus.OK, json.dumps(found, ensure_ascii=False), "application/json")
+    return Response(HTTPStatus.OK, json.dumps(found, ensure_ascii=False), "application/json")
 
 
-SHOWN: dict[str, Callable[[Viewer, dict[str, str]], Answer]] = {
+SHOWN: dict[str, Callable[[Viewer, dict[str, str]], Response]] = {
     "/": _report,
     "/transcripts": _browser,
     "/transcripts.json": _transcripts,

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from solon.errors import SolonError
 from solon.evaluation.calibration import Array, Interval
-from solon.evaluation.harm_raters import Rate
+from solon.evaluation.raters import Rate
 from solon.held_out import split_of
 from solon.progress import Watcher
 from solon.records import Message, Split

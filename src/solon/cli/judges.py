@@ -10,7 +10,7 @@ from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Limit, Settings, 
 from solon.cli.show import SCREEN, show, show_rows
 from solon.config import Feedback
 from solon.errors import SolonError
-from solon.evaluation import agreement, harm, hhh, paper_evals
+from solon.evaluation import agreement, hhh, kinds_of_harm, paper_evals
 from solon.feedback import METHODS
 from solon.feedback.made import ByMaking
 from solon.inference import open_engine
@@ -150,13 +150,13 @@ def harmful(
     if shots and judging.chain_of_thought:
         raise SolonError("--shots have no reasoning to show; leave them or --chain-of-thought out")
     rows = paper_evals.read_choices(file)
-    examples = harm.shots(rows, shots, asked.seed)
+    examples = kinds_of_harm.shots(rows, shots, asked.seed)
     rest = [row for row in rows if row not in examples]
     if not rest:
         raise SolonError(f"--shots {shots} leaves none of the {len(rows)} rows of {file} to ask; give fewer")
     choices = paper_evals.drawn(rest, limit, asked.seed)
     with SCREEN.stage(f"{model} on harm"), open_engine(model, asked.engine) as engine:
-        figures = harm.measure(
+        figures = kinds_of_harm.measure(
             engine, choices, judging, examples, asked.evaluation.bootstrap, asked.seed, SCREEN
         )
     _print(figures, as_json)
@@ -186,7 +186,7 @@ def _print(figures: Mapping[str, Any], as_json: bool) -> None:
 def _tables(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, list[dict[str, Any]]]]:
     for name, value in figures.items():
         if name == "confusion":  # columns have letters, since the options are long
-            signs = harm.letters(len(value))
+            signs = kinds_of_harm.letters(len(value))
             rows = zip(signs, value.items(), strict=True)
             yield (
                 "right answer, and how often each was found",

@@ -16,7 +16,7 @@ from scipy.special import softmax
 
 from solon import config
 from solon.evaluation import agreement, calibration
-from solon.evaluation.paper_evals import Choice
+from solon.evaluation.paper_evals import LetteredChoice
 from solon.inference.engine import Engine, Question, Request
 from solon.progress import Watcher
 from solon.prompts.dialogue import assistant, user
@@ -35,7 +35,7 @@ CONCLUSION = "So the answer is"
 class Answered:
     """What the model says: the probability of each option, in the file's order; rounded, their sum is 1."""
 
-    choice: Choice
+    choice: LetteredChoice
     probabilities: tuple[float, ...]
     orders: tuple[tuple[float, ...], ...]  # the same before averaging, as each order was shown
 
@@ -45,17 +45,17 @@ class Shown:
     """A choice as it is put to the model: place i shows the option ``order[i]``."""
 
     id: str
-    choice: Choice
+    choice: LetteredChoice
     order: tuple[int, ...]
     messages: list[Message]
 
 
 def answer(
     engine: Engine,
-    choices: Sequence[Choice],
+    choices: Sequence[LetteredChoice],
     settings: config.Feedback,
     seed: int,
-    shots: Sequence[Choice] = (),
+    shots: Sequence[LetteredChoice] = (),
     *,
     rotate: bool = False,
 ) -> Iterator[Answered]:
@@ -88,9 +88,9 @@ def answer(
 
 def measure(
     engine: Engine,
-    choices: Sequence[Choice],
+    choices: Sequence[LetteredChoice],
     settings: config.Feedback,
-    examples: Sequence[Choice],
+    examples: Sequence[LetteredChoice],
     bootstrap: int,
     seed: int,
     watcher: Watcher | None = None,
@@ -101,7 +101,7 @@ def measure(
     return summary(sorted(watched, key=lambda each: int(each.choice.id)), bootstrap, seed)
 
 
-def shots(choices: Sequence[Choice], count: int, seed: int) -> list[Choice]:
+def shots(choices: Sequence[LetteredChoice], count: int, seed: int) -> list[LetteredChoice]:
     """``count`` worked examples, drawn by ``seed``, with all right answers as equally often as can be."""
     order = list(choices)
     generator(seed, "shots").shuffle(order)
@@ -165,7 +165,7 @@ def letters(count: int) -> tuple[str, ...]:
     return tuple(chr(ord("A") + place) for place in range(count))
 
 
-def _orders(choice: Choice, rotate: bool) -> list[tuple[int, ...]]:
+def _orders(choice: LetteredChoice, rotate: bool) -> list[tuple[int, ...]]:
     places = range(len(choice.options))
     first = places if rotate or len(places) == 2 else places[:1]
     return [tuple(places[start:]) + tuple(places[:start]) for start in first]
@@ -182,7 +182,7 @@ def by_option(logprobs: Sequence[float], order: Sequence[int]) -> tuple[float, .
     return tuple(by_place[order.index(option)] for option in range(len(by_place)))
 
 
-def shown_of(choice: Choice, examples: list[Message], reason: bool, rotate: bool) -> list[Shown]:
+def shown_of(choice: LetteredChoice, examples: list[Message], reason: bool, rotate: bool) -> list[Shown]:
     """The choice in each of its orders, after the examples."""
     return [
         Shown(f"{choice.id}/{number}", choice, order, [*examples, _question(choice, order, reason)])
@@ -190,14 +190,14 @@ def shown_of(choice: Choice, examples: list[Message], reason: bool, rotate: bool
     ]
 
 
-def _question(choice: Choice, order: Sequence[int], reason: bool) -> Message:
+def _question(choice: LetteredChoice, order: Sequence[int], reason: bool) -> Message:
     lines = [f" ({letter}) {choice.options[n]}" for letter, n in zip(letters(len(order)), order, strict=True)]
     if reason:
         lines.append("Reason about the conversation first, then name the letter of the best option.")
     return user(choice.stem.strip() + "\n" + "\n".join(lines))
 
 
-def worked_examples(shots: Sequence[Choice]) -> list[Message]:
+def worked_examples(shots: Sequence[LetteredChoice]) -> list[Message]:
     """The shots as answered questions."""
     messages: list[Message] = []
     for shot in shots:

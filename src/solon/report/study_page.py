@@ -14,10 +14,10 @@ from solon.evaluation import revisions, tournament
 from solon.evaluation.calibration import Bin, wilson
 from solon.evaluation.revisions import Revised
 from solon.records import Aspect
-from solon.report import comparison, content, plots
-from solon.report.comparison import Compared, Gain
+from solon.report import content, plots, runs_compared
 from solon.report.html import render
 from solon.report.plots import MODELS, PALETTE, Dot, Look
+from solon.report.runs_compared import Compared, Gain
 from solon.store.files import write_atomically
 from solon.store.run_folder import Json, RunFolder
 from solon.study import Study
@@ -158,7 +158,7 @@ def write(
         models={model: MODELS[model] for model in TRAINED},
         verdict=said[0],
         caveats=said[1],
-        differences=comparison.differences([each.compared for each in found]),
+        differences=runs_compared.differences([each.compared for each in found]),
         work={name: work_done(run) for each in found for name, run in each.runs.items()},
     )
     path = folder / "sweep.html"
@@ -172,7 +172,7 @@ def verdict(found: Sequence[Variation]) -> tuple[str, str]:
     compared = [each.compared for each in found]
     scored = [each for each in found if each.revised]
     if any(each.harmlessness for each in compared) or not scored:
-        return comparison.verdict(compared)
+        return runs_compared.verdict(compared)
     best = max(scored, key=lambda each: each.revised[-1]["gain"])
     last = best.revised[-1]
     alike = len(scored) > 1 and all(each.revised[-1]["gain"] == last["gain"] for each in scored)
@@ -187,7 +187,7 @@ def verdict(found: Sequence[Variation]) -> tuple[str, str]:
 
 
 def caveats(found: Sequence[Variation], scorer: str) -> list[str]:
-    told = comparison.caveats([each.compared for each in found])
+    told = runs_compared.caveats([each.compared for each in found])
     seeds = max(len(each.runs) for each in found)
     if seeds > 1:
         told.append(
@@ -277,5 +277,5 @@ def as_json(study: Study, found: Sequence[Variation], told: tuple[str, str], war
             }
             for each in found
         },
-        "differences": dict(comparison.differences([each.compared for each in found])),
+        "differences": dict(runs_compared.differences([each.compared for each in found])),
     }

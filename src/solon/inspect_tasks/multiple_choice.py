@@ -17,7 +17,7 @@ from inspect_ai.model import (
 from inspect_ai.scorer import Score, Scorer, Target, accuracy, scorer, stderr
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from solon.evaluation import harm
+from solon.evaluation import kinds_of_harm
 from solon.inference import first_token
 from solon.inspect_tasks.model import CHOICES, SolonAPI
 from solon.records import Message
@@ -51,10 +51,10 @@ def ask(prefill: str, examples: list[dict[str, str]]) -> Solver:
         orders = []
         for put in state.metadata["put"]:
             messages = [*examples, {"role": "user", "content": put["question"]}]
-            letters = harm.letters(len(put["order"]))
+            letters = kinds_of_harm.letters(len(put["order"]))
             logprobs, state.output = await _letter(get_model(), messages, prefill, letters)
-            orders.append(harm.by_option(logprobs, put["order"]))
-        state.store.set(FOUND, list(harm.mean_of(orders)))
+            orders.append(kinds_of_harm.by_option(logprobs, put["order"]))
+        state.store.set(FOUND, list(kinds_of_harm.mean_of(orders)))
         return state
 
     return solve
