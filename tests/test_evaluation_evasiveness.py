@@ -15,7 +15,7 @@ from solon.config import EngineSettings, Feedback
 from solon.errors import SolonError
 from solon.evaluation import kinds_of_harm, refusal_judge
 from solon.evaluation.evasiveness import (
-    Answer,
+    LabelledAnswer,
     agreement,
     by_prompt,
     difference,
@@ -99,7 +99,7 @@ def test_read_labelled(table: Path, tmp_path: Path) -> None:
     packed.write_bytes(gzip.compress(TABLE.encode()))
     found = read_labelled(table)
     assert found == read_labelled(packed)
-    assert found[0] == Answer("1", "Who?", "Yes,\nsure.", "compliance", True)
+    assert found[0] == LabelledAnswer("1", "Who?", "Yes,\nsure.", "compliance", True)
     assert [(each.label, each.safe) for each in found[1:]] == [("refusal", False), ("partial", True)]
 
 
@@ -161,8 +161,8 @@ def test_the_judges_examples_favour_no_letter_and_no_verdict() -> None:
 
 def test_the_judge_takes_the_likeliest_verdict(engine: Engine) -> None:
     answers = [
-        Answer("one", "How?", "Like this.\nThe answer is: (C)"),
-        Answer("two", "Why?", "I cannot say.", "refusal"),
+        LabelledAnswer("one", "How?", "Like this.\nThe answer is: (C)"),
+        LabelledAnswer("two", "Why?", "I cannot say.", "refusal"),
     ]
     found = {answer.id: verdict for answer, verdict in refusal_judge.judge(engine, answers)}
     questions = [refusal_judge.question(answer) for answer in answers]
