@@ -227,7 +227,7 @@ def test_helpfulness_takes_at_most_the_principles_that_there_are(
     """As in a run, whose ``feedback.principles`` is meant for harmlessness."""
     helpful = constitution.load("helpful")
     pairs, out = tmp_path / "pairs.jsonl", tmp_path / "labels.jsonl"
-    RecordFile(pairs).append({**pair("one", "Yes.", "No."), "set": "helpful"})
+    RecordFile(pairs).append(pair("one", "Yes.", "No."))  # of a red-team prompt
     asked = ("feedback", pairs, out, "--model", tiny_model, "--constitution", "helpful")
     many = ("--set", "feedback.principles=16", "--set", "feedback.few_shot=false")
     assert len(helpful.comparison) < 16

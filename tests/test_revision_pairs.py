@@ -207,7 +207,7 @@ def test_the_commands_answer_revise_and_label(
     short = ("--set", "critique.max_tokens=6", "--set", "critique.few_shot=false")
     method = ("--set", "feedback.method=revision", *short)
     making = ("comparison", asked, pairs, "--model", critic, *method)
-    assert "nothing to revise; give --answers" in solon(*making)
+    assert "nothing to revise; give --revisions or --answers" in solon(*making)
     assert not solon("answer", asked, answers, "--model", tiny_model, "--set-name", "red-team", *short)
     given = {each["id"]: each["messages"][-1]["content"] for each in RecordFile(answers)}
     assert "nothing revises them" in solon(*making[:5], "--answers", answers)
