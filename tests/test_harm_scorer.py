@@ -316,7 +316,8 @@ def test_only_what_measures_reads_peoples_ratings() -> None:
         path.name
         for path in source.rglob("*.py")
         if re.search(
-            r"\bharm_(ratings|scorer) import\b|\bimport .*\bharm_(ratings|scorer)\b", path.read_text()
+            r"\b(human_ratings|harm_scorer) import\b|\bimport .*\b(human_ratings|harm_scorer)\b",
+            path.read_text(),
         )
     }
     assert readers == {"harm_scorer.py", "harmfulness.py"}
