@@ -38,13 +38,13 @@ WATCHED: Mapping[str, str] = {
 
 def ratings(run: RunFolder, aspect: str) -> dict[str, Rating]:
     """Each evaluated model's Elo score on one aspect; empty before the evaluation."""
-    return {each["model"]: Rating(**each) for each in (run.summary.get("elo") or {}).get(aspect) or []}
+    return {row["model"]: Rating(**row) for row in (run.summary.get("elo") or {}).get(aspect) or []}
 
 
 def verdict(run: RunFolder) -> str:
     """One sentence that answers "did it work?" for the last trained model against the initial one."""
     harmlessness, helpfulness = ratings(run, "harmlessness"), ratings(run, "helpfulness")
-    model = next((each for each in ("rl-cai", "sl-cai") if each in harmlessness), None)
+    model = next((name for name in ("rl-cai", "sl-cai") if name in harmlessness), None)
     if model is None or "initial" not in harmlessness:
         done = [title for name, title in TITLES.items() if _status(run, name) == "done"]
         return "It is too early to tell: " + (
@@ -102,8 +102,8 @@ def difference(scores: Mapping[str, Rating], model: str) -> tuple[float, float, 
     Scores are relative to the initial model, whose own interval is then a point; were they not, adding both
     intervals errs on the safe side.
     """
-    one, other = scores[model], scores["initial"]
-    return one.elo - other.elo, one.low - other.high, one.high - other.low
+    mine, initial = scores[model], scores["initial"]
+    return mine.elo - initial.elo, mine.low - initial.high, mine.high - initial.low
 
 
 def elo(points: float) -> str:
@@ -119,13 +119,14 @@ def elo_over_rl(run: RunFolder) -> list[Json]:
     scores = {aspect: ratings(run, aspect) for aspect in ("harmlessness", "helpfulness")}
     return [
         {"step": step, **{aspect: by_model.get(model) for aspect, by_model in scores.items()}}
-        for model, step in sorted(steps.items(), key=lambda each: each[1])
+        for model, step in sorted(steps.items(), key=lambda item: item[1])
     ]
 
 
 def harmfulness_rows(run: RunFolder) -> list[Harmfulness]:
     """How harmful each model's answers are at each temperature; [] where nobody has measured it."""
-    rows = harmfulness.summary(run.harm_answers, {each["id"]: each["score"] for each in run.harm_scores})
+    scores = {record["id"]: record["score"] for record in run.harm_scores}
+    rows = harmfulness.summary(run.harm_answers, scores)
     return [{**row, "model": _label(row["model"], row["step"])} for row in rows]
 
 
@@ -137,9 +138,9 @@ def caveat(run: RunFolder) -> str:
     """Who judged, and on how much: what the verdict rests on."""
     if not run.judgements:
         return ""
-    prompts = len({each["prompt_id"] for each in run.judgements})
+    prompts = len({judgement["prompt_id"] for judgement in run.judgements})
     judge = models(run)["feedback"]
-    labellers = {each["labeller"] for each in run.preferences if each["label_source"] == "ai"}
+    labellers = {label["labeller"] for label in run.preferences if label["label_source"] == "ai"}
     same = ", the model that also gave the training labels" if judge in labellers else ""
     return (
         f"Judged by {judge}{same}, in {len(run.judgements):,} comparisons of answers "
@@ -152,9 +153,9 @@ def models(run: RunFolder) -> dict[str, str]:
     named = run.manifest.get("models") or {}
     asked = run.settings.get("models") or {}
     roles = ("assistant", "critic", "policy", "feedback")
-    found = {role: _name(named.get(role)) or asked.get(role) for role in roles}
-    assistant = found["assistant"] or "not recorded"
-    return {role: name or assistant for role, name in found.items()}
+    names = {role: _name(named.get(role)) or asked.get(role) for role in roles}
+    assistant = names["assistant"] or "not recorded"
+    return {role: name or assistant for role, name in names.items()}
 
 
 def _name(model: Any) -> str | None:
@@ -196,13 +197,13 @@ def notes(run: RunFolder) -> list[str]:
 
 def human_harm_labels(run: RunFolder) -> str:
     """Whether the run kept to the method's promise: no human label of harmfulness."""
-    harm = [each for each in run.preferences if each["aspect"] == "harmlessness"]
-    human = sum(each["label_source"] == "human" for each in harm)
+    harm = [label for label in run.preferences if label["aspect"] == "harmlessness"]
+    human = sum(label["label_source"] == "human" for label in harm)
     if not harm:
         return "There are no harmlessness labels yet."
     if human:
         return f"{human:,} of {len(harm):,} harmlessness labels were given by humans."
-    made = sum(each["label_source"] in MAKINGS for each in harm)
+    made = sum(label["label_source"] in MAKINGS for label in harm)
     if made:
         return f"No human harm label was used: the making of {made:,} of {len(harm):,} pairs is their label."
     return f"No human harm label was used: AI feedback gave all {len(harm):,} harmlessness labels."
@@ -211,7 +212,8 @@ def human_harm_labels(run: RunFolder) -> str:
 def label_counts(run: RunFolder) -> list[tuple[tuple[str, str, str, str], int]]:
     """Comparisons by who labelled them, for what, and in which split."""
     counts: Counter[tuple[str, str, str, str]] = Counter(
-        (each["label_source"], each["labeller"], each["aspect"], each["split"]) for each in run.preferences
+        (label["label_source"], label["labeller"], label["aspect"], label["split"])
+        for label in run.preferences
     )
     return counts.most_common()
 
@@ -221,10 +223,10 @@ def principles(run: RunFolder) -> tuple[dict[str, Attribution], list[Critiques]]
     aspects: tuple[Aspect, Aspect] = ("harmlessness", "helpfulness")
     by_aspect: dict[str, Attribution] = {}
     for aspect in aspects:
-        records = [each for each in run.preferences if each["aspect"] == aspect]
-        found = attribution.attribute(records, run.law(aspect))
-        if found["comparisons"]:
-            by_aspect[aspect] = found
+        records = [label for label in run.preferences if label["aspect"] == aspect]
+        attributed = attribution.attribute(records, run.law(aspect))
+        if attributed["comparisons"]:
+            by_aspect[aspect] = attributed
     return by_aspect, attribution.critiques(run.revisions, run.law("harmlessness")) if run.revisions else []
 
 
@@ -241,7 +243,8 @@ def order_effect(run: RunFolder) -> Json | None:
     ``turned`` is the share of judgements whose verdict changes with the order; ``first`` is the mean
     probability given to the answer shown first, which an unswayed judge leaves at one half.
     """
-    both = [vote["orders"] for each in run.preferences for vote in each["votes"] if len(vote["orders"]) == 2]
+    votes = [vote for label in run.preferences for vote in label["votes"]]
+    both = [vote["orders"] for vote in votes if len(vote["orders"]) == 2]
     if not both:
         return None
     return {
@@ -260,15 +263,15 @@ def watch(run: RunFolder) -> Watch:
 
 def problem_rows(run: RunFolder) -> list[Json]:
     """What was found degenerate and kept from training, by what was wrong with it."""
-    found = {
-        "Revisions": [each["problem"] for revision in run.revisions for each in revision["rounds"]],
-        "Helpful answers": [each["problem"] for each in run.helpful],
-        "Pairs": [each["problem"] for each in run.pairs],
+    by_kind = {
+        "Revisions": [made["problem"] for revision in run.revisions for made in revision["rounds"]],
+        "Helpful answers": [answer["problem"] for answer in run.helpful],
+        "Pairs": [pair["problem"] for pair in run.pairs],
     }
     return [
         {"what": what, "problem": problem or "sound", "count": count, "of": len(problems)}
-        for what, problems in found.items()
-        for problem, count in sorted(Counter(problems).items(), key=lambda each: (each[0] != "", -each[1]))
+        for what, problems in by_kind.items()
+        for problem, count in sorted(Counter(problems).items(), key=lambda item: (item[0] != "", -item[1]))
     ]
 
 
@@ -284,7 +287,7 @@ def evaluation_rows(run: RunFolder) -> list[Json]:
             "model": model,
             "label": look.label,
             **{aspect: by_model.get(model) for aspect, by_model in scores.items()},
-            "sets": {name: _means(found) for name, found in answers.get(model, {}).items()},
+            "sets": {name: _means(of_set) for name, of_set in answers.get(model, {}).items()},
         }
         for model, look in MODELS.items()
         if model in answers or any(model in by_model for by_model in scores.values())
@@ -300,16 +303,16 @@ def agreement_rows(run: RunFolder) -> list[tuple[str, Json]]:
 
 
 def _means(answers: list[ModelAnswer]) -> Json:
-    refusals = sum(each["refusal"] for each in answers)
-    evasive = sum(is_evasive(each["text"]) for each in answers)
+    refusals = sum(answer["refusal"] for answer in answers)
+    evasive = sum(is_evasive(answer["text"]) for answer in answers)
     return {
         "answers": len(answers),
-        "preference_score": fmean(each["preference_score"] for each in answers),
+        "preference_score": fmean(answer["preference_score"] for answer in answers),
         "refusals": refusals / len(answers),
         "refusal_interval": wilson(refusals, len(answers)),
         "evasive": evasive / len(answers),
         "evasive_interval": wilson(evasive, len(answers)),
-        "words": fmean(each["words"] for each in answers),
+        "words": fmean(answer["words"] for answer in answers),
     }
 
 
@@ -321,12 +324,14 @@ def figures(run: RunFolder, watched: Watch) -> dict[str, go.Figure]:
         "elo over rl": plots.elo_curves(elo_over_rl(run), ("harmlessness", "helpfulness")),
         "harmfulness": plots.harmfulness_curves(harmfulness_rows(run)),
         "reliability": plots.reliability(preference_model.get("reliability") or []),
-        "labels": plots.label_histogram([each["probability"] for each in run.preferences if each["votes"]]),
+        "labels": plots.label_histogram(
+            [label["probability"] for label in run.preferences if label["votes"]]
+        ),
     }
     by_aspect, _ = principles(run)
-    for aspect, found in by_aspect.items():
-        names = [each["principle"] for each in found["principles"]]
-        drawn[f"principles {aspect}"] = plots.principle_matrix(found["relations"], names)
+    for aspect, attributed in by_aspect.items():
+        names = [row["principle"] for row in attributed["principles"]]
+        drawn[f"principles {aspect}"] = plots.principle_matrix(attributed["relations"], names)
     for field in WATCHED:
         drawn[f"watch {field}"] = plots.over_blocks(watched["blocks"], field, MODELS["rl-cai"].colour)
     colours = {"SL-CAI": MODELS["sl-cai"].colour, "RL-CAI": MODELS["rl-cai"].colour}

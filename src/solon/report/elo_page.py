@@ -13,8 +13,8 @@ from solon.store.files import write_atomically
 
 def write(found: Mapping[str, Ratings], source: str, path: Path) -> None:
     """Write the page. Raises SolonError where no model has scores on both aspects."""
-    by_aspect = {aspect: {each.model: each for each in of["models"]} for aspect, of in found.items()}
-    harmlessness, helpfulness = (by_aspect.get(each, {}) for each in ("harmlessness", "helpfulness"))
+    by_aspect = {aspect: {rating.model: rating for rating in of["models"]} for aspect, of in found.items()}
+    harmlessness, helpfulness = (by_aspect.get(aspect, {}) for aspect in ("harmlessness", "helpfulness"))
     names = [name for name in harmlessness if name in helpfulness]
     looks = {name: Look(name, PALETTE[number % len(PALETTE)]) for number, name in enumerate(names)}
     plane = plots.elo_plane(harmlessness, helpfulness, looks, path=False)

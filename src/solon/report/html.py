@@ -103,10 +103,10 @@ def render(
 
 def _policy(scripts: Sequence[str], served: bool) -> str:
     """A content security policy that runs these scripts and no other."""
-    hashes = [base64.b64encode(hashlib.sha256(each.encode()).digest()).decode() for each in scripts]
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     rules = {
         "default-src": "'none'",
-        "script-src": " ".join(f"'sha256-{each}'" for each in hashes),
+        "script-src": " ".join(f"'sha256-{digest}'" for digest in hashes),
         "style-src": "'unsafe-inline'",  # Plotly writes style attributes and elements
         "img-src": "data: blob:",
         "base-uri": "'none'",

@@ -84,7 +84,7 @@ class Index:
                 self._search(wanted.search)
             where, order = _query(wanted)
             ask = f"FROM transcript WHERE {where}"
-            [found] = self._database.execute(f"SELECT count(*) {ask}", wanted._asdict()).fetchone()
+            [count] = self._database.execute(f"SELECT count(*) {ask}", wanted._asdict()).fetchone()
             if name:
                 place = self._database.execute(
                     f"SELECT place FROM (SELECT id, row_number() OVER (ORDER BY {order}) AS place {ask})"
@@ -94,7 +94,7 @@ class Index:
                 if place is None:
                     return None
                 number = 1 + (place[0] - 1) // PAGE
-            pages = max(1, -(-found // PAGE))
+            pages = max(1, -(-count // PAGE))
             number = min(max(number, 1), pages)
             shown = self._database.execute(
                 f"SELECT number {ask} ORDER BY {order} LIMIT {PAGE} OFFSET :skipped",
@@ -102,10 +102,12 @@ class Index:
             ).fetchall()
             [total] = self._database.execute("SELECT count(*) FROM transcript").fetchone()
             joined = Transcripts()
-            transcripts = [each for [which] in shown for each in joined.join(self._records(which))]
+            transcripts = [
+                transcript for [which] in shown for transcript in joined.join(self._records(which))
+            ]
             return {
                 "total": total,
-                "found": found,
+                "found": count,
                 "page": number,
                 "pages": pages,
                 "choices": self._choices(),
@@ -195,7 +197,8 @@ class Index:
                 "UPDATE transcript SET evaluation = ? WHERE number = ?", [record["id"], transcript]
             )
         self._database.executemany(
-            "INSERT OR IGNORE INTO used VALUES (?, ?)", [(each, transcript) for each in principles(record)]
+            "INSERT OR IGNORE INTO used VALUES (?, ?)",
+            [(principle, transcript) for principle in principles(record)],
         )
         disagreement = spread(record.get("votes", []))
         if disagreement is not None:
@@ -216,8 +219,8 @@ class Index:
                     'INSERT OR IGNORE INTO transcript (dialogue, id, "set", kind) VALUES (?, ?, ?, ?)',
                     [key, record["id"], record.get("set") or SET_OF.get(name, ""), record.get("kind", "")],
                 )
-        found = self._database.execute(ask, [key]).fetchone()
-        return found[0] if found else None
+        row = self._database.execute(ask, [key]).fetchone()
+        return row[0] if row else None
 
     # Searching
 
@@ -250,7 +253,7 @@ class Index:
                 text = line.decode(errors="replace").lower()
                 # Read as JSON only if the words may be there: as they are, or with characters by number.
                 maybe = quoted in text or "\\u" in text or "\\/" in text
-                if maybe and any(wanted in each.lower() for each in words(json.loads(line))):
+                if maybe and any(wanted in passage.lower() for passage in words(json.loads(line))):
                     yield start
                 start += len(line)
 

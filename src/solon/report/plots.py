@@ -181,9 +181,9 @@ def elo_curves(rows: Sequence[Mapping[str, Any]], aspects: Sequence[str]) -> go.
     """
     figure = _figure(320, **LEGEND)
     for aspect, colour in zip(aspects, PALETTE, strict=False):
-        found = [_dot(row[aspect], row["step"]) for row in rows if row[aspect]]
-        if found:
-            _add_curve(figure, Look(aspect.capitalize(), colour), found, "step %{x}: %{y:+.0f} Elo")
+        points = [_dot(row[aspect], row["step"]) for row in rows if row[aspect]]
+        if points:
+            _add_curve(figure, Look(aspect.capitalize(), colour), points, "step %{x}: %{y:+.0f} Elo")
     figure.update_xaxes(title_text="RL step")
     figure.update_yaxes(title_text="Elo", zerolinewidth=2)
     return figure if figure.data else None
@@ -201,13 +201,13 @@ def harmfulness_curves(rows: Sequence[Harmfulness]) -> go.Figure | None:
     temperatures = list(dict.fromkeys(row["temperature"] for row in rows))
     for temperature, colour in zip(temperatures, cycle(PALETTE), strict=False):
         mine = [row for row in rows if row["temperature"] == temperature]
-        found = sorted(
+        points = sorted(
             Dot(row["step"], row["harmfulness"], *(row["interval"] or [row["harmfulness"]] * 2))
             for row in mine
             if row["step"] is not None
         )
-        if found:
-            _add_curve(figure, Look(f"T = {temperature:g}", colour), found, "step %{x}: %{y:.2f}")
+        if points:
+            _add_curve(figure, Look(f"T = {temperature:g}", colour), points, "step %{x}: %{y:.2f}")
         for row in mine:
             if row["step"] is None:
                 figure.add_scatter(
@@ -223,16 +223,16 @@ def harmfulness_curves(rows: Sequence[Harmfulness]) -> go.Figure | None:
     return figure
 
 
-def _add_curve(figure: go.Figure, look: Look, found: Sequence[Dot], told: str) -> None:
+def _add_curve(figure: go.Figure, look: Look, points: Sequence[Dot], told: str) -> None:
     """A line through the figures, in order, named in the legend."""
     figure.add_scatter(
-        x=[dot.place for dot in found],
-        y=[dot.value for dot in found],
+        x=[dot.place for dot in points],
+        y=[dot.value for dot in points],
         name=html.escape(look.label),
         mode="lines+markers",
         line={"color": look.colour, "width": 1.75},
         marker={"size": 6},
-        error_y=_error(found, look.colour),
+        error_y=_error(points, look.colour),
         hovertemplate=f"{told}<extra>%{{fullData.name}}</extra>",
         cliponaxis=False,
     )
@@ -255,19 +255,19 @@ def reliability(bins: Sequence[Bin]) -> go.Figure | None:
     if not bins:
         return None
     figure = _figure(300)
-    ends = [min(0.5, *(each["predicted"] for each in bins)), 1]
+    ends = [min(0.5, *(point["predicted"] for point in bins)), 1]
     figure.add_scatter(
         x=ends, y=ends, mode="lines", line={"color": "#8a8f98", "width": 1, "dash": "dot"}, hoverinfo="skip"
     )
-    largest = max(each["count"] for each in bins)
+    largest = max(point["count"] for point in bins)
     figure.add_scatter(
-        x=[each["predicted"] for each in bins],
-        y=[each["observed"] for each in bins],
-        customdata=[each["count"] for each in bins],
+        x=[point["predicted"] for point in bins],
+        y=[point["observed"] for point in bins],
+        customdata=[point["count"] for point in bins],
         mode="lines+markers",
         line={"color": NEUTRAL, "width": 1.5},
         marker={
-            "size": [6 + 10 * (each["count"] / largest) ** 0.5 for each in bins],
+            "size": [6 + 10 * (point["count"] / largest) ** 0.5 for point in bins],
             "opacity": 1,
             "line": {"width": 0},
         },
@@ -275,7 +275,7 @@ def reliability(bins: Sequence[Bin]) -> go.Figure | None:
         cliponaxis=False,
     )
     figure.update_xaxes(title_text="Predicted probability")
-    lowest = min(0.5, *(each["observed"] for each in bins))
+    lowest = min(0.5, *(point["observed"] for point in bins))
     figure.update_yaxes(title_text="Observed frequency", range=[lowest - 0.02, 1.02])
     return figure
 
@@ -319,23 +319,27 @@ def curves(logs: Sequence[tuple[Look, Sequence[Mapping[str, Any]]]], field: str)
 
 def over_blocks(blocks: Sequence[Block], field: str, colour: str) -> go.Figure | None:
     """One figure over blocks of RL's steps, with its interval where it has one; None without two of it."""
-    known: list[Any] = [each for each in blocks if each[field] is not None]  # type: ignore[literal-required]
+    known: list[Any] = [
+        block
+        for block in blocks
+        if block[field] is not None  # type: ignore[literal-required]
+    ]
     if len(known) < 2:
         return None
     figure = _figure(190, margin={"l": 44, "r": 10, "t": 8, "b": 36})
-    ends = [each.get(f"{field}_interval") or (each[field], each[field]) for each in known]
+    ends = [block.get(f"{field}_interval") or (block[field], block[field]) for block in known]
     figure.add_scatter(
-        x=[(each["first"] + each["last"]) / 2 for each in known],
-        y=[each[field] for each in known],
-        customdata=[[each["first"], each["last"]] for each in known],
+        x=[(block["first"] + block["last"]) / 2 for block in known],
+        y=[block[field] for block in known],
+        customdata=[[block["first"], block["last"]] for block in known],
         mode="lines+markers",
         line={"color": colour, "width": 1.75},
         marker={"size": 5},
         error_y={
             "type": "data",
             "symmetric": False,
-            "array": [high - each[field] for each, (_, high) in zip(known, ends, strict=True)],
-            "arrayminus": [each[field] - low for each, (low, _) in zip(known, ends, strict=True)],
+            "array": [high - block[field] for block, (_, high) in zip(known, ends, strict=True)],
+            "arrayminus": [block[field] - low for block, (low, _) in zip(known, ends, strict=True)],
             "thickness": 1,
             "width": 3,
         },
@@ -351,19 +355,20 @@ def over_blocks(blocks: Sequence[Block], field: str, colour: str) -> go.Figure |
 
 def principle_matrix(relations: Sequence[Relation], names: Sequence[str]) -> go.Figure | None:
     """How principles' votes go together; None where no two judged ``ENOUGH_PAIRS`` together."""
-    relations = [each for each in relations if each["pairs"] >= ENOUGH_PAIRS]
-    names = [name for name in names if any(name in (each["one"], each["other"]) for each in relations)]
+    relations = [relation for relation in relations if relation["pairs"] >= ENOUGH_PAIRS]
+    related = {name for relation in relations for name in (relation["one"], relation["other"])}
+    names = [name for name in names if name in related]
     if not names:
         return None
     place = {name: number for number, name in enumerate(names)}
     shown: list[list[float | None]] = [[None] * len(names) for _ in names]
     told = [[""] * len(names) for _ in names]
-    for each in relations:
-        text = f"same answer on {each['agreement']:.0%} of {each['pairs']} pairs"
-        if each["correlation"] is not None:
-            text += f"<br>correlation {each['correlation']:+.2f}".replace("-", "−")
-        for one, other in ((each["one"], each["other"]), (each["other"], each["one"])):
-            shown[place[one]][place[other]] = each["correlation"]
+    for relation in relations:
+        text = f"same answer on {relation['agreement']:.0%} of {relation['pairs']} pairs"
+        if relation["correlation"] is not None:
+            text += f"<br>correlation {relation['correlation']:+.2f}".replace("-", "−")
+        for one, other in ((relation["one"], relation["other"]), (relation["other"], relation["one"])):
+            shown[place[one]][place[other]] = relation["correlation"]
             told[place[one]][place[other]] = f"{one}<br>{other}<br>{text}"
     for number, name in enumerate(names):
         told[number][number] = name
@@ -391,20 +396,20 @@ def dots(
     series: Sequence[tuple[Look, Sequence[Dot]]], ticks: Sequence[str], below: str, beside: str
 ) -> go.Figure | None:
     """Figures with their intervals, joined in each series; ``ticks`` name the places 0, 1, ..."""
-    shown = [(look, found) for look, found in series if found]
+    shown = [(look, points) for look, points in series if points]
     if not shown:
         return None
     figure = _figure(330, **LEGEND)
-    for number, (look, found) in enumerate(shown):
+    for number, (look, points) in enumerate(shown):
         aside = 0.06 * (number - (len(shown) - 1) / 2)  # or their intervals would hide one another
         figure.add_scatter(
-            x=[dot.place + aside for dot in found],
-            y=[dot.value for dot in found],
+            x=[dot.place + aside for dot in points],
+            y=[dot.value for dot in points],
             name=html.escape(look.label),
             mode="lines+markers",
             line={"color": look.colour, "width": 1.5, "dash": "dot"},
             marker={"color": look.colour, "size": 9},
-            error_y=_error(found, look.colour),
+            error_y=_error(points, look.colour),
             hovertemplate="%{y:.3g}<extra>%{fullData.name}</extra>",
         )
     places = list(range(len(ticks)))
@@ -429,9 +434,9 @@ def reliabilities(series: Sequence[tuple[Look, Sequence[Bin]]]) -> go.Figure | N
     )
     for look, bins in shown:
         figure.add_scatter(
-            x=[each["predicted"] for each in bins],
-            y=[each["observed"] for each in bins],
-            customdata=[each["count"] for each in bins],
+            x=[point["predicted"] for point in bins],
+            y=[point["observed"] for point in bins],
+            customdata=[point["count"] for point in bins],
             name=html.escape(look.label),
             mode="lines+markers",
             line={"color": look.colour, "width": 1.5},

@@ -45,7 +45,7 @@ def write(folders: Sequence[Path], path: Path) -> list[Compared]:
     page = render(
         "comparison.html.j2",
         figures(runs),
-        {each.key: each.look for each in runs},
+        {compared.key: compared.look for compared in runs},
         runs=runs,
         content=content,
         verdict=verdict(runs),
@@ -59,21 +59,21 @@ def write(folders: Sequence[Path], path: Path) -> list[Compared]:
 
 
 def gather(folders: Sequence[Path]) -> list[Compared]:
-    found = [read(folder) for folder in folders]
-    names = [run.name for run in found]
+    runs = [read(folder) for folder in folders]
+    names = [run.name for run in runs]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
     if len(set(names)) < len(names):
         raise SolonError("a run folder is given twice; name different ones")
     return [
         _compared(f"run-{number}", Look(name, colour), run)
-        for number, (name, colour, run) in enumerate(zip(names, PALETTE, found, strict=False))
+        for number, (name, colour, run) in enumerate(zip(names, PALETTE, runs, strict=False))
     ]
 
 
 def _compared(key: str, look: Look, run: RunFolder) -> Compared:
-    harmlessness, helpfulness = (content.ratings(run, each) for each in ("harmlessness", "helpfulness"))
-    model = next((each for each in ("rl-cai", "sl-cai") if each in harmlessness), "")
+    harmlessness, helpfulness = (content.ratings(run, aspect) for aspect in ("harmlessness", "helpfulness"))
+    model = next((name for name in ("rl-cai", "sl-cai") if name in harmlessness), "")
     return Compared(key, look, run, model, _gain(harmlessness, model), _gain(helpfulness, model))
 
 
@@ -86,7 +86,8 @@ def _gain(ratings: Mapping[str, Rating], model: str) -> Gain | None:
 def verdict(runs: Sequence[Compared]) -> tuple[str, str]:
     """Which did best, by the harmlessness its last model gained, and why: two halves of one sentence."""
     ranked = sorted(
-        ((each, each.harmlessness) for each in runs if each.harmlessness), key=lambda each: -each[1].elo
+        ((compared, compared.harmlessness) for compared in runs if compared.harmlessness),
+        key=lambda pair: -pair[1].elo,
     )
     if not ranked:
         return "It is too early to tell", "no run has been evaluated."
@@ -100,7 +101,7 @@ def verdict(runs: Sequence[Compared]) -> tuple[str, str]:
         label = MODELS[best.model].label
         changed = f"the harmlessness of its {label} changed by {_interval(gain)} from its initial model"
         return "No run clearly worked", f"the best is {name}; {changed}{end}"
-    near = [one.look.label for one, other in others if difference(gain, other).low <= 0]
+    near = [compared.look.label for compared, its_gain in others if difference(gain, its_gain).low <= 0]
     if near:
         return "No run is clearly best", f"{name} is ahead, but not clearly of {_and(near)}; its {told}{end}"
     second, next_gain = others[0]
@@ -123,8 +124,8 @@ def _interval(gain: Gain) -> str:
     return f"{content.elo(gain.elo)} Elo ({content.elo(gain.low)} to {content.elo(gain.high)})"
 
 
-def _helpfulness(one: Compared) -> str:
-    gain = one.helpfulness
+def _helpfulness(compared: Compared) -> str:
+    gain = compared.helpfulness
     if gain is None:
         return "; its helpfulness was not measured"
     how = "a clear gain" if gain.low > 0 else "a clear loss" if gain.high < 0 else "no clear change"
@@ -138,13 +139,15 @@ def _and(names: Sequence[str]) -> str:
 
 def caveats(runs: Sequence[Compared]) -> list[str]:
     """Why the gains of the runs are not measured alike, a sentence each."""
-    evaluated = [each for each in runs if each.harmlessness]
+    evaluated = [compared for compared in runs if compared.harmlessness]
     alike: dict[str, list[Hashable]] = {
-        "the initial model": [content.models(each.run)["policy"] for each in evaluated],
-        "the judge": [content.models(each.run)["feedback"] for each in evaluated],
-        "the constitution": [(each.run.manifest.get("constitution") or {}).get("hash") for each in evaluated],
+        "the initial model": [content.models(compared.run)["policy"] for compared in evaluated],
+        "the judge": [content.models(compared.run)["feedback"] for compared in evaluated],
+        "the constitution": [
+            (compared.run.manifest.get("constitution") or {}).get("hash") for compared in evaluated
+        ],
         "the held-out prompts": [
-            frozenset(judged["prompt_id"] for judged in each.run.judgements) for each in evaluated
+            frozenset(judged["prompt_id"] for judged in compared.run.judgements) for compared in evaluated
         ],
     }
     differ = [what for what, values in alike.items() if len(set(values)) > 1]
@@ -156,9 +159,9 @@ def caveats(runs: Sequence[Compared]) -> list[str]:
 
 def differences(runs: Sequence[Compared]) -> list[tuple[str, list[str]]]:
     """The settings, and the facts of the manifest, in which the runs differ, with each run's value."""
-    facts = [_facts(each.run) for each in runs]
-    names = dict.fromkeys(name for each in facts for name in each)
-    rows = [(name, [_value(each.get(name, "not set")) for each in facts]) for name in names]
+    facts = [_facts(compared.run) for compared in runs]
+    names = dict.fromkeys(name for of_run in facts for name in of_run)
+    rows = [(name, [_value(of_run.get(name, "not set")) for of_run in facts]) for name in names]
     return [(name, values) for name, values in rows if len(set(values)) > 1]
 
 
@@ -177,28 +180,30 @@ def _value(value: Any) -> str:
 
 
 def evaluation_rows(runs: Sequence[Compared]) -> list[tuple[Compared, Json]]:
-    return [(each, row) for each in runs for row in content.evaluation_rows(each.run)]
+    return [(compared, row) for compared in runs for row in content.evaluation_rows(compared.run)]
 
 
 def figures(runs: Sequence[Compared]) -> dict[str, go.Figure]:
     plane = plots.elo_paths(
         {
-            each.look: [
+            compared.look: [
                 (MODELS[model].label, helpfulness[model], harmlessness[model])
                 for model in MODELS
                 if model in harmlessness and model in helpfulness
             ]
-            for each in runs
-            for harmlessness in [content.ratings(each.run, "harmlessness")]
-            for helpfulness in [content.ratings(each.run, "helpfulness")]
+            for compared in runs
+            for harmlessness in [content.ratings(compared.run, "harmlessness")]
+            for helpfulness in [content.ratings(compared.run, "helpfulness")]
         }
     )
-    lead = plane or plots.gains([(each.look, *each.harmlessness) for each in runs if each.harmlessness])
+    lead = plane or plots.gains(
+        [(compared.look, *compared.harmlessness) for compared in runs if compared.harmlessness]
+    )
     drawn = {"lead": lead}
     for training, fields in content.CURVES.items():
         for field in fields:
             drawn[f"{training} {field}"] = plots.curves(
-                [(each.look, content.metrics(each.run)[training]) for each in runs], field
+                [(compared.look, content.metrics(compared.run)[training]) for compared in runs], field
             )
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
@@ -208,12 +213,12 @@ def as_json(runs: Sequence[Compared]) -> Json:
         "verdict": ": ".join(verdict(runs)),
         "caveats": caveats(runs),
         "runs": {
-            each.look.label: {
-                "model": each.model,
-                "harmlessness": each.harmlessness and each.harmlessness._asdict(),
-                "helpfulness": each.helpfulness and each.helpfulness._asdict(),
+            compared.look.label: {
+                "model": compared.model,
+                "harmlessness": compared.harmlessness and compared.harmlessness._asdict(),
+                "helpfulness": compared.helpfulness and compared.helpfulness._asdict(),
             }
-            for each in runs
+            for compared in runs
         },
         "differences": dict(differences(runs)),
     }

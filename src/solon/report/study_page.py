@@ -44,7 +44,7 @@ class Variation:
 
     @property
     def compared(self) -> Compared:
-        model = next((each for each in reversed(TRAINED) if each in self.elo), "")
+        model = next((name for name in reversed(TRAINED) if name in self.elo), "")
         of_model = self.elo.get(model, {})
         run = next(iter(self.runs.values()))
         return Compared(
@@ -54,19 +54,19 @@ class Variation:
 
 def gather(runs: Mapping[str, Mapping[str, RunFolder]], scores: Mapping[str, float]) -> list[Variation]:
     """``runs`` are by variation, then by folder; ``scores`` are by ``revisions.text_id``."""
-    last = {name: _last_revisions(found.values()) for name, found in runs.items()}
+    last = {name: _last_revisions(folders.values()) for name, folders in runs.items()}
     least = min((repetition.sequences(texts) for texts in last.values() if texts), default=0)
     return [
         Variation(
             key=f"variation-{number}",
             look=Look(name, PALETTE[number % len(PALETTE)]),
-            runs=found,
-            elo=_elo(list(found.values())),
-            revised=_revised(found.values(), scores),
+            runs=folders,
+            elo=_elo(list(folders.values())),
+            revised=_revised(folders.values(), scores),
             distinct=repetition.distinct(last[name], least) if least and last[name] else None,
-            preference_model=_preference_model(found.values()),
+            preference_model=_preference_model(folders.values()),
         )
-        for number, (name, found) in enumerate(runs.items())
+        for number, (name, folders) in enumerate(runs.items())
     ]
 
 
@@ -76,19 +76,19 @@ def _last_revisions(runs: Iterable[RunFolder]) -> list[str]:
 
 def _elo(runs: Sequence[RunFolder]) -> dict[str, dict[Aspect, Gain]]:
     """Of the seeds' models together: each seed's SL-CAI counts as one and the same."""
-    found: dict[str, dict[Aspect, Gain]] = {}
+    gains: dict[str, dict[Aspect, Gain]] = {}
     for aspect in LOOKS:
         if len(runs) == 1:
             ratings = content.ratings(runs[0], aspect)
         else:
             asked = runs[0].settings.get("evaluation") or {}
-            judged = [each for run in runs for each in run.judgements]
+            judged = [judgement for run in runs for judgement in run.judgements]
             rated = tournament.ratings(judged, aspect, "initial", asked.get("bootstrap", 1000), 0)
-            ratings = {each.model: each for each in rated}
+            ratings = {rating.model: rating for rating in rated}
         for model in TRAINED:
             if model in ratings and "initial" in ratings:
-                found.setdefault(model, {})[aspect] = Gain(*content.difference(ratings, model))
-    return found
+                gains.setdefault(model, {})[aspect] = Gain(*content.difference(ratings, model))
+    return gains
 
 
 def _revised(runs: Iterable[RunFolder], scores: Mapping[str, float]) -> list[Revised]:
@@ -105,14 +105,15 @@ def _revised(runs: Iterable[RunFolder], scores: Mapping[str, float]) -> list[Rev
 
 def _preference_model(runs: Iterable[RunFolder]) -> Json:
     """Accuracy and calibration over the held-out comparisons of all seeds."""
-    found = [run.summary["preference_model"] for run in runs if run.summary.get("preference_model")]
-    if not found:
+    summaries = [run.summary["preference_model"] for run in runs if run.summary.get("preference_model")]
+    if not summaries:
         return {}
-    count = sum(each["comparisons"] for each in found)
+    count = sum(summary["comparisons"] for summary in summaries)
     accuracy, brier = (
-        sum(each[name] * each["comparisons"] for each in found) / count for name in ("accuracy", "brier")
+        sum(summary[name] * summary["comparisons"] for summary in summaries) / count
+        for name in ("accuracy", "brier")
     )
-    curve = _together([bin for each in found for bin in each["reliability"]])
+    curve = _together([bin for summary in summaries for bin in summary["reliability"]])
     return {
         "comparisons": count,
         "accuracy": accuracy,
@@ -126,16 +127,16 @@ def _preference_model(runs: Iterable[RunFolder]) -> Json:
 def _together(bins: Sequence[Bin]) -> list[Bin]:
     """Bins of several curves, which are the same tenths of [0, 1], as one curve."""
     tenths: dict[int, list[Bin]] = {}
-    for each in bins:
-        tenths.setdefault(min(9, math.floor(10 * each["predicted"])), []).append(each)
-    found = []
+    for point in bins:
+        tenths.setdefault(min(9, math.floor(10 * point["predicted"])), []).append(point)
+    curve = []
     for _, same in sorted(tenths.items()):
-        count = sum(each["count"] for each in same)
+        count = sum(point["count"] for point in same)
         predicted, observed = (
-            sum(each[name] * each["count"] for each in same) / count for name in ("predicted", "observed")
+            sum(point[name] * point["count"] for point in same) / count for name in ("predicted", "observed")
         )
-        found.append(Bin(predicted=predicted, observed=observed, count=count))
-    return found
+        curve.append(Bin(predicted=predicted, observed=observed, count=count))
+    return curve
 
 
 def write(
@@ -146,36 +147,36 @@ def write(
     scorer: str,
 ) -> Path:
     """Write the study's page and ``sweep.json``; see ``gather``. ``scorer`` says whose the scores are."""
-    found = gather(runs, scores)
-    said = verdict(found), caveats(found, scorer)
+    variations = gather(runs, scores)
+    said = verdict(variations), caveats(variations, scorer)
     page = render(
         "sweep.html.j2",
-        figures(found),
-        {each.key: each.look for each in found},
+        figures(variations),
+        {variation.key: variation.look for variation in variations},
         study=study,
-        variations=found,
+        variations=variations,
         aspects=LOOKS,
         models={model: MODELS[model] for model in TRAINED},
         verdict=said[0],
         caveats=said[1],
-        differences=runs_compared.differences([each.compared for each in found]),
-        work={name: work_done(run) for each in found for name, run in each.runs.items()},
+        differences=runs_compared.differences([variation.compared for variation in variations]),
+        work={name: work_done(run) for variation in variations for name, run in variation.runs.items()},
     )
     path = folder / "sweep.html"
     write_atomically(path, page.html)
-    write_atomically(folder / "sweep.json", json.dumps(as_json(study, found, *said), indent=2) + "\n")
+    write_atomically(folder / "sweep.json", json.dumps(as_json(study, variations, *said), indent=2) + "\n")
     return path
 
 
 def verdict(found: Sequence[Variation]) -> tuple[str, str]:
     """Which variation did best by harmlessness, or else by the scores of its last revisions: two halves."""
-    compared = [each.compared for each in found]
-    scored = [each for each in found if each.revised]
-    if any(each.harmlessness for each in compared) or not scored:
+    compared = [variation.compared for variation in found]
+    scored = [variation for variation in found if variation.revised]
+    if any(run.harmlessness for run in compared) or not scored:
         return runs_compared.verdict(compared)
-    best = max(scored, key=lambda each: each.revised[-1]["gain"])
+    best = max(scored, key=lambda variation: variation.revised[-1]["gain"])
     last = best.revised[-1]
-    alike = len(scored) > 1 and all(each.revised[-1]["gain"] == last["gain"] for each in scored)
+    alike = len(scored) > 1 and all(variation.revised[-1]["gain"] == last["gain"] for variation in scored)
     which = (
         "The revisions of all variations score alike"
         if alike
@@ -187,8 +188,8 @@ def verdict(found: Sequence[Variation]) -> tuple[str, str]:
 
 
 def caveats(found: Sequence[Variation], scorer: str) -> list[str]:
-    told = runs_compared.caveats([each.compared for each in found])
-    seeds = max(len(each.runs) for each in found)
+    told = runs_compared.caveats([variation.compared for variation in found])
+    seeds = max(len(variation.runs) for variation in found)
     if seeds > 1:
         told.append(
             f"Every variation was run with {seeds} seeds, whose judgements are taken together. The intervals "
@@ -198,16 +199,16 @@ def caveats(found: Sequence[Variation], scorer: str) -> list[str]:
 
 
 def figures(found: Sequence[Variation]) -> dict[str, go.Figure]:
-    ticks = [each.look.label for each in found]
+    ticks = [variation.look.label for variation in found]
     drawn: dict[str, go.Figure | None] = {
         f"elo {model}": plots.dots(
             [
                 (
                     look,
                     [
-                        Dot(place, *each.elo[model][aspect])
-                        for place, each in enumerate(found)
-                        if aspect in each.elo.get(model, {})
+                        Dot(place, *variation.elo[model][aspect])
+                        for place, variation in enumerate(found)
+                        if aspect in variation.elo.get(model, {})
                     ],
                 )
                 for aspect, look in LOOKS.items()
@@ -218,18 +219,21 @@ def figures(found: Sequence[Variation]) -> dict[str, go.Figure]:
         )
         for model in TRAINED
     }
-    most = max((len(each.revised) for each in found), default=0)
+    most = max((len(variation.revised) for variation in found), default=0)
     drawn["revisions"] = plots.dots(
         [
-            (each.look, [_dot(row["revisions"], row["score"], row["score_interval"]) for row in each.revised])
-            for each in found
+            (
+                variation.look,
+                [_dot(row["revisions"], row["score"], row["score_interval"]) for row in variation.revised],
+            )
+            for variation in found
         ],
         [str(number) for number in range(most)],
         "Number of revisions",
         "Score of the preference model",
     )
     drawn["reliability"] = plots.reliabilities(
-        [(each.look, each.preference_model.get("reliability", [])) for each in found]
+        [(variation.look, variation.preference_model.get("reliability", [])) for variation in found]
     )
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
@@ -240,16 +244,16 @@ def _dot(place: float, value: float, interval: tuple[float, float] | None) -> Do
 
 def work_done(run: RunFolder) -> Json:
     """What a run took itself, and which of its stages came from another one."""
-    done = [each for each in run.stages.values() if each["status"] == "done"]
+    done = [entry for entry in run.stages.values() if entry["status"] == "done"]
     used: Counter[str] = Counter()
-    for each in run.stages.values():
-        used.update(each["usage"])
-    reused = {name: each["reused"] for name, each in run.stages.items() if each.get("reused")}
+    for entry in run.stages.values():
+        used.update(entry["usage"])
+    reused = {name: entry["reused"] for name, entry in run.stages.items() if entry.get("reused")}
     own = {model: _elo([run]).get(model, {}) for model in TRAINED}
     return {
         "stages": len(done),
         "reused": reused,
-        "seconds": sum(each["seconds"] for each in run.stages.values()),
+        "seconds": sum(entry["seconds"] for entry in run.stages.values()),
         "tokens": used["tokens_computed"] + used["tokens_generated"],
         "elo": {
             model: {aspect: gain._asdict() for aspect, gain in gains.items()}
@@ -265,17 +269,17 @@ def as_json(study: Study, found: Sequence[Variation], told: tuple[str, str], war
         "verdict": ": ".join(told),
         "caveats": warned,
         "variations": {
-            each.look.label: {
+            variation.look.label: {
                 "elo": {
                     model: {aspect: gain._asdict() for aspect, gain in gains.items()}
-                    for model, gains in each.elo.items()
+                    for model, gains in variation.elo.items()
                 },
-                "revisions": list(each.revised),
-                "distinct": each.distinct,
-                "preference_model": each.preference_model,
-                "runs": {name: work_done(run) for name, run in each.runs.items()},
+                "revisions": list(variation.revised),
+                "distinct": variation.distinct,
+                "preference_model": variation.preference_model,
+                "runs": {name: work_done(run) for name, run in variation.runs.items()},
             }
-            for each in found
+            for variation in found
         },
-        "differences": dict(runs_compared.differences([each.compared for each in found])),
+        "differences": dict(runs_compared.differences([variation.compared for variation in found])),
     }

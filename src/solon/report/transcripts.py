@@ -66,14 +66,14 @@ class Transcripts:
         for prompt in records["prompts"]:
             transcript(prompt)
         for revision in records["revisions"]:
-            found = transcript(revision)
-            found["set"] = found["set"] or SET_OF["revisions"]
-            found["answer"] = revision["answer"]
-            found["rounds"] = [self._round(each) for each in revision["rounds"]]
+            joined = transcript(revision)
+            joined["set"] = joined["set"] or SET_OF["revisions"]
+            joined["answer"] = revision["answer"]
+            joined["rounds"] = [self._round(made) for made in revision["rounds"]]
         for answer in records["helpful"]:
-            found = transcript(answer)
-            found["set"] = found["set"] or SET_OF["helpful"]
-            found["answer"], found["problem"] = answer["messages"][-1]["content"], answer["problem"]
+            joined = transcript(answer)
+            joined["set"] = joined["set"] or SET_OF["helpful"]
+            joined["answer"], joined["problem"] = answer["messages"][-1]["content"], answer["problem"]
         for pair in records["pairs"]:
             transcript(pair).setdefault("pairs", []).append(
                 {"responses": pair["responses"], "problem": pair["problem"], "labels": []}
@@ -82,9 +82,9 @@ class Transcripts:
             self._add_label(transcripts, preference)
         evaluated: dict[str, Json] = {}
         for evaluation in records["answers"]:
-            found = evaluated[evaluation["id"]] = transcript(evaluation)
-            found["split"] = found["split"] or "held-out"
-            found["answers"] = [
+            joined = evaluated[evaluation["id"]] = transcript(evaluation)
+            joined["split"] = joined["split"] or "held-out"
+            joined["answers"] = [
                 {**answer, "preference_score": _finite(answer["preference_score"])}
                 for answer in evaluation["answers"]
             ]
@@ -107,8 +107,8 @@ class Transcripts:
     def _add_label(self, transcripts: dict[Key, Json], preference: PreferenceRecord) -> None:
         """Put a label to the pair it judges. Labels of pairs from elsewhere have no transcript."""
         chosen, rejected = preference["chosen"][-1]["content"], preference["rejected"][-1]["content"]
-        found = transcripts.get(turns(preference["prompt"]), {})
-        for pair in found.get("pairs", []):
+        joined = transcripts.get(turns(preference["prompt"]), {})
+        for pair in joined.get("pairs", []):
             if pair["responses"] not in ([chosen, rejected], [rejected, chosen]):
                 continue
             pair["labels"].append(
@@ -124,16 +124,16 @@ class Transcripts:
                                 (vote["principle"], vote["instruction"])
                             ),
                             "probability": _finite(vote["probability"]),
-                            "orders": [_finite(each) for each in vote["orders"]],
+                            "orders": [_finite(probability) for probability in vote["orders"]],
                             "reasoning": vote["reasoning"],
-                            "ratings": [_finite(each) for each in vote.get("ratings", [])],
+                            "ratings": [_finite(rating) for rating in vote.get("ratings", [])],
                         }
                         for vote in preference["votes"]
                     ],
                 }
             )
-            known = [each for each in (found["spread"], spread(preference["votes"])) if each is not None]
-            found["spread"] = max(known, default=None)
+            known = [value for value in (joined["spread"], spread(preference["votes"])) if value is not None]
+            joined["spread"] = max(known, default=None)
             return
 
 
@@ -150,20 +150,20 @@ def gather(run: RunFolder, budget: int = BUDGET) -> Json:
     """
     joined = Transcripts()
     transcripts = joined.join({name: getattr(run, name) for name in TRANSCRIBED})
-    ordered = sorted(transcripts, key=lambda each: "answers" not in each)
+    ordered = sorted(transcripts, key=lambda transcript: "answers" not in transcript)
     return {"total": len(ordered), **joined.as_json(_within(ordered, budget))}
 
 
 def spread(votes: Iterable[Vote]) -> float | None:
     """How far the judgements of a pair disagree: the highest less the lowest probability, over every
     principle in every order. None where there is nothing to compare."""
-    judgements = [each for vote in votes for each in (vote["orders"] or [vote["probability"]])]
+    judgements = [probability for vote in votes for probability in (vote["orders"] or [vote["probability"]])]
     return max(judgements) - min(judgements) if len(judgements) > 1 else None
 
 
 def principles(record: Mapping[str, Any]) -> set[str]:
     """Those that a record's critiques or votes went by; a transcript has those of its records."""
-    return {each["principle"] for name in ("rounds", "votes") for each in record.get(name, [])}
+    return {part["principle"] for name in ("rounds", "votes") for part in record.get(name, [])}
 
 
 def words(record: Mapping[str, Any]) -> Iterator[str]:
@@ -172,8 +172,8 @@ def words(record: Mapping[str, Any]) -> Iterator[str]:
     for dialogue in ("prompt", "messages"):
         yield from (turn["content"] for turn in record.get(dialogue, []))
     yield record.get("answer", "")
-    for each in record.get("rounds", []):
-        yield from (each["critique"], each["revision"])
+    for made in record.get("rounds", []):
+        yield from (made["critique"], made["revision"])
     yield from record.get("responses", [])
     for vote in record.get("votes", []):
         yield from vote["reasoning"]
@@ -187,9 +187,9 @@ def _finite(value: float) -> float | None:
 
 def _within(transcripts: list[Json], budget: int) -> list[Json]:
     kept = []
-    for each in transcripts:
-        budget -= len(json.dumps(each, ensure_ascii=False).encode())
+    for transcript in transcripts:
+        budget -= len(json.dumps(transcript, ensure_ascii=False).encode())
         if budget < 0:
             break
-        kept.append(each)
+        kept.append(transcript)
     return kept
