@@ -32,8 +32,8 @@ def principles(run: RunFolder, as_json: AsJson = False) -> None:
     from solon.report.content import principles as gather  # brings the report's libraries
     from solon.store.run_folder import read
 
-    found = read(run)
-    by_aspect, critiques = gather(found)
+    folder = read(run)
+    by_aspect, critiques = gather(folder)
     if not by_aspect and not critiques:
         raise SolonError(f"{run} has no critique and no AI label yet; run its stages first")
     if as_json:
@@ -41,10 +41,10 @@ def principles(run: RunFolder, as_json: AsJson = False) -> None:
         return
     for aspect, votes in by_aspect.items():
         rows = [
-            {name: value for name, value in each.items() if name != "dead"} for each in votes["principles"]
+            {name: value for name, value in row.items() if name != "dead"} for row in votes["principles"]
         ]
         show_rows(rows, f"{aspect}, {votes['comparisons']} comparisons")
-        related = [each for each in votes["relations"] if each["finding"]]
+        related = [relation for relation in votes["relations"] if relation["finding"]]
         if related:
             show_rows(related, f"{aspect}, principles that agree or contradict each other")
         for sentence in attribution.says(votes):
@@ -78,13 +78,14 @@ def overoptimisation(
         raise SolonError(f"{run} has no RL and no evaluation yet; run its stages first")
     if watched["blocks"]:
         steps: list[dict[str, Any]] = [
-            {"steps": f"{each['first']}–{each['last']}", **_some(each, BLOCK)} for each in watched["blocks"]
+            {"steps": f"{block['first']}–{block['last']}", **_some(block, BLOCK)}
+            for block in watched["blocks"]
         ]
         show_rows(steps, "over RL")
     if watched["models"]:
         rows: list[dict[str, Any]] = [
-            {**_some(each, MODEL), "p of rise": each["rise"]["p_value"] if each["rise"] else None}
-            for each in watched["models"]
+            {**_some(row, MODEL), "p of rise": row["rise"]["p_value"] if row["rise"] else None}
+            for row in watched["models"]
         ]
         show_rows(rows, "answers in the evaluation")
     for finding in findings:
@@ -108,19 +109,19 @@ def elo(
     as_json: AsJson = False,
 ) -> None:
     """Elo scores from pairwise choices of people, each aspect apart."""
-    found = choices.ratings(choices.read(file), anchor or None, bootstrap, seed)
+    ratings = choices.ratings(choices.read(file), anchor or None, bootstrap, seed)
     if plot:
         from solon.report import elo_page as page  # brings the report's libraries
 
-        page.write(found, file.name, plot)
+        page.write(ratings, file.name, plot)
     if as_json:
         as_dicts = {
-            aspect: {**each, "models": [dataclasses.asdict(rating) for rating in each["models"]]}
-            for aspect, each in found.items()
+            aspect: {**of_aspect, "models": [dataclasses.asdict(rating) for rating in of_aspect["models"]]}
+            for aspect, of_aspect in ratings.items()
         }
         print(json.dumps(as_dicts, indent=2))
         return
-    for aspect, each in found.items():
+    for aspect, of_aspect in ratings.items():
         rows = [
             {
                 "model": rating.model,
@@ -128,9 +129,9 @@ def elo(
                 "95 %": f"{rating.low:+.0f} to {rating.high:+.0f}",
                 "choices": rating.games,
             }
-            for rating in each["models"]
+            for rating in of_aspect["models"]
         ]
         show_rows(rows, f"{aspect or 'all choices'}, Elo")
-        show({name: value for name, value in each.items() if name != "models"}, as_json=False)
+        show({name: value for name, value in of_aspect.items() if name != "models"}, as_json=False)
     if plot:
         typer.echo(f"Plot: {plot}")

@@ -20,10 +20,10 @@ def audit(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: A
     if as_json:
         print(audits.as_json(labels, checks))
     else:
-        for each in labels:
-            by = LABELLED.get(each["label_source"], "AI feedback of")
-            print(f"{each['aspect']}: {each['labels']} labels by {by} {each['labeller']}")
-            for principle, votes in each["votes"].items():
+        for group in labels:
+            by = LABELLED.get(group["label_source"], "AI feedback of")
+            print(f"{group['aspect']}: {group['labels']} labels by {by} {group['labeller']}")
+            for principle, votes in group["votes"].items():
                 print(f"  {votes} votes under {principle!r}")
         for check in checks:
             print(f"{'ok' if check.ok else 'FAILED'}: {check.name}: {check.says}")

@@ -44,8 +44,8 @@ def diff(
         raise SolonError(f"--aspect is {aspect!r}; it must be 'harmlessness' or 'helpfulness'")
     named: Aspect = "helpfulness" if aspect == "helpfulness" else "harmlessness"
     source = _source(pairs, model, named, config, settings)
-    wanted = [each for each in source.pairs if ASPECT_OF[each["set"]] == named]
-    wanted = [each for each in wanted if not each["problem"]]
+    wanted = [pair for pair in source.pairs if ASPECT_OF[pair["set"]] == named]
+    wanted = [pair for pair in wanted if not pair["problem"]]
     if not wanted:
         raise SolonError(
             f"{pairs} has no sound pair to compare for {named}; give another --pairs or --aspect"
@@ -53,15 +53,15 @@ def diff(
     if limit and limit < len(wanted):
         wanted = generator(source.seed, "pairs").sample(wanted, limit)
     under_a, under_b = (relabelling.labels(source, law, wanted, named, SCREEN) for law in laws)
-    found = constitution_diff.diff(under_a, under_b, laws, examples)
+    changes = constitution_diff.diff(under_a, under_b, laws, examples)
     if as_json:
-        show({"a": a, "b": b, "aspect": named, "model": source.model, **found}, as_json)
+        show({"a": a, "b": b, "aspect": named, "model": source.model, **changes}, as_json)
         return
-    show({name: value for name, value in found.items() if name not in ("principles", "examples")}, as_json)
-    show_rows(found["principles"], f"who moved the labels from {a} (A) to {b} (B)")
+    show({name: value for name, value in changes.items() if name not in ("principles", "examples")}, as_json)
+    show_rows(changes["principles"], f"who moved the labels from {a} (A) to {b} (B)")
     console = Console(highlight=False)
-    for each in found["examples"]:
-        console.print(_readable(each), markup=False, soft_wrap=True)
+    for example in changes["examples"]:
+        console.print(_readable(example), markup=False, soft_wrap=True)
 
 
 def _source(pairs: Path, model: str, aspect: Aspect, config: Path | None, settings: list[str]) -> Source:

@@ -45,8 +45,8 @@ def compare(
         raise SolonError("give at least two different models to compare")
     named: Aspect = "helpfulness" if aspect == "helpfulness" else "harmlessness"
     law = constitution.load(rules or {"harmlessness": "harmless", "helpfulness": "helpful"}[aspect])
-    found = data.select(data.prompts(prompts, sets[aspect]), "held-out", count, asked.seed)
-    ratings = tournament.compare(names, judge, found, named, law, asked, SCREEN)
+    records = data.select(data.prompts(prompts, sets[aspect]), "held-out", count, asked.seed)
+    ratings = tournament.compare(names, judge, records, named, law, asked, SCREEN)
     show({rating.model: _rating(rating, as_json) for rating in ratings}, as_json, f"{aspect}, Elo")
 
 
@@ -68,7 +68,9 @@ def preference_model(
     if not preferences.exists():
         raise SolonError(f"{preferences} does not exist; check the path")
     records = [
-        each for each in RecordFile(preferences, PreferenceRecord) if every or each["split"] == "held-out"
+        record
+        for record in RecordFile(preferences, PreferenceRecord)
+        if every or record["split"] == "held-out"
     ]
     if not records:
         raise SolonError(f"{preferences} has no held-out comparison; give --all to take every one")

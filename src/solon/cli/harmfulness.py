@@ -74,8 +74,12 @@ def measure_scorer(
 ) -> None:
     """How far a harm scorer, or a judge, agrees with people's ratings of conversations."""
     asked = configuration(config, settings)
-    found = human_ratings.read(file, asked.harm_scorer.held_out)
-    rated = drawn([each for each in found if every or each.split == "held-out"], limit, asked.seed)
+    conversations = human_ratings.read(file, asked.harm_scorer.held_out)
+    rated = drawn(
+        [conversation for conversation in conversations if every or conversation.split == "held-out"],
+        limit,
+        asked.seed,
+    )
     if not rated:
         raise SolonError(f"{file} has no held-out conversation; give --all to take every one")
     with raters.rater(scorer, judge, asked.engine, batch_size, SCREEN) as (name, rate):
@@ -117,18 +121,18 @@ def measure_models(
         if prompts or out:
             raise SolonError(f"{run} is a run, with prompts and a place of its own; drop --prompts and --out")
         asked = configs.load(config or run / "config.yaml", overrides(settings))
-        entrants, found = harmfulness.of_run(run, asked)
-        found = data.select(found, "held-out", count, asked.seed)
+        entrants, records = harmfulness.of_run(run, asked)
+        records = data.select(records, "held-out", count, asked.seed)
         with alone_in(run):
-            rows = harmfulness.measure(entrants, found, run / "evaluation", asked, **how)
+            rows = harmfulness.measure(entrants, records, run / "evaluation", asked, **how)
     else:
         asked = configuration(config, settings)
         if len(set(names)) != len(names):
             raise SolonError("a model is named twice; name each once")
-        found = data.select(data.prompts(prompts or "packaged", "red-team"), "held-out", count, asked.seed)
+        records = data.select(data.prompts(prompts or "packaged", "red-team"), "held-out", count, asked.seed)
         entrants = [Entrant(name, name) for name in names]
         with TemporaryDirectory() as passing:
-            rows = harmfulness.measure(entrants, found, out or Path(passing), asked, **how)
+            rows = harmfulness.measure(entrants, records, out or Path(passing), asked, **how)
     rater = str(scorer or judge)
     if as_json:
         print(json.dumps({"scorer": rater, "models": rows}, indent=2))
@@ -140,12 +144,13 @@ def measure_models(
 
 def _temperatures(text: str) -> list[float]:
     try:
-        found = [float(part) for part in text.split(",")]
+        temperatures = [float(part) for part in text.split(",")]
     except ValueError:
-        found = [-1.0]
-    if not all(0 <= each < 100 for each in found) or len(set(found)) != len(found):
+        temperatures = [-1.0]
+    different = len(set(temperatures)) == len(temperatures)
+    if not different or not all(0 <= temperature < 100 for temperature in temperatures):
         raise SolonError(f"--temperatures is {text!r}; give different numbers from 0 up, such as 0,0.7,1")
-    return found
+    return temperatures
 
 
 def _print_agreement(figures: dict[str, Any], as_json: bool) -> None:

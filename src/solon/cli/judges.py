@@ -15,7 +15,7 @@ from solon.feedback import METHODS
 from solon.feedback.made import ByMaking
 from solon.inference import open_engine
 
-JUDGING = tuple(name for name, each in METHODS.items() if not isinstance(each, ByMaking))
+JUDGING = tuple(name for name, method in METHODS.items() if not isinstance(method, ByMaking))
 WAYS = (*JUDGING, "likelihood")
 
 ModelToMeasure = Annotated[
@@ -191,8 +191,8 @@ def _tables(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield (
                 "right answer, and how often each was found",
                 [
-                    {"": f"({sign}) {label}", **dict(zip(signs, found.values(), strict=True))}
-                    for sign, (label, found) in rows
+                    {"": f"({sign}) {label}", **dict(zip(signs, counts.values(), strict=True))}
+                    for sign, (label, counts) in rows
                 ],
             )
         elif isinstance(value, Mapping):

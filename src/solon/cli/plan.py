@@ -64,19 +64,19 @@ def plan(
             flops * utilisation, flops * decoding, flops * utilisation, "peak and utilisation as given"
         )
     assumptions = Assumptions(share=length, comparisons=comparisons)
-    found = estimate.plan(asked, assumptions, tokenizer)
+    planned = estimate.plan(asked, assumptions, tokenizer)
     if measure:
-        if "assistant" not in found.sizes:
+        if "assistant" not in planned.sizes:
             raise SolonError("--measure times the assistant here, but models.assistant is on a server")
-        speed = throughput.measure(asked, found.sizes["assistant"])
+        speed = throughput.measure(asked, planned.sizes["assistant"])
     folder = config.parent / "runs" / config.stem
     have = Machine(resources.memory_of(asked.engine.device), resources.disk_of(folder))
     if as_json:
-        print(json.dumps(_figures(found, have, speed, hourly_price), indent=2))
+        print(json.dumps(_figures(planned, have, speed, hourly_price), indent=2))
         return
-    show_rows([_tokens(each) for each in found.stages], "tokens")
-    show_rows([_needs(each, speed, hourly_price) for each in found.stages], "what they take")
-    for line in _says(found, have, speed, hourly_price):
+    show_rows([_tokens(stage) for stage in planned.stages], "tokens")
+    show_rows([_needs(stage, speed, hourly_price) for stage in planned.stages], "what they take")
+    for line in _says(planned, have, speed, hourly_price):
         typer.echo(line)
 
 
@@ -119,51 +119,53 @@ def short(count: float) -> str:
     return f"{count / unit:.3g} {letter}".rstrip() if count else "–"
 
 
-def _says(found: "Plan", have: Machine, speed: "Throughput | None", hourly_price: float) -> Iterator[str]:
+def _says(planned: "Plan", have: Machine, speed: "Throughput | None", hourly_price: float) -> Iterator[str]:
     from solon.planning.estimate import giga, too_small
 
-    operations = sum(each.total.total for each in found.stages)
+    operations = sum(stage.total.total for stage in planned.stages)
     yield f"Together {short(operations)} floating-point operations."
     if speed:
-        hours = sum(speed.hours(each.operations) for each in found.stages)
+        hours = sum(speed.hours(stage.operations) for stage in planned.stages)
         rates = ", ".join(f"{way} {short(getattr(speed, way))}" for way in ("prompt", "generate", "train"))
         yield f"{hours:.3g} hours, at these FLOP/s ({speed.source}): {rates}."
     else:
         yield "Hours: give --measure, or --flops-per-second."
-    if cost := sum(_cost(each, speed, hourly_price) for each in found.stages):
+    if cost := sum(_cost(stage, speed, hourly_price) for stage in planned.stages):
         yield f"Cost: {cost:,.2f} at the prices given."
-    needed = sum(each.disk for each in found.stages)
-    passing = max(each.passing for each in found.stages)
+    needed = sum(stage.disk for stage in planned.stages)
+    passing = max(stage.passing for stage in planned.stages)
     yield f"Disk: {giga(needed)} stay, up to {giga(passing)} more while training; {giga(have.disk)} are free."
-    for stage in found.stages:
+    for stage in planned.stages:
         if stage.memory and stage.memory.least > have.memory:
             yield f"Warning: {too_small(stage, have.memory)}."
         elif stage.memory and stage.memory.total > have.memory:
             yield f"Warning: {stage.name} may need {giga(stage.memory.total)} of {giga(have.memory)} memory."
-    yield from found.notes
+    yield from planned.notes
 
 
-def _figures(found: "Plan", have: Machine, speed: "Throughput | None", hourly_price: float) -> dict[str, Any]:
+def _figures(
+    planned: "Plan", have: Machine, speed: "Throughput | None", hourly_price: float
+) -> dict[str, Any]:
     return {
         "stages": {
-            each.name: {
-                "records": round(each.records),
-                "tokens_computed": round(each.tokens("prompt")),
-                "tokens_naive": round(each.tokens("prompt", naive=True)),
-                "tokens_generated": round(each.tokens("generate")),
-                "tokens_trained": round(each.tokens("train")),
-                "flops": each.total.total,
-                "attention_flops": each.total.attention,
-                "memory_bytes": {**each.memory.fixed, **each.memory.varying} if each.memory else {},
-                "disk_bytes": round(each.disk),
-                "passing_disk_bytes": round(each.passing),
-                "hours": speed.hours(each.operations) if speed else None,
-                "cost": _cost(each, speed, hourly_price),
+            stage.name: {
+                "records": round(stage.records),
+                "tokens_computed": round(stage.tokens("prompt")),
+                "tokens_naive": round(stage.tokens("prompt", naive=True)),
+                "tokens_generated": round(stage.tokens("generate")),
+                "tokens_trained": round(stage.tokens("train")),
+                "flops": stage.total.total,
+                "attention_flops": stage.total.attention,
+                "memory_bytes": {**stage.memory.fixed, **stage.memory.varying} if stage.memory else {},
+                "disk_bytes": round(stage.disk),
+                "passing_disk_bytes": round(stage.passing),
+                "hours": speed.hours(stage.operations) if speed else None,
+                "cost": _cost(stage, speed, hourly_price),
             }
-            for each in found.stages
+            for stage in planned.stages
         },
-        "models": {role: dataclasses.asdict(size) for role, size in found.sizes.items()},
+        "models": {role: dataclasses.asdict(size) for role, size in planned.sizes.items()},
         "flops_per_second": dataclasses.asdict(speed) if speed else None,
         "machine": have._asdict(),
-        "notes": found.notes,
+        "notes": planned.notes,
     }

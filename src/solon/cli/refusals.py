@@ -47,8 +47,8 @@ def evasiveness(
     labels = [answer.label for answer in answers if answer.label]
     safe = [answer.safe for answer in answers]
 
-    def figures(found: Sequence[Verdict]) -> dict[str, Any]:
-        return {**measure.agreement(labels, found), **measure.by_prompt(safe, found)}
+    def figures(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+        return {**measure.agreement(labels, verdicts), **measure.by_prompt(safe, verdicts)}
 
     measured = figures([refusal.classify(answer.text) for answer in answers])
     if judge:
@@ -100,15 +100,15 @@ def over_refusal(
     asked = configuration(config, settings)
     answers = _answered(model, drawn(measure.read_prompts(file), limit, asked.seed), asked)
     safe = [answer.safe for answer in answers]
-    found = [refusal.classify(answer.text) for answer in answers]
-    measured: dict[str, Any] = measure.by_prompt(safe, found)
+    verdicts = [refusal.classify(answer.text) for answer in answers]
+    measured: dict[str, Any] = measure.by_prompt(safe, verdicts)
     if judge:
         measured["judge"] = {"model": judge, **measure.by_prompt(safe, _judged(judge, answers, asked))}
     if out:
         rows = (
             {"prompt": answer.prompt, "label": "safe" if answer.safe else "unsafe", "completion": answer.text}
             | {"found": verdict}
-            for answer, verdict in zip(answers, found, strict=True)
+            for answer, verdict in zip(answers, verdicts, strict=True)
         )
         write_atomically(out, "".join(json.dumps(row) + "\n" for row in rows))
     show(measured, as_json)
@@ -117,12 +117,12 @@ def over_refusal(
 def _answered(model: str, prompts: Sequence[LabelledAnswer], asked: Config) -> list[LabelledAnswer]:
     with SCREEN.stage(f"{model} answers"), open_engine(model, asked.engine) as engine:
         made = measure.answer(engine, prompts, asked.evaluation, asked.seed)
-        found = {answer.id: answer for answer in SCREEN.watched("answers", made, len(prompts))}
-    return [found[prompt.id] for prompt in prompts]
+        by_id = {answer.id: answer for answer in SCREEN.watched("answers", made, len(prompts))}
+    return [by_id[prompt.id] for prompt in prompts]
 
 
 def _judged(judge: str, answers: Sequence[LabelledAnswer], asked: Config) -> list[Verdict]:
     with SCREEN.stage(f"{judge} as judge of refusals"), open_engine(judge, asked.engine) as engine:
         judged = refusal_judge.judge(engine, answers)
-        found = {answer.id: verdict for answer, verdict in SCREEN.watched("answers", judged, len(answers))}
-    return [found[answer.id] for answer in answers]
+        by_id = {answer.id: verdict for answer, verdict in SCREEN.watched("answers", judged, len(answers))}
+    return [by_id[answer.id] for answer in answers]

@@ -78,18 +78,19 @@ def _conclude(folder: Path, path: Path, as_json: bool) -> None:
     from solon.report import content
     from solon.store.run_folder import read
 
-    found = read(folder)
+    run_folder = read(folder)
     if as_json:
-        print(json.dumps({"report": str(path), "verdict": content.verdict(found), **found.summary}, indent=2))
+        verdict = content.verdict(run_folder)
+        print(json.dumps({"report": str(path), "verdict": verdict, **run_folder.summary}, indent=2))
         return
-    for aspect, ratings in (found.summary.get("elo") or {}).items():
+    for aspect, ratings in (run_folder.summary.get("elo") or {}).items():
         show(
             {
-                each["model"]: f"{each['elo']:+.0f} ({each['low']:+.0f} to {each['high']:+.0f})"
-                for each in ratings
+                rating["model"]: f"{rating['elo']:+.0f} ({rating['low']:+.0f} to {rating['high']:+.0f})"
+                for rating in ratings
             },
             as_json=False,
             title=f"{aspect}, Elo",
         )
-    typer.echo(content.verdict(found))
+    typer.echo(content.verdict(run_folder))
     typer.echo(f"Report: {path}")

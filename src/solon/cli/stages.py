@@ -54,7 +54,7 @@ Rules = Annotated[
     str | None,
     typer.Option("--constitution", help="A packaged constitution's name, or a YAML file; as configured."),
 ]
-REVISING = " or ".join(name for name, each in METHODS.items() if each.revises)
+REVISING = " or ".join(name for name, method in METHODS.items() if method.revises)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -176,7 +176,7 @@ def comparison(
     with _bench(config, settings, rules, feedback=model) as bench:
         labels_helpfulness = bench.config.preference_model.helpfulness == "ai"
         wanted = _of_sets(prompts, helpful) if labels_helpfulness else _train(prompts, "red-team")
-        made = {each["id"]: each for each in _read(revisions, RevisionRecord)} if revisions else {}
+        made = {record["id"]: record for record in _read(revisions, RevisionRecord)} if revisions else {}
         texts = _texts(answers) if answers else {}
         if METHODS[bench.config.feedback.method].revises:
             if not (revisions or answers):
@@ -219,7 +219,7 @@ def feedback(
     set_of = {of_set: name for name, of_set in ASPECT_OF.items()}
     if aspect is not None and aspect not in set_of:
         raise SolonError(f"--aspect is {aspect!r}; it must be 'harmlessness' or 'helpfulness'")
-    found: list[PairRecord] = _read(pairs, PairRecord)
+    records: list[PairRecord] = _read(pairs, PairRecord)
     file, aside = _out(out, PreferenceRecord), _out(out.with_name(f"{out.stem}-unlabelled.jsonl"), PairRecord)
     with _bench(config, settings, rules, aspect, feedback=model) as bench:
         if model is None and not isinstance(METHODS[bench.config.feedback.method], ByMaking):
@@ -232,9 +232,9 @@ def feedback(
         ]
         by_people = step.human(bench.config.preference_model, kept)
         if aspect:
-            found = [{**pair, "set": set_of[aspect]} for pair in found]
+            records = [{**pair, "set": set_of[aspect]} for pair in records]
         with SCREEN.stage(stage("feedback").title):
-            step.label(bench, found, by_people, file, aside)
+            step.label(bench, records, by_people, file, aside)
     if unlabelled := len(aside.read()):
         SCREEN.say(
             f"{unlabelled} pairs were too long for the feedback model and got no label ({aside.path})."
@@ -257,7 +257,7 @@ def preference_model(
         records = [record for file in preferences for record in _read(file, PreferenceRecord)]
         known = {record["id"] for record in records}  # 'solon feedback' may have put people's there already
         records += [
-            each for each in labels.human(bench.config.preference_model, []) if each["id"] not in known
+            record for record in labels.human(bench.config.preference_model, []) if record["id"] not in known
         ]
         training = [record for record in records if record["split"] == "train"]
         with SCREEN.stage(stage("preference-model").title):
@@ -277,9 +277,9 @@ def reinforce(
     """Train the policy against the preference model, with a KL penalty: RL-CAI."""
     from solon.pipeline.steps import reinforce as step
 
-    found = _of_sets(prompts, helpful)
+    records = _of_sets(prompts, helpful)
     with _bench(config, settings) as bench, SCREEN.stage(stage("reinforce").title):
-        show(step.train(bench, found, policy, preference_model, out), as_json)
+        show(step.train(bench, records, policy, preference_model, out), as_json)
 
 
 def _bench(
@@ -326,7 +326,7 @@ def _have_answers(
     """Raises SolonError where a prompt has no answer among those that are ``known``."""
     if known is None:
         return
-    if missing := [each["id"] for each in prompts if each["id"] not in known]:
+    if missing := [prompt["id"] for prompt in prompts if prompt["id"] not in known]:
         raise SolonError(
             f"{file} has no answer to prompt {missing[0]!r} (and {len(missing) - 1} more); make it of the "
             "same prompts with 'solon answer --set-name red-team'"

@@ -32,21 +32,21 @@ def sweep(
     if as_json:
         typer.echo(figures, nl=False)
         return
-    found = json.loads(figures)
-    show_rows(rows(found["variations"]), found["study"])
-    typer.echo(found["verdict"])
-    for caveat in found["caveats"]:
+    result = json.loads(figures)
+    show_rows(rows(result["variations"]), result["study"])
+    typer.echo(result["verdict"])
+    for caveat in result["caveats"]:
         typer.echo(caveat)
     typer.echo(f"Study: {page}")
 
 
 def rows(variations: dict[str, Any]) -> list[dict[str, Any]]:
     """What the last model of each variation gained over the initial one, and its last revisions."""
-    found = []
-    for name, each in variations.items():
-        gains = each["elo"].get("rl-cai") or each["elo"].get("sl-cai") or {}
-        revised = each["revisions"][-1] if each["revisions"] else {}
-        found.append(
+    table = []
+    for name, figures in variations.items():
+        gains = figures["elo"].get("rl-cai") or figures["elo"].get("sl-cai") or {}
+        revised = figures["revisions"][-1] if figures["revisions"] else {}
+        table.append(
             {
                 "variation": name,
                 **{f"{aspect}, Elo": gain["elo"] for aspect, gain in gains.items()},
@@ -54,4 +54,4 @@ def rows(variations: dict[str, Any]) -> list[dict[str, Any]]:
                 "above the answers": revised.get("gain"),
             }
         )
-    return found
+    return table
