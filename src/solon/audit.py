@@ -71,8 +71,8 @@ Found = tuple[str, list[str]]
 
 def audit(path: Path) -> tuple[list[Json], list[Check]]:
     """The labels by who gave them, and the checks. Raises SolonError where ``path`` is no run folder."""
-    found = read(path, kinds={})  # what does not fit is for the checks to tell
-    run = Run(path, found, flat(found.settings))
+    folder = read(path, kinds={})  # what does not fit is for the checks to tell
+    run = Run(path, folder, flat(folder.settings))
     checks: dict[str, Callable[[Run], Found]] = {
         "no harmlessness label is human": no_human_harm,
         "no model learned people's ratings of harm": no_harm_scorer,
@@ -138,9 +138,9 @@ def no_harm_scorer(run: Run) -> Found:
     """A harm scorer, and what is trained from one, bear a mark; see ``measuring_only``."""
     named = {str(model.get("name")) for model in (run.folder.manifest.get("models") or {}).values()}
     trained = {str(folder.parent) for folder in run.path.glob("0*/**/config.json")}
-    found = {name: Path(name.removeprefix(UNSAFE)) for name in sorted(named | trained)}
-    wrong = [f"{name} did" for name, folder in found.items() if is_measuring_only(folder)]
-    here = sum((folder / "config.json").exists() for folder in found.values())
+    folders = {name: Path(name.removeprefix(UNSAFE)) for name in sorted(named | trained)}
+    wrong = [f"{name} did" for name, folder in folders.items() if is_measuring_only(folder)]
+    here = sum((folder / "config.json").exists() for folder in folders.values())
     return f"{here} models that the run uses or made bear no mark of a harm scorer", wrong
 
 
@@ -170,10 +170,10 @@ def faults(run: Run, labels: Sequence[Any]) -> Found:
         method, settings = method_of(run), feedback_settings(run)
         if rules:
             method, settings = labelling(settings, rules, record["aspect"])
-        other = f"has the source {source}, and feedback.method is {method.name}"
-        found = {other: source != method.label_source}
-        found |= method.faults(record, pairs.get(record["id"]), rules, settings, feedback_model(run))
-        wrong += [f"{record['id']} {fault}" for fault, is_so in found.items() if is_so]
+        other_source = f"has the source {source}, and feedback.method is {method.name}"
+        holds = {other_source: source != method.label_source}
+        holds |= method.faults(record, pairs.get(record["id"]), rules, settings, feedback_model(run))
+        wrong += [f"{record['id']} {fault}" for fault, is_so in holds.items() if is_so]
     unseen = None in laws.values() and bool(labels)
     return "; a constitution is no longer here, so principles are unchecked" if unseen else "", wrong
 
@@ -232,12 +232,12 @@ def supervised_examples(run: Run) -> Found:
         if not record["problem"]
     }
     wrong = repeated(run.folder.examples)
-    for each in run.folder.examples:
-        said = (each["prompt"], each["completion"][0]["content"])
-        if each["id"] not in sound:
-            wrong.append(f"{each['id']} is no sound revision or helpful answer of 02-critique")
-        elif sound[each["id"]] != said or len(each["completion"]) != 1:
-            wrong.append(f"{each['id']} has another text than in 02-critique")
+    for example in run.folder.examples:
+        said = (example["prompt"], example["completion"][0]["content"])
+        if example["id"] not in sound:
+            wrong.append(f"{example['id']} is no sound revision or helpful answer of 02-critique")
+        elif sound[example["id"]] != said or len(example["completion"]) != 1:
+            wrong.append(f"{example['id']} has another text than in 02-critique")
     return (
         f"{len(run.folder.examples)} examples; 02-critique has {revised} + {len(sound) - revised} sound",
         wrong,
@@ -278,19 +278,19 @@ def compared_answers(run: Run) -> Found:
             wrong.append(f"{record['id']} is in the {record['split']} split, its pair is not")
     sound = {pair["id"] for pair in run.folder.pairs if not pair["problem"]}
     if run.done("feedback"):
-        wrong += [f"{each} has no label" for each in sorted(sound - {each["id"] for each in labelled})]
+        wrong += [f"{name} has no label" for name in sorted(sound - {record["id"] for record in labelled})]
     return f"{len(labelled)} AI labels of {len(sound)} sound pairs", wrong
 
 
 def held_out_prompts(run: Run) -> Found:
-    kept = {opening(each["prompt"]) for each in run.folder.prompts if each["split"] != "train"}
+    kept = {opening(prompt["prompt"]) for prompt in run.folder.prompts if prompt["split"] != "train"}
     trained: dict[str, Iterable[Any]] = {
         "supervised examples": run.folder.examples,
         "revisions": run.folder.revisions,
         "helpful answers": run.folder.helpful,
         "pairs": run.folder.pairs,
-        "labels trained on": (each for each in run.folder.preferences if each["split"] == "train"),
-        "RL prompts": (each for each in run.folder.prompts if each["split"] == "train"),
+        "labels trained on": (record for record in run.folder.preferences if record["split"] == "train"),
+        "RL prompts": (prompt for prompt in run.folder.prompts if prompt["split"] == "train"),
     }
     wrong = [
         f"{record['id']} of the {what} has a held-out prompt"
@@ -320,7 +320,7 @@ def held_out_comparisons(run: Run) -> Found:
 
 
 def manifest_fits(run: Run) -> Found:
-    splits = Counter(each["split"] for each in run.folder.prompts)
+    splits = Counter(prompt["split"] for prompt in run.folder.prompts)
     expected = {
         stage.name: sum(len(getattr(run.folder, Path(file).stem)) for file in stage.records)
         for stage in STAGES
@@ -411,7 +411,7 @@ def as_json(found: Sequence[Json], checks: Sequence[Check]) -> str:
         {
             "ok": all(check.ok for check in checks),
             "labels": list(found),
-            "checks": [{"name": each.name, "ok": each.ok, "says": each.says} for each in checks],
+            "checks": [{"name": check.name, "ok": check.ok, "says": check.says} for check in checks],
         },
         indent=2,
     )

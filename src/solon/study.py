@@ -101,10 +101,10 @@ class Study:
 
     def varies(self) -> dict[str, list[Member]]:
         """The members of each variation, one a seed."""
-        found: dict[str, list[Member]] = {}
+        by_variation: dict[str, list[Member]] = {}
         for member in self.members:
-            found.setdefault(member.variation, []).append(member)
-        return found
+            by_variation.setdefault(member.variation, []).append(member)
+        return by_variation
 
 
 def packaged() -> list[str]:
@@ -134,9 +134,9 @@ def load(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> Study
     members: list[Member] = []
     for variation, settings, location in sweep.varied():
         place = f"variation {variation!r:.60}"
-        for each in sweep.seeds or [seed]:
-            laid = merge(merge(common, {"seed": each}), nested(settings))
-            name = f"{variation}-seed-{each}" if len(sweep.seeds) > 1 else variation
+        for member_seed in sweep.seeds or [seed]:
+            laid = merge(merge(common, {"seed": member_seed}), nested(settings))
+            name = f"{variation}-seed-{member_seed}" if len(sweep.seeds) > 1 else variation
             member = Member(name, variation, fitted(laid, place, location))
             for other in members:
                 if other.name == name or other.config == member.config:

@@ -67,7 +67,7 @@ class SolonAPI(ModelAPI):
     ) -> ModelOutput:
         if tools:
             raise SolonError(f"{self.model_name} is run without tools; give the task a model that has them")
-        messages: list[Message] = [{"role": each.role, "content": each.text} for each in input]
+        messages: list[Message] = [{"role": message.role, "content": message.text} for message in input]
         prefill = messages.pop()["content"] if messages[-1]["role"] == "assistant" else ""
         number = str(next(self._numbers))
         choices: list[str] = (config.extra_body or {}).get(CHOICES, [])
@@ -106,8 +106,8 @@ class SolonAPI(ModelAPI):
         return self._answers.pop(asked.id)
 
     def _answer(self, batch: list[Question | Request]) -> list[ChoiceScores | Completion]:
-        questions = [each for each in batch if isinstance(each, Question)]
-        requests = [each for each in batch if isinstance(each, Request)]
+        questions = [item for item in batch if isinstance(item, Question)]
+        requests = [item for item in batch if isinstance(item, Request)]
         return [*self._engine.scores(questions), *self._engine.generate(requests)]
 
 
@@ -133,7 +133,7 @@ def _scored(model: str, choices: list[str], scores: ChoiceScores) -> ModelOutput
         TopLogprob(token=choice, logprob=logprob)
         for choice, logprob in zip(choices, scores.logprobs, strict=True)
     ]
-    best = max(listed, key=lambda each: each.logprob)
+    best = max(listed, key=lambda top: top.logprob)
     said = Logprob(token=best.token, logprob=best.logprob, top_logprobs=listed)
     return ModelOutput(
         model=model,

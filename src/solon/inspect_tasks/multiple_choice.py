@@ -103,10 +103,10 @@ async def _letter(
     said = output.choices[0].logprobs
     listed = said.content[0].top_logprobs if said and said.content else None
     if listed:
-        return first_token.logprobs(letters, ((each.token, each.logprob) for each in listed)), output
+        return first_token.logprobs(letters, ((top.token, top.logprob) for top in listed)), output
     counted = first_token.named(output.completion, letters)
     return [log((counted.count(letter) + 1) / (len(counted) + len(letters))) for letter in letters], output
 
 
 def _chat(messages: Sequence[Message]) -> list[ChatMessage]:
-    return [ROLES[each["role"]](content=each["content"]) for each in messages]
+    return [ROLES[message["role"]](content=message["content"]) for message in messages]
