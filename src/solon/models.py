@@ -243,10 +243,10 @@ def _load_model(
 ) -> tuple[PreTrainedModel, set[str]]:
     """The model, and the names of the weights that were not in its files."""
     safe = None if name.startswith(UNSAFE) else True
-    model, found = _load(kind, name, measuring, use_safetensors=safe, output_loading_info=True, **options)
+    model, info = _load(kind, name, measuring, use_safetensors=safe, output_loading_info=True, **options)
     if getattr(model.config, MARK, False) and not measuring:  # from the hub
         raise SolonError(refusal(name))
-    return model, set(found["missing_keys"])
+    return model, set(info["missing_keys"])
 
 
 def _load(kind: Any, name: str, measuring: bool = False, **options: Any) -> Any:

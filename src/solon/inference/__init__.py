@@ -51,8 +51,8 @@ def settled(settings: EngineSettings, earlier: Mapping[str, str], scale: Scale =
     from solon.inference.precision import settle
 
     if scale.engine == "ray":
-        found: EngineSettings = _on_ray().there(scale, settle, settings, earlier)
-        return found
+        replica_settings: EngineSettings = _on_ray().there(scale, settle, settings, earlier)
+        return replica_settings
     return settle(settings, earlier)
 
 

@@ -118,8 +118,8 @@ def _trunk(
     if not trunk.length:
         return attend(query, *mine, mask[..., own], scaling)[0]
     first = int(numbers[trunk.places[0]])
-    one, beginning = slice(first, first + 1), slice(0, trunk.length)
-    return joined(query, (keys[one, :, beginning], values[one, :, beginning]), mine, mask[..., own], scaling)
+    row, beginning = slice(first, first + 1), slice(0, trunk.length)
+    return joined(query, (keys[row, :, beginning], values[row, :, beginning]), mine, mask[..., own], scaling)
 
 
 def joined(query: Tensor, beginning: Stored, mine: Stored, mask: Tensor, scaling: float | None) -> Tensor:

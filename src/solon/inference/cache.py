@@ -197,21 +197,21 @@ class FinishedSequences:
         place = bisect_left(self._sorted, key(tokens))
         return max(
             (
-                (common_length(self._kept[each][0], tokens), each)
-                for each in self._sorted[max(0, place - 1) : place + 1]
+                (common_length(self._kept[name][0], tokens), name)
+                for name in self._sorted[max(0, place - 1) : place + 1]
             ),
             default=(0, b""),
         )
 
     def _first(self, name: bytes, length: int) -> list[Piece]:
         """The pieces with a kept sequence's first ``length`` tokens."""
-        found: list[Piece] = []
+        pieces: list[Piece] = []
         for piece in self._kept[name][1]:
-            rest = length - sum(each.length for each in found)
+            rest = length - sum(earlier.length for earlier in pieces)
             if piece.length >= rest:
-                return [*found, self._split(piece, rest)] if rest else found
-            found.append(piece)
-        return found
+                return [*pieces, self._split(piece, rest)] if rest else pieces
+            pieces.append(piece)
+        return pieces
 
     def _split(self, piece: Piece, length: int) -> Piece:
         """The piece's first ``length`` tokens, by themselves in all sequences that have it."""
@@ -219,7 +219,7 @@ class FinishedSequences:
             return piece
         parts = piece.split(length)
         for _, pieces in self._kept.values():
-            pieces[:] = [part for each in pieces for part in (parts if each is piece else (each,))]
+            pieces[:] = [part for old in pieces for part in (parts if old is piece else (old,))]
         return parts[0]
 
 

@@ -72,7 +72,7 @@ class CachedModel:
         # The widths are asked for here, on the CPU: asking a GPU is waiting for it.
         width = int(positions.max()) + 1
         trunks = [Trunk(places, length, int(positions[places].max()) + 1) for places, length in groups]
-        places, columns = (each.to(self.device) for each in wanted)
+        places, columns = (indices.to(self.device) for indices in wanted)
         return self._run(
             cache, rows, tokens.to(self.device), positions.to(self.device), (places, columns), width, trunks
         )

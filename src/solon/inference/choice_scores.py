@@ -20,7 +20,7 @@ HEAD_ROWS = 16384  # of the head's weights are in float32 at a time
 def choice_scores(prefill: Prefill, rows: list[Scored]) -> list[dict[int, float]]:
     """The log-probabilities of each row's choices, by number. The rows are in the order of their tokens."""
     scores = [dict.fromkeys(row.choices, 0.0) for row in rows]
-    found: list[tuple[int, int, Tensor]] = []  # row, choice, and the sum of some of its tokens
+    parts: list[tuple[int, int, Tensor]] = []  # row, choice, and the sum of some of its tokens
     sequences = [row.tokens for row in rows]
     model = prefill.model
     cache = model.cache(len(rows), beginning(prefill, sequences, min(row.start for row in rows)))
@@ -37,9 +37,9 @@ def choice_scores(prefill: Prefill, rows: list[Scored]) -> list[dict[int, float]
             for choice, target in row.choices.items():
                 tokens = torch.from_numpy(target[begin : begin + len(logits)]).to(model.device)
                 picked = logits.gather(-1, tokens[:, None]) - totals
-                found.append((number, choice, picked.sum(dtype=torch.float32)))
-    sums = torch.stack([each for *_, each in found]).tolist()  # together: each asking waits for a GPU
-    for (number, choice, _), score in zip(found, sums, strict=True):
+                parts.append((number, choice, picked.sum(dtype=torch.float32)))
+    sums = torch.stack([logprob for *_, logprob in parts]).tolist()  # together: each asking waits for a GPU
+    for (number, choice, _), score in zip(parts, sums, strict=True):
         scores[number][choice] += score
     # The rows are sorted, so none of them has more in common with the next batch than the last one.
     prefill.finished.keep(sequences[-1], partial(cache.read, len(rows) - 1))

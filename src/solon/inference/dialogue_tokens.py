@@ -76,7 +76,7 @@ class DialogueTokens:
 
     def _encode(self, text: str) -> Tokens:
         """As the tokenizer does. Pieces that begin at marks are remembered: few-shot examples come again."""
-        starts = [found.start() for found in self._marks.finditer(text)]
+        starts = [mark.start() for mark in self._marks.finditer(text)]
         if not starts or starts[0]:
             starts.insert(0, 0)
         ends = [*starts[1:], len(text)]
@@ -114,5 +114,5 @@ def end_tokens(tokenizer: PreTrainedTokenizerBase, model: Any) -> set[int]:
 
 def cut(text: str, stops: tuple[str, ...]) -> str | None:
     """The text before the first stop string in it; None where there is none."""
-    found = [place for stop in stops if (place := text.find(stop)) >= 0]
-    return text[: min(found)] if found else None
+    places = [place for stop in stops if (place := text.find(stop)) >= 0]
+    return text[: min(places)] if places else None

@@ -67,7 +67,7 @@ class ChoiceScores:
 
 def total_votes(votes: Iterable[int | None]) -> int | None:
     """Those of several questions together; None where all probabilities are the model's own."""
-    counted = [each for each in votes if each is not None]
+    counted = [count for count in votes if count is not None]
     return sum(counted) if counted else None
 
 

@@ -28,13 +28,13 @@ def logprobs(choices: Sequence[str], likeliest: Iterable[tuple[str, float]]) -> 
     ``likeliest`` are the likeliest first tokens with theirs. A choice that is not among them gets the lowest,
     which is an upper bound.
     """
-    found = list(likeliest)
-    floor = min(logprob for _, logprob in found)
+    candidates = list(likeliest)
+    floor = min(logprob for _, logprob in candidates)
     of_choices = [
-        [logprob for token, logprob in found if token.strip(AROUND) == choice.strip(AROUND)]
+        [logprob for token, logprob in candidates if token.strip(AROUND) == choice.strip(AROUND)]
         for choice in choices
     ]
-    return tuple(float(np.logaddexp.reduce(each or [floor])) for each in of_choices)
+    return tuple(float(np.logaddexp.reduce(variants or [floor])) for variants in of_choices)
 
 
 def named(text: str, choices: Sequence[str]) -> list[str]:

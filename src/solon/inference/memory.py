@@ -15,7 +15,7 @@ def out_of_memory(error: Exception) -> bool:
     """
     words = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "a primitive")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        each in str(error) for each in words
+        phrase in str(error) for phrase in words
     )
 
 

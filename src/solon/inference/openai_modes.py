@@ -65,11 +65,11 @@ class ChatMode(Mode):
             )
         request = replace(self.as_request(question), max_tokens=1)
         response = await self._ask(request, logprobs=True, top_logprobs=first_token.TOP_LOGPROBS)
-        found = response.choices[0].logprobs
-        likeliest = found.content[0].top_logprobs if found and found.content else None
+        logprobs = response.choices[0].logprobs
+        likeliest = logprobs.content[0].top_logprobs if logprobs and logprobs.content else None
         if not likeliest:
             return None
-        return first_token.logprobs(question.choices, ((each.token, each.logprob) for each in likeliest))
+        return first_token.logprobs(question.choices, ((entry.token, entry.logprob) for entry in likeliest))
 
     def as_request(self, question: Question) -> Request:
         request = super().as_request(question)
@@ -137,15 +137,15 @@ class CompletionMode(Mode):
             whole = [*tokens.tolist(), *wanted.tolist()]
             # One token more is generated, since not every server takes 0.
             response = await self._ask(whole, max_tokens=1, echo=True, logprobs=1)
-            found = response.choices[0].logprobs
-            if not (found and found.token_logprobs):
+            logprobs = response.choices[0].logprobs
+            if not (logprobs and logprobs.token_logprobs):
                 return None
-            if len(found.token_logprobs) not in {len(whole), len(whole) + 1}:
+            if len(logprobs.token_logprobs) not in {len(whole), len(whole) + 1}:
                 raise SolonError(
                     f"{self.server.name} does not give the log-probabilities of the tokens it was sent: set "
                     "engine.openai.mode to chat, or use another server"
                 )
-            scores.append(sum(found.token_logprobs[len(tokens) : len(whole)]))
+            scores.append(sum(logprobs.token_logprobs[len(tokens) : len(whole)]))
         return tuple(scores)
 
     async def _ask(self, prompt: list[int], **options: Any) -> Any:

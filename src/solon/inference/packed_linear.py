@@ -37,7 +37,7 @@ class PackedLinear(nn.Module):
 def pack(model: nn.Module, head: nn.Module) -> None:
     """Replace a model's linear layers, but small ones and its ``head``, whose weight is read elsewhere."""
     # Not all modules: the list would keep every replaced weight until the end.
-    for parent in [each for each in model.modules() if not isinstance(each, nn.Linear)]:
+    for parent in [module for module in model.modules() if not isinstance(module, nn.Linear)]:
         for name, layer in list(parent.named_children()):
             if type(layer) is nn.Linear and layer is not head and layer.weight.numel() >= LEAST_WEIGHTS:
                 setattr(parent, name, PackedLinear(layer))

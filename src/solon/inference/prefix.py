@@ -43,13 +43,13 @@ def alike(sequences: Sequence[Tokens], known: Sequence[int]) -> list[tuple[list[
         opening = sequence[:LEAST_TRUNK].tobytes() if length >= LEAST_TRUNK else b""
         groups.setdefault(opening, []).append(number)
     rest = [number for opening, group in groups.items() if not opening or len(group) == 1 for number in group]
-    found = [(sorted(rest), 0)] if rest else []
+    trunks = [(sorted(rest), 0)] if rest else []
     for opening, group in groups.items():
         if opening and len(group) > 1:
             first = sequences[group[0]]
             common = min(common_length(first, sequences[number]) for number in group[1:])
-            found.append((group, min(common, *(known[number] for number in group))))
-    return found
+            trunks.append((group, min(common, *(known[number] for number in group))))
+    return trunks
 
 
 def plan(sequences: Sequence[Tokens], shareable: Sequence[int], known: Sequence[int]) -> list[list[Stretch]]:

@@ -144,9 +144,9 @@ class RayEngine(Engine):
         self._waiting.clear()
 
     def _in_order(self, make: Make[Record, T], asked: Sequence[Record], size: int) -> Iterator[T]:
-        found = dict(self._run(make, asked, size))
-        for start in sorted(found):
-            yield from found[start]
+        blocks = dict(self._run(make, asked, size))
+        for start in sorted(blocks):
+            yield from blocks[start]
 
     def _run(
         self, make: Make[Record, T], records: Sequence[Record], size: int
@@ -256,10 +256,10 @@ def there(scale: Scale, function: Callable[..., T], settings: EngineSettings, *m
     connect()
     task = ray.remote(function).options(**resources("", settings, scale))
     try:
-        found: T = ray.get(task.remote(settings, *more))
+        result: T = ray.get(task.remote(settings, *more))
     except RayTaskError as error:
         raise error.cause from None
-    return found
+    return result
 
 
 def resources(model: str, settings: EngineSettings, scale: Scale) -> dict[str, float]:

@@ -140,8 +140,8 @@ class TransformersEngine(Engine):
             except (RuntimeError, MemoryError) as error:
                 self._halve(error)
                 continue
-            for found in scores:
-                yield from sheet.enter(waiting.popleft(), found)
+            for row_scores in scores:
+                yield from sheet.enter(waiting.popleft(), row_scores)
 
     def continue_tokens(
         self, prompts: Sequence[Tokens], seeds: Sequence[int], max_tokens: int, temperature: float

@@ -222,13 +222,13 @@ class VLLMEngine(Engine):
         )
 
     def _completion(self, writing: Writing, output: RequestOutput) -> Completion:
-        [found] = output.outputs
-        tokens, prefilled = list(found.token_ids), bool(writing.request.prefill)
+        [generated] = output.outputs
+        tokens, prefilled = list(generated.token_ids), bool(writing.request.prefill)
         self.usage.tokens_generated += len(tokens)
         ended = bool(tokens) and tokens[-1] in self._dialogue.ends
         text = self._dialogue.text(tokens[:-1] if ended else tokens, prefilled)
         shorter = cut(text, writing.stops)
-        finish: Literal["stop", "length"] = "length" if found.finish_reason == "length" else "stop"
+        finish: Literal["stop", "length"] = "length" if generated.finish_reason == "length" else "stop"
         if shorter is not None:  # vLLM looks for stop strings after it looks at the length
             text, finish = shorter, "stop"
         return Completion(writing.request.id, text, finish, len(tokens))
@@ -260,8 +260,8 @@ class VLLMEngine(Engine):
         before = 0.0
         for position in range(row.start + 1, len(row.tokens)):
             # Counted from the end: some of vLLM's workers leave the cached positions out.
-            found = (output.prompt_logprobs or [])[position - len(row.tokens)]
-            before += found[int(row.tokens[position])].logprob
+            logprobs = (output.prompt_logprobs or [])[position - len(row.tokens)]
+            before += logprobs[int(row.tokens[position])].logprob
         last = output.outputs[0].logprobs[0]
         self._scores.append(
             (row, {choice: before + last[int(target[-1])].logprob for choice, target in row.choices.items()})

@@ -124,9 +124,9 @@ class GRPO(OwnSamples, GRPOTrainer):  # type: ignore[misc]
     def _get_per_token_logps_and_entropies(
         self, *args: Any, **options: Any
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        found = super()._get_per_token_logps_and_entropies(*args, **options)
-        self.last_logprobs = found[0].detach()
-        return found
+        outputs = super()._get_per_token_logps_and_entropies(*args, **options)
+        self.last_logprobs = outputs[0].detach()
+        return outputs
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
         loss = super()._compute_loss(model, inputs)

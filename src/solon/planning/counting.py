@@ -130,9 +130,9 @@ class CountingEngine(Engine):
 
     def take(self) -> list[Load]:
         """The loads since the last call."""
-        found = [self.prompt, self.generated]
+        loads = [self.prompt, self.generated]
         self.prompt, self.generated = Load(self.model_name, "prompt"), Load(self.model_name, "generate")
-        return found
+        return loads
 
     def forget(self) -> None:
         self._seen.clear()
@@ -145,8 +145,8 @@ class CountingEngine(Engine):
         place = bisect_left(self._seen, key)
         known = max(
             (
-                common_length(as_tokens(each), as_tokens(key))
-                for each in self._seen[max(0, place - 1) : place + 1]
+                common_length(as_tokens(seen), as_tokens(key))
+                for seen in self._seen[max(0, place - 1) : place + 1]
             ),
             default=0,
         )

@@ -80,7 +80,7 @@ def plan(
     work = Workload(
         config, {role: known[name][1] for role, name in names.items()}, assumptions or Assumptions()
     )
-    stages = [_stage(each, config, names, sizes) for each in work.stages]
+    stages = [_stage(stage_work, config, names, sizes) for stage_work in work.stages]
     return Plan(stages, sizes, work.notes)
 
 
@@ -97,10 +97,10 @@ def check(config: Config, folder: Path, watcher: Watcher, asked: Collection[str]
     missing = set(asked) - done
     if not missing:
         return
-    found: Plan | None = None
+    planned: Plan | None = None
     with suppress(SolonError):
-        found = plan(config, Assumptions(sample=2))
-    stages = [stage for stage in found.stages if stage.name in missing] if found else []
+        planned = plan(config, Assumptions(sample=2))
+    stages = [stage for stage in planned.stages if stage.name in missing] if planned else []
     here = [(stage, stage.memory, _memory(config, stage.name)) for stage in stages if stage.memory]
     for stage, memory, have in here:
         if memory.least > have:
@@ -155,10 +155,10 @@ def _stage(
 ) -> StagePlan:
     lora = getattr(getattr(config, TRAINING.get(work.name, ""), None), "lora", None)
     here = [load for load in work.loads if load.role in sizes and load.tokens]
-    found: dict[Way, Operations] = {}
+    operations: dict[Way, Operations] = {}
     for load in here:
         taken = resources.operations(load, sizes[load.role], lora is not None)
-        found[load.way] = found.get(load.way, Operations()) + taken
+        operations[load.way] = operations.get(load.way, Operations()) + taken
     disk = passing = 0.0
     if work.name in TRAINING:
         disk, passing = resources.checkpoint(sizes["policy"], lora)
@@ -166,7 +166,7 @@ def _stage(
         work.name,
         work.records,
         work.loads,
-        found,
+        operations,
         _on_each(_needs(work, config, sizes, lora), work.name, config) if here else None,
         disk + work.written,
         passing,
@@ -212,7 +212,7 @@ def _needs(
         return _reinforce(work, config, policy, lora)
     roles = {load.role for load in work.loads if load.role in sizes}
     needs = [resources.inference(sizes[role], work, config.engine, bytes_each) for role in roles]
-    return max(needs, key=lambda each: each.total)  # one model is in memory at a time
+    return max(needs, key=lambda memory: memory.total)  # one model is in memory at a time
 
 
 def _reinforce(work: StageWork, config: Config, policy: ModelSize, lora: configs.Lora | None) -> Memory:

@@ -73,8 +73,8 @@ def of_model(name: str) -> ModelSize:
 
 def imagined(name: str) -> float | None:
     """The number of parameters where a model's name is nothing else, such as "52B"."""
-    found = NUMBER.fullmatch(name)
-    return float(found[1]) * UNITS[found[2]] if found else None
+    match = NUMBER.fullmatch(name)
+    return float(match[1]) * UNITS[match[2]] if match else None
 
 
 def of_number(parameters: float, vocabulary: int) -> ModelSize:

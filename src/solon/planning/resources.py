@@ -137,9 +137,9 @@ def device(name: str) -> str:
 
 def memory_of(name: str) -> float:
     """All memory of the device that ``engine.device`` means, in bytes; a container's limit where lower."""
-    found = torch.device(device(name))
-    total = float(device_memory(found))
-    if found.type != "cuda":
+    torch_device = torch.device(device(name))
+    total = float(device_memory(torch_device))
+    if torch_device.type != "cuda":
         total = min([total, *group_limits()])
     return total
 
@@ -157,6 +157,6 @@ def group_limits() -> list[float]:
 
 def disk_of(folder: Path) -> float:
     """Free bytes where ``folder`` is or will be."""
-    there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     state = os.statvfs(there)
     return float(state.f_bavail * state.f_frsize)

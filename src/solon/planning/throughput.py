@@ -29,7 +29,7 @@ class Throughput:
     source: str  # how it is known
 
     def hours(self, work: Mapping[Way, Operations]) -> float:
-        return sum(found.total / float(getattr(self, way)) for way, found in work.items()) / 3600
+        return sum(needed.total / float(getattr(self, way)) for way, needed in work.items()) / 3600
 
 
 def measure(config: configs.Config, size: ModelSize) -> Throughput:

@@ -92,11 +92,11 @@ class Workload:
     def _prompts(self, prompt_set: PromptSet) -> dict[Split, Prompts]:
         settings = self.config.red_team
         source = settings.red_team if prompt_set == "red-team" else settings.helpful
-        found = self._found[prompt_set] = data.prompts(source.source, prompt_set)
+        records = self._found[prompt_set] = data.prompts(source.source, prompt_set)
         asked: dict[Split, int | None] = {"train": source.train, "held-out": source.held_out}
         prompts = {}
         for split, wanted in asked.items():
-            there = sum(record["split"] == split for record in found)
+            there = sum(record["split"] == split for record in records)
             count = there if wanted is None else wanted
             if count > there:
                 self.notes.append(
@@ -104,7 +104,8 @@ class Workload:
                     "planned as if the others were like these, but a run will want them all."
                 )
             number = min(count, there, self.assumptions.sample)
-            prompts[split] = Prompts(data.select(found, split, number, self._seed(prompt_set, split)), count)
+            sample = data.select(records, split, number, self._seed(prompt_set, split))
+            prompts[split] = Prompts(sample, count)
         return prompts
 
     def _seed(self, *parts: str) -> int:
@@ -138,11 +139,11 @@ class Workload:
     def _red_team(self, prompts: Prompts) -> StageWork:
         settings = self.config.red_team
         work = StageWork(
-            "red-team", records=sum(each.count for name in SETS for each in self.prompts[name].values())
+            "red-team", records=sum(split.count for name in SETS for split in self.prompts[name].values())
         )
         for of_set in self.prompts.values():
-            for each in of_set.values():
-                work.written += size_of(each.sample, each.count)
+            for split in of_set.values():
+                work.written += size_of(split.sample, split.count)
         if not (settings.generate and prompts.sample):
             return work
         engine = self._engine("assistant")
@@ -224,7 +225,7 @@ class Workload:
             sampling=self.config.comparison,
             critique=self.config.critique,
             seed=self._seed("pair"),
-            revisions={each["id"]: each for each in revisions},
+            revisions={revision["id"]: revision for revision in revisions},
             answers=critique.texts(helpful),
         )
         engine = self._engine("policy" if method.pairs_by == "sl-cai" else "feedback")
@@ -283,9 +284,9 @@ class Workload:
             return []
         if asked is not None:  # taken to be as long as those that the models make
             return [(labelled[0][0], asked / len(labelled[0][0]))]
-        found = data.comparisons(str(source), held_out)
-        some = generator(self._seed("human")).sample(found, min(len(found), self.assumptions.sample))
-        return [(some, len(found) / len(some))]
+        records = data.comparisons(str(source), held_out)
+        some = generator(self._seed("human")).sample(records, min(len(records), self.assumptions.sample))
+        return [(some, len(records) / len(some))]
 
     def _preference_model(
         self, labelled: list[tuple[list[PreferenceRecord], float]]
@@ -326,10 +327,10 @@ class Workload:
             return work
         answer = max(1, round(self.assumptions.share * settings.max_tokens))
         asked, samples = settings.prompts_per_step, settings.prompts_per_step * settings.samples_per_prompt
-        weight = settings.steps / sum(each for _, each in lengths)
+        weight = settings.steps / sum(factor for _, factor in lengths)
         loads: list[Load] = []
         passes = OPTIMISERS[settings.algorithm].passes(settings.epochs_per_step)
-        for prompt, each in lengths:
+        for prompt, factor in lengths:
             whole = prompt + answer
             shared = asked * prompt + samples * answer
             once = attended(0, prompt) * asked
@@ -355,7 +356,7 @@ class Workload:
                     samples * answer,
                 ).times(settings.epochs_per_step),
             ]
-            loads = together(loads, [part.times(weight * each) for part in parts])
+            loads = together(loads, [part.times(weight * factor) for part in parts])
         work.records = settings.steps * samples
         work.loads = loads
         work.sequence = max(length for length, _ in lengths) + settings.max_tokens
@@ -379,7 +380,7 @@ class Workload:
                     settings,
                     self._seed("answers", str(number)),
                 )
-                texts[str(number)] = {each["id"]: each["text"] for each in made}
+                texts[str(number)] = {answer["id"]: answer["text"] for answer in made}
                 work.loads = together(work.loads, loads)
                 work.sequence = max(work.sequence, engine.longest)
             wanted = tournament.matches(prompts.sample, texts, list(texts)[MODELS:])
@@ -438,7 +439,7 @@ def sampled(
     rest = engine.take()
     firsts = math.ceil(prompts.count / max(1, BATCHES * engine.concurrency // requests))
     factor = (prompts.count - firsts) / max(1, len(prompts.sample) - 1)
-    return made, [one.times(firsts) + other.times(factor) for one, other in zip(loads, rest, strict=True)]
+    return made, [first.times(firsts) + later.times(factor) for first, later in zip(loads, rest, strict=True)]
 
 
 def size_of(records: Sequence[Any], count: float) -> float:

@@ -38,18 +38,18 @@ class LengthControl:
         """Of the whole step's answers; ``samples`` has those of earlier steps where a killed run goes on."""
         if self._usual is None:
             earlier: dict[int, list[Scored]] = defaultdict(list)
-            for each in self._samples:
-                if each["step"] < step:
-                    answer = turns(each["prompt"]), length(each["response"]), each["reward"]
-                    earlier[each["step"]].append(answer)
+            for sample in self._samples:
+                if sample["step"] < step:
+                    answer = turns(sample["prompt"]), length(sample["response"]), sample["reward"]
+                    earlier[sample["step"]].append(answer)
             for answers in earlier.values():
                 self._learn(answers)
-        found = [
+        scored = [
             (turns(prompt), length(answer["content"]), score)
             for (*prompt, answer), score in zip(dialogues, scores, strict=True)
         ]
-        usual = self._learn(found)
-        return [score - self.slope * (long - usual) for _, long, score in found]
+        usual = self._learn(scored)
+        return [score - self.slope * (long - usual) for _, long, score in scored]
 
     @property
     def slope(self) -> float:

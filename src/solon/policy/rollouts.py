@@ -129,8 +129,8 @@ def number_type() -> Literal["auto", "bfloat16", "float32"]:
 
 def up_to_end(answer: list[int], ends: set[int]) -> list[int]:
     """The answer without what follows its first end."""
-    found = [place for place, token in enumerate(answer) if token in ends]
-    return answer[: found[0] + 1] if found else answer
+    places = [place for place, token in enumerate(answer) if token in ends]
+    return answer[: places[0] + 1] if places else answer
 
 
 @torch.no_grad()

@@ -64,8 +64,8 @@ class SharedPrompts(OwnSamples):
             part = slice(start, start + size)
             row, places = packed_answers(sequences[part], lengths[part])
             with self.accelerator.autocast():
-                found, entropy = fused_logprobs(model, send_to_device(row, input_ids.device))
-            logprobs.append(_padded(found[0], places, length))
+                logprob, entropy = fused_logprobs(model, send_to_device(row, input_ids.device))
+            logprobs.append(_padded(logprob[0], places, length))
             if with_entropy:
                 entropies.append(_padded(entropy[0], places, length))
         return torch.cat(logprobs), torch.cat(entropies) if with_entropy else None
@@ -83,7 +83,7 @@ def packed_answers(
     numbered = zip(sequences, lengths, strict=True)
     groups = [
         (len(prompt), [sequence for sequence, _ in group])
-        for prompt, group in groupby(numbered, key=lambda each: each[0][: len(each[0]) - each[1]].tolist())
+        for prompt, group in groupby(numbered, key=lambda pair: pair[0][: len(pair[0]) - pair[1]].tolist())
     ]
     row = pack([group for _, group in groups], None, [size - 1 for size, _ in groups])
     labels = torch.full_like(row["input_ids"], -100)
@@ -96,5 +96,5 @@ def packed_answers(
 
 def _padded(values: Tensor, places: Sequence[Tensor], width: int) -> Tensor:
     """[sequences, width]: each sequence's values, 0 after them."""
-    rows = torch.nn.utils.rnn.pad_sequence([values[each] for each in places], batch_first=True)
+    rows = torch.nn.utils.rnn.pad_sequence([values[place] for place in places], batch_first=True)
     return torch.nn.functional.pad(rows, (0, width - rows.shape[1]))

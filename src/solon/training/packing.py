@@ -105,19 +105,19 @@ def packed_attention(
     ]
     # Parted at once: the gradient of a slice would be a whole row of zeros for each slice.
     parts = zip(*(torch.split(states, lengths, dim=2) for states in (query, keys, values)), strict=True)
-    found = []
+    outputs = []
     for masks in branches:
         queries, common_keys, common_values = next(parts)
         if queries.shape[2]:
-            found.append(
+            outputs.append(
                 sdpa_attention_forward(module, queries, common_keys, common_values, None, **options)[0]
             )
         for mask in masks:
             queries, own_keys, own_values = next(parts)
             if queries.shape[2]:
                 seen = torch.cat([common_keys, own_keys], 2), torch.cat([common_values, own_values], 2)
-                found.append(sdpa_attention_forward(module, queries, *seen, mask, **options)[0])
-    return torch.cat(found, dim=1), None
+                outputs.append(sdpa_attention_forward(module, queries, *seen, mask, **options)[0])
+    return torch.cat(outputs, dim=1), None
 
 
 # transformers makes a mask only for attention that it has a mask for; this one needs none.
@@ -194,13 +194,13 @@ def _attends_plainly(model: PreTrainedModel) -> bool:
     if isinstance(next(model.parameters()), DTensor):  # shared out by FSDP: no part runs on its own
         return False
     sequences = [[5, 6, 7, 8, 9, 10], [5, 6, 9, 8]]
-    expected = [_states(model, torch.tensor([each], device=model.device))[0, -1] for each in sequences]
+    expected = [_states(model, torch.tensor([tokens], device=model.device))[0, -1] for tokens in sequences]
     inputs = send_to_device(pack([sequences], None), model.device)
     ends = inputs.pop("ends")
     with _attention(model):
-        found = _states(model, **inputs)[0, ends]
-    tolerance = torch.finfo(found.dtype).eps ** 0.5
-    return bool((found - torch.stack(expected)).norm() < tolerance * found.norm())
+        states = _states(model, **inputs)[0, ends]
+    tolerance = torch.finfo(states.dtype).eps ** 0.5
+    return bool((states - torch.stack(expected)).norm() < tolerance * states.norm())
 
 
 @cache
