@@ -72,7 +72,7 @@ def measure_judge(
     judged = judge_pairs(engine, pairs, law, settings, seed)
     watched = (watcher or Watcher()).watched("judgements", judged, len(pairs))
     # Engines finish in any order, and resampling must not depend on it.
-    return judge_summary(sorted(watched, key=lambda each: int(each.pair.id)), bootstrap, seed)
+    return judge_summary(sorted(watched, key=lambda judgement: int(judgement.pair.id)), bootstrap, seed)
 
 
 def measure_scorer(
@@ -116,12 +116,12 @@ def judge_summary(judged: Sequence[Judged], bootstrap: int, seed: int) -> dict[s
     Where it named letters with ``letter_a``: its mean probability of "(A)", 0.5 where it favours none.
     """
     figures = summary(
-        [each.pair for each in judged],
-        [each.probability for each in judged],
+        [judgement.pair for judgement in judged],
+        [judgement.probability for judgement in judged],
         bootstrap=bootstrap,
         seed=seed,
     )
-    letters = [each.letter_a for each in judged if each.letter_a is not None]
+    letters = [judgement.letter_a for judgement in judged if judgement.letter_a is not None]
     return figures | ({"letter_a": fmean(letters)} if letters else {})
 
 

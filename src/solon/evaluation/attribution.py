@@ -84,19 +84,26 @@ def attribute(records: Iterable[PreferenceRecord], law: Constitution | None = No
     ``law`` names the principles that could have been drawn. Votes by ratings have no principle and do not
     count: where a label goes by both, the principles' share of it is looked at.
     """
-    by_principles = ([vote for vote in each["votes"] if "ratings" not in vote] for each in records)
+    by_principles = ([vote for vote in record["votes"] if "ratings" not in vote] for record in records)
     judged = [votes for votes in by_principles if votes]
-    ballots: dict[str, list[_Ballot]] = {each.name: [] for each in law.comparison} if law else {}
+    ballots: dict[str, list[_Ballot]] = {principle.name: [] for principle in law.comparison} if law else {}
     for votes in judged:
         probabilities = [vote["probability"] for vote in votes]
         total, count = sum(probabilities), len(votes)
         for vote, probability in zip(votes, probabilities, strict=True):
             without = (total - probability) / (count - 1) if count > 1 else None
             ballots.setdefault(vote["principle"], []).append(_Ballot(vote, total / count, without))
-    found = [_principle(name, mine) for name, mine in ballots.items()]
-    found.sort(key=lambda each: (-each["decided"], -(each["moved"] or 0), -each["votes"], each["principle"]))
-    names = [each["principle"] for each in found if each["votes"]]
-    return Attribution(comparisons=len(judged), principles=found, relations=_relations(judged, names))
+    principles = [_principle(name, mine) for name, mine in ballots.items()]
+    principles.sort(
+        key=lambda principle: (
+            -principle["decided"],
+            -(principle["moved"] or 0),
+            -principle["votes"],
+            principle["principle"],
+        )
+    )
+    names = [principle["principle"] for principle in principles if principle["votes"]]
+    return Attribution(comparisons=len(judged), principles=principles, relations=_relations(judged, names))
 
 
 def critiques(records: Iterable[RevisionRecord], law: Constitution | None = None) -> list[Critiques]:
@@ -105,16 +112,20 @@ def critiques(records: Iterable[RevisionRecord], law: Constitution | None = None
     The share of words changed is one less the similarity of the two texts' words (Ratcliff & Obershelp 1988):
     0 for the same words in the same order, 1 where no word stays.
     """
-    rounds: dict[str, list[tuple[str, str, str]]] = {each.name: [] for each in law.critique} if law else {}
+    rounds: dict[str, list[tuple[str, str, str]]] = (
+        {principle.name: [] for principle in law.critique} if law else {}
+    )
     for record in records:
         current = record["answer"]
-        for each in record["rounds"]:
-            rounds.setdefault(each["principle"], []).append((current, each["revision"], each["problem"]))
-            current = current if each["problem"] else each["revision"]
-    found = []
+        for revision in record["rounds"]:
+            rounds.setdefault(revision["principle"], []).append(
+                (current, revision["revision"], revision["problem"])
+            )
+            current = current if revision["problem"] else revision["revision"]
+    rows = []
     for name, mine in rounds.items():
         sound = [(words(before), words(after)) for before, after, problem in mine if not problem]
-        found.append(
+        rows.append(
             Critiques(
                 principle=name,
                 drawn=len(mine),
@@ -124,19 +135,19 @@ def critiques(records: Iterable[RevisionRecord], law: Constitution | None = None
                 words_after=_mean(len(after) for _, after in sound),
             )
         )
-    return sorted(found, key=lambda each: (-(each["changed"] or 0), each["principle"]))
+    return sorted(rows, key=lambda row: (-(row["changed"] or 0), row["principle"]))
 
 
 def says(found: Attribution) -> list[str]:
     """What the figures mean, a sentence each; [] without votes."""
-    voted = [each for each in found["principles"] if each["votes"]]
+    voted = [principle for principle in found["principles"] if principle["votes"]]
     if not voted:
         return []
     return [_who_decides(voted), _who_contradicts(found["relations"]), *_who_is_dead(found["principles"])]
 
 
 def _who_decides(voted: Sequence[Principle]) -> str:
-    if not any(each["shared"] for each in voted):
+    if not any(principle["shared"] for principle in voted):
         return "Every pair was judged under one principle alone, so none decided against another."
     most = voted[0]
     if not most["decided"]:
@@ -153,9 +164,10 @@ def _who_contradicts(relations: Sequence[Relation]) -> str:
     if not relations:
         return "No two principles judged the same pair, so they cannot be compared."
     against = sorted(
-        (each for each in relations if each["finding"] == "contradict"), key=lambda each: each["agreement"]
+        (relation for relation in relations if relation["finding"] == "contradict"),
+        key=lambda relation: relation["agreement"],
     )
-    agreeing = sum(each["finding"] == "agree" for each in relations)
+    agreeing = sum(relation["finding"] == "agree" for relation in relations)
     rest = f"of {len(relations)} combinations of two, {agreeing} agree more often than chance explains"
     if not against:
         return f"No two principles contradict each other more often than chance explains; {rest}."
@@ -169,19 +181,23 @@ def _who_contradicts(relations: Sequence[Relation]) -> str:
 
 def _who_is_dead(principles: Sequence[Principle]) -> list[str]:
     told: dict[str, tuple[str, Callable[[Principle], str]]] = {
-        "never drawn": ("Never drawn", lambda each: ""),
+        "never drawn": ("Never drawn", lambda principle: ""),
         "always undecided": (
             f"Never further than {HAIR:g} from one half",
-            lambda each: f" ({each['votes']} vote{'s' * (each['votes'] != 1)})",
+            lambda principle: f" ({principle['votes']} vote{'s' * (principle['votes'] != 1)})",
         ),
         "never decides": (
             "Never decided a comparison",
-            lambda each: f" (of {each['shared']} judged with others)",
+            lambda principle: f" (of {principle['shared']} judged with others)",
         ),
     }
     sentences = []
     for reason, (opening, count) in told.items():
-        names = [f"“{each['principle']}”{count(each)}" for each in principles if each["dead"] == reason]
+        names = [
+            f"“{principle['principle']}”{count(principle)}"
+            for principle in principles
+            if principle["dead"] == reason
+        ]
         if names:
             sentences.append(f"{opening}: {', '.join(names)}.")
     return sentences
@@ -262,8 +278,8 @@ def _findings(votes: Sequence[Array]) -> list[str]:
     """
     if not votes:
         return []
-    same = [int(np.sum((each[0] - 0.5) * (each[1] - 0.5) > 0)) for each in votes]
-    decided = [int(np.sum((each[0] != 0.5) & (each[1] != 0.5))) for each in votes]
+    same = [int(np.sum((both[0] - 0.5) * (both[1] - 0.5) > 0)) for both in votes]
+    decided = [int(np.sum((both[0] != 0.5) & (both[1] != 0.5))) for both in votes]
     p = [scipy.stats.binomtest(k, n).pvalue if n else 1.0 for k, n in zip(same, decided, strict=True)]
     adjusted = scipy.stats.false_discovery_control(p)
     return [

@@ -54,7 +54,7 @@ def ratings(choices: Iterable[Choice], anchor: str | None, bootstrap: int, seed:
     for choice in choices:
         by_aspect.setdefault(choice.aspect, []).append(choice)
     return {
-        aspect: _ratings([each.game for each in mine], anchor, bootstrap, seed)
+        aspect: _ratings([choice.game for choice in mine], anchor, bootstrap, seed)
         for aspect, mine in by_aspect.items()
     }
 

@@ -128,7 +128,7 @@ def _is_mean(label: PreferenceRecord) -> bool:
 
 
 def _pulls(pairs: Sequence[_Pair], laws: tuple[Constitution, Constitution]) -> list[Pull]:
-    in_a, in_b = ({(each.name, each.instruction) for each in law.comparison} for law in laws)
+    in_a, in_b = ({(principle.name, principle.instruction) for principle in law.comparison} for law in laws)
     sums: dict[tuple[str, str], _Sum] = {}
     for pair in pairs:
         direction = 1 if pair.move > 0 else -1
@@ -149,19 +149,19 @@ def _pulls(pairs: Sequence[_Pair], laws: tuple[Constitution, Constitution]) -> l
                 if direction * term > 0:
                     sums[key].for_flip.add(pair.a["id"])
     movement = sum(abs(pair.move) for pair in pairs)
-    found = [
+    pulls = [
         Pull(
             principle=key[0],
             of="both" if key in in_a and key in in_b else "A" if key in in_a else "B",
-            votes_a=each.votes["A"],
-            votes_b=each.votes["B"],
-            share=each.pull / movement if movement else None,
-            flips=len(each.flips),
-            for_flip=len(each.for_flip),
+            votes_a=total.votes["A"],
+            votes_b=total.votes["B"],
+            share=total.pull / movement if movement else None,
+            flips=len(total.flips),
+            for_flip=len(total.for_flip),
         )
-        for key, each in sums.items()
+        for key, total in sums.items()
     ]
-    return sorted(found, key=lambda each: (-(each["share"] or 0), each["principle"]))
+    return sorted(pulls, key=lambda pull: (-(pull["share"] or 0), pull["principle"]))
 
 
 def _example(pair: _Pair) -> Example:

@@ -75,9 +75,11 @@ def train(
     setup.settle_libraries()
     tokenizer = models.load_tokenizer(model)
     rows = [
-        {"input_ids": tokens, "rating": each.rating}
-        for each, tokens in zip(
-            rated, preference_scores.tokens_of(tokenizer, [each.dialogue for each in rated]), strict=True
+        {"input_ids": tokens, "rating": conversation.rating}
+        for conversation, tokens in zip(
+            rated,
+            preference_scores.tokens_of(tokenizer, [conversation.dialogue for conversation in rated]),
+            strict=True,
         )
         if len(tokens) <= settings.max_length
     ]
@@ -112,7 +114,7 @@ class Collator:
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         tokens = [example["input_ids"] for example in examples]
         if self.packs:
-            batch = packing.pack([[each] for each in tokens], self.tokenizer.pad_token_id)
+            batch = packing.pack([[sequence] for sequence in tokens], self.tokenizer.pad_token_id)
         else:
             batch = dict(self.tokenizer.pad({"input_ids": tokens}, padding_side="right", return_tensors="pt"))
         return {**batch, "labels": torch.tensor([example["rating"] for example in examples])}

@@ -72,7 +72,9 @@ def of_run(run: Path, asked: Config) -> tuple[list[Entrant], list[PromptRecord]]
         ]
         entrants.append(Entrant("rl-cai", str(rl_cai), last))
     prompts = RecordFile(run / "01-red-team/prompts.jsonl", PromptRecord)
-    return entrants, [each for each in prompts if (each["set"], each["split"]) == ("red-team", "held-out")]
+    return entrants, [
+        prompt for prompt in prompts if (prompt["set"], prompt["split"]) == ("red-team", "held-out")
+    ]
 
 
 def measure(
@@ -108,7 +110,9 @@ def measure(
     if scorer:
         models.load_preference_model(name, trained=True, measuring=True)
     asked_for = {
-        each.id: each for entrant in entrants for each in wanted(prompts, entrant, temperatures, samples)
+        answer.id: answer
+        for entrant in entrants
+        for answer in wanted(prompts, entrant, temperatures, samples)
     }
     kept = _answers(RecordFile(folder / "harm-answers.jsonl", HarmAnswer), asked_for, asked, watcher)
     answers = [kept[name] for name in asked_for]
@@ -182,26 +186,28 @@ def sample(
 ) -> Iterator[HarmAnswer]:
     """The model's answers, as they finish. Every model draws from the same seeds."""
 
-    def chain(each: Wanted) -> Chain[HarmAnswer]:
+    def chain(answer: Wanted) -> Chain[HarmAnswer]:
         completion = yield Request(
-            each.id,
-            each.prompt["prompt"],
+            answer.id,
+            answer.prompt["prompt"],
             max_tokens=settings.max_tokens,
-            temperature=each.temperature,
+            temperature=answer.temperature,
             top_p=settings.top_p,
-            seed=derive_seed(seed, "harmfulness", f"{each.temperature:g}", each.prompt["id"], each.sample),
+            seed=derive_seed(
+                seed, "harmfulness", f"{answer.temperature:g}", answer.prompt["id"], answer.sample
+            ),
         )
         return HarmAnswer(
-            id=each.id,
-            prompt_id=each.prompt["id"],
-            model=each.entrant.label,
-            step=each.entrant.step,
-            temperature=each.temperature,
+            id=answer.id,
+            prompt_id=answer.prompt["id"],
+            model=answer.entrant.label,
+            step=answer.entrant.step,
+            temperature=answer.temperature,
             max_tokens=settings.max_tokens,
             text=completion.text.strip(),
         )
 
-    return engine.run_chains(chain(each) for each in missing)
+    return engine.run_chains(chain(answer) for answer in missing)
 
 
 def summary(answers: Sequence[HarmAnswer], scores: Mapping[str, float]) -> list[Harmfulness]:
@@ -210,9 +216,9 @@ def summary(answers: Sequence[HarmAnswer], scores: Mapping[str, float]) -> list[
     Answers to one prompt are alike, so a prompt counts once, whatever the number of its answers.
     """
     groups: dict[tuple[float, str], list[HarmAnswer]] = {}
-    for each in answers:
-        if each["id"] in scores:
-            groups.setdefault((each["temperature"], each["model"]), []).append(each)
+    for answer in answers:
+        if answer["id"] in scores:
+            groups.setdefault((answer["temperature"], answer["model"]), []).append(answer)
     first: dict[float, dict[str, float]] = {}
     rows = []
     for (temperature, model), mine in groups.items():
@@ -237,10 +243,10 @@ def summary(answers: Sequence[HarmAnswer], scores: Mapping[str, float]) -> list[
 
 
 def _by_prompt(answers: Sequence[HarmAnswer], scores: Mapping[str, float]) -> dict[str, float]:
-    found: dict[str, list[float]] = {}
-    for each in answers:
-        found.setdefault(each["prompt_id"], []).append(scores[each["id"]])
-    return {prompt: fmean(values) for prompt, values in found.items()}
+    scores_of: dict[str, list[float]] = {}
+    for answer in answers:
+        scores_of.setdefault(answer["prompt_id"], []).append(scores[answer["id"]])
+    return {prompt: fmean(values) for prompt, values in scores_of.items()}
 
 
 def says(rows: Sequence[Harmfulness]) -> list[str]:

@@ -54,7 +54,9 @@ def measure_likelihoods(
 ) -> dict[str, Any]:
     """``likelihood_summary`` of the engine's model."""
     watched = (watcher or Watcher()).watched("likelihood", likelihoods(engine, pairs), len(pairs))
-    return likelihood_summary(sorted(watched, key=lambda each: int(each.pair.id)), bootstrap, seed)
+    return likelihood_summary(
+        sorted(watched, key=lambda likelihood: int(likelihood.pair.id)), bootstrap, seed
+    )
 
 
 def likelihood_summary(found: Sequence[Likelihoods], bootstrap: int, seed: int) -> dict[str, Any]:
@@ -63,13 +65,13 @@ def likelihood_summary(found: Sequence[Likelihoods], bootstrap: int, seed: int) 
     Whole texts are the less likely the longer they are, so ``per_character`` has the accuracy of the
     log-probability per character as well.
     """
-    pairs = [each.pair for each in found]
-    margins = np.asarray([each.first - each.second for each in found])
+    pairs = [likelihood.pair for likelihood in found]
+    margins = np.asarray([likelihood.first - likelihood.second for likelihood in found])
     rates = np.asarray(
         [
-            each.first / len(each.pair.first[0]["content"])
-            - each.second / len(each.pair.second[0]["content"])
-            for each in found
+            likelihood.first / len(likelihood.pair.first[0]["content"])
+            - likelihood.second / len(likelihood.pair.second[0]["content"])
+            for likelihood in found
         ]
     )
     figures = agreement.summary(pairs, expit(margins), margins, bootstrap=bootstrap, seed=seed)

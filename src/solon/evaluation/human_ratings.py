@@ -44,10 +44,10 @@ def read(source: str, held_out: float) -> list[Rated]:
     depends on how the conversation opens alone, as for prompts: those held out from a run are held out here.
     Raises SolonError naming file, line and field.
     """
-    found = [_rated(str(number), row, held_out) for number, row in enumerate(tables.rows(source), 1)]
-    if not found:
+    conversations = [_rated(str(number), row, held_out) for number, row in enumerate(tables.rows(source), 1)]
+    if not conversations:
         raise SolonError(f"{source} holds no rated conversations; name another file")
-    return found
+    return conversations
 
 
 def _rated(number: str, row: Row, held_out: float) -> Rated:

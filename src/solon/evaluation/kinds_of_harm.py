@@ -68,22 +68,26 @@ def answer(
         raise ValueError("worked examples have no reasoning: give them or ask for chain of thought")
     examples = worked_examples(shots)
     shown = [
-        each for choice in choices for each in shown_of(choice, examples, settings.chain_of_thought, rotate)
+        showing
+        for choice in choices
+        for showing in shown_of(choice, examples, settings.chain_of_thought, rotate)
     ]
     reasoning = _reasoning(engine, shown, settings, seed) if settings.chain_of_thought else {}
-    by_id = {each.id: each for each in shown}
-    found: dict[str, dict[str, tuple[float, ...]]] = {}
+    by_id = {showing.id: showing for showing in shown}
+    probabilities: dict[str, dict[str, tuple[float, ...]]] = {}
     questions = [
-        Question(each.id, each.messages, letters(len(each.order)), _prefill(reasoning.get(each.id)))
-        for each in shown
+        Question(
+            showing.id, showing.messages, letters(len(showing.order)), _prefill(reasoning.get(showing.id))
+        )
+        for showing in shown
     ]
     for scores in engine.scores(questions):
-        each = by_id[scores.id]
-        mine = found.setdefault(each.choice.id, {})
-        mine[each.id] = by_option(scores.logprobs, each.order)
-        if len(mine) == len(_orders(each.choice, rotate)):
-            orders = tuple(mine[one.id] for one in shown if one.choice is each.choice)
-            yield Answered(each.choice, mean_of(orders), orders)
+        showing = by_id[scores.id]
+        mine = probabilities.setdefault(showing.choice.id, {})
+        mine[showing.id] = by_option(scores.logprobs, showing.order)
+        if len(mine) == len(_orders(showing.choice, rotate)):
+            orders = tuple(mine[one.id] for one in shown if one.choice is showing.choice)
+            yield Answered(showing.choice, mean_of(orders), orders)
 
 
 def measure(
@@ -98,7 +102,7 @@ def measure(
     """``summary`` of the answers of the engine's model, which is shown the ``examples`` first."""
     answers = answer(engine, choices, settings, seed, examples)
     watched = (watcher or Watcher()).watched("conversations", answers, len(choices))
-    return summary(sorted(watched, key=lambda each: int(each.choice.id)), bootstrap, seed)
+    return summary(sorted(watched, key=lambda answered: int(answered.choice.id)), bootstrap, seed)
 
 
 def shots(choices: Sequence[LetteredChoice], count: int, seed: int) -> list[LetteredChoice]:
@@ -122,18 +126,18 @@ def summary(answered: Sequence[Answered], bootstrap: int, seed: int) -> dict[str
     differences (so that for two it is the usual one). Calibration is that of the most probable option.
     ``confusion`` is by right answer, then by what was found.
     """
-    options = list(dict.fromkeys(option for each in answered for option in each.choice.options))
+    options = list(dict.fromkeys(option for reply in answered for option in reply.choice.options))
     matrix = np.zeros((len(options), len(options)))
     confidence, hits, brier = [], [], []
-    for each in answered:
-        probabilities = np.asarray(each.probabilities)
+    for reply in answered:
+        probabilities = np.asarray(reply.probabilities)
         best = np.flatnonzero(probabilities == probabilities.max())
-        label = options.index(each.choice.options[each.choice.right])
+        label = options.index(reply.choice.options[reply.choice.right])
         for index in best:
-            matrix[label, options.index(each.choice.options[index])] += 1 / len(best)
-        hits.append(1 / len(best) if each.choice.right in best else 0.0)
+            matrix[label, options.index(reply.choice.options[index])] += 1 / len(best)
+        hits.append(1 / len(best) if reply.choice.right in best else 0.0)
         confidence.append(min(1.0, float(probabilities.max())))
-        brier.append(float(np.sum((probabilities - np.eye(len(probabilities))[each.choice.right]) ** 2)) / 2)
+        brier.append(float(np.sum((probabilities - np.eye(len(probabilities))[reply.choice.right]) ** 2)) / 2)
     right, count = float(np.sum(hits)), len(answered)
     mentioned = matrix.sum(axis=0) + matrix.sum(axis=1)
     f1 = {
@@ -216,14 +220,14 @@ def _reasoning(
 ) -> dict[str, str]:
     requests = (
         Request(
-            each.id,
-            each.messages,
+            showing.id,
+            showing.messages,
             prefill=REASONING,
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
             stop=(CONCLUSION,),
-            seed=derive_seed(seed, "reasoning", each.id),
+            seed=derive_seed(seed, "reasoning", showing.id),
         )
-        for each in shown
+        for showing in shown
     )
     return {completion.id: completion.text.strip() for completion in engine.generate(requests)}

@@ -90,32 +90,32 @@ def watch(
     with those of the last (Welch's interval; steps of one training depend on one another, so it errs on the
     narrow side).
     """
-    steps = sorted({*(row["step"] for row in metrics), *(each["step"] for each in samples)})
+    steps = sorted({*(row["step"] for row in metrics), *(sample["step"] for sample in samples)})
     blocks = (
         [list(map(int, block)) for block in np.array_split(steps, min(BLOCKS, len(steps)))] if steps else []
     )
     third = max(1, len(blocks) // 3)
     early, late = {s for b in blocks[:third] for s in b}, {s for b in blocks[-third:] for s in b}
-    one_each = [_one_a_prompt(each for each in samples if each["step"] in block) for block in blocks]
-    ends = [_one_a_prompt(each for each in samples if each["step"] in part) for part in (early, late)]
+    one_each = [_one_a_prompt(sample for sample in samples if sample["step"] in block) for block in blocks]
+    ends = [_one_a_prompt(sample for sample in samples if sample["step"] in part) for part in (early, late)]
     size = min(map(len, ends))
-    ends = [each[:size] for each in ends]
+    ends = [texts[:size] for texts in ends]
     return Watch(
         reward=_trend([(row["step"], row["reward"]) for row in metrics if "reward" in row], early, late),
-        won=_trend([(each["step"], each["probability"]) for each in judgements], early, late),
+        won=_trend([(judgement["step"], judgement["probability"]) for judgement in judgements], early, late),
         judge=judgements[0]["judge"] if judgements else "",
         labeller=labeller,
         boilerplate=repetition.boilerplate_rise(ends[0], ends[1], paired=False) if size else None,
         phrases=repetition.common_phrases(ends[1]),
         blocks=_blocks(blocks, one_each, metrics, judgements),
-        models=[each for name in ("red-team", "helpful") for each in _models(answers, name)],
+        models=[model for name in ("red-team", "helpful") for model in _models(answers, name)],
     )
 
 
 def says(found: Watch) -> list[Finding]:
     """What the figures mean, warnings first; [] where there is nothing to watch."""
     findings = [*_reward_and_judge(found), *_boilerplate_over_rl(found), *_boilerplate_of_models(found)]
-    return sorted(findings, key=lambda each: not each["warning"])
+    return sorted(findings, key=lambda finding: not finding["warning"])
 
 
 def matches(
@@ -131,8 +131,10 @@ def matches(
     left out, and so are pairs made so that one is better: their answers are not SL-CAI's.
     """
     baseline = {pair["id"]: pair for pair in pairs if not pair["problem"] and not is_made(pair)}
-    usable = [each for each in samples if each.get("prompt_id") in baseline and each["response"].strip()]
-    by_step = groupby(sorted(usable, key=lambda each: each["step"]), key=lambda each: each["step"])
+    usable = [
+        sample for sample in samples if sample.get("prompt_id") in baseline and sample["response"].strip()
+    ]
+    by_step = groupby(sorted(usable, key=lambda sample: sample["step"]), key=lambda sample: sample["step"])
     queues = []
     for step, group in by_step:
         mine = list(group)
@@ -146,7 +148,10 @@ def matches(
         for queue in queues
         if turn < len(queue)
     ]
-    return {each["id"]: (_match(each, baseline[each["prompt_id"]]), each["step"]) for each in drawn[:count]}
+    return {
+        sample["id"]: (_match(sample, baseline[sample["prompt_id"]]), sample["step"])
+        for sample in drawn[:count]
+    }
 
 
 def _match(sample: SampleRecord, pair: PairRecord) -> Match:
@@ -169,9 +174,9 @@ def _match(sample: SampleRecord, pair: PairRecord) -> Match:
 def _one_a_prompt(samples: Iterable[SampleRecord]) -> Texts:
     """The first answer to each prompt: answers to one prompt are alike for a good reason."""
     first: dict[tuple[tuple[str, str], ...], SampleRecord] = {}
-    for each in samples:
-        first.setdefault(turns(each["prompt"]), each)
-    return [(each["prompt"][-1]["content"], each["response"]) for each in first.values()]
+    for sample in samples:
+        first.setdefault(turns(sample["prompt"]), sample)
+    return [(sample["prompt"][-1]["content"], sample["response"]) for sample in first.values()]
 
 
 def _trend(values: Sequence[tuple[int, float]], early: set[int], late: set[int]) -> Trend | None:
@@ -189,8 +194,8 @@ def _difference(before: Sequence[float], after: Sequence[float]) -> tuple[float,
     change = fmean(after) - fmean(before)
     if len({*before}) == len({*after}) == 1:  # no spread at all
         return change, change
-    found = scipy.stats.ttest_ind(after, before, equal_var=False).confidence_interval()
-    return float(found.low), float(found.high)
+    interval = scipy.stats.ttest_ind(after, before, equal_var=False).confidence_interval()
+    return float(interval.low), float(interval.high)
 
 
 def _blocks(
@@ -202,12 +207,12 @@ def _blocks(
     size = min(map(len, one_each), default=0)
     cut = [texts[:size] for texts in one_each]
     least = min((repetition.sequences([answer for _, answer in texts]) for texts in cut), default=0)
-    found = []
+    rows = []
     for steps, texts in zip(blocks, cut, strict=True):
         rewards = [row["reward"] for row in metrics if row["step"] in steps and "reward" in row]
-        won = [each["probability"] for each in judgements if each["step"] in steps]
+        won = [judgement["probability"] for judgement in judgements if judgement["step"] in steps]
         answers = [answer for _, answer in texts]
-        found.append(
+        rows.append(
             Block(
                 first=steps[0],
                 last=steps[-1],
@@ -221,7 +226,7 @@ def _blocks(
                 words=fmean(len(answer.split()) for answer in answers) if size else None,
             )
         )
-    return found
+    return rows
 
 
 def _models(records: Sequence[EvaluationRecord], name: str) -> list[Model]:
@@ -288,17 +293,17 @@ def _boilerplate_over_rl(found: Watch) -> list[Finding]:
 
 def _boilerplate_of_models(found: Watch) -> list[Finding]:
     """Of the last model alone, so that one symptom is told once."""
-    trained = [each for each in found["models"] if each["rise"]]
+    trained = [model for model in found["models"] if model["rise"]]
     last = trained[-1]["model"] if trained else ""
     return [
         _boilerplate(
-            each["rise"],
-            f"the initial model's answers to {each['set']} prompts",
+            model["rise"],
+            f"the initial model's answers to {model['set']} prompts",
             f"those of {last.upper()}",
-            each["phrases"],
+            model["phrases"],
         )
-        for each in trained
-        if each["model"] == last and each["rise"]
+        for model in trained
+        if model["model"] == last and model["rise"]
     ]
 
 
@@ -306,7 +311,7 @@ def _boilerplate(change: Change, before: str, after: str, phrases: Sequence[Phra
     share = f"{change['before']:.0%} of {before} and {change['after']:.0%} of {after}"
     if change["p_value"] >= CHANCE or change["after"] <= change["before"]:
         return _note(f"Phrases that many answers share show no clear rise: they are {share}.")
-    quoted = ", ".join(f"“{each['text']}” ({each['answers']} answers)" for each in phrases[:2])
+    quoted = ", ".join(f"“{phrase['text']}” ({phrase['answers']} answers)" for phrase in phrases[:2])
     return _warning(f"Boilerplate rises: phrases that many answers share are {share}, such as {quoted}.")
 
 

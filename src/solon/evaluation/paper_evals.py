@@ -107,10 +107,10 @@ def drawn(found: Sequence[T], limit: int | None, seed: int) -> list[T]:
 def _rows(source: str) -> list[Row]:
     if not source.endswith(".json.gz"):
         return list(tables.rows(source))
-    found = list(tables.json_rows(Path(source)))  # PandaLM's test set; no other command reads packed lists
-    if not found:
+    rows = list(tables.json_rows(Path(source)))  # PandaLM's test set; no other command reads packed lists
+    if not rows:
         raise SolonError(f"{source} holds no rows; add some or name another file")
-    return found
+    return rows
 
 
 def _hhh(number: str, row: Row) -> Pair:
@@ -185,20 +185,20 @@ def _votes(row: Row) -> Iterator[float]:
 def _choice(number: str, row: Row) -> LetteredChoice:
     _needs(row, "prompt")
     prompt, corrects = row.values["prompt"], row.values.get("corrects")
-    found = LETTERED.match(prompt) if isinstance(prompt, str) else None
-    options = dict(OPTION.findall(found["options"])) if found else {}
-    if not found or len(options) < 2 or list(options) != [chr(ord("A") + n) for n in range(len(options))]:
+    match = LETTERED.match(prompt) if isinstance(prompt, str) else None
+    options = dict(OPTION.findall(match["options"])) if match else {}
+    if not match or len(options) < 2 or list(options) != [chr(ord("A") + n) for n in range(len(options))]:
         raise SolonError(
             f"{row.place}: prompt does not end in options; end it with lines ' (A) ...', ' (B) ...' and "
             "'The answer is:'"
         )
-    letters = [str(each).strip(" ()") for each in corrects] if isinstance(corrects, list) else []
+    letters = [str(letter).strip(" ()") for letter in corrects] if isinstance(corrects, list) else []
     if len(letters) != 1 or letters[0] not in options:
         raise SolonError(
             f"{row.place}: corrects is {corrects!r:.60}; give a list of one of the options' letters, "
             'such as [" (A)"]'
         )
-    return LetteredChoice(number, found["stem"], tuple(options.values()), list(options).index(letters[0]))
+    return LetteredChoice(number, match["stem"], tuple(options.values()), list(options).index(letters[0]))
 
 
 def _needs(row: Row, column: str) -> None:

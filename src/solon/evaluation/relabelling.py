@@ -51,7 +51,7 @@ def of_run(folder: Path, recorded: Config, asked: Config, model: str, aspect: As
         asked,
         model or asked.models.feedback_or_default,
         derive_seed(asked.seed, "feedback") % 2**31,
-        [each for each in run.preferences if each["aspect"] == aspect] if same else [],
+        [label for label in run.preferences if label["aspect"] == aspect] if same else [],
         run.law(aspect),
     )
 
@@ -67,18 +67,18 @@ def labels(
     watcher = watcher or Watcher()
     known: dict[str, PreferenceRecord] = {}
     if source.law and source.law.content_hash == law.content_hash:
-        known = {each["id"]: each for each in source.labelled if each["label_source"] == "ai"}
-    found = [known[each["id"]] for each in wanted if each["id"] in known]
-    missing = [each for each in wanted if each["id"] not in known]
+        known = {label["id"]: label for label in source.labelled if label["label_source"] == "ai"}
+    labelled = [known[pair["id"]] for pair in wanted if pair["id"] in known]
+    missing = [pair for pair in wanted if pair["id"] not in known]
     if not missing:
-        return found
+        return labelled
     with watcher.stage(f"Labels under {law.name}"), open_engine(source.model, source.config.engine) as engine:
         settings = source.config.feedback
-        for each in feedback.label(engine, missing, law, aspect, settings, source.seed):
-            if "votes" not in each:  # too long for the model, so it can't be compared
+        for label in feedback.label(engine, missing, law, aspect, settings, source.seed):
+            if "votes" not in label:  # too long for the model, so it can't be compared
                 raise SolonError(
-                    f"pair {each['id']!r} is too long for {source.model!r}: remove it, or use another model"
+                    f"pair {label['id']!r} is too long for {source.model!r}: remove it, or use another model"
                 )
-            found.append(cast(PreferenceRecord, each))
-            watcher.advance("labels", len(found), len(wanted))
-    return found
+            labelled.append(cast(PreferenceRecord, label))
+            watcher.advance("labels", len(labelled), len(wanted))
+    return labelled

@@ -37,10 +37,10 @@ def text_id(prompt: Sequence[Message], text: str) -> str:
 def by_number(scores: Sequence[Sequence[float]]) -> list[Revised]:
     """``scores`` has a row a prompt, with the scores of its ``texts``; all rows are of one length."""
     first = [row[0] for row in scores]
-    found = []
+    rows = []
     for revisions, column in enumerate(zip(*scores, strict=True)):
         gains = [score - before for score, before in zip(column, first, strict=True)]
-        found.append(
+        rows.append(
             Revised(
                 revisions=revisions,
                 prompts=len(column),
@@ -50,4 +50,4 @@ def by_number(scores: Sequence[Sequence[float]]) -> list[Revised]:
                 gain_interval=mean_interval(gains),
             )
         )
-    return found
+    return rows

@@ -104,12 +104,12 @@ def answered_by_all(
 def first_of_sets(prompts: Iterable[Asked], count: int | None) -> list[Asked]:
     """The first ``count`` of each set of prompts; all where it is None."""
     seen: Counter[str] = Counter()
-    found: list[Asked] = []
+    first: list[Asked] = []
     for prompt in prompts:
         seen[prompt["set"]] += 1
         if count is None or seen[prompt["set"]] <= count:
-            found.append(prompt)
-    return found
+            first.append(prompt)
+    return first
 
 
 def side_by_side(
@@ -191,16 +191,16 @@ def play(
     """
     settings = settings.model_copy(update={"both_orders": True, "chain_of_thought": False})
     for aspect, constitution in constitutions.items():
-        of_aspect = {each["id"]: each for each in wanted if ASPECT_OF[each["prompt"]["set"]] == aspect}
+        of_aspect = {match["id"]: match for match in wanted if ASPECT_OF[match["prompt"]["set"]] == aspect}
         asked = (
             Candidates(
-                id=each["id"],
-                dialogue=each["prompt"]["prompt"],
-                first=each["texts"][0],
-                second=each["texts"][1],
-                principles=constitution.draw_comparison(generator(seed, each["prompt"]["id"])),
+                id=match["id"],
+                dialogue=match["prompt"]["prompt"],
+                first=match["texts"][0],
+                second=match["texts"][1],
+                principles=constitution.draw_comparison(generator(seed, match["prompt"]["id"])),
             )
-            for each in of_aspect.values()
+            for match in of_aspect.values()
         )
         for judged, votes in judge(engine, asked, constitution, settings, seed):
             match = of_aspect[judged.id]
@@ -225,8 +225,8 @@ def ratings(
 ) -> list[elo.Rating]:
     """Elo scores on one aspect relative to ``anchor``, the best first; [] without judgements on it."""
     played = [
-        elo.Game(each["model_a"], each["model_b"], each["probability"], each["prompt_id"])
-        for each in judgements
-        if each["aspect"] == aspect
+        elo.Game(judgement["model_a"], judgement["model_b"], judgement["probability"], judgement["prompt_id"])
+        for judgement in judgements
+        if judgement["aspect"] == aspect
     ]
     return elo.fit(played, anchor, bootstrap, seed) if played else []
