@@ -344,7 +344,8 @@ class Config(Section):
         """Raises ValueError for what several training processes cannot do, before any is begun."""
         scale, rl = self.scale.training, self.reinforce
         steps = [
-            (each.batch_size, each.micro_batch_size) for each in (self.supervised, self.preference_model)
+            (section.batch_size, section.micro_batch_size)
+            for section in (self.supervised, self.preference_model)
         ]
         for sequences, micro_batch in (
             *steps,
@@ -360,7 +361,7 @@ class Config(Section):
                 f"in one only: set the algorithm to {for_processes()}, or scale.training.processes to 1"
             )
         if scale.strategy == "fsdp" and any(
-            each.lora for each in (self.supervised, self.preference_model, rl)
+            section.lora for section in (self.supervised, self.preference_model, rl)
         ):
             raise ValueError(
                 "has scale.training.strategy fsdp, which trains all weights: set lora to null, or take ddp"
@@ -381,7 +382,7 @@ def load(path: Path, overrides: dict[str, Any] | None = None) -> Config:
 def _beside(folder: Path, value: Any) -> Any:
     """``value`` with every text that names something in ``folder`` replaced by the path to it."""
     if isinstance(value, dict):
-        return {name: _beside(folder, each) for name, each in value.items()}
+        return {name: _beside(folder, setting) for name, setting in value.items()}
     if not isinstance(value, str):
         return value
     place = value.removeprefix(UNSAFE)

@@ -225,7 +225,7 @@ class BlockDumper(yaml.SafeDumper):
 def represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = "|" if "\n" in text else None
     # Line breaks that YAML reads as others, unless escaped.
-    if any(each in text for each in "\r\x85\u2028\u2029"):
+    if any(line_break in text for line_break in "\r\x85\u2028\u2029"):
         style = '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 

@@ -133,7 +133,7 @@ def stage(name: str) -> Stage:
 
 def trains(name: str) -> Training:
     """What the stage of that name trains with. Raises LookupError for one that trains nothing."""
-    found = stage(name).training
-    if found is None:
+    training = stage(name).training
+    if training is None:
         raise LookupError(f"stage {name} trains nothing")
-    return found
+    return training

@@ -52,14 +52,14 @@ def known(model: Any, location: Location) -> list[str]:
     """The fields that may stand where ``location`` is."""
     for part in location[:-1]:
         if not isinstance(part, int):
-            fields = [each.model_fields[part] for each in models(model) if part in each.model_fields]
+            fields = [kind.model_fields[part] for kind in models(model) if part in kind.model_fields]
             model = fields[0].annotation if fields else None
-    return [name for each in models(model) for name in each.model_fields]
+    return [name for kind in models(model) for name in kind.model_fields]
 
 
 def models(kind: Any) -> Iterator[type[BaseModel]]:
     """The models in a type: those of its items, or of its alternatives."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         yield kind
-    for each in get_args(kind):
-        yield from models(each)
+    for argument in get_args(kind):
+        yield from models(argument)

@@ -42,4 +42,4 @@ OPTIMISERS = {
 
 def for_processes() -> str:
     """The names of those that several processes can train by, to be told."""
-    return " or ".join(name for name, each in OPTIMISERS.items() if each.processes)
+    return " or ".join(name for name, optimiser in OPTIMISERS.items() if optimiser.processes)

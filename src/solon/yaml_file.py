@@ -126,7 +126,7 @@ def nodes(tree: yaml.Node | None) -> Iterator[yaml.Node]:
 
 def children(node: yaml.Node) -> list[yaml.Node]:
     if isinstance(node, yaml.MappingNode):
-        return [each for pair in node.value for each in pair]
+        return [child for pair in node.value for child in pair]
     return list(node.value) if isinstance(node, yaml.SequenceNode) else []
 
 
@@ -162,7 +162,7 @@ def describe(
     for problem in error.errors():
         problems.setdefault(in_file(problem["loc"]), []).append(problem)
     for location, of_field in problems.items():  # several where a field may have several types
-        what = " or ".join(dict.fromkeys(complaint(each, known(model, location)) for each in of_field))
+        what = " or ".join(dict.fromkeys(complaint(misfit, known(model, location)) for misfit in of_field))
         place = "laid over it" if overridden(overrides, location) else f"line {line_of(tree, location)}"
         yield f"{path} {place}: {field_of(location) or 'the file'} {what}"
 
@@ -183,10 +183,10 @@ def line_of(node: yaml.Node | None, location: Location) -> int:
     line = node.start_mark.line + 1 if node else 1
     for part in location:
         if isinstance(node, yaml.MappingNode):
-            found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
-            if found is None:
+            entry = next(((k, v) for k, v in node.value if k.value == str(part)), None)
+            if entry is None:
                 break
-            line, node = found[0].start_mark.line + 1, found[1]
+            line, node = entry[0].start_mark.line + 1, entry[1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
             line = node.start_mark.line + 1

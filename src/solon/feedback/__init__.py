@@ -16,14 +16,14 @@ from solon.feedback.revision import ByRevision
 from solon.records import Aspect, PairRecord
 
 METHODS: dict[str, Method] = {
-    each.name: each
-    for each in (ByMultipleChoice(), ByRating(), ByComparingAndRating(), ByContrast(), ByRevision())
+    method.name: method
+    for method in (ByMultipleChoice(), ByRating(), ByComparingAndRating(), ByContrast(), ByRevision())
 }
 
-MAKINGS = frozenset(each.label_source for each in METHODS.values() if isinstance(each, ByMaking))
+MAKINGS = frozenset(method.label_source for method in METHODS.values() if isinstance(method, ByMaking))
 """The sources of labels that the pairs' making gives."""
 
-MODELS_OWN = frozenset(each.label_source for each in METHODS.values())
+MODELS_OWN = frozenset(method.label_source for method in METHODS.values())
 """The sources of labels that no person gave."""
 
 
@@ -46,4 +46,4 @@ def labelling(settings: config.Feedback, law: Constitution, aspect: Aspect) -> t
 
 def is_made(pair: PairRecord) -> bool:
     """Whether the pair was made so that its first answer is the better one."""
-    return any(isinstance(each, ByMaking) and each.made(pair) is not None for each in METHODS.values())
+    return any(isinstance(method, ByMaking) and method.made(pair) is not None for method in METHODS.values())

@@ -41,8 +41,8 @@ def letter_priors(
         for principle in {each.name: each for each in principles}.values()
         for number, text in enumerate(CONTENT_FREE)
     ]
-    found: dict[str, list[float]] = {}
+    by_principle: dict[str, list[float]] = {}
     for scores in engine.scores(questions):
         _, name = scores.id.split("/", 1)
-        found.setdefault(name, []).append(float(expit(scores.logprobs[0] - scores.logprobs[1])))
-    return {name: float(logit(fmean(probabilities))) for name, probabilities in found.items()}
+        by_principle.setdefault(name, []).append(float(expit(scores.logprobs[0] - scores.logprobs[1])))
+    return {name: float(logit(fmean(probabilities))) for name, probabilities in by_principle.items()}

@@ -34,13 +34,13 @@ class ByMaking(Method):
         seed: int,
     ) -> Voted:
         """By multiple choice: labels take no judge, but evaluations do."""
-        asked = (multiple_choice.under_drawn(each, law, settings, seed) for each in pairs)
+        asked = (multiple_choice.under_drawn(pair, law, settings, seed) for pair in pairs)
         return multiple_choice.judge(engine, asked, law, settings, seed)
 
     def made(self, pair: PairRecord) -> Mapping[str, Any] | None:
         """How the pair was made so that its first answer is the better one; None where it was not."""
-        found: Mapping[str, Any] | None = pair.get(self.making)  # type: ignore[assignment]
-        return found
+        making: Mapping[str, Any] | None = pair.get(self.making)  # type: ignore[assignment]
+        return making
 
     def must_have_made(self, pair: PairRecord) -> None:
         """Raises SolonError for a pair whose making gives no label."""

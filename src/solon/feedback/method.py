@@ -118,7 +118,7 @@ class Method(ABC):
 
     def grounds(self, law: Constitution) -> set[tuple[str, str]]:
         """What labels go by, as votes or pairs name it: a principle and what it asks."""
-        return {(each.name, each.instruction) for each in law.comparison}
+        return {(principle.name, principle.instruction) for principle in law.comparison}
 
     def faults(
         self,
@@ -172,12 +172,12 @@ def sampled(
 
 def turned(vote: Vote) -> Vote:
     """The vote as one for the other answer."""
-    found: Vote = {
+    mirrored: Vote = {
         **vote,
         "probability": 1 - vote["probability"],
         "orders": [1 - order for order in reversed(vote["orders"])],
         "reasoning": vote["reasoning"][::-1],
     }
     if "ratings" in vote:
-        found["ratings"] = vote["ratings"][::-1]
-    return found
+        mirrored["ratings"] = vote["ratings"][::-1]
+    return mirrored

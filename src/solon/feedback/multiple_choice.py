@@ -35,7 +35,7 @@ class ByMultipleChoice(Method):
         settings: config.Feedback,
         seed: int,
     ) -> Voted:
-        return judge(engine, (under_drawn(each, law, settings, seed) for each in pairs), law, settings, seed)
+        return judge(engine, (under_drawn(pair, law, settings, seed) for pair in pairs), law, settings, seed)
 
 
 def under_drawn(pair: Candidates, law: Constitution, settings: config.Feedback, seed: int) -> Candidates:
@@ -101,9 +101,9 @@ def soft_label(orders: Sequence[float], clamp: tuple[float, float] | None) -> fl
 def _judge_block(
     engine: Engine, block: Sequence[Candidates], shots: list[Message], settings: config.Feedback, seed: int
 ) -> Voted:
-    posed = {one.id: posed_of(one, settings, seed) for one in block}
-    owner = {each.id: one for one in block for each in posed[one.id]}
-    everything = [each for one in block for each in posed[one.id]]
+    posed = {pair.id: posed_of(pair, settings, seed) for pair in block}
+    owner = {posing.id: pair for pair in block for posing in posed[pair.id]}
+    everything = [posing for pair in block for posing in posed[pair.id]]
     reasoning = {}
     too_long: dict[str, TooLong] = {}  # by pair
     if settings.chain_of_thought:
@@ -113,30 +113,30 @@ def _judge_block(
             else:
                 reasoning[name] = text
     questions = [
-        Question(each.id, [*shots, each.question], prompts.LETTERS, _prefill(reasoning.get(each.id)))
-        for each in everything
-        if owner[each.id].id not in too_long
+        Question(posing.id, [*shots, posing.question], prompts.LETTERS, _prefill(reasoning.get(posing.id)))
+        for posing in everything
+        if owner[posing.id].id not in too_long
     ]
     priors: dict[str, float] = {}
     if settings.prior_correction:
-        asked = (each.principle for each in everything)
+        asked = (posing.principle for posing in everything)
         priors = letter_priors(engine, asked, shots, settings.layout)
-    found: dict[str, float] = {}
+    probabilities: dict[str, float] = {}
     samples: dict[str, int] = {}
     for scores in engine.choice_logprobs(questions):
-        one = owner[scores.id]
+        pair = owner[scores.id]
         if isinstance(scores, TooLong):
-            too_long.setdefault(one.id, scores)
+            too_long.setdefault(pair.id, scores)
             continue
-        this = next(each for each in posed[one.id] if each.id == scores.id)
-        found[scores.id] = first_is_better(
+        this = next(posing for posing in posed[pair.id] if posing.id == scores.id)
+        probabilities[scores.id] = first_is_better(
             scores.logprobs[0], scores.logprobs[1], this.swapped, priors.get(this.principle.name, 0.0)
         )
         if scores.votes is not None:
             samples[scores.id] = scores.votes
-        if all(each.id in found for each in posed[one.id]):
-            yield one, _votes(one, posed[one.id], found, samples, reasoning, settings)
-    yield from ((one, too_long[one.id]) for one in block if one.id in too_long)
+        if all(posing.id in probabilities for posing in posed[pair.id]):
+            yield pair, _votes(pair, posed[pair.id], probabilities, samples, reasoning, settings)
+    yield from ((pair, too_long[pair.id]) for pair in block if pair.id in too_long)
 
 
 def worked_examples(constitution: Constitution, settings: config.Feedback) -> list[Message]:
@@ -166,22 +166,22 @@ def posed_of(one: Candidates, settings: config.Feedback, seed: int) -> list[Pose
 def _reasoning(
     engine: Engine, posed: Iterable[Posed], shots: list[Message], settings: config.Feedback, seed: int
 ) -> Iterator[tuple[str, str | TooLong]]:
-    def chain(each: Posed) -> Chain[tuple[str, str | TooLong]]:
+    def chain(posing: Posed) -> Chain[tuple[str, str | TooLong]]:
         try:
             completion = yield Request(
-                each.id,
-                [*shots, each.question],
+                posing.id,
+                [*shots, posing.question],
                 prefill=prompts.REASONING,
                 max_tokens=settings.max_tokens,
                 temperature=settings.temperature,
                 stop=(prompts.CONCLUSION,),
-                seed=derive_seed(seed, "reasoning", each.id),
+                seed=derive_seed(seed, "reasoning", posing.id),
             )
         except TooLong as error:
-            return each.id, error
-        return each.id, completion.text.strip()
+            return posing.id, error
+        return posing.id, completion.text.strip()
 
-    return engine.run_chains(chain(each) for each in posed)
+    return engine.run_chains(chain(posing) for posing in posed)
 
 
 def _prefill(reasoning: str | None) -> str:
@@ -191,25 +191,25 @@ def _prefill(reasoning: str | None) -> str:
 
 
 def _votes(
-    one: Candidates,
+    pair: Candidates,
     posed: Sequence[Posed],
-    found: Mapping[str, float],
+    probabilities: Mapping[str, float],
     samples: Mapping[str, int],
     reasoning: Mapping[str, str],
     settings: config.Feedback,
 ) -> list[Vote]:
     votes = []
-    for principle in one.principles:
-        mine = [each for each in posed if each.principle is principle]
-        orders = [found[each.id] for each in mine]
+    for principle in pair.principles:
+        mine = [posing for posing in posed if posing.principle is principle]
+        orders = [probabilities[posing.id] for posing in mine]
         votes.append(
             Vote(
                 principle=principle.name,
                 instruction=principle.instruction,
                 probability=soft_label(orders, settings.clamp if settings.chain_of_thought else None),
                 orders=orders,
-                reasoning=[reasoning[each.id] for each in mine if each.id in reasoning],
-                samples=total_votes(samples.get(each.id) for each in mine),
+                reasoning=[reasoning[posing.id] for posing in mine if posing.id in reasoning],
+                samples=total_votes(samples.get(posing.id) for posing in mine),
             )
         )
     return votes

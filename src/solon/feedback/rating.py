@@ -60,13 +60,13 @@ class ByRating(Method):
 
     def told(self, labels: Sequence[PreferenceRecord]) -> list[str]:
         by_question: dict[str, list[list[float]]] = {}
-        for vote in (vote for each in labels for vote in each["votes"] if "ratings" in vote):
+        for vote in (vote for label in labels for vote in label["votes"] if "ratings" in vote):
             by_question.setdefault(vote["instruction"], []).append(vote["ratings"])
         return [
-            f"{len(found):,} pairs were labelled {self.manner} (“{question}”): "
-            f"{fmean(map(fmean, found)):.2f} on average, where 0 is best, and the two answers of a pair "
-            f"{fmean(abs(one - other) for one, other in found):.2f} apart."
-            for question, found in by_question.items()
+            f"{len(ratings):,} pairs were labelled {self.manner} (“{question}”): "
+            f"{fmean(map(fmean, ratings)):.2f} on average, where 0 is best, and the two answers of a pair "
+            f"{fmean(abs(first - second) for first, second in ratings):.2f} apart."
+            for question, ratings in by_question.items()
         ]
 
 
@@ -74,20 +74,22 @@ def judge(engine: Engine, pairs: Iterable[Candidates], scale: RatingScale, sharp
     """One vote a pair, as they finish, with both ratings. For ``sharpness`` see ``first_is_better``."""
     waiting = iter(pairs)
     while block := list(islice(waiting, max(1, engine.concurrency // QUESTIONS))):
-        dialogues = [[*one.dialogue, assistant(text)] for one in block for text in (one.first, one.second)]
-        found: dict[int, dict[int, RatedDialogue | TooLong]] = {}
+        dialogues = [
+            [*pair.dialogue, assistant(text)] for pair in block for text in (pair.first, pair.second)
+        ]
+        ratings: dict[int, dict[int, RatedDialogue | TooLong]] = {}
         for place, rated in rate(engine, dialogues, scale):
-            both = found.setdefault(place // 2, {})
+            both = ratings.setdefault(place // 2, {})
             both[place % 2] = rated
             if len(both) < 2:
                 continue
-            one, first, second = block[place // 2], both[0], both[1]
+            pair, first, second = block[place // 2], both[0], both[1]
             if isinstance(first, TooLong):
-                yield one, first
+                yield pair, first
             elif isinstance(second, TooLong):
-                yield one, second
+                yield pair, second
             else:
-                yield one, [_vote(first, second, scale, sharpness)]
+                yield pair, [_vote(first, second, scale, sharpness)]
 
 
 def _vote(first: "RatedDialogue", second: "RatedDialogue", scale: RatingScale, sharpness: float) -> Vote:
@@ -135,13 +137,13 @@ def rate(
             waiting[place] = scores
             continue
         both = (waiting.pop(place), scores)
-        yield place, next((each for each in both if isinstance(each, TooLong)), None) or _mean(both)
+        yield place, next((answer for answer in both if isinstance(answer, TooLong)), None) or _mean(both)
 
 
 def _mean(both: Sequence[ChoiceScores | TooLong]) -> RatedDialogue:
-    scores = [each for each in both if isinstance(each, ChoiceScores)]
-    value = sum(expected(each.logprobs) for each in scores) / len(scores)
-    return RatedDialogue(value, total_votes(each.votes for each in scores))
+    scores = [answer for answer in both if isinstance(answer, ChoiceScores)]
+    value = sum(expected(answer.logprobs) for answer in scores) / len(scores)
+    return RatedDialogue(value, total_votes(answer.votes for answer in scores))
 
 
 def expected(logprobs: Sequence[float]) -> float:

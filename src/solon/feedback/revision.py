@@ -48,7 +48,7 @@ class ByRevision(ByMaking):
         return Draft([made["revision"], answer], made["problem"], {"revised": made})
 
     def grounds(self, law: Constitution) -> set[tuple[str, str]]:
-        return {(each.name, each.revision_request) for each in law.critique}
+        return {(principle.name, principle.revision_request) for principle in law.critique}
 
     def faults_of_making(
         self, making: Mapping[str, Any], pair: PairRecord, law: Constitution | None
@@ -61,7 +61,7 @@ class ByRevision(ByMaking):
 
 
 def _last_sound(record: RevisionRecord) -> Draft:
-    sound = [each for each in record["rounds"] if not each["problem"]]
+    sound = [revised for revised in record["rounds"] if not revised["problem"]]
     if not sound:
         return Draft([record["answer"], record["answer"]], UNREVISED)
     return Draft([sound[-1]["revision"], record["answer"]], "", {"revised": sound[-1]})

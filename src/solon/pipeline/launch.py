@@ -44,13 +44,13 @@ def train(
     Raises SolonError where the stage does, and where a process ends otherwise.
     """
     if scale.processes == 1 and scale.launcher is None:
-        found: dict[str, float] = function_of(stage)(records, *names, out, settings, seed, progress)
-        return found
+        metrics: dict[str, float] = function_of(stage)(records, *names, out, settings, seed, progress)
+        return metrics
     write_task(stage, records, names, out, settings, seed)
-    found = _launched([*command(scale), "--module", __name__, str(out)], environment(scale), out, progress)
+    metrics = _launched([*command(scale), "--module", __name__, str(out)], environment(scale), out, progress)
     for name in (TASK, LOG, LOCK):
         (out / name).unlink(missing_ok=True)
-    return found
+    return metrics
 
 
 def function_of(stage: str) -> Callable[..., dict[str, float]]:

@@ -29,7 +29,7 @@ def check(donors: Sequence[Path]) -> None:
 
 def engine(donors: Sequence[Path]) -> dict[str, str]:
     """What "auto" was decided to mean in the first of the runs, so that it means the same in one more."""
-    return next((dict(found) for each in donors if (found := _manifest(each).facts.get("engine"))), {})
+    return next((dict(decided) for donor in donors if (decided := _manifest(donor).facts.get("engine"))), {})
 
 
 def take(stage: Stage, work: Workspace, manifest: Manifest, wanted: Inputs, donors: Sequence[Path]) -> bool:
@@ -129,9 +129,9 @@ def _same_models(theirs: Manifest, evaluation: Stage, wanted: Inputs) -> list[st
 def _copy(source: Path, target: Path) -> None:
     """The folder appears in one step. What is there is of a copy that a kill stopped: no stage began it."""
     partial = target.with_name(f"{target.name}.partial")
-    for each in (partial, target):
-        if each.exists():
-            shutil.rmtree(each)
+    for folder in (partial, target):
+        if folder.exists():
+            shutil.rmtree(folder)
     shutil.copytree(source, partial, copy_function=_copy_file)
     partial.rename(target)
 

@@ -110,11 +110,11 @@ def set_stale_aside(work: Workspace, manifest: Manifest, wanted: dict[str, dict[
         changes(reuse.recorded(manifest.stages[stage.name], wanted[stage.name]), wanted[stage.name])
         for stage in begun
     ]
-    first = next((number for number, each in enumerate(changed) if each), None)
+    first = next((number for number, of_stage in enumerate(changed) if of_stage), None)
     if first is None:
         return
     aside = work.folder / "stale" / time.strftime("%Y%m%d-%H%M%S")
-    why = "; ".join(dict.fromkeys(each for of_stage in changed for each in of_stage))
+    why = "; ".join(dict.fromkeys(change for of_stage in changed for change in of_stage))
     work.watcher.say(
         f"{why}. So {', '.join(stage.name for stage in begun[first:])} must be done again; "
         f"what was there is kept in {aside}."

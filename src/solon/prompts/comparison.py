@@ -48,7 +48,7 @@ def question(
         "\n\n".join(
             [
                 "Read this conversation between a person and an AI assistant.",
-                transcript([{"role": each["role"], "content": quoted(each["content"])} for each in dialogue]),
+                transcript([{"role": turn["role"], "content": quoted(turn["content"])} for turn in dialogue]),
                 "Below are two answers, (A) and (B), that the assistant could give next.",
                 *parts,
                 "Weigh both answers first, then name the better one: (A) or (B)."

@@ -19,7 +19,7 @@ OURS = re.compile(
 
 def question(dialogue: Sequence[Message], scale: RatingScale, falling: bool) -> Message:
     """The question about the assistant's part of ``dialogue``, with the scale from its top down or up."""
-    quoted: list[Message] = [{"role": each["role"], "content": _quoted(each["content"])} for each in dialogue]
+    quoted: list[Message] = [{"role": turn["role"], "content": _quoted(turn["content"])} for turn in dialogue]
     lines = [f"({number}) {meaning}" for number, meaning in enumerate(scale.scale)]
     return user(
         "\n\n".join(

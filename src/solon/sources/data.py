@@ -27,16 +27,16 @@ def prompts(source: str, prompt_set: PromptSet) -> list[PromptRecord]:
     Raises SolonError naming file, line and field.
     """
     packaged = source == "packaged"
-    found: dict[str, PromptRecord] = {}
+    records: dict[str, PromptRecord] = {}
     for row in packaged_rows(prompt_set) if packaged else rows(source):
         if record := own_record(row):
             if record["set"] == prompt_set:
-                found[folded(record["prompt"])] = record
+                records[folded(record["prompt"])] = record
             continue
         dialogue = prompt_of(row)
         key = folded(dialogue)
-        if key not in found:
-            found[key] = {
+        if key not in records:
+            records[key] = {
                 "id": stable_id("prompt", prompt_set, canonical(dialogue)),
                 "prompt": dialogue,
                 "set": prompt_set,
@@ -44,7 +44,7 @@ def prompts(source: str, prompt_set: PromptSet) -> list[PromptRecord]:
                 "split": split_of(dialogue),
                 "source": source if packaged else label(source),
             }
-    return list(found.values())
+    return list(records.values())
 
 
 def own_record(row: Row) -> PromptRecord | None:
@@ -93,7 +93,7 @@ def comparisons(source: str, held_out: float) -> list[PreferenceRecord]:
     Raises SolonError naming file, line and field, and for human harmlessness labels.
     """
     refuse_harmlessness(source)
-    found: dict[str, PreferenceRecord] = {}
+    records: dict[str, PreferenceRecord] = {}
     for row in rows(source):
         prompt, chosen, rejected = comparison_of(row)
         probability = probability_of(row)
@@ -102,7 +102,7 @@ def comparisons(source: str, held_out: float) -> list[PreferenceRecord]:
         if probability < 0.5:
             chosen, rejected, probability = rejected, chosen, 1 - probability
         name = stable_id("comparison", canonical(prompt), canonical(chosen), canonical(rejected))
-        found[name] = {
+        records[name] = {
             "id": name,
             "prompt": prompt,
             "chosen": chosen,
@@ -115,9 +115,9 @@ def comparisons(source: str, held_out: float) -> list[PreferenceRecord]:
             "labeller": label(source),
             "votes": [],
         }
-    if not found:
+    if not records:
         raise SolonError(f"{source}: no row has two different answers; name a source of comparisons")
-    return list(found.values())
+    return list(records.values())
 
 
 def refuse_harmlessness(source: str) -> None:

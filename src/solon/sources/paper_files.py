@@ -191,13 +191,13 @@ def ranked(index: int, entry: Ranked) -> Iterator[dict[str, Any]]:
 def reasoned(index: int, text: str) -> dict[str, Any]:
     field = f"[{index}].prompt"
     frame = "a conversation, {}, (A) [[[...]]], (B) [[[...]]], the reasoning and the answer"
-    found = match(REASONING, text, field, frame)
+    matched = match(REASONING, text, field, frame)
     return {
-        "dialogue": messages(split(SPEAKER, found["dialogue"], field)),
-        "option_a": found["a"],
-        "option_b": found["b"],
-        "reasoning": found["reasoning"],
-        "answer": found["answer"],
+        "dialogue": messages(split(SPEAKER, matched["dialogue"], field)),
+        "option_a": matched["a"],
+        "option_b": matched["b"],
+        "reasoning": matched["reasoning"],
+        "answer": matched["answer"],
     }
 
 
@@ -214,10 +214,10 @@ def messages(turns: list[tuple[str, str]]) -> list[dict[str, str]]:
 
 
 def match(pattern: re.Pattern[str], text: str, field: str, expected: str) -> re.Match[str]:
-    found = pattern.fullmatch(text)
-    if not found:
+    matched = pattern.fullmatch(text)
+    if not matched:
         raise SolonError(f"{field} does not fit; expected {expected}, found {text.strip()!r:.60}")
-    return found
+    return matched
 
 
 def fit(shape: Any, data: Any) -> Any:

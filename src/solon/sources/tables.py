@@ -33,21 +33,21 @@ def rows(source: str) -> Iterator[Row]:
     ("datasets:OWNER/NAME/FOLDER"). Raises SolonError for a source that cannot be read or holds no row.
     """
     if source.startswith(HUB):
-        found = hub_rows(source)
+        table = hub_rows(source)
     elif source.endswith(".parquet"):
-        found = parquet_rows(Path(source))
+        table = parquet_rows(Path(source))
     elif source.endswith((".csv", ".csv.gz")):
-        found = csv_rows(Path(source))
+        table = csv_rows(Path(source))
     elif source.endswith(".json"):
-        found = json_rows(Path(source))
+        table = json_rows(Path(source))
     elif source.endswith((".jsonl", ".jsonl.gz")):
-        found = jsonl_rows(Path(source))
+        table = jsonl_rows(Path(source))
     else:
         raise SolonError(
             f"{source}: unknown kind of source; give 'datasets:NAME' or a {', '.join(ENDINGS)} file"
         )
     empty = True
-    for row in found:
+    for row in table:
         empty = False
         yield row
     if empty:
@@ -201,9 +201,9 @@ def parse(text: str, place: str) -> Any:
 
 def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object, unless a field is there twice (the parser would keep the last one and say nothing)."""
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
+        if key in fields:
             raise SolonError(f"'{key}' is given a second time; remove one of the two")
-        found[key] = value
-    return found
+        fields[key] = value
+    return fields

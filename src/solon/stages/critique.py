@@ -44,7 +44,7 @@ def first_rounds(record: RevisionRecord, count: int) -> RevisionRecord:
     how a batch rounds may differ.
     """
     rounds = record["rounds"][:count]
-    sound = [each["revision"] for each in rounds if not each["problem"]]
+    sound = [revised["revision"] for revised in rounds if not revised["problem"]]
     last = assistant(sound[-1] if sound else record["answer"])
     return {**record, "rounds": rounds, "messages": [*record["prompt"], last]}
 
@@ -58,7 +58,7 @@ def answer(
 
 def texts(answers: Iterable[AnswerRecord]) -> dict[str, str]:
     """The answers themselves, by the prompts' ids."""
-    return {each["id"]: each["messages"][-1]["content"] for each in answers}
+    return {record["id"]: record["messages"][-1]["content"] for record in answers}
 
 
 def _chain(

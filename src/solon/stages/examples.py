@@ -41,9 +41,9 @@ def sound_revisions(record: RevisionRecord) -> list[tuple[int, str]]:
     """The sound revisions with their rounds, from 1; of a record without rounds the answer, as round 0."""
     if record["rounds"]:
         return [
-            (number, each["revision"])
-            for number, each in enumerate(record["rounds"], 1)
-            if not each["problem"]
+            (number, revised["revision"])
+            for number, revised in enumerate(record["rounds"], 1)
+            if not revised["problem"]
         ]
     text = record["answer"]
     return [] if problem(text, [record["prompt"][-1]["content"]]) else [(0, text)]

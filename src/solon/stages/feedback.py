@@ -34,8 +34,8 @@ def label(
         Candidates(pair["id"], pair["prompt"], pair["responses"][0], pair["responses"][1])
         for pair in sound.values()
     )
-    for each, votes in method.judge(engine, asked, constitution, settings, seed):
-        pair = sound[each.id]
+    for candidates, votes in method.judge(engine, asked, constitution, settings, seed):
+        pair = sound[candidates.id]
         if isinstance(votes, TooLong):
             yield {**pair, "problem": TOO_LONG}
         else:

@@ -46,7 +46,7 @@ def train(
     """
     setup.settle_libraries()
     tokenizer = models.load_tokenizer(model)
-    labelled = [_hard(each) for each in preferences] if settings.labels == "hard" else preferences
+    labelled = [_hard(record) for record in preferences] if settings.labels == "hard" else preferences
     dataset = setup.conversational(labelled, tokenizer, "prompt", "chosen", "rejected", "probability")
     set_seed(seed)  # before loading: the head is new and drawn at random
     scorer = setup.without_dropout(models.load_preference_model(model))

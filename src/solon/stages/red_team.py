@@ -48,7 +48,7 @@ def write(
         numbers = range(next_candidate - begun, min(next_candidate - begun + batch, last_candidate))
         engine.forget()
         requests = [_request(number, examples, settings, seed) for number in numbers]
-        texts = {each.id: _first_line(each) for each in engine.generate(requests)}
+        texts = {completion.id: _first_line(completion) for completion in engine.generate(requests)}
         for number in numbers[begun:]:
             text = texts[str(number)]
             said = set(words(text))

@@ -18,8 +18,8 @@ def write_atomically(path: Path, text: str) -> None:
 
 def flush(path: Path) -> None:
     """Wait until the file, or every file in the folder, is on disk."""
-    for each in [path, *path.rglob("*")] if path.is_dir() else [path]:
-        number = os.open(each, os.O_RDONLY)
+    for entry in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        number = os.open(entry, os.O_RDONLY)
         try:
             os.fsync(number)
         finally:

@@ -47,8 +47,8 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 def refusal(folder: Path, file: Path, owner: Path) -> str:
     try:
-        found = json.loads(owner.read_text(encoding="utf-8"))
-        who = f"process {found['pid']} on {found['host']} has worked in it since {found['since']}"
+        holder = json.loads(owner.read_text(encoding="utf-8"))
+        who = f"process {holder['pid']} on {holder['host']} has worked in it since {holder['since']}"
     except (OSError, ValueError, KeyError, TypeError):  # it has only just begun, or is about to end
         who = "another process works in it"
     return (

@@ -97,7 +97,9 @@ def now() -> str:
 def flat(value: Any, name: str = "") -> Json:
     """Nested settings as one level of dotted names, to be compared and told apart."""
     if isinstance(value, Mapping):
-        return {key: each for part in value for key, each in flat(value[part], f"{name}.{part}").items()}
+        return {
+            key: setting for part in value for key, setting in flat(value[part], f"{name}.{part}").items()
+        }
     return {name.removeprefix("."): list(value) if isinstance(value, tuple) else value}
 
 

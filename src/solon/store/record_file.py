@@ -145,12 +145,12 @@ def complete(
     """
     files = [file, aside] if aside else [file]
     done = {name for each in files for name in each.recover().ids()}
-    if other := done - {each["id"] for each in wanted}:
+    if other := done - {item["id"] for item in wanted}:
         raise SolonError(
             f"{file.path} holds a record '{min(other)}' of other input; give another file or delete this one"
         )
     blocks = [wanted[start : start + block] for start in range(0, len(wanted), block)]
-    missing = [each for block in blocks if any(one["id"] not in done for one in block) for each in block]
+    missing = [item for block in blocks if any(one["id"] not in done for one in block) for item in block]
     progress(len(done), len(wanted))
     for record in make(missing) if missing else ():
         if record["id"] not in done:
@@ -158,5 +158,5 @@ def complete(
             done.add(record["id"])
             progress(len(done), len(wanted))
     for each in files:
-        each.put_in_order([one["id"] for one in wanted])
+        each.put_in_order([item["id"] for item in wanted])
     return file.read()

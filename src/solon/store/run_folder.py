@@ -109,7 +109,7 @@ def read(folder: Path, kinds: Mapping[str, Any] = KINDS) -> RunFolder:
         settings=settings,
         **of_stages,
         judgements=records(TRANSCRIBED["judgements"]),
-        metrics={each.name: records(f"{each.folder}/metrics.jsonl") for each in STAGES if each.training},
+        metrics={stage.name: records(f"{stage.folder}/metrics.jsonl") for stage in STAGES if stage.training},
         samples=_with_prompt_ids(records("07-rl-cai/samples.jsonl"), of_stages["prompts"]),
         sample_judgements=records("evaluation/rl-judgements.jsonl"),
         harm_answers=records("evaluation/harm-answers.jsonl"),

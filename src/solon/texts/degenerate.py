@@ -88,8 +88,8 @@ def problem(text: str, requests: Sequence[str], examples: Sequence[str] = ()) ->
         return "copy of the request"
     if any(copies(said, other) or quotes(said, other) for other in map(words, examples)):
         return "copy of an example"
-    found = sequences(said)
-    if len(said) >= LOOP_WORDS and len(set(found)) <= LOOPING * len(found):
+    trigrams = sequences(said)
+    if len(said) >= LOOP_WORDS and len(set(trigrams)) <= LOOPING * len(trigrams):
         return "repeats itself"
     return ""
 
@@ -127,8 +127,8 @@ def copies(said: list[str], other: list[str]) -> bool:
     """Whether a text is another one, opens with all of it, or says little that is not in it."""
     if len(said) < 3 or len(other) < 3:
         return said == other
-    known, found = set(sequences(other)), sequences(said)
-    return said[: len(other)] == other or sum(each in known for each in found) >= COPIED * len(found)
+    known, own = set(sequences(other)), sequences(said)
+    return said[: len(other)] == other or sum(trigram in known for trigram in own) >= COPIED * len(own)
 
 
 def quotes(said: list[str], other: list[str]) -> bool:

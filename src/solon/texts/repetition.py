@@ -115,17 +115,19 @@ def common_phrases(texts: Texts, most: int = 5) -> list[Phrase]:
     answers_with = np.asarray(table.has.sum(axis=0)).ravel()
     common = {table.phrases[number] for number in np.flatnonzero(answers_with >= needed)}
     said = [words(answer) for _, answer in texts]
-    runs = {run for each in said for run in _runs(each, common)}
-    padded = [f" {' '.join(each)} " for each in said]
-    counted = [Phrase(text=run, answers=sum(f" {run} " in each for each in padded)) for run in runs]
-    counted = [each for each in counted if each["answers"] >= needed]
-    counted.sort(key=lambda each: (-each["answers"] * len(each["text"].split()), each["text"]))
-    found: list[Phrase] = []
-    for each in counted:
-        mine = set(_sequences(each["text"].split(), PHRASE))
-        if len(found) < most and not any(mine & set(_sequences(f["text"].split(), PHRASE)) for f in found):
-            found.append(each)
-    return found
+    runs = {run for answer in said for run in _runs(answer, common)}
+    padded = [f" {' '.join(answer)} " for answer in said]
+    counted = [Phrase(text=run, answers=sum(f" {run} " in answer for answer in padded)) for run in runs]
+    counted = [phrase for phrase in counted if phrase["answers"] >= needed]
+    counted.sort(key=lambda phrase: (-phrase["answers"] * len(phrase["text"].split()), phrase["text"]))
+    kept: list[Phrase] = []
+    for phrase in counted:
+        mine = set(_sequences(phrase["text"].split(), PHRASE))
+        if len(kept) < most and not any(
+            mine & set(_sequences(other["text"].split(), PHRASE)) for other in kept
+        ):
+            kept.append(phrase)
+    return kept
 
 
 def _runs(said: Sequence[str], common: set[tuple[str, ...]]) -> list[str]:
@@ -177,7 +179,7 @@ def _needed(size: int) -> int:
 
 
 def _all_sequences(texts: Sequence[str], length: int) -> Counter[tuple[str, ...]]:
-    return Counter(each for text in texts for each in _sequences(words(text), length))
+    return Counter(sequence for text in texts for sequence in _sequences(words(text), length))
 
 
 def _sequences(said: Sequence[str], length: int) -> list[tuple[str, ...]]:

@@ -51,7 +51,7 @@ def run(work: Workspace) -> Done:
         prompts,
         work.file("04-comparison/pairs.jsonl"),
         work.sl_cai,
-        {each["id"]: each for each in work.file("02-critique/revisions.jsonl")},
+        {record["id"]: record for record in work.file("02-critique/revisions.jsonl")},
         critique.texts(work.file("02-critique/helpful.jsonl")),
     )
     notes = []
@@ -64,16 +64,16 @@ def run(work: Workspace) -> Done:
 
 def inputs(work: Workspace) -> dict[str, Any]:
     settings = work.config.preference_model
-    found = {
+    deciding = {
         "comparison": work.config.comparison.model_dump(),
         "preference_model.held_out": settings.held_out,
         "preference_model.helpfulness": source_name(settings.helpfulness),
     }
     if METHODS[work.config.feedback.method].pairs_by == "feedback":  # their making is the feedback
-        found |= {
+        deciding |= {
             "feedback.method": work.config.feedback.method,
             **of_rules("constitution", work.constitution),
             **of_rules("preference_model.helpfulness_constitution", work.helpful_labels),
             **of_model(work, "feedback"),
         }
-    return found
+    return deciding

@@ -53,7 +53,7 @@ def run(work: Workspace) -> Done:
     revisions = revise(work, prompts, work.file("02-critique/revisions.jsonl"), answers)
     asked = work.prompts("helpful", "train")
     helpful = answer(work, asked, "helpful", work.file("02-critique/helpful.jsonl"))
-    problems = Counter(each["problem"] for record in revisions for each in record["rounds"])
+    problems = Counter(revised["problem"] for record in revisions for revised in record["rounds"])
     problems.update(record["problem"] for record in helpful)
     sound = problems.pop("", 0)
     notes = []

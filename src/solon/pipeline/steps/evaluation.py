@@ -46,7 +46,7 @@ def run(work: Workspace) -> Done:
         for aspect in rules
     }
     summary = {
-        "elo": {aspect: list(map(dataclasses.asdict, each)) for aspect, each in ratings.items() if each},
+        "elo": {aspect: list(map(dataclasses.asdict, elos)) for aspect, elos in ratings.items() if elos},
         "rl_steps": {
             "sl-cai": 0,
             **dict(zip(kept, work.kept_policies, strict=True)),
@@ -70,7 +70,7 @@ def _answers(work: Workspace, model: str, name: str, prompts: Sequence[PromptRec
         name,
         partial(tournament.answer, settings=work.config.evaluation, seed=work.seed("evaluation")),
     )
-    return {each["id"]: each["text"] for each in answers if not each["problem"]}
+    return {answer["id"]: answer["text"] for answer in answers if not answer["problem"]}
 
 
 def _scores(

@@ -46,7 +46,7 @@ def human(settings: config.PreferenceModel, kept: Collection[PromptRecord]) -> l
     """
     if settings.helpfulness in {None, "ai"}:
         return []
-    evaluated = {opening(each["prompt"]) for each in kept}
+    evaluated = {opening(record["prompt"]) for record in kept}
     return [
         {**record, "split": "held-out"} if opening(record["prompt"]) in evaluated else record
         for record in data.comparisons(str(settings.helpfulness), settings.held_out)
@@ -80,7 +80,7 @@ def _of_aspect(records: Sequence[Any], aspect: Aspect) -> list[PairRecord]:
 def run(work: Workspace) -> Done:
     pairs: list[PairRecord] = work.file("04-comparison/pairs.jsonl").read()
     settings = work.config.preference_model
-    by_people = human(settings, [each for name in SETS for each in work.prompts(name, "held-out")])
+    by_people = human(settings, [prompt for name in SETS for prompt in work.prompts(name, "held-out")])
     if settings.helpfulness == "ai":
         note = "No human helpfulness comparisons were given: AI feedback labelled helpfulness, too."
     elif settings.helpfulness is None:

@@ -23,11 +23,13 @@ def of_source(source: str | None) -> str:
 
 def of_model(work: Workspace, role: str) -> dict[str, Any]:
     name = work.roles[role]
-    found: dict[str, Any] = {f"models.{role}": name, f"models.{role}.hash": work.hashes[name]}
+    deciding: dict[str, Any] = {f"models.{role}": name, f"models.{role}.hash": work.hashes[name]}
     if name.startswith(SERVER_MODEL):
         server = work.config.engine.openai
-        found |= {f"engine.openai.{each}": getattr(server, each) for each in ("base_url", "mode", "votes")}
-    return found
+        deciding |= {
+            f"engine.openai.{field}": getattr(server, field) for field in ("base_url", "mode", "votes")
+        }
+    return deciding
 
 
 def of_rules(name: str, rules: Constitution) -> dict[str, str]:
