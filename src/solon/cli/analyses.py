@@ -40,9 +40,7 @@ def principles(run: RunFolder, as_json: AsJson = False) -> None:
         print(json.dumps({"comparisons": by_aspect, "critiques": critiques}, indent=2))
         return
     for aspect, votes in by_aspect.items():
-        rows = [
-            {name: value for name, value in row.items() if name != "dead"} for row in votes["principles"]
-        ]
+        rows = [{name: value for name, value in row.items() if name != "dead"} for row in votes["principles"]]
         show_rows(rows, f"{aspect}, {votes['comparisons']} comparisons")
         related = [relation for relation in votes["relations"] if relation["finding"]]
         if related:
