@@ -10,7 +10,9 @@ import datasets
 import pytest
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+import same_bytes
 from command import fails, solon
+from same_bytes import merged
 from solon import pipeline
 from solon.audit import audit
 from solon.config import Config
@@ -20,45 +22,14 @@ from solon.progress import Watcher
 from solon.store.files import file_hash
 from solon.store.record_file import RecordFile
 
-SMALL: dict[str, Any] = {
-    "engine": {"dtype": "float32", "device": "cpu", "batch_size": 8},
-    "red_team": {
-        "red_team": {"train": 9, "held_out": 4},
-        "helpful": {"train": 9, "held_out": 4},
-        "generate": 2,
-        "max_tokens": 24,
-    },
-    "critique": {"rounds": 2, "max_tokens": 24, "few_shot": False},
-    "supervised": {"batch_size": 4, "micro_batch_size": 4, "save_steps": 1, "learning_rate": 0.01},
-    "comparison": {"max_tokens": 8},
-    "feedback": {"principles": 2, "few_shot": False},
-    "preference_model": {
-        "batch_size": 4,
-        "micro_batch_size": 4,
-        "held_out": 0.4,
-        "helpfulness": "ai",
-        "save_steps": 1,
-        "learning_rate": 0.01,
-    },
-    "reinforce": {
-        "steps": 3,
-        "prompts_per_step": 4,
-        "samples_per_prompt": 2,
-        "micro_batch_size": 8,
-        "max_tokens": 8,
-        "save_steps": 1,
-        "learning_rate": 0.01,
-        "checkpoints": 1,
-    },
-    "evaluation": {"max_tokens": 8, "bootstrap": 50},
-}
+EVERY_STEP = {"save_steps": 1}
+SMALL: dict[str, Any] = merged(
+    same_bytes.SMALL, {"supervised": EVERY_STEP, "preference_model": EVERY_STEP, "reinforce": EVERY_STEP}
+)
 
 
 def config(tiny_model: Path, **changes: Any) -> Config:
-    settings = {**SMALL, "models": {"assistant": str(tiny_model)}}
-    for name, value in changes.items():
-        settings[name] = {**settings[name], **value} if isinstance(value, dict) else value
-    return Config.model_validate(settings)
+    return Config.model_validate(merged({**SMALL, "models": {"assistant": str(tiny_model)}}, changes))
 
 
 @pytest.fixture(scope="module")

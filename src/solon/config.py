@@ -66,6 +66,16 @@ class Models(Section):
     def feedback_or_default(self) -> str:
         return self.feedback or self.assistant
 
+    @property
+    def by_role(self) -> dict[str, str]:
+        """Every role's model, with the defaults."""
+        return {
+            "assistant": self.assistant,
+            "critic": self.critic_or_default,
+            "policy": self.policy_or_default,
+            "feedback": self.feedback_or_default,
+        }
+
 
 class OpenAISettings(Section):
     """How models named ``openai:NAME`` are reached. The key is in the environment: OPENAI_API_KEY."""

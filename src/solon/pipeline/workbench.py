@@ -26,12 +26,7 @@ class Workbench:
     def __init__(self, config: Config, watcher: Watcher) -> None:
         self.config = config
         self.watcher = watcher
-        self.roles = {
-            "assistant": config.models.assistant,
-            "critic": config.models.critic_or_default,
-            "policy": config.models.policy_or_default,
-            "feedback": config.models.feedback_or_default,
-        }
+        self.roles = config.models.by_role
         self._engine: Engine | None = None
         self._used: Counter[str] = Counter()
         self._notes: list[str] = []

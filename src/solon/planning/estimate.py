@@ -68,12 +68,7 @@ def plan(
     """
     if config.models.policy_or_default.startswith(SERVER_MODEL):
         raise SolonError("models.policy is on a server, but it is trained here: set it to a local model")
-    names = {
-        "assistant": config.models.assistant,
-        "critic": config.models.critic_or_default,
-        "policy": config.models.policy_or_default,
-        "feedback": config.models.feedback_or_default,
-    }
+    names = config.models.by_role
     known = {name: _model(name, config, tokenizer) for name in dict.fromkeys(names.values())}
     sizes = {role: size for role, name in names.items() for size in [known[name][0]] if size}
     sizes[SCORER] = sizes["policy"].scorer()
