@@ -2,8 +2,9 @@
 
 It prints its port, then serves the same model at several addresses: ``/plain/v1``, ``/silent/v1`` (gives no
 log-probabilities), ``/refusing/v1`` (refuses to be asked for them), ``/faulty/v1`` (30 % of the calls fail,
-in nine ways), ``/broken/v1`` (always fails), ``/other/v1`` (answers with something else) and ``/locked/v1``
-(wants the key $LOCKED_WITH, or "the-key"). With a second argument it takes that port.
+in nine ways), ``/broken/v1`` (always fails), ``/slow/v1`` (always stalls), ``/other/v1`` (answers with
+something else) and ``/locked/v1`` (wants the key $LOCKED_WITH, or "the-key"). With a second argument it takes
+that port.
 ``GET /stats`` tells what each was asked.
 """
 
@@ -166,7 +167,7 @@ class Handler(BaseHTTPRequestHandler):
         elif wrong := self.wrong(address, asked, fault):
             self.fail(*wrong)
         else:
-            time.sleep(STALL if fault == "stalled" else 0)
+            time.sleep(STALL if fault == "stalled" or address == "slow" else 0)
             fault = "half" if address == "other" else fault
             serve = {"chat/completions": chat, "completions": completion}[endpoint]
             try:
