@@ -14,6 +14,15 @@ from solon.config import Config
 from solon.errors import SolonError
 from solon.store.files import file_hash
 
+# Helpfulness has one principle fewer than are asked for; helpful prompts are answered twice, as in the paper,
+# and RL has prompts of its own.
+SETTINGS: dict[str, Any] = {
+    "critique": {"helpful_answers": 2},
+    "feedback": {"principles": 9},
+    "reinforce": {"generate": {"red_team": 4, "helpful": 4}},
+    "evaluation": {"judged": 1},
+}
+
 
 def run_of(tiny_model: Path, folder: Path, **changes: Any) -> Path:
     settings = merged(SMALL, changes) | {"models": {"assistant": str(tiny_model)}}
@@ -23,9 +32,8 @@ def run_of(tiny_model: Path, folder: Path, **changes: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Helpfulness has one principle fewer than are asked for."""
     folder = tmp_path_factory.mktemp("doors") / "run"
-    return run_of(tiny_model, folder, feedback={"principles": 9}, evaluation={"judged": 1})
+    return run_of(tiny_model, folder, **SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +49,10 @@ def revised(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def by_command(run: Path, *command: object) -> None:
     assert solon(*map(str, command), "--config", str(run / "config.yaml")) == 0
+
+
+def records(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def same(ours: Path, theirs: Path) -> None:
@@ -110,6 +122,37 @@ def test_reinforce(finished: Path, tmp_path: Path) -> None:
     by_command(finished, "reinforce", prompts, out, *roles)
     trained_alike(out, finished / "07-rl-cai")
     same(out / "samples.jsonl", finished / "07-rl-cai/samples.jsonl")
+    same(out / "generated.jsonl", finished / "07-rl-cai/generated.jsonl")
+
+
+def test_helpful_prompts_are_answered_twice_and_both_are_trained_on(finished: Path) -> None:
+    prompts = [
+        record for record in records(finished / "01-red-team/prompts.jsonl") if record["set"] == "helpful"
+    ]
+    trained = [record["id"] for record in prompts if record["split"] == "train"]
+    helpful = {record["id"]: record for record in records(finished / "02-critique/helpful.jsonl")}
+    assert helpful.keys() == {*trained, *(f"{name}/2" for name in trained)}
+    assert all(helpful[f"{name}/2"]["prompt_id"] == name for name in trained)
+    both = [[helpful[name]["messages"][-1]["content"] for name in (one, f"{one}/2")] for one in trained]
+    assert any(first != second for first, second in both)  # drawn by seeds of their own
+    examples = {record["id"] for record in records(finished / "03-sl-cai/examples.jsonl")}
+    assert examples & helpful.keys() == {name for name, record in helpful.items() if not record["problem"]}
+
+
+def test_what_is_written_for_rl_alone_is_new_and_nothing_else_is_trained_on_it(finished: Path) -> None:
+    written = records(finished / "07-rl-cai/generated.jsonl")
+    assert {record["id"].rpartition("-")[0] for record in written} == {"rl-red-team", "rl-helpful"}
+    assert {record["split"] for record in written} == {"train"}
+    texts = {record["prompt"][-1]["content"] for record in written}
+    prompts = records(finished / "01-red-team/prompts.jsonl")
+    assert len(texts) == len(written) and not texts & {record["prompt"][-1]["content"] for record in prompts}
+    for file in ("02-critique/revisions.jsonl", "02-critique/helpful.jsonl", "04-comparison/pairs.jsonl"):
+        assert not texts & {record["prompt"][-1]["content"] for record in records(finished / file)}
+    stage = json.loads((finished / "manifest.json").read_text())["stages"]["reinforce"]
+    assert f"{len(written)} of 8 prompts asked for were generated for RL alone." in stage["notes"]
+    assert stage["records"] == len(written) + sum(record["split"] == "train" for record in prompts)
+    sampled = {record["prompt_id"] for record in records(finished / "07-rl-cai/samples.jsonl")}
+    assert sampled <= {record["id"] for record in [*prompts, *written]}
 
 
 def test_one_of_a_runs_prompts_that_does_not_fit_is_named(
@@ -131,4 +174,4 @@ def test_what_a_stage_reads_must_be_there(finished: Path, tiny_model: Path, tmp_
     (folder / "manifest.json").write_text(json.dumps(manifest))
     (folder / "02-critique/revisions.jsonl").unlink()
     with pytest.raises(SolonError, match=r"revisions\.jsonl, which stage supervised reads, is gone"):
-        run_of(tiny_model, folder, feedback={"principles": 9}, evaluation={"judged": 1})
+        run_of(tiny_model, folder, **SETTINGS)

@@ -164,6 +164,7 @@ class Critique(Section):
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_tokens: Positive = 256
     attempts: Positive = 2  # how often a degenerate revision is sampled before the round is given up
+    helpful_answers: Positive = 1  # to each helpful prompt, mixed in (paper, section 3.2: two)
 
 
 def fits_micro_batches(sequences: int, micro_batch_size: int, what: str) -> None:
@@ -273,6 +274,13 @@ class PreferenceModel(Training):
     labels: Literal["soft", "hard"] = "soft"  # hard: 1 for the likelier answer (paper, section 4)
 
 
+class GeneratedPrompts(Section):
+    """How many prompts of each set the assistant writes, after the training prompts as examples."""
+
+    red_team: Count = 0
+    helpful: Count = 0
+
+
 class Reinforce(Section):
     """RL against the preference model (paper, section 4.2)."""
 
@@ -295,6 +303,7 @@ class Reinforce(Section):
     max_tokens: Positive = 128
     max_prompt_length: Positive = 512
     lora: Lora | None = None
+    generate: GeneratedPrompts = GeneratedPrompts()  # more prompts, for RL alone (paper, section 4.2)
     checkpoints: Count = 0  # policies kept on the way and evaluated too (paper, Figure 8)
     save_steps: Positive = 20
     report_to: list[Literal["wandb", "tensorboard", "trackio"]] = []

@@ -94,7 +94,7 @@ STAGES = (
         "07-rl-cai",
         step="solon.pipeline.steps.reinforce",
         reads=("01-red-team/prompts.jsonl", "03-sl-cai/config.json", "06-preference-model/config.json"),
-        also=("samples.jsonl",),
+        also=("generated.jsonl", "samples.jsonl"),
         training=Training(
             "reinforce",
             "solon.stages.reinforce:train",

@@ -68,10 +68,11 @@ class RevisionRecord(TypedDict):
 class AnswerRecord(TypedDict):
     """``02-critique/helpful.jsonl``: the assistant's own answer to a helpful prompt, kept as it is.
 
-    ``first-answers.jsonl`` has the answers that another model revises.
+    The first answer to a prompt has its id. ``first-answers.jsonl`` has those that another model revises.
     """
 
     id: str
+    prompt_id: NotRequired[str]  # of a prompt's second answer and later
     prompt: Dialogue
     kind: str
     messages: Dialogue

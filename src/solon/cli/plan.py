@@ -53,7 +53,7 @@ def plan(
 
     # Take seconds to import.
     from solon.planning import estimate, resources, throughput
-    from solon.planning.workload import Assumptions
+    from solon.planning.stage_work import Assumptions
 
     asked = configuration(config, settings)
     if measure and flops:

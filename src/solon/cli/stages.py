@@ -26,6 +26,7 @@ from solon.records import (
     PromptRecord,
     PromptSet,
     RevisionRecord,
+    Split,
 )
 from solon.sources import data
 from solon.stages import critique as critiques
@@ -277,9 +278,10 @@ def reinforce(
     """Train the policy against the preference model, with a KL penalty: RL-CAI."""
     from solon.pipeline.steps import reinforce as step
 
-    records = _of_sets(prompts, helpful)
+    records = _of_sets(prompts, helpful) + _of_sets(prompts, helpful, "held-out")
     with _bench(config, settings) as bench, SCREEN.stage(stage("reinforce").title):
-        show(step.train(bench, records, policy, preference_model, out), as_json)
+        figures, _ = step.train(bench, records, policy, preference_model, out)
+        show(figures, as_json)
 
 
 def _bench(
@@ -305,15 +307,15 @@ def _ruled(asked: Config, rules: str, aspect: str | None) -> Config:
     return asked.model_copy(update={"constitution": rules})
 
 
-def _train(source: str, prompt_set: PromptSet) -> list[PromptRecord]:
-    return [record for record in data.prompts(source, prompt_set) if record["split"] == "train"]
+def _train(source: str, prompt_set: PromptSet, split: Split = "train") -> list[PromptRecord]:
+    return [record for record in data.prompts(source, prompt_set) if record["split"] == split]
 
 
-def _of_sets(source: str, helpful: str | None) -> list[PromptRecord]:
-    """Red-team prompts to train on, and helpful ones where there are some."""
+def _of_sets(source: str, helpful: str | None, split: Split = "train") -> list[PromptRecord]:
+    """Red-team prompts of the split, and helpful ones where there are some."""
     if helpful is None and data.tells_sets(source):
         helpful = source
-    return _train(source, "red-team") + (_train(helpful, "helpful") if helpful else [])
+    return _train(source, "red-team", split) + (_train(helpful, "helpful", split) if helpful else [])
 
 
 def _texts(file: Path) -> dict[str, str]:

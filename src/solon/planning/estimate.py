@@ -18,7 +18,8 @@ from solon.planning import resources
 from solon.planning.counting import SCORER, Load, Way
 from solon.planning.model_size import ModelSize, imagined, of_model, of_number
 from solon.planning.resources import Memory, Operations
-from solon.planning.workload import Assumptions, StageWork, Workload
+from solon.planning.stage_work import Assumptions, StageWork
+from solon.planning.workload import Workload
 from solon.progress import Watcher
 from solon.store.manifest import Manifest
 

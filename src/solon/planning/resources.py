@@ -14,7 +14,7 @@ from solon.inference.prefill import PASS_TOKENS
 from solon.models import best_device
 from solon.planning.counting import Load
 from solon.planning.model_size import ModelSize
-from solon.planning.workload import StageWork
+from solon.planning.stage_work import StageWork
 
 FULL = 4  # bytes of a float32, in which weights are trained and saved
 LIBRARIES = (

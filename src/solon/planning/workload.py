@@ -4,10 +4,7 @@ Texts are placeholders of a length that is taken for granted; all else - prompts
 examples, orders, rounds, batches - is the run's own.
 """
 
-import json
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -18,10 +15,10 @@ from solon.evaluation import tournament
 from solon.feedback import METHODS, check, labelling
 from solon.feedback.made import ByMaking
 from solon.feedback.method import Material
-from solon.inference.blocks import BATCHES
 from solon.inference.prefix import common_length
 from solon.optimisers import OPTIMISERS
 from solon.planning.counting import SCORER, CountingEngine, Load, as_key, as_tokens, attended, together
+from solon.planning.stage_work import Assumptions, Prompts, StageWork, sampled, size_of
 from solon.prompts.dialogue import assistant, neutral_messages, reserved
 from solon.records import ASPECT_OF, SETS, Message, PreferenceRecord, PromptRecord, PromptSet, Split
 from solon.seeds import derive_seed, generator
@@ -30,33 +27,6 @@ from solon.stages import comparison, critique, feedback, red_team
 from solon.stages.examples import gather
 
 MODELS = 3  # that the evaluation compares: initial, SL-CAI, RL-CAI
-
-
-@dataclass(frozen=True)
-class Assumptions:
-    """What nobody can know before the run."""
-
-    share: float = 0.8  # how long texts are, as a share of max_tokens
-    sample: int = 16  # prompts of each set that are looked at
-    comparisons: int | None = None  # how many comparisons people labelled; those in the file by default
-
-
-@dataclass
-class StageWork:
-    name: str
-    records: float = 0
-    loads: list[Load] = field(default_factory=list)
-    sequence: int = 0  # tokens of the longest sequence in the sample, with the most that it may become
-    written: float = 0  # bytes of records
-
-
-@dataclass(frozen=True)
-class Prompts:
-    sample: list[Any]
-    count: int  # how many the run takes
-
-
-Made = tuple[list[Any], list[Load]]
 
 
 class Workload:
@@ -144,26 +114,22 @@ class Workload:
         for of_set in self.prompts.values():
             for split in of_set.values():
                 work.written += size_of(split.sample, split.count)
-        if not (settings.generate and prompts.sample):
-            return work
-        engine = self._engine("assistant")
-        examples = [record for record in self._found["red-team"] if record["split"] == "train"]
-        few = min(settings.generate, max(engine.concurrency, self.assumptions.sample))
-        made = list(
-            red_team.write(
-                engine,
-                examples[: prompts.count],
-                [],
-                settings.model_copy(update={"generate": few}),
-                self._seed("generate"),
-            )
-        )
-        factor = settings.generate / few
-        work.records += settings.generate
-        work.loads = [load.times(factor) for load in engine.take()]
-        work.sequence = engine.longest
-        work.written += size_of(made, settings.generate)
+        self._write(work, "red-team", settings.generate, prompts, self._seed("generate"))
         return work
+
+    def _write(self, work: StageWork, prompt_set: PromptSet, count: int, prompts: Prompts, seed: int) -> None:
+        """What it takes to write ``count`` more prompts of the set is added to the work."""
+        if not (count and prompts.sample):
+            return
+        engine = self._engine("assistant")
+        examples = [record for record in self._found[prompt_set] if record["split"] == "train"]
+        few = min(count, max(engine.concurrency, self.assumptions.sample))
+        seeds = examples[: prompts.count]
+        made = list(red_team.write(engine, seeds, [], few, self.config.red_team, seed, prompt_set))
+        work.records += count
+        work.loads = together(work.loads, [load.times(count / few) for load in engine.take()])
+        work.sequence = max(work.sequence, engine.longest)
+        work.written += size_of(made, count)
 
     def _critique(self, train: Mapping[PromptSet, Prompts]) -> tuple[StageWork, list[Any], list[Any]]:
         settings, engine = self.config.critique, self._engine("assistant")
@@ -175,9 +141,11 @@ class Workload:
             critic, red, critique.revise, self.law, settings, self._seed("critique"), answers
         )
         helpful, more = sampled(engine, kind, critique.answer, settings, self._seed("helpful"))
-        work.loads = together(work.loads, together(loads, more))
+        times = settings.helpful_answers
+        work.records += kind.count * (times - 1)
+        work.loads = together(work.loads, together(loads, [load.times(times) for load in more]))
         work.sequence = max(engine.longest, critic.longest)
-        work.written += size_of(revisions, red.count) + size_of(helpful, kind.count)
+        work.written += size_of(revisions, red.count) + size_of(helpful, kind.count * times)
         return work, revisions, helpful
 
     def _first_answers(
@@ -194,16 +162,17 @@ class Workload:
     ) -> StageWork:
         settings, work = self.config.supervised, StageWork("supervised")
         load = Load("policy", "train")
-        for of_set, prompts in (
-            (gather(revisions, [], settings) if revisions else [], train["red-team"]),
+        for of_set, prompts, times in (
+            (gather(revisions, [], settings) if revisions else [], train["red-team"], 1),
             (
                 gather(revisions, helpful, settings)[-len(helpful) :] if revisions and helpful else [],
                 train["helpful"],
+                self.config.critique.helpful_answers,
             ),
         ):
             if not of_set:
                 continue
-            factor = prompts.count / len(prompts.sample)
+            factor = times * prompts.count / len(prompts.sample)
             work.records += len(of_set) * factor
             work.written += size_of(of_set, len(of_set) * factor)
             for example in of_set:
@@ -360,6 +329,9 @@ class Workload:
         work.records = settings.steps * samples
         work.loads = loads
         work.sequence = max(length for length, _ in lengths) + settings.max_tokens
+        wanted = settings.generate
+        self._write(work, "red-team", wanted.red_team, train["red-team"], self._seed("rl", "red-team"))
+        self._write(work, "helpful", wanted.helpful, train["helpful"], self._seed("rl", "helpful"))
         return work
 
     def _evaluation(self, held_out: Load) -> StageWork:
@@ -417,32 +389,3 @@ class Workload:
             return_dict=True,
         )["input_ids"]
         return tokens
-
-
-def sampled(
-    engine: CountingEngine,
-    prompts: Prompts,
-    stage: Callable[..., Iterable[Any]],
-    *settings: Any,
-    requests: int = 1,
-) -> Made:
-    """What a stage makes of the sample, and what it would take for the whole.
-
-    A block's first record alone computes what all have in common. ``requests`` are those of one record that
-    are in flight at a time, which decide how long a block is.
-    """
-    if not prompts.sample or not prompts.count:
-        return [], []
-    engine.forget()
-    made, loads = list(stage(engine, prompts.sample[:1], *settings)), engine.take()
-    made += list(stage(engine, prompts.sample[1:], *settings))
-    rest = engine.take()
-    firsts = math.ceil(prompts.count / max(1, BATCHES * engine.concurrency // requests))
-    factor = (prompts.count - firsts) / max(1, len(prompts.sample) - 1)
-    return made, [first.times(firsts) + later.times(factor) for first, later in zip(loads, rest, strict=True)]
-
-
-def size_of(records: Sequence[Any], count: float) -> float:
-    """Bytes of ``count`` records like these in a record file."""
-    written = sum(len(json.dumps(record, ensure_ascii=False).encode()) + 1 for record in records)
-    return written / len(records) * count if records else 0.0

@@ -49,11 +49,33 @@ def first_rounds(record: RevisionRecord, count: int) -> RevisionRecord:
     return {**record, "rounds": rounds, "messages": [*record["prompt"], last]}
 
 
+def several(prompts: Sequence[PromptRecord], times: int) -> tuple[list[PromptRecord], dict[str, str]]:
+    """The prompts, to be answered so many times each; and the prompts of those that have ids of their own.
+
+    The second answer's id is "PROMPT/2".
+    """
+    wanted, prompt_ids = list(prompts), {}
+    for number in range(2, times + 1):
+        for record in prompts:
+            name = f"{record['id']}/{number}"
+            prompt_ids[name] = record["id"]
+            wanted.append({**record, "id": name})
+    return wanted, prompt_ids
+
+
 def answer(
-    engine: Engine, prompts: Sequence[PromptRecord], settings: config.Critique, seed: int
+    engine: Engine,
+    prompts: Sequence[PromptRecord],
+    settings: config.Critique,
+    seed: int,
+    prompt_ids: Mapping[str, str] | None = None,
 ) -> Iterator[AnswerRecord]:
-    """A model's own answers to prompts, as they finish. Degenerate ones are sampled again."""
-    return engine.run_chains(_answer(prompt, settings, seed) for prompt in prompts)
+    """A model's own answers to prompts, as they finish. Degenerate ones are sampled again.
+
+    ``prompt_ids`` are of prompts that are asked ``several`` times.
+    """
+    ids = prompt_ids or {}
+    return engine.run_chains(_answer(prompt, settings, seed, ids.get(prompt["id"])) for prompt in prompts)
 
 
 def texts(answers: Iterable[AnswerRecord]) -> dict[str, str]:
@@ -92,7 +114,9 @@ def _chain(
     )
 
 
-def _answer(record: PromptRecord, settings: config.Critique, seed: int) -> Chain[AnswerRecord]:
+def _answer(
+    record: PromptRecord, settings: config.Critique, seed: int, prompt_id: str | None
+) -> Chain[AnswerRecord]:
     text = wrong = ""
     for attempt in range(1, settings.attempts + 1):
         try:
@@ -104,10 +128,11 @@ def _answer(record: PromptRecord, settings: config.Critique, seed: int) -> Chain
         wrong = problem(text, [record["prompt"][-1]["content"]])
         if not wrong:
             break
-    return AnswerRecord(
+    made = AnswerRecord(
         id=record["id"],
         prompt=record["prompt"],
         kind=record["kind"],
         messages=[*record["prompt"], assistant(text)],
         problem=wrong,
     )
+    return {**made, "prompt_id": prompt_id} if prompt_id else made

@@ -22,10 +22,13 @@ SEEDS: Mapping[PromptSet, tuple[str, ...]] = {
 def answer(
     bench: Workbench, prompts: Sequence[PromptRecord], prompt_set: PromptSet, file: RecordFile
 ) -> list[AnswerRecord]:
-    """The assistant's answers, kept as they are."""
+    """The assistant's answers, kept as they are: one to a red-team prompt, ``helpful_answers`` to others."""
     seed = bench.seed(*SEEDS[prompt_set])
-    make = partial(critique.answer, settings=bench.config.critique, seed=seed)
-    return bench.generate(file, prompts, bench.roles["assistant"], make)
+    settings = bench.config.critique
+    times = settings.helpful_answers if prompt_set == "helpful" else 1
+    wanted, prompt_ids = critique.several(prompts, times)
+    make = partial(critique.answer, settings=settings, seed=seed, prompt_ids=prompt_ids)
+    return bench.generate(file, wanted, bench.roles["assistant"], make)
 
 
 def revise(

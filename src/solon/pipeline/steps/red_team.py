@@ -1,6 +1,7 @@
 """Stage 1 in a run folder: the prompts of both sets, and more that the assistant writes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from solon.pipeline.steps.inputs import of_model, of_source
@@ -16,12 +17,39 @@ from solon.store.record_file import RecordFile
 def write(
     bench: Workbench, seeds: Sequence[PromptRecord], file: RecordFile, count: int
 ) -> list[PromptRecord]:
-    """Prompts like ``seeds`` by the assistant, ``count`` at most, in the file; those there are kept."""
-    settings = bench.config.red_team.model_copy(update={"generate": count})
-    written: list[PromptRecord] = file.recover().read()
+    """Red-team prompts like ``seeds`` by the assistant, ``count`` at most, in the file; its own are kept."""
+    make = partial(red_team.write, seed=bench.seed("generate"))
+    return _written(bench, seeds, file, file.recover().read(), count, make)
+
+
+def write_for_rl(bench: Workbench, prompts: Sequence[PromptRecord], file: RecordFile) -> list[PromptRecord]:
+    """Prompts of both sets for RL alone, as many as ``reinforce.generate`` has, in the file (section 4.2).
+
+    ``prompts`` are the run's; those to train on are the examples, and none is written again.
+    """
+    counts, there = bench.config.reinforce.generate, file.recover().read()
+    made: list[PromptRecord] = []
+    for prompt_set in SETS:
+        count = counts.red_team if prompt_set == "red-team" else counts.helpful
+        of_set = [record for record in prompts if record["set"] == prompt_set]
+        written = [record for record in there if record["set"] == prompt_set]
+        seed, ids = bench.seed("generate", "reinforce", prompt_set), f"rl-{prompt_set}-"
+        make = partial(red_team.write, seed=seed, prompt_set=prompt_set, ids=ids)
+        made += _written(bench, of_set, file, written, count, make)
+    return made
+
+
+def _written(
+    bench: Workbench,
+    seeds: Sequence[PromptRecord],
+    file: RecordFile,
+    written: list[PromptRecord],
+    count: int,
+    make: Callable[..., Iterator[PromptRecord]],
+) -> list[PromptRecord]:
     if len(written) < count:
-        engine = bench.engine(bench.roles["assistant"])
-        for record in red_team.write(engine, seeds, list(written), settings, bench.seed("generate")):
+        engine, settings = bench.engine(bench.roles["assistant"]), bench.config.red_team
+        for record in make(engine, seeds, list(written), count, settings):
             file.append(record)
             written.append(record)
             bench.watcher.advance("generated", len(written), count)
