@@ -26,6 +26,6 @@ def audit(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: A
             for principle, votes in group["votes"].items():
                 print(f"  {votes} votes under {principle!r}")
         for check in checks:
-            print(f"{'ok' if check.ok else 'FAILED'}: {check.name}: {check.says}")
-    if not all(check.ok for check in checks):
+            print(f"{check.status}: {check.name}: {check.says}")
+    if audits.failed(checks):
         sys.exit(1)
