@@ -10,6 +10,7 @@ import pytest
 from command import fails, solon
 from same_bytes import SMALL, merged
 from solon import pipeline
+from solon.audit import audit
 from solon.config import Config
 from solon.errors import SolonError
 from solon.store.files import file_hash
@@ -151,6 +152,8 @@ def test_what_is_written_for_rl_alone_is_new_and_nothing_else_is_trained_on_it(f
     stage = json.loads((finished / "manifest.json").read_text())["stages"]["reinforce"]
     assert f"{len(written)} of 8 prompts asked for were generated for RL alone." in stage["notes"]
     assert stage["records"] == len(written) + sum(record["split"] == "train" for record in prompts)
+    _, checks = audit(finished)
+    assert [check for check in checks if check.status != "ok"] == []
     sampled = {record["prompt_id"] for record in records(finished / "07-rl-cai/samples.jsonl")}
     assert sampled <= {record["id"] for record in [*prompts, *written]}
 

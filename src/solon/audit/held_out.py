@@ -17,6 +17,7 @@ def held_out_prompts(run: Run) -> Found:
         "pairs": run.folder.pairs,
         "labels trained on": (record for record in run.folder.preferences if record["split"] == "train"),
         "RL prompts": (prompt for prompt in run.folder.prompts if prompt["split"] == "train"),
+        "RL samples": run.folder.samples,
     }
     wrong = [
         f"{record['id']} of the {what} has a held-out prompt"
