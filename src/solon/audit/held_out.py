@@ -16,7 +16,8 @@ def held_out_prompts(run: Run) -> Found:
         "helpful answers": run.folder.helpful,
         "pairs": run.folder.pairs,
         "labels trained on": (record for record in run.folder.preferences if record["split"] == "train"),
-        "RL prompts": (prompt for prompt in run.folder.prompts if prompt["split"] == "train"),
+        "prompts": (prompt for prompt in run.folder.prompts if prompt["split"] == "train"),
+        "prompts written for RL": run.folder.rl_prompts,
         "RL samples": run.folder.samples,
     }
     wrong = [

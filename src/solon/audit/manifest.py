@@ -23,7 +23,7 @@ def manifest_fits(run: Run) -> Found:
         stage.name: sum(len(getattr(run.folder, Path(file).stem)) for file in stage.records)
         for stage in STAGES
         if stage.records
-    } | {"reinforce": splits["train"]}
+    } | {"reinforce": splits["train"] + len(run.folder.rl_prompts)}
     wrong = [] if run.stages else ["there is no manifest, or no stage in it"]
     wrong += [
         f"{stage} recorded {run.stages[stage]['records']} records and has {count}"

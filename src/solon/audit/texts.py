@@ -43,7 +43,7 @@ def prompts_of_stages(run: Run) -> Found:
         counts.append(f"{len(records)} {what}")
         wrong += repeated(records)
         for record in records:
-            prompt = prompts.get(record.get("prompt_id", record["id"]))
+            prompt = prompts.get(str(record.get("prompt_id", record["id"])))
             if prompt is None or prompt["prompt"] != record["prompt"]:
                 wrong.append(f"{record['id']} of the {what} is no prompt of 01-red-team")
             elif prompt["split"] != "train" or prompt["set"] != (of_set or record.get("set")):

@@ -53,6 +53,7 @@ class RunFolder:
     config: str  # the text of config.yaml
     settings: Json  # the same, parsed
     prompts: list[PromptRecord]
+    rl_prompts: list[PromptRecord]  # written for RL alone
     revisions: list[RevisionRecord]
     helpful: list[AnswerRecord]
     examples: list[Example]
@@ -110,6 +111,7 @@ def read(folder: Path, kinds: Mapping[str, Any] = KINDS) -> RunFolder:
         **of_stages,
         judgements=records(TRANSCRIBED["judgements"]),
         metrics={stage.name: records(f"{stage.folder}/metrics.jsonl") for stage in STAGES if stage.training},
+        rl_prompts=records("07-rl-cai/generated.jsonl"),
         samples=_with_prompt_ids(records("07-rl-cai/samples.jsonl"), of_stages["prompts"]),
         sample_judgements=records("evaluation/rl-judgements.jsonl"),
         harm_answers=records("evaluation/harm-answers.jsonl"),
