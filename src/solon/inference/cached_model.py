@@ -34,8 +34,8 @@ class Wanted:
 class CachedModel:
     """A transformers causal language model on one device, which reads and writes the rows of a ``RowCache``.
 
-    Raises SolonError where it cannot be loaded, UnsupportedModel where it is not a plain attention model: where a
-    trial shows that it cannot be run so, or gives other logits than by itself.
+    Raises SolonError where it cannot be loaded, UnsupportedModel where it is not a plain attention model: a
+    trial shows whether it can be run so, and gives the logits that it gives by itself.
     """
 
     def __init__(self, name: str, dtype: torch.dtype, device: torch.device) -> None:
