@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import ModuleType
 
 from solon.config import SERVER_MODEL, EngineSettings, Scale
-from solon.errors import SolonError
+from solon.errors import SolonError, UnsupportedModel
 from solon.inference.engine import Engine
 
 ALONE = Scale()
@@ -43,7 +43,12 @@ def open_engine(model: str, settings: EngineSettings, scale: Scale = ALONE) -> E
     from solon.models import check_device
 
     check_device(settings.device)
-    return TransformersEngine(model, settings)
+    try:
+        return TransformersEngine(model, settings)
+    except UnsupportedModel as error:
+        from solon.inference.plain_engine import PlainEngine
+
+        return PlainEngine(model, settings, str(error))
 
 
 def settled(settings: EngineSettings, earlier: Mapping[str, str], scale: Scale = ALONE) -> EngineSettings:

@@ -5,11 +5,13 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from solon.errors import UnsupportedModel
+from solon.errors import UnsupportedModel, first_line
 from solon.inference.attention import NAME, Pass, Trunk
 from solon.inference.cache import RowCache, Stored
+from solon.inference.memory import out_of_memory
 from solon.inference.packed_linear import PackedLinear, pack
 from solon.inference.prefix import Tokens, alike
+from solon.inference.trial import agree, tokens_to_try
 from solon.libraries.torch import can_pack
 from solon.models import load_model
 
@@ -32,14 +34,18 @@ class Wanted:
 class CachedModel:
     """A transformers causal language model on one device, which reads and writes the rows of a ``RowCache``.
 
-    Raises SolonError where it cannot be loaded, UnsupportedModel where it is not a plain attention model.
+    Raises SolonError where it cannot be loaded, UnsupportedModel where it is not a plain attention model: a
+    trial shows whether it can be run so, and gives the logits that it gives by itself.
     """
 
     def __init__(self, name: str, dtype: torch.dtype, device: torch.device) -> None:
         self.device = device
         self.network = load_model(name, dtype).to(device)
-        self.network.set_attn_implementation(NAME)
         config = self.network.config.get_text_config()
+        tried = tokens_to_try(config.vocab_size).to(device)
+        with torch.inference_mode():
+            plain: Tensor = self.network(input_ids=tried, use_cache=False).logits[0]
+        self.network.set_attn_implementation(NAME)
         self.context: int = getattr(config, "max_position_embeddings", None) or 2**31
         self.window: int | None = getattr(config, "sliding_window", None)
         self._layers: int = config.num_hidden_layers
@@ -54,6 +60,33 @@ class CachedModel:
         self.head.register_forward_pre_hook(self._wanted)
         if device.type == "cpu" and can_pack(dtype):
             pack(self.network, self.head)
+        self._try(name, tried[0], plain)
+
+    @torch.inference_mode()
+    def _try(self, name: str, tokens: Tensor, plain: Tensor) -> None:
+        """Raises UnsupportedModel where tokens in rows of a cache do not get the ``plain`` logits."""
+        last, middle = len(tokens) - 1, len(tokens) // 2
+        cache = self.cache(2)
+        cache.reserve(2, len(tokens), used=0)
+        positions = torch.arange(last).repeat(2, 1)
+        positions[1, middle:] = -1
+        ends, rows = torch.tensor([last, middle]), torch.tensor([0, 1])
+        both: list[Group] = [([0, 1], 0)]
+        try:
+            before = tokens[:last].cpu().repeat(2, 1)
+            self.forward(cache, slice(0, 2), before, positions, (rows, ends - 1), both)
+            step = tokens.cpu()[ends][:, None]
+            found = self.forward(
+                cache, slice(0, 2), step, ends[:, None], (rows, torch.zeros_like(rows)), both
+            )
+        except Exception as error:
+            if isinstance(error, UnsupportedModel) or out_of_memory(error):
+                raise
+            raise UnsupportedModel(
+                f"model {name!r} cannot be run over the rows of a cache ({first_line(error)})"
+            ) from error
+        if not agree(found, plain[ends.to(plain.device)]):
+            raise UnsupportedModel(f"over the rows of a cache, model {name!r} computes something else")
 
     def cache(self, rows: int, base: Stored | None = None) -> RowCache:
         """For the keys and values of at most ``rows`` sequences, which may all begin with ``base``."""

@@ -3,22 +3,20 @@
 import random
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from solon.config import EngineSettings
 from solon.errors import SolonError, TooLong, first_line
+from solon.inference.active import Active
 from solon.inference.cache import FinishedSequences
 from solon.inference.cached_model import CachedModel, Group
 from solon.inference.choice_scores import choice_scores
 from solon.inference.cuda_graphs import DecodeGraphs
-from solon.inference.dialogue_tokens import DialogueTokens, cut
+from solon.inference.dialogue_tokens import DialogueTokens
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.inference.memory import MEMORY_SHARE, device_memory, out_of_memory
 from solon.inference.precision import choose_dtype
@@ -27,26 +25,6 @@ from solon.inference.prefix import Tokens
 from solon.inference.sampling import sample
 from solon.inference.scoring import Sheet, room
 from solon.models import best_device, load_tokenizer
-
-
-@dataclass
-class Active:
-    """A sequence that is being generated; its place in ``TransformersEngine._active`` is its cache row."""
-
-    request: Request
-    prompt: Tokens
-    stops: tuple[str, ...]
-    most: int  # tokens that may be generated
-    draws: random.Random
-    generated: list[int] = field(default_factory=list)
-
-    def restart(self) -> None:
-        self.draws, self.generated = random.Random(self.request.seed), []
-
-    @property
-    def tokens(self) -> Tokens:
-        """The tokens whose keys and values are in the cache: the last generated one has not been run yet."""
-        return np.concatenate([self.prompt, np.array(self.generated[:-1], dtype=np.int64)])
 
 
 class TransformersEngine(Engine):
@@ -290,29 +268,11 @@ class TransformersEngine(Engine):
         completions = []
         for sequence, token in zip(sequences, tokens.tolist(), strict=True):
             sequence.generated.append(token)
-            if completion := self._completion(sequence):
+            if completion := sequence.completion(self._dialogue):
                 completions.append(completion)
         self._remove({completion.id for completion in completions})
         self.usage.tokens_generated += len(sequences)
         return completions
-
-    def _completion(self, sequence: Active) -> Completion | None:
-        """The sequence's completion if its last token ends it."""
-        request, generated = sequence.request, sequence.generated
-        ended = generated[-1] in self._dialogue.ends
-        prefilled = bool(request.prefill)
-        text = None
-        if sequence.stops and not ended:
-            # Every token adds at least a byte, so a stop string just completed lies in these.
-            tail = generated[-max(len(stop.encode()) for stop in sequence.stops) - 3 :]
-            if cut(self._dialogue.text(tail, prefilled=True), sequence.stops) is not None:
-                text = cut(self._dialogue.text(generated, prefilled), sequence.stops)
-        if text is None and not ended and len(generated) < sequence.most:
-            return None
-        finish: Literal["stop", "length"] = "stop" if ended or text is not None else "length"
-        if text is None:
-            text = self._dialogue.text(generated[:-1] if ended else generated, prefilled)
-        return Completion(request.id, text, finish, len(generated))
 
     def _remove(self, ids: set[str]) -> None:
         """Take finished sequences out; the last rows move into their places, so active rows stay dense."""
