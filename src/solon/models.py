@@ -16,6 +16,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Collection
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    GenerationConfig,
     GgufConfig,
     PreTrainedConfig,
     PreTrainedModel,
@@ -37,6 +39,7 @@ from transformers import (
 from solon.config import SERVER_MODEL, UNSAFE
 from solon.errors import SolonError, first_line
 from solon.measuring_only import MARK, is_measuring_only, refusal
+from solon.prompts import turn_end
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, assistant, user
 from solon.store.files import file_hash
 
@@ -200,6 +203,7 @@ def load_tokenizer(name: str, measuring: bool = False, weights: bool = True) -> 
             f"the chat template of model {name!r} cannot write a dialogue ({first_line(error)}); mend it in "
             "its chat_template.jinja or tokenizer_config.json"
         ) from None
+    turn_end.settle(tokenizer)
     return tokenizer
 
 
@@ -207,7 +211,27 @@ def load_model(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel
     """The causal language model, in evaluation mode, on the CPU. Raises SolonError where it lacks weights."""
     model, missing = _load_model(AutoModelForCausalLM, name, dtype=dtype)
     _complete(name, missing)
+    _mend_generation_config(model)
     return model.eval()
+
+
+def _mend_generation_config(model: PreTrainedModel) -> None:
+    """What the library would not save, at the first checkpoint of a training, is put right.
+
+    Files have a temperature and no sampling; what else does not go together is left out but for the tokens.
+    """
+    settings = model.generation_config
+    if settings is None:
+        return
+    with suppress(ValueError):
+        settings.validate(strict=True)
+        return
+    settings.do_sample = True
+    with suppress(ValueError):
+        settings.validate(strict=True)
+        return
+    tokens = {name: getattr(settings, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    model.generation_config = GenerationConfig(**tokens)
 
 
 def load_preference_model(

@@ -16,6 +16,7 @@ from solon.prompts.dialogue import (
     neutral_messages,
     reserved,
 )
+from solon.prompts.turn_end import turn_end
 from solon.records import Message
 
 PIECES = 4096  # whose tokens are remembered
@@ -36,6 +37,7 @@ class DialogueTokens:
         self.reserved = reserved(tokenizer)
         self.plain = tokenizer.chat_template == HUMAN_ASSISTANT_TEMPLATE
         self.ends = end_tokens(tokenizer, model)
+        self.turn_ends = tuple(turn_end(tokenizer).strings)
         self._marks = re.compile("|".join(map(re.escape, marks(tokenizer))) or r"(?!)")
         self._encode_piece = lru_cache(PIECES)(self._encode_anew)
 
@@ -69,7 +71,8 @@ class DialogueTokens:
 
     def stops(self, asked: tuple[str, ...]) -> tuple[str, ...]:
         """The strings a text ends before. A base model would write the human's next turn by itself."""
-        return (*asked, HUMAN_TURN) if self.plain else asked
+        turns = (HUMAN_TURN,) if self.plain else self.turn_ends
+        return (*asked, *turns)
 
     def _opening(self, text: str) -> str:
         return f" {text}" if self.plain and not text.startswith(" ") else text
@@ -107,9 +110,10 @@ def marks(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
 
 def end_tokens(tokenizer: PreTrainedTokenizerBase, model: Any) -> set[int]:
-    """The tokens that end a turn."""
+    """The tokens that end a turn: the model's, the tokenizer's and the chat template's."""
     ends = model.generation_config.eos_token_id
-    return {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+    written = tokenizer.convert_tokens_to_ids(turn_end(tokenizer).tokens)
+    return {tokenizer.eos_token_id, *written, *(ends if isinstance(ends, list) else [ends])} - {None}
 
 
 def cut(text: str, stops: tuple[str, ...]) -> str | None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from solon.errors import SolonError, first_line
+from solon.inference.dialogue_tokens import end_tokens
 from solon.store.files import flush
 
 ASIDE = "unfinished"  # where in a checkpoint folder things are written that are not whole yet, and deleted
@@ -69,6 +70,8 @@ def save(
         model = model.merge_and_unload()
     for file in out.glob("*.safetensors"):
         file.unlink()  # not written over: it may be another run's as well (see ``reuse``)
+    if model.can_generate():  # for whoever generates with it elsewhere
+        model.generation_config.eos_token_id = sorted(end_tokens(tokenizer, model))
     with writing(out):
         model.save_pretrained(out, state_dict=weights)
         tokenizer.save_pretrained(out)
