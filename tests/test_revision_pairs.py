@@ -62,9 +62,9 @@ def finished(settings: Config, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_the_assistant_answers_and_the_critic_revises(
     finished: Path, settings: Config, tiny_model: Path, critic: Path
 ) -> None:
-    given = {each["id"]: each["messages"][-1]["content"] for each in RecordFile(finished / ANSWERED)}
+    given = critique.texts(RecordFile(finished / ANSWERED))
     revised = RecordFile(finished / REVISED).read()
-    assert {each["id"]: each["answer"] for each in revised} == given
+    assert {each["id"]: (each["answer"], each["cut"]) for each in revised} == given
     work = Workspace(settings, finished, Watcher())
 
     seeds = {"first": work.seed("first answers", "02-critique"), "critique": work.seed("critique")}
@@ -72,10 +72,7 @@ def test_the_assistant_answers_and_the_critic_revises(
     by_model = {}
     for model in (tiny_model, critic):
         with open_engine(str(model), settings.engine) as engine:
-            answers = {
-                each["id"]: each["messages"][-1]["content"]
-                for each in critique.answer(engine, prompts, settings.critique, seeds["first"])
-            }
+            answers = critique.texts(critique.answer(engine, prompts, settings.critique, seeds["first"]))
             made = critique.revise(
                 engine, prompts, LAWS["red-team"], settings.critique, seeds["critique"], given
             )

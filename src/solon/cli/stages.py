@@ -32,6 +32,7 @@ from solon.sources import data
 from solon.stages import critique as critiques
 from solon.stages import examples, red_team
 from solon.store.record_file import RecordFile
+from solon.texts.written import Written
 
 if TYPE_CHECKING:
     from solon.pipeline.workbench import Workbench
@@ -318,7 +319,7 @@ def _of_sets(source: str, helpful: str | None, split: Split = "train") -> list[P
     return _train(source, "red-team", split) + (_train(helpful, "helpful", split) if helpful else [])
 
 
-def _texts(file: Path) -> dict[str, str]:
+def _texts(file: Path) -> dict[str, Written]:
     return critiques.texts(_read(file, AnswerRecord))
 
 

@@ -12,7 +12,8 @@ from solon.prompts.dialogue import user
 from solon.prompts.red_team import request
 from solon.records import PromptRecord, PromptSet
 from solon.seeds import derive_seed, generator
-from solon.texts.degenerate import mended, problem, words
+from solon.texts.degenerate import problem, words
+from solon.texts.written import Written, mended
 
 GENERATED = "generated-"  # begins the ids of prompts written here
 EXAMPLES = 4  # shown before each new prompt
@@ -55,9 +56,9 @@ def write(
         requests = [_request(number, prompt_set, examples, settings, seed) for number in numbers]
         texts = {completion.id: _first_line(completion) for completion in engine.generate(requests)}
         for number in numbers[begun:]:
-            text = texts[str(number)]
-            said = set(words(text))
-            if problem(text, []) or len(said) < 3 or any(similar(said, other) for other in kept):
+            line = texts[str(number)]
+            text, said = line.text, set(words(line.text))
+            if problem(line, []) or len(said) < 3 or any(similar(said, other) for other in kept):
                 continue
             if split_of([user(text)]) == "held-out":  # it is trained on, and what opens like it is not
                 continue
@@ -81,7 +82,7 @@ def is_generated(name: str) -> bool:
     return re.fullmatch(GENERATED + r"\d{1,9}", name) is not None
 
 
-def _first_line(completion: Completion) -> str:
+def _first_line(completion: Completion) -> Written:
     line, more, _ = completion.text.strip().partition("\n")
     return mended(line, "stop" if more else completion.finish)
 

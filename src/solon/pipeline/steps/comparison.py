@@ -13,6 +13,7 @@ from solon.records import ASPECT_OF, SETS, PairRecord, PromptRecord, RevisionRec
 from solon.sources.tables import source_name
 from solon.stages import comparison, critique
 from solon.store.record_file import RecordFile
+from solon.texts.written import Written
 
 
 def pairs(
@@ -21,7 +22,7 @@ def pairs(
     file: RecordFile,
     sl_cai: str,
     revisions: Mapping[str, RevisionRecord],
-    answers: Mapping[str, str],
+    answers: Mapping[str, Written],
 ) -> list[PairRecord]:
     """One pair a prompt, by ``sl_cai`` or the feedback model, as ``feedback.method`` has it.
 

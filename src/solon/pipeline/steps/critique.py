@@ -11,6 +11,7 @@ from solon.pipeline.workspace import Done, Workspace
 from solon.records import AnswerRecord, PromptRecord, PromptSet, RevisionRecord
 from solon.stages import critique
 from solon.store.record_file import RecordFile
+from solon.texts.written import Written
 
 # By the prompts' set: answers to red-team prompts are those that another model, the critic, is to revise.
 SEEDS: Mapping[PromptSet, tuple[str, ...]] = {
@@ -35,7 +36,7 @@ def revise(
     bench: Workbench,
     prompts: Sequence[PromptRecord],
     file: RecordFile,
-    answers: Mapping[str, str] | None = None,
+    answers: Mapping[str, Written] | None = None,
 ) -> list[RevisionRecord]:
     """The critic's revisions of its own answers, or of ``answers``, by the prompts' ids."""
     make = partial(
