@@ -27,11 +27,19 @@ SENTENCE_END = re.compile(
 )
 
 
+WHOLE = re.compile(rf"[.!?…。！？｡।॥؟۔։።፧။។៕།](?:{CLOSING}|[\"'])*$")
+
+
 class Written(NamedTuple):
     """A text, and what the token limit did to it."""
 
     text: str
     cut: Cut = ""
+
+
+def ends_whole(text: str) -> bool:
+    """Whether the text ends as a sentence does; in Thai and Lao nothing tells."""
+    return bool(WHOLE.search(text))
 
 
 def trimmed(text: str, finish: Literal["stop", "length"]) -> Written:
