@@ -5,6 +5,7 @@ character alone, and a preference model learns that instead of what it should (`
 """
 
 import re
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from solon.records import Cut
@@ -61,3 +62,15 @@ def mended(text: str, finish: Literal["stop", "length"]) -> Written:
     if text[:1] in ("“", '"') and inner and not re.search('["“”]', inner):
         text = inner
     return Written(text.strip(), cut)
+
+
+def cut_note(cuts: Iterable[Cut], limit: str) -> list[str]:
+    """A stage's note of the texts that ran into the ``limit``; [] where none did."""
+    all_of_them = list(cuts)
+    trimmed, unfinished = all_of_them.count("trimmed"), all_of_them.count("unfinished")
+    if not trimmed + unfinished:
+        return []
+    return [
+        f"{trimmed + unfinished} of {len(all_of_them)} texts ran into {limit}: {trimmed} end with their last "
+        f"whole sentence, {unfinished} have none and stay unfinished."
+    ]
