@@ -33,12 +33,12 @@ def write(
 ) -> Iterator[PromptRecord]:
     """Up to ``count`` new training prompts of the set, in order, each unlike ``seeds`` and the others.
 
-    The training prompts among ``seeds`` give examples and the kinds. ``written`` are prompts of an earlier
-    call that was stopped: the result goes on after them. Fewer come where the model repeats itself: it is
-    asked at most five times for each. Their ids are ``ids`` and a number. Raises SolonError where there is no
-    example.
+    The set's training prompts among ``seeds`` give examples and the kinds. ``written`` are prompts of an
+    earlier call that was stopped: the result goes on after them. Fewer come where the model repeats itself:
+    it is asked at most five times for each. Their ids are ``ids`` and a number. Raises SolonError where there
+    is no example.
     """
-    examples = [record for record in seeds if record["split"] == "train"]
+    examples = [record for record in seeds if (record["set"], record["split"]) == (prompt_set, "train")]
     if not examples:
         raise SolonError(
             f"writing {prompt_set} prompts needs examples: give at least one {prompt_set} training prompt"
