@@ -60,7 +60,7 @@ def _written(
 
 
 def _seeds(prompts: Sequence[PromptRecord], prompt_set: PromptSet) -> list[PromptRecord]:
-    """The set's prompts, and what is held out of the other one: no prompt that is written may be like them."""
+    """The set's prompts, and those held out of the other: what is written may be like neither."""
     return [each for each in prompts if each["set"] == prompt_set or each["split"] == "held-out"]
 
 
