@@ -110,8 +110,10 @@ def measure(pairs: Sequence[Labelled]) -> Shortcuts:
         size, tests = _openings(pairs, np.abs(2 * labels - 1)), len(differing) + 1
         rows = [_told(name, column, labels, halves, size, tests) for name, column in differing.items()]
         rows.sort(key=lambda row: -row["accuracy"])
-        if differing:
-            everything = np.concatenate(list(differing.values()), axis=1)
+        # Who learns from the texts does not see which were trimmed.
+        seen = [column for name, column in differing.items() if name != "cut"]
+        if seen:
+            everything = np.concatenate(seen, axis=1)
             rows.append(_told(TOGETHER, everything, labels, halves, size, tests))
     return Shortcuts(pairs=len(pairs), openings=len(groups), rows=rows, says=_says(rows, len(groups)))
 
@@ -122,8 +124,8 @@ TOGETHER = "all together"
 def _says(rows: Sequence[Told], openings: int) -> str:
     if openings < FEWEST:
         return f"Too few labels to look for shortcuts: {openings} openings with a decided one."
-    if not rows:
-        return "No trivial feature differs between the answers."
+    if not rows or rows[-1]["feature"] != TOGETHER:
+        return "No trivial feature that texts show differs between the answers."
     *alone, together = rows
     telling = [row for row in alone if row["clear"]]
     low, high = together["interval"]
