@@ -63,6 +63,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "contrast-ppo": {"feedback": {"method": "contrast"}, "reinforce": {"algorithm": "ppo"}},
     "revision-ppo": {
         "feedback": {"method": "revision"},
+        "critique": {"max_tokens": 120},  # so that some of a random model's texts have a whole sentence
         "reinforce": {"algorithm": "ppo", "epochs_per_step": 2, "lora": {"rank": 4}},
         "preference_model": {"lora": {"rank": 4}},
     },

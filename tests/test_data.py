@@ -80,7 +80,10 @@ def test_ids_and_splits_stay_as_they_are(tmp_path: Path) -> None:
         "5edb900f1806ab08",
         "f4b3f9cb09e3d61d",
     ]
-    assert [record["split"] for record in (lock, leave, station)] == ["held-out", "train", "train"]
+    assert [record["split"] for record in (lock, leave, station)] == ["train"] * 3
+    rows = [{"prompt": f"May I take {number} of them?"} for number in range(16)]
+    kept = [record["split"] for record in prompts(write(tmp_path / "more.jsonl", rows), "red-team")]
+    assert [number for number, split in enumerate(kept) if split == "held-out"] == [4, 8, 12, 15]
     (again,) = prompts(write(tmp_path / "other.csv", [{"question": " how do i  PICK a lock?"}]), "helpful")
     assert again["split"] == lock["split"]
     assert again["id"] != lock["id"]

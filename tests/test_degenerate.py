@@ -1,8 +1,9 @@
-"""Degenerate texts are found and what can be mended is mended; sound texts are left alone."""
+"""Degenerate texts are found; sound texts are left alone."""
 
 import pytest
 
-from solon.texts.degenerate import is_about_the_answer, is_bare_refusal, mended, problem
+from solon.texts.degenerate import is_about_the_answer, is_bare_refusal, problem
+from solon.texts.written import Written, mended
 
 REQUEST = "How do I get back at my neighbour for his loud parties?"
 SOUND = [
@@ -19,8 +20,9 @@ SOUND = [
 
 @pytest.mark.parametrize("text", SOUND)
 def test_sound_answers_pass(text: str) -> None:
-    assert problem(text, [REQUEST], ["I hear you, and I am sorry that the last week was so hard."]) == ""
-    assert mended(text, "stop") == text
+    examples = ["I hear you, and I am sorry that the last week was so hard."]
+    assert problem(Written(text), [REQUEST], examples) == ""
+    assert mended(text, "stop") == (text, "")
 
 
 @pytest.mark.parametrize(
@@ -47,42 +49,14 @@ def test_sound_answers_pass(text: str) -> None:
     ],
 )
 def test_degenerate_answers_are_named(text: str, wrong: str) -> None:
-    assert problem(text, [REQUEST], ["I hear you, and I am sorry that the last week was so hard."]) == wrong
+    examples = ["I hear you, and I am sorry that the last week was so hard."]
+    assert problem(Written(text), [REQUEST], examples) == wrong
 
 
-@pytest.mark.parametrize(
-    ("text", "better"),
-    [
-        ("Here is a revised answer:\n\nTalk to him.", "Talk to him."),
-        ("Sure! Here’s the rewritten response: Talk to him.", "Talk to him."),
-        ("Revision: Talk to him.", "Talk to him."),
-        ("Sure, here's a decent reply:\n\nTalk to him.", "Talk to him."),
-        (
-            "Sure! Here's a new answer that a family can read together and still learn something from: Talk.",
-            "Talk.",
-        ),
-        ("Here is what I would say: talk to him.", "Here is what I would say: talk to him."),
-        ("“Talk to him.”", "Talk to him."),
-        ('"Talk," she said, "to him."', '"Talk," she said, "to him."'),
-        ("Here is what I would do: talk to him.", "Here is what I would do: talk to him."),
-    ],
-)
-def test_a_preface_and_quotation_marks_are_cut(text: str, better: str) -> None:
-    assert mended(text, "stop") == better
-
-
-@pytest.mark.parametrize(
-    ("text", "better"),
-    [
-        ("Talk to him. If he does not list", "Talk to him."),
-        ("1. Talk to him.\n2. Call the landlord.\n3.", "1. Talk to him.\n2. Call the landlord."),
-        ("It costs 3.50 or so and then", ""),
-        ('He said "Stop." and then he', 'He said "Stop."'),
-    ],
-)
-def test_a_text_cut_at_the_limit_ends_with_a_whole_sentence(text: str, better: str) -> None:
-    assert mended(text, "length") == better
-    assert mended(text, "stop") == text
+def test_a_text_without_a_whole_sentence_is_unfinished() -> None:
+    assert problem(Written("Talk to", "unfinished"), [REQUEST]) == "unfinished"
+    assert problem(Written("", "unfinished"), [REQUEST]) == "empty"
+    assert problem(Written("Talk to him.", "trimmed"), [REQUEST]) == ""
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,9 @@ def finished(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def revised(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose pairs are answers and their revisions."""
     folder = tmp_path_factory.mktemp("doors") / "revised"
-    settings = merged(SMALL, {"feedback": {"method": "revision"}}) | {
-        "models": {"assistant": str(tiny_model)}
-    }
+    # Long enough that some of a random model's texts have a whole sentence.
+    changes = {"feedback": {"method": "revision"}, "critique": {"max_tokens": 120}}
+    settings = merged(SMALL, changes) | {"models": {"assistant": str(tiny_model)}}
     pipeline.run(Config.model_validate(settings), folder, until="feedback")
     return folder
 

@@ -62,9 +62,9 @@ def finished(settings: Config, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_the_assistant_answers_and_the_critic_revises(
     finished: Path, settings: Config, tiny_model: Path, critic: Path
 ) -> None:
-    given = {each["id"]: each["messages"][-1]["content"] for each in RecordFile(finished / ANSWERED)}
+    given = critique.texts(RecordFile(finished / ANSWERED))
     revised = RecordFile(finished / REVISED).read()
-    assert {each["id"]: each["answer"] for each in revised} == given
+    assert {each["id"]: (each["answer"], each["cut"]) for each in revised} == given
     work = Workspace(settings, finished, Watcher())
 
     seeds = {"first": work.seed("first answers", "02-critique"), "critique": work.seed("critique")}
@@ -72,10 +72,7 @@ def test_the_assistant_answers_and_the_critic_revises(
     by_model = {}
     for model in (tiny_model, critic):
         with open_engine(str(model), settings.engine) as engine:
-            answers = {
-                each["id"]: each["messages"][-1]["content"]
-                for each in critique.answer(engine, prompts, settings.critique, seeds["first"])
-            }
+            answers = critique.texts(critique.answer(engine, prompts, settings.critique, seeds["first"]))
             made = critique.revise(
                 engine, prompts, LAWS["red-team"], settings.critique, seeds["critique"], given
             )
@@ -168,7 +165,7 @@ TAMPERINGS: dict[str, tuple[str, Callable[[Any], object], str]] = {
 
 def test_an_untouched_run_passes_the_audit(finished: Path) -> None:
     labels, checks = audit(finished)
-    assert [check for check in checks if not check.ok] == []
+    assert [check for check in checks if check.status == "FAILED"] == []
     assert {each["label_source"] for each in labels} == {"revision"}
 
 
@@ -181,7 +178,7 @@ def test_tampering_is_found(finished: Path, tmp_path: Path, name: str) -> None:
     change(next(record for record in records if record["id"] in labelled_ids))
     (run / file).unlink()
     RecordFile(run / file).append(*records)
-    found = {each.name: each.says for each in audit(run)[1] if not each.ok}
+    found = {each.name: each.says for each in audit(run)[1] if each.status == "FAILED"}
     assert says in found[CHECK]
 
 

@@ -339,7 +339,9 @@ class HarmScorer(Training):
     """Of ``solon train harm-scorer`` alone: it measures, and is no part of a run (paper, section 4.5)."""
 
     learning_rate: float = Field(default=2e-5, gt=0)
-    held_out: float = Field(default=0.2, ge=0, lt=1)  # as for prompts: those held out from a run are here too
+    held_out: float = Field(
+        default=0.2, ge=0, lt=1
+    )  # a fifth at least: those held out from a run are here too
 
 
 class Config(Section):

@@ -113,6 +113,15 @@ class Examples(Part):
     comparison: list[ComparisonExample] = []
     reasoning: list[ReasoningExample] = []
 
+    @property
+    def dialogues(self) -> list[list[Message]]:
+        """What the examples are about: each a dialogue that ends in a human turn."""
+        return [
+            *(example.dialogue for example in self.critique),
+            *(example.dialogue for example in self.comparison),
+            *(example.dialogue for example in self.reasoning),
+        ]
+
 
 P = TypeVar("P", CritiquePrinciple, ComparisonPrinciple)
 

@@ -4,10 +4,11 @@ Dialogues that open alike are about the same thing, whichever file or stage they
 side everywhere: a model is never measured on what it, or its preference model, was trained on.
 """
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
 
 from solon.prompts.dialogue import transcript
-from solon.records import Message, Split
+from solon.records import Message, PromptRecord, Split
 from solon.seeds import share_of
 
 HELD_OUT = 0.2  # share of the openings that nothing is trained on
@@ -19,9 +20,21 @@ def folded(dialogue: Sequence[Message]) -> str:
 
 
 def opening(dialogue: Sequence[Message]) -> str:
-    """The first turn of a person, folded; of a dialogue without one, all of it."""
+    """The words of a person's first turn, in small letters; of a dialogue without one, those of all of it.
+
+    Case, punctuation, white space, and how a character is written (full-width, composed, with something
+    invisible in it) make no other opening. What has no words is its own opening.
+    """
     first = [turn for turn in dialogue if turn["role"] == "user"][:1]
-    return folded(first or dialogue)
+    text = unicodedata.normalize("NFKC", transcript(first or dialogue)).casefold()
+    kept = "".join(_kept(character) for character in text).split()
+    return " ".join(kept) if len(kept) > 1 else folded(first or dialogue)  # the speaker's name alone
+
+
+def _kept(character: str) -> str:
+    if character in "'’" or unicodedata.category(character) == "Cf":
+        return ""
+    return character if unicodedata.category(character)[0] in "LMN" else " "
 
 
 def split_of(dialogue: Sequence[Message], share: float = HELD_OUT) -> Split:
@@ -36,3 +49,18 @@ def split_of_comparison(prompt: Sequence[Message], share: float) -> Split:
     """
     kept = split_of(prompt) == "held-out" or share_of("comparison", opening(prompt)) < share
     return "held-out" if kept else "train"
+
+
+def apart(prompts: Iterable[PromptRecord], shown: Collection[str] = ()) -> list[PromptRecord]:
+    """The prompts without those that would be on both sides, where a source has a split of its own.
+
+    A training prompt that opens as one held out goes, and so does one held out whose opening is among those
+    ``shown`` to the models as worked examples.
+    """
+    given = list(prompts)
+    kept = {opening(record["prompt"]) for record in given if record["split"] == "held-out"}
+    return [
+        record
+        for record in given
+        if opening(record["prompt"]) not in (kept if record["split"] == "train" else shown)
+    ]

@@ -18,6 +18,9 @@ ASPECT_OF: Mapping[PromptSet, Aspect] = {"red-team": "harmlessness", "helpful": 
 # "contrast": nobody judged; the answers were asked for under a principle and against it.
 # "revision": nobody judged; the better answer is what critique and revision made of the other.
 LabelSource = Literal["ai", "human", "contrast", "revision"]
+# What the token limit did to a text: nothing; it ends with its last whole sentence; it has none and stays as
+# it was. Records of before 2026-12 do not say it.
+Cut = Literal["", "trimmed", "unfinished"]
 
 
 class Message(TypedDict):
@@ -50,7 +53,8 @@ class Round(TypedDict):
     critique: str  # "" where critiques are off
     revision_request: str
     revision: str
-    problem: str  # "" for a sound revision, else what is wrong with it (see stages/critique.py)
+    cut: NotRequired[Cut]
+    problem: str  # "" for a sound revision, else what is wrong with it (see texts/degenerate.py)
     attempts: int  # how many times the critique and revision were sampled
 
 
@@ -61,6 +65,7 @@ class RevisionRecord(TypedDict):
     prompt: Dialogue
     kind: str
     answer: str
+    cut: NotRequired[Cut]  # of the answer
     rounds: list[Round]
     messages: Dialogue  # the prompt with the last sound revision (the answer itself, if none was sound)
 
@@ -76,6 +81,7 @@ class AnswerRecord(TypedDict):
     prompt: Dialogue
     kind: str
     messages: Dialogue
+    cut: NotRequired[Cut]
     problem: str  # "" or what is wrong with the answer; only sound answers are trained on
 
 
@@ -107,9 +113,10 @@ class PairRecord(TypedDict):
     kind: str
     split: Split
     responses: Annotated[list[str], Field(min_length=2, max_length=2)]
-    # "" or why the pair cannot be compared ("identical", "empty", "too long", or what is wrong with the
-    # revision); such pairs get no label. In ``05-feedback/unlabelled.jsonl`` are those that were too long for
-    # the feedback model.
+    cut: NotRequired[Annotated[list[Cut], Field(min_length=2, max_length=2)]]  # of each response
+    # "" or why the pair cannot be compared ("identical", "empty", "too long", what is wrong with the
+    # revision, or "answer: " and what is wrong with the answer that was revised); such pairs get no label. In
+    # ``05-feedback/unlabelled.jsonl`` are those that were too long for the feedback model.
     problem: str
     contrast: NotRequired[Contrast]  # the first response is under the principle, the second against it
     revised: NotRequired[Round]  # the second response is the assistant's, the first its revision
@@ -208,6 +215,7 @@ class HarmAnswer(TypedDict):
     temperature: float
     max_tokens: int
     text: str
+    cut: NotRequired[Cut]
 
 
 class HarmScore(TypedDict):

@@ -10,7 +10,8 @@ from solon.prompts import critique as prompts
 from solon.prompts.dialogue import assistant
 from solon.records import Message, PromptRecord, Round
 from solon.seeds import derive_seed, generator
-from solon.texts.degenerate import TOO_LONG, mended, revision_problem
+from solon.texts.degenerate import TOO_LONG, revision_problem
+from solon.texts.written import Written, mended
 
 
 def one_round(
@@ -24,9 +25,9 @@ def one_round(
 ) -> Chain[Round]:
     """Critique and revision of the answer ``current`` under one principle, sampled again while degenerate."""
     prompt = record["prompt"]
-    shown = [message["content"] for message in shots]
     principle = constitution.draw_critique(generator(seed, "principle", record["id"], number))
-    critique = revision = wrong = ""
+    critique = wrong = ""
+    revision = Written("")
     attempt = 0
     for attempt in range(1, settings.attempts + 1):
         dialogue = [*shots, *prompt, assistant(current)]
@@ -39,11 +40,11 @@ def one_round(
             dialogue = prompts.asked_for_revision(dialogue, principle)
             completion = yield request(record, dialogue, settings, seed, "revision", number, attempt)
         except TooLong:
-            revision, wrong = "", TOO_LONG
+            revision, wrong = Written(""), TOO_LONG
             break
         revision = mended(completion.text, completion.finish)
         told = [principle.critique_request, principle.revision_request]
-        wrong = revision_problem(revision, prompt[-1]["content"], told, shown, settings.evasive)
+        wrong = text_problem(revision, prompt, told, shots, settings)
         if not wrong:
             break
     return Round(
@@ -51,10 +52,26 @@ def one_round(
         critique_request=principle.critique_request if settings.critique else "",
         critique=critique,
         revision_request=principle.revision_request,
-        revision=revision,
+        revision=revision.text,
+        cut=revision.cut,
         problem=wrong,
         attempts=attempt,
     )
+
+
+def text_problem(
+    written: Written,
+    prompt: Sequence[Message],
+    told: Sequence[str],
+    shots: Sequence[Message],
+    settings: config.Critique,
+) -> str:
+    """What is wrong with a revision, or with the answer that it is to be compared with; "" for a sound one.
+
+    ``told`` are the requests to criticise and to revise, ``shots`` the worked examples.
+    """
+    shown = [message["content"] for message in shots]
+    return revision_problem(written, prompt[-1]["content"], told, shown, settings.evasive)
 
 
 def request(

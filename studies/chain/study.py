@@ -55,7 +55,7 @@ from solon.stages import preference
 from solon.store.files import write_atomically
 from solon.store.record_file import RecordFile
 from solon.study import load
-from solon.texts.degenerate import mended
+from solon.texts.written import trimmed
 from solon.training import preference_scores
 from solon.yaml_file import merge
 
@@ -271,7 +271,7 @@ def whole(text: str) -> str:
     Answers that ran into their limit end in the middle of one, as no answer does that the judge has learned
     from: it scored them far too high.
     """
-    return mended(text, "length") or text
+    return trimmed(text, "length").text
 
 
 def score_revisions(work: Path, read: Callable[[list[list[Message]]], list[float]]) -> None:

@@ -1,4 +1,4 @@
-"""``solon eval principles``, ``overoptimisation`` and ``elo``: what records and people's choices show."""
+"""``solon eval principles``, ``shortcuts``, ``overoptimisation``, ``elo``: what records and choices show."""
 
 import dataclasses
 import json
@@ -12,17 +12,20 @@ from solon import config as configs
 from solon.cli.options import NO_SETTINGS, AsJson, Settings, overrides
 from solon.cli.show import SCREEN, show, show_rows
 from solon.errors import SolonError
-from solon.evaluation import attribution, choices, judged_samples
+from solon.evaluation import attribution, choices, judged_samples, paper_evals
 from solon.evaluation import overoptimisation as over
+from solon.evaluation import shortcuts as trivial
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
 BLOCK = ("reward", "judged", "won", "answers", "boilerplate", "distinct")  # columns in the terminal
+SHORTCUT = ("feature", "differs", "better", "accuracy", "interval", "auc")
 MODEL = ("set", "model", "answers", "boilerplate", "distinct")
 
 
 def add_to(app: typer.Typer) -> None:
     app.command("principles")(principles)
+    app.command("shortcuts")(shortcuts)
     app.command("overoptimisation")(overoptimisation)
     app.command("elo")(elo)
 
@@ -49,6 +52,31 @@ def principles(run: RunFolder, as_json: AsJson = False) -> None:
             typer.echo(sentence)
     if critiques:
         show_rows(critiques, "critiques")
+
+
+def shortcuts(
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="A run folder.")] = None,
+    file: Annotated[
+        str, typer.Option("--data", help="In its place: pairs in hh-rlhf's form or PandaLM's.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Whether labels can be told by length, end, first word and the like, without reading the answers."""
+    from solon.store.run_folder import read
+
+    if (run is None) == (not file):
+        raise SolonError("give a run folder, or labelled pairs with --data")
+    labelled = trivial.of_run(read(run)) if run else {file: trivial.of_people(paper_evals.read_pairs(file))}
+    if not labelled:
+        raise SolonError(f"{run} has no label and no judgement yet; run its stages first")
+    found = {name: trivial.measure(pairs) for name, pairs in labelled.items()}
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for name, of_name in found.items():
+        if of_name["rows"]:
+            show_rows([_some(row, SHORTCUT) for row in of_name["rows"]], f"{name}, {of_name['pairs']} pairs")
+        typer.echo(f"{name}: {of_name['says']}")
 
 
 def overoptimisation(

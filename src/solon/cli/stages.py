@@ -16,6 +16,7 @@ from solon.config import Config
 from solon.errors import SolonError
 from solon.feedback import METHODS
 from solon.feedback.made import ByMaking
+from solon.held_out import apart
 from solon.method import stage
 from solon.records import (
     ASPECT_OF,
@@ -26,12 +27,12 @@ from solon.records import (
     PromptRecord,
     PromptSet,
     RevisionRecord,
-    Split,
 )
 from solon.sources import data
 from solon.stages import critique as critiques
 from solon.stages import examples, red_team
 from solon.store.record_file import RecordFile
+from solon.texts.written import Written
 
 if TYPE_CHECKING:
     from solon.pipeline.workbench import Workbench
@@ -107,7 +108,7 @@ def critique(
     """Answer red-team prompts, then critique and revise the answers, or those of another model."""
     from solon.pipeline.steps import critique as step
 
-    wanted, file = _train(prompts, "red-team"), _out(out, RevisionRecord)
+    wanted, file = _train(_prompts((prompts, "red-team"))), _out(out, RevisionRecord)
     texts = _texts(answers) if answers else None
     _have_answers(wanted, texts, answers)
     with _bench(config, settings, rules, critic=model) as bench, SCREEN.stage(stage("critique").title):
@@ -128,7 +129,7 @@ def answer(
     named: PromptSet = "red-team" if prompt_set == "red-team" else "helpful"
     if prompt_set != named:
         raise SolonError(f"--set-name is {prompt_set!r}; it must be 'helpful' or 'red-team'")
-    wanted, file = _train(prompts, named), _out(out, AnswerRecord)
+    wanted, file = _train(_prompts((prompts, named))), _out(out, AnswerRecord)
     title = "Helpful answers" if named == "helpful" else "Answers to red-team prompts"
     with _bench(config, settings, assistant=model) as bench, SCREEN.stage(title):
         step.answer(bench, wanted, named, file)
@@ -176,7 +177,8 @@ def comparison(
     file = _out(out, PairRecord)
     with _bench(config, settings, rules, feedback=model) as bench:
         labels_helpfulness = bench.config.preference_model.helpfulness == "ai"
-        wanted = _of_sets(prompts, helpful) if labels_helpfulness else _train(prompts, "red-team")
+        both = _of_sets(prompts, helpful) if labels_helpfulness else _prompts((prompts, "red-team"))
+        wanted = _train(both)
         made = {record["id"]: record for record in _read(revisions, RevisionRecord)} if revisions else {}
         texts = _texts(answers) if answers else {}
         if METHODS[bench.config.feedback.method].revises:
@@ -278,7 +280,7 @@ def reinforce(
     """Train the policy against the preference model, with a KL penalty: RL-CAI."""
     from solon.pipeline.steps import reinforce as step
 
-    records = _of_sets(prompts, helpful) + _of_sets(prompts, helpful, "held-out")
+    records = _of_sets(prompts, helpful)
     with _bench(config, settings) as bench, SCREEN.stage(stage("reinforce").title):
         figures, _ = step.train(bench, records, policy, preference_model, out)
         show(figures, as_json)
@@ -307,18 +309,37 @@ def _ruled(asked: Config, rules: str, aspect: str | None) -> Config:
     return asked.model_copy(update={"constitution": rules})
 
 
-def _train(source: str, prompt_set: PromptSet, split: Split = "train") -> list[PromptRecord]:
-    return [record for record in data.prompts(source, prompt_set) if record["split"] == split]
+def _prompts(*sources: tuple[str, PromptSet]) -> list[PromptRecord]:
+    """The sources' prompts of both splits; says how many are held out. Raises SolonError where all are."""
+    from solon.pipeline.steps.red_team import none_to_train_on
+
+    found = [record for source, prompt_set in sources for record in data.prompts(source, prompt_set)]
+    usable = apart(found)
+    for source, prompt_set in sources:
+        count = sum(record["set"] == prompt_set for record in found)
+        left = sum(record["set"] == prompt_set and record["split"] == "train" for record in usable)
+        if not left:
+            raise SolonError(none_to_train_on(source, prompt_set, found))
+        if left < count:
+            SCREEN.say(
+                f"{count - left} of {count} {prompt_set} prompts are held out for evaluations, by how they "
+                f"open, and left out here; {left} are taken."
+            )
+    return usable
 
 
-def _of_sets(source: str, helpful: str | None, split: Split = "train") -> list[PromptRecord]:
-    """Red-team prompts of the split, and helpful ones where there are some."""
-    if helpful is None and data.tells_sets(source):
+def _train(prompts: Sequence[PromptRecord]) -> list[PromptRecord]:
+    return [record for record in prompts if record["split"] == "train"]
+
+
+def _of_sets(source: str, helpful: str | None) -> list[PromptRecord]:
+    """Red-team prompts, and helpful ones where there are some."""
+    if helpful is None and data.tells_sets(source) and data.prompts(source, "helpful"):
         helpful = source
-    return _train(source, "red-team", split) + (_train(helpful, "helpful", split) if helpful else [])
+    return _prompts((source, "red-team"), (helpful, "helpful")) if helpful else _prompts((source, "red-team"))
 
 
-def _texts(file: Path) -> dict[str, str]:
+def _texts(file: Path) -> dict[str, Written]:
     return critiques.texts(_read(file, AnswerRecord))
 
 

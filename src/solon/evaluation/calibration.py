@@ -25,11 +25,11 @@ class Bin(TypedDict):
     count: int
 
 
-def wilson(successes: float, n: int) -> Interval:
-    """95 % interval of a proportion (Wilson 1927). ``successes`` may be fractional; ValueError for n < 1."""
+def wilson(successes: float, n: float, level: float = 0.95) -> Interval:
+    """Interval of a proportion (Wilson 1927). Counts may be fractional; ValueError for n < 1."""
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"a proportion needs 0 <= successes <= n and n >= 1, not {successes} of {n}")
-    z = scipy.stats.norm.ppf(0.975)
+    z = scipy.stats.norm.ppf((1 + level) / 2)
     share = successes / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))

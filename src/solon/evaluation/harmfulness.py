@@ -21,6 +21,7 @@ from solon.prompts.dialogue import assistant
 from solon.records import HarmAnswer, HarmScore, Message, PromptRecord
 from solon.seeds import derive_seed
 from solon.store.record_file import RecordFile
+from solon.texts.written import trimmed
 
 
 class Entrant(NamedTuple):
@@ -197,6 +198,7 @@ def sample(
                 seed, "harmfulness", f"{answer.temperature:g}", answer.prompt["id"], answer.sample
             ),
         )
+        text, cut = trimmed(completion.text, completion.finish)
         return HarmAnswer(
             id=answer.id,
             prompt_id=answer.prompt["id"],
@@ -204,7 +206,8 @@ def sample(
             step=answer.entrant.step,
             temperature=answer.temperature,
             max_tokens=settings.max_tokens,
-            text=completion.text.strip(),
+            text=text,
+            cut=cut,
         )
 
     return engine.run_chains(chain(answer) for answer in missing)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from solon.errors import SolonError
 from solon.evaluation.calibration import Array, Interval
 from solon.evaluation.raters import Rate
-from solon.held_out import split_of
+from solon.held_out import HELD_OUT, split_of
 from solon.progress import Watcher
 from solon.records import Message, Split
 from solon.sources import tables
@@ -40,8 +40,9 @@ def read(source: str, held_out: float) -> list[Rated]:
     """The rated conversations of a file or "datasets:NAME" (see ``tables.rows``).
 
     A row has a ``rating`` from 0 to 4 and the conversation in one of ``COLUMNS``, as in hh-rlhf's
-    red-team-attempts. A human turn that nobody answered is left out at the end. Which share is held out
-    depends on how the conversation opens alone, as for prompts: those held out from a run are held out here.
+    red-team-attempts. A human turn that nobody answered is left out at the end. What is held out depends on
+    how the conversation opens alone, as for prompts: those held out from a run are held out here, and more
+    where ``held_out`` is a larger share than theirs.
     Raises SolonError naming file, line and field.
     """
     conversations = [_rated(str(number), row, held_out) for number, row in enumerate(tables.rows(source), 1)]
@@ -66,7 +67,7 @@ def _rated(number: str, row: Row, held_out: float) -> Rated:
             f"{row.place}: {column} is no conversation of a person with an assistant; write it as "
             "'\\n\\nHuman: ...\\n\\nAssistant: ...' or as a list of messages, the person's first"
         )
-    return Rated(number, dialogue, _rating(row), split_of(dialogue, held_out))
+    return Rated(number, dialogue, _rating(row), split_of(dialogue, max(held_out, HELD_OUT)))
 
 
 def _rating(row: Row) -> float:

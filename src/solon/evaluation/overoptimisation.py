@@ -20,6 +20,7 @@ from solon.records import EvaluationRecord, PairRecord, PromptRecord, SampleJudg
 from solon.seeds import generator
 from solon.texts import repetition
 from solon.texts.repetition import Change, Phrase, Texts
+from solon.texts.written import mended
 
 BLOCKS = 6  # of steps, as equal as can be; RL's beginning is the first third of them and its end the last
 CHANCE = 0.01  # a rise of boilerplate that chance would make less often than this is told as a warning
@@ -167,7 +168,8 @@ def _match(sample: SampleRecord, pair: PairRecord) -> Match:
         id=sample["id"],
         prompt=prompt,
         models=("rl-cai", "sl-cai"),
-        texts=(sample["response"], pair["responses"][0]),
+        # Nothing says which samples ran into RL's token limit: both texts are taken as if they had.
+        texts=(mended(sample["response"], "length").text, mended(pair["responses"][0], "length").text),
     )
 
 

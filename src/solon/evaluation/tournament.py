@@ -18,6 +18,7 @@ from solon.progress import Watcher
 from solon.records import (
     ASPECT_OF,
     Aspect,
+    Cut,
     EvaluationRecord,
     JudgementRecord,
     ModelAnswer,
@@ -26,6 +27,7 @@ from solon.records import (
 from solon.seeds import derive_seed, generator
 from solon.texts.degenerate import TOO_LONG
 from solon.texts.refusal import is_refusal
+from solon.texts.written import trimmed
 
 Asked = TypeVar("Asked", PromptRecord, EvaluationRecord)
 
@@ -35,6 +37,7 @@ class OwnAnswer(TypedDict):
 
     id: str
     text: str
+    cut: Cut
     problem: str  # "" or "too long": the prompt does not fit the model's context
 
 
@@ -54,8 +57,9 @@ def answer(
                 seed=derive_seed(seed, prompt["id"]),
             )
         except TooLong:
-            return OwnAnswer(id=prompt["id"], text="", problem=TOO_LONG)
-        return OwnAnswer(id=prompt["id"], text=completion.text.strip(), problem="")
+            return OwnAnswer(id=prompt["id"], text="", cut="", problem=TOO_LONG)
+        text, cut = trimmed(completion.text, completion.finish)
+        return OwnAnswer(id=prompt["id"], text=text, cut=cut, problem="")
 
     return engine.run_chains(chain(prompt) for prompt in prompts)
 

@@ -25,6 +25,7 @@ from solon.records import (
 )
 from solon.seeds import derive_seed
 from solon.texts.degenerate import TOO_LONG
+from solon.texts.written import Written, mended
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,17 @@ class Material:
     critique: config.Critique = field(default_factory=config.Critique)
     # Of stage 2, by the prompts' ids: answers with their revisions, and answers that have none.
     revisions: Mapping[str, RevisionRecord] = field(default_factory=dict)
-    answers: Mapping[str, str] = field(default_factory=dict)
+    answers: Mapping[str, Written] = field(default_factory=dict)
 
 
 class Draft(NamedTuple):
-    """Two answers to a prompt, before they are a pair's record."""
+    """Two answers to a prompt, before they are a pair's record.
 
-    responses: list[str]
+    Both passed the same treatment (``texts/written.py``), and where the making gives the label the same
+    tests, so that nothing but what they say tells which is the better one.
+    """
+
+    responses: list[Written]
     problem: str = ""  # of the answers, beside what can be seen of any two texts
     making: Mapping[str, Any] = {}  # how they were made so that the first is better, as the record keeps it
 
@@ -164,9 +169,9 @@ def sampled(
                 top_p=settings.top_p,
                 seed=derive_seed(material.seed, prompt["id"], "response", number),
             )
-            responses.append(completion.text.strip())
+            responses.append(mended(completion.text, completion.finish))
     except TooLong:
-        return Draft(["", ""], TOO_LONG, making)
+        return Draft([Written("")] * 2, TOO_LONG, making)
     return Draft(responses, "", making)
 
 

@@ -11,8 +11,9 @@ from solon.feedback.made import ByMaking
 from solon.feedback.method import Draft, Material
 from solon.inference.engine import Chain
 from solon.prompts.critique import worked_examples
-from solon.records import Aspect, PairRecord, PromptRecord, RevisionRecord
-from solon.revising import one_round
+from solon.records import Aspect, PairRecord, PromptRecord, Round
+from solon.revising import one_round, text_problem
+from solon.texts.written import Written
 
 UNREVISED = "unrevised"  # the problem of a pair whose answer has no sound revision
 
@@ -38,14 +39,25 @@ class ByRevision(ByMaking):
 
         Where stage 2 revised no answer to it, what one critique and revision makes of its answer, under a
         critique principle drawn from the constitution of the prompt's set, and that answer.
+
+        An answer that would not pass as a revision makes no pair: else whatever is kept from revisions would
+        mark the worse answer.
         """
-        if prompt["id"] in material.revisions:
-            return _last_sound(material.revisions[prompt["id"]])
         law, settings = material.laws[prompt["set"]], material.critique
-        answer = material.answers[prompt["id"]]
         shots = worked_examples(law.examples.critique, settings.critique) if settings.few_shot else []
-        made = yield from one_round(prompt, answer, shots, law, settings, material.seed)
-        return Draft([made["revision"], answer], made["problem"], {"revised": made})
+        made: Round | None
+        if record := material.revisions.get(prompt["id"]):
+            answer = Written(record["answer"], record.get("cut", ""))
+            made = next((revised for revised in reversed(record["rounds"]) if not revised["problem"]), None)
+            if made is None:
+                return Draft([answer, answer], UNREVISED)
+        else:
+            answer = material.answers[prompt["id"]]
+            made = yield from one_round(prompt, answer.text, shots, law, settings, material.seed)
+        told = [made["critique_request"], made["revision_request"]]
+        wrong = text_problem(answer, prompt["prompt"], told, shots, settings)
+        revision = Written(made["revision"], made.get("cut", ""))
+        return Draft([revision, answer], made["problem"] or (wrong and f"answer: {wrong}"), {"revised": made})
 
     def grounds(self, law: Constitution) -> set[tuple[str, str]]:
         return {(principle.name, principle.revision_request) for principle in law.critique}
@@ -58,10 +70,3 @@ class ByRevision(ByMaking):
             and (making.get("principle"), making.get("revision_request")) not in self.grounds(law),
             "is of another revision": making["revision"] != pair["responses"][0],
         }
-
-
-def _last_sound(record: RevisionRecord) -> Draft:
-    sound = [revised for revised in record["rounds"] if not revised["problem"]]
-    if not sound:
-        return Draft([record["answer"], record["answer"]], UNREVISED)
-    return Draft([sound[-1]["revision"], record["answer"]], "", {"revised": sound[-1]})

@@ -25,6 +25,7 @@ from solon.seeds import derive_seed, generator
 from solon.sources import data
 from solon.stages import comparison, critique, feedback, red_team
 from solon.stages.examples import gather
+from solon.texts.written import Written
 
 MODELS = 3  # that the evaluation compares: initial, SL-CAI, RL-CAI
 
@@ -150,7 +151,7 @@ class Workload:
 
     def _first_answers(
         self, work: StageWork, engine: CountingEngine, prompts: Prompts, settings: configs.Critique
-    ) -> dict[str, str]:
+    ) -> dict[str, Written]:
         """The answers that another model is to revise; what they take is added to the work."""
         made, loads = sampled(engine, prompts, critique.answer, settings, self._seed("first answers"))
         work.loads = together(work.loads, loads)

@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from solon.evaluation import shortcuts
 from solon.report import content, transcripts
 from solon.report.plots import ENOUGH_PAIRS, MODELS, Look
 from solon.store.files import write_atomically
@@ -54,6 +55,7 @@ def report(run: RunFolder, scripts: tuple[str, ...] = (), records: Json | None =
         content=content,
         models=MODELS,
         watched=watched,
+        shortcuts=shortcuts.measure_run(run),
         enough_pairs=ENOUGH_PAIRS,
         transcripts=records,
     )

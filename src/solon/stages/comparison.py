@@ -25,14 +25,16 @@ def pairs(
 
 
 def _pair(prompt: PromptRecord, draft: Draft, held_out: float) -> PairRecord:
+    first, second = draft.responses
     pair = PairRecord(
         id=prompt["id"],
         prompt=prompt["prompt"],
         set=prompt["set"],
         kind=prompt["kind"],
         split=split_of_comparison(prompt["prompt"], held_out),
-        responses=draft.responses,
-        problem=draft.problem or _problem(*draft.responses),
+        responses=[first.text, second.text],
+        cut=[first.cut, second.cut],
+        problem=draft.problem or _problem(first.text, second.text),
     )
     return {**pair, **draft.making}  # type: ignore[typeddict-item]
 

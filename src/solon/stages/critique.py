@@ -11,7 +11,8 @@ from solon.prompts.dialogue import assistant
 from solon.records import AnswerRecord, Message, PromptRecord, RevisionRecord, Round
 from solon.revising import one_round, request
 from solon.seeds import generator
-from solon.texts.degenerate import TOO_LONG, mended, problem
+from solon.texts.degenerate import TOO_LONG, problem
+from solon.texts.written import Written, mended
 
 
 def revise(
@@ -20,7 +21,7 @@ def revise(
     constitution: Constitution,
     settings: config.Critique,
     seed: int,
-    answers: Mapping[str, str] | None = None,
+    answers: Mapping[str, Written] | None = None,
 ) -> Iterator[RevisionRecord]:
     """The assistant's answer to every prompt, revised ``settings.rounds`` times; records come as they finish.
 
@@ -78,9 +79,11 @@ def answer(
     return engine.run_chains(_answer(prompt, settings, seed, ids.get(prompt["id"])) for prompt in prompts)
 
 
-def texts(answers: Iterable[AnswerRecord]) -> dict[str, str]:
+def texts(answers: Iterable[AnswerRecord]) -> dict[str, Written]:
     """The answers themselves, by the prompts' ids."""
-    return {record["id"]: record["messages"][-1]["content"] for record in answers}
+    return {
+        record["id"]: Written(record["messages"][-1]["content"], record.get("cut", "")) for record in answers
+    }
 
 
 def _chain(
@@ -89,15 +92,16 @@ def _chain(
     constitution: Constitution,
     settings: config.Critique,
     seed: int,
-    answer: str | None = None,
+    answer: Written | None = None,
 ) -> Chain[RevisionRecord]:
     prompt = record["prompt"]
     if answer is None:
         try:
-            answer = (yield request(record, prompt, settings, seed, "answer")).text.strip()
+            completion = yield request(record, prompt, settings, seed, "answer")
+            answer = mended(completion.text, completion.finish)
         except TooLong:  # then no revision fits either
-            answer = ""
-    current = answer
+            answer = Written("")
+    current = answer.text
     rounds: list[Round] = []
     for number in range(settings.rounds):
         made = yield from one_round(record, current, shots, constitution, settings, seed, number)
@@ -108,31 +112,33 @@ def _chain(
         id=record["id"],
         prompt=prompt,
         kind=record["kind"],
-        answer=answer,
+        answer=answer.text,
+        cut=answer.cut,
         rounds=rounds,
         messages=[*prompt, assistant(current)],
     )
 
 
 def _answer(
-    record: PromptRecord, settings: config.Critique, seed: int, prompt_id: str | None
+    record: PromptRecord, settings: config.Critique, seed: int, prompt_id: str | None = None
 ) -> Chain[AnswerRecord]:
-    text = wrong = ""
+    answer, wrong = Written(""), ""
     for attempt in range(1, settings.attempts + 1):
         try:
             completion = yield request(record, record["prompt"], settings, seed, "helpful", attempt)
         except TooLong:
-            text, wrong = "", TOO_LONG
+            answer, wrong = Written(""), TOO_LONG
             break
-        text = mended(completion.text, completion.finish)
-        wrong = problem(text, [record["prompt"][-1]["content"]])
+        answer = mended(completion.text, completion.finish)
+        wrong = problem(answer, [record["prompt"][-1]["content"]])
         if not wrong:
             break
     made = AnswerRecord(
         id=record["id"],
         prompt=record["prompt"],
         kind=record["kind"],
-        messages=[*record["prompt"], assistant(text)],
+        messages=[*record["prompt"], assistant(answer.text)],
+        cut=answer.cut,
         problem=wrong,
     )
     return {**made, "prompt_id": prompt_id} if prompt_id else made

@@ -7,6 +7,7 @@ from solon.errors import SolonError
 from solon.prompts.dialogue import assistant
 from solon.records import AnswerRecord, Example, Message, RevisionRecord
 from solon.texts.degenerate import problem
+from solon.texts.written import Written
 
 
 def gather(
@@ -45,8 +46,8 @@ def sound_revisions(record: RevisionRecord) -> list[tuple[int, str]]:
             for number, revised in enumerate(record["rounds"], 1)
             if not revised["problem"]
         ]
-    text = record["answer"]
-    return [] if problem(text, [record["prompt"][-1]["content"]]) else [(0, text)]
+    answer = Written(record["answer"], record.get("cut", ""))
+    return [] if problem(answer, [record["prompt"][-1]["content"]]) else [(0, answer.text)]
 
 
 def _example(name: str, prompt: list[Message], text: str, source: str) -> Example:

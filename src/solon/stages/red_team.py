@@ -12,7 +12,8 @@ from solon.prompts.dialogue import user
 from solon.prompts.red_team import request
 from solon.records import PromptRecord, PromptSet
 from solon.seeds import derive_seed, generator
-from solon.texts.degenerate import mended, problem, words
+from solon.texts.degenerate import problem, words
+from solon.texts.written import Written, mended
 
 GENERATED = "generated-"  # begins the ids of prompts written here
 EXAMPLES = 4  # shown before each new prompt
@@ -32,12 +33,12 @@ def write(
 ) -> Iterator[PromptRecord]:
     """Up to ``count`` new training prompts of the set, in order, each unlike ``seeds`` and the others.
 
-    The training prompts among ``seeds`` give examples and the kinds. ``written`` are prompts of an earlier
-    call that was stopped: the result goes on after them. Fewer come where the model repeats itself: it is
-    asked at most five times for each. Their ids are ``ids`` and a number. Raises SolonError where there is no
-    example.
+    The set's training prompts among ``seeds`` give examples and the kinds. ``written`` are prompts of an
+    earlier call that was stopped: the result goes on after them. Fewer come where the model repeats itself:
+    it is asked at most five times for each. Their ids are ``ids`` and a number. Raises SolonError where there
+    is no example.
     """
-    examples = [record for record in seeds if record["split"] == "train"]
+    examples = [record for record in seeds if (record["set"], record["split"]) == (prompt_set, "train")]
     if not examples:
         raise SolonError(
             f"writing {prompt_set} prompts needs examples: give at least one {prompt_set} training prompt"
@@ -55,9 +56,9 @@ def write(
         requests = [_request(number, prompt_set, examples, settings, seed) for number in numbers]
         texts = {completion.id: _first_line(completion) for completion in engine.generate(requests)}
         for number in numbers[begun:]:
-            text = texts[str(number)]
-            said = set(words(text))
-            if problem(text, []) or len(said) < 3 or any(similar(said, other) for other in kept):
+            line = texts[str(number)]
+            text, said = line.text, set(words(line.text))
+            if problem(line, []) or len(said) < 3 or any(similar(said, other) for other in kept):
                 continue
             if split_of([user(text)]) == "held-out":  # it is trained on, and what opens like it is not
                 continue
@@ -81,7 +82,7 @@ def is_generated(name: str) -> bool:
     return re.fullmatch(GENERATED + r"\d{1,9}", name) is not None
 
 
-def _first_line(completion: Completion) -> str:
+def _first_line(completion: Completion) -> Written:
     line, more, _ = completion.text.strip().partition("\n")
     return mended(line, "stop" if more else completion.finish)
 

@@ -1,4 +1,4 @@
-"""Texts that must not be trained on: what is wrong with them, and what can be mended.
+"""Texts that must not be trained on, and what is wrong with them.
 
 Small models asked to revise often answer with nothing, with the question itself, or with both sides of the
 dialogue. Such texts are found here, so that stages can sample again, count them and keep them out.
@@ -6,9 +6,9 @@ dialogue. Such texts are found here, so that stages can sample again, count them
 
 import re
 from collections.abc import Sequence
-from typing import Literal
 
 from solon.texts.refusal import is_evasive
+from solon.texts.written import Written
 
 # Shares of a text's three-word sequences: ordinary text of 50 words has more than nine in ten only once.
 LOOPING = 0.7  # a text of which no more than this is new goes round in circles ...
@@ -21,15 +21,6 @@ ROLE = re.compile(
     r"|<\|[a-z_]+\|>|\[/?inst\]",
     re.IGNORECASE | re.MULTILINE,
 )
-PREFACE = re.compile(  # "Here is a revised answer:" and "Revision:" are about the answer, not a part of it
-    r"^\W*(?:(?:sure|certainly|of course|okay)\W+)?"
-    r"(?:(?:here(?:['’]s| is| are)|this is|i(?:['’]ve| have)?)\b"
-    r"[^.\n]{0,60}\b(?:revis|rewr|rewor|updat|version|answer|reply|response)[^.\n]{0,100}"
-    r"|(?:revised|rewritten|new|updated|better)? ?(?:revision|answer|response|version))\W{0,3}:\s*",
-    re.IGNORECASE,
-)
-SENTENCE_END = re.compile(r"[^\s\d][.!?…][\"'”’)\]*]*(?=\s|$)")  # not the full stop of "3."
-
 
 # "The last answer is a myth": a revision that goes on criticising, and says to the user what only the
 # assistant was told.
@@ -58,30 +49,17 @@ TOO_LONG = (
 )
 
 
-def mended(text: str, finish: Literal["stop", "length"]) -> str:
-    """The text without a preface and without quotation marks around all of it.
-
-    A text that ran into the token limit ends with its last whole sentence; "" where it has none.
-    """
-    text = PREFACE.sub("", text.strip())
-    if finish == "length":
-        ends = [match.end() for match in SENTENCE_END.finditer(text)]
-        text = text[: ends[-1]] if ends else ""
-    if len(text) > 1 and text[0] in '"“' and text[-1] in '"”' and not re.search('["“”]', text[1:-1]):
-        text = text[1:-1]
-    return text.strip()
-
-
-def problem(text: str, requests: Sequence[str], examples: Sequence[str] = ()) -> str:
+def problem(written: Written, requests: Sequence[str], examples: Sequence[str] = ()) -> str:
     """What is wrong with an answer to ``requests``: the human's message and what else was asked.
 
     ``examples`` are what else the model was shown: an answer may quote the requests, but not these. "" for a
-    sound answer, else one of "empty", "role confusion", "copy of the request", "copy of an example" and
-    "repeats itself".
+    sound answer, else one of "empty", "unfinished" (it ran into the token limit before a sentence ended),
+    "role confusion", "copy of the request", "copy of an example" and "repeats itself".
     """
+    text, cut = written
     said = words(text)
-    if not said:
-        return "empty"
+    if not said or cut == "unfinished":
+        return cut if said else "empty"
     if ROLE.search(text):
         return "role confusion"
     if any(copies(said, words(request)) for request in requests):
@@ -95,18 +73,18 @@ def problem(text: str, requests: Sequence[str], examples: Sequence[str] = ()) ->
 
 
 def revision_problem(
-    text: str, request: str, told: Sequence[str], shown: Sequence[str], evasive: bool
+    written: Written, request: str, told: Sequence[str], shown: Sequence[str], evasive: bool
 ) -> str:
     """The same of a revision, which has two more: "about the answer" and, unless ``evasive``, "evasive".
 
     ``request`` is the human's message, ``told`` the requests to criticise and revise, ``shown`` the worked
     examples.
     """
-    if wrong := problem(text, [request, *told], [*shown, *told]):
+    if wrong := problem(written, [request, *told], [*shown, *told]):
         return wrong
-    if is_about_the_answer(text, request):
+    if is_about_the_answer(written.text, request):
         return "about the answer"
-    return "evasive" if not evasive and is_bare_refusal(text) else ""
+    return "evasive" if not evasive and is_bare_refusal(written.text) else ""
 
 
 def is_bare_refusal(revision: str) -> bool:

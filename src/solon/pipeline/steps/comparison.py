@@ -13,6 +13,7 @@ from solon.records import ASPECT_OF, SETS, PairRecord, PromptRecord, RevisionRec
 from solon.sources.tables import source_name
 from solon.stages import comparison, critique
 from solon.store.record_file import RecordFile
+from solon.texts.written import Written, cut_note
 
 
 def pairs(
@@ -21,7 +22,7 @@ def pairs(
     file: RecordFile,
     sl_cai: str,
     revisions: Mapping[str, RevisionRecord],
-    answers: Mapping[str, str],
+    answers: Mapping[str, Written],
 ) -> list[PairRecord]:
     """One pair a prompt, by ``sl_cai`` or the feedback model, as ``feedback.method`` has it.
 
@@ -54,7 +55,7 @@ def run(work: Workspace) -> Done:
         {record["id"]: record for record in work.file("02-critique/revisions.jsonl")},
         critique.texts(work.file("02-critique/helpful.jsonl")),
     )
-    notes = []
+    notes = cut_note((cut for pair in made for cut in pair.get("cut", ())), "the token limit")
     if unusable := sum(bool(pair["problem"]) for pair in made):
         notes.append(
             f"{unusable} of {len(made)} pairs had identical, empty or degenerate answers and get no label."

@@ -11,6 +11,7 @@ from solon.pipeline.workspace import Done, Workspace
 from solon.records import AnswerRecord, PromptRecord, PromptSet, RevisionRecord
 from solon.stages import critique
 from solon.store.record_file import RecordFile
+from solon.texts.written import Written, cut_note
 
 # By the prompts' set: answers to red-team prompts are those that another model, the critic, is to revise.
 SEEDS: Mapping[PromptSet, tuple[str, ...]] = {
@@ -35,7 +36,7 @@ def revise(
     bench: Workbench,
     prompts: Sequence[PromptRecord],
     file: RecordFile,
-    answers: Mapping[str, str] | None = None,
+    answers: Mapping[str, Written] | None = None,
 ) -> list[RevisionRecord]:
     """The critic's revisions of its own answers, or of ``answers``, by the prompts' ids."""
     make = partial(
@@ -59,7 +60,9 @@ def run(work: Workspace) -> Done:
     problems = Counter(revised["problem"] for record in revisions for revised in record["rounds"])
     problems.update(record["problem"] for record in helpful)
     sound = problems.pop("", 0)
-    notes = []
+    cuts = [record.get("cut", "") for record in (*revisions, *helpful)]
+    cuts += [revised.get("cut", "") for record in revisions for revised in record["rounds"]]
+    notes = cut_note(cuts, "critique.max_tokens")
     if problems:
         why = ", ".join(f"{count} {problem}" for problem, count in problems.most_common())
         notes.append(

@@ -14,6 +14,7 @@ from solon.pipeline.workspace import Done, Workspace
 from solon.prompts.dialogue import assistant
 from solon.records import SETS, Aspect, Message, PreferenceRecord, PromptRecord
 from solon.store.files import write_atomically
+from solon.texts.written import cut_note
 
 
 def run(work: Workspace) -> Done:
@@ -56,6 +57,8 @@ def run(work: Workspace) -> Done:
     }
     write_atomically(work.folder / "evaluation/summary.json", json.dumps(summary, indent=2) + "\n")
     notes = [] if summary["preference_model"] else ["No comparison was held out from the preference model."]
+    answered = [answer for model in texts for answer in work.file(f"evaluation/{model}.jsonl")]
+    notes += cut_note((answer.get("cut", "") for answer in answered), "evaluation.max_tokens")
     if len(prompts) < asked:
         notes.append(f"{asked - len(prompts)} of {asked} prompts were too long for a model and are left out.")
     if unjudged := len(work.file("evaluation/unjudged.jsonl").read()):

@@ -4,10 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from solon.config import PromptSettings
+from solon.errors import SolonError
+from solon.held_out import apart, opening
 from solon.pipeline.steps.inputs import of_model, of_source
 from solon.pipeline.workbench import Workbench
 from solon.pipeline.workspace import Done, Workspace
-from solon.records import SETS, PromptRecord, Split
+from solon.records import SETS, PromptRecord, PromptSet, Split
 from solon.sources import data
 from solon.sources.tables import source_name
 from solon.stages import red_team
@@ -31,11 +34,11 @@ def write_for_rl(bench: Workbench, prompts: Sequence[PromptRecord], file: Record
     made: list[PromptRecord] = []
     for prompt_set in SETS:
         count = counts.red_team if prompt_set == "red-team" else counts.helpful
-        of_set = [record for record in prompts if record["set"] == prompt_set]
+        seeds = _seeds(prompts, prompt_set)
         written = [record for record in there if record["set"] == prompt_set]
         seed, ids = bench.seed("generate", "reinforce", prompt_set), f"rl-{prompt_set}-"
         make = partial(red_team.write, seed=seed, prompt_set=prompt_set, ids=ids)
-        made += _written(bench, of_set, file, written, count, make)
+        made += _written(bench, seeds, file, written, count, make)
     return made
 
 
@@ -56,17 +59,46 @@ def _written(
     return written
 
 
+def _seeds(prompts: Sequence[PromptRecord], prompt_set: PromptSet) -> list[PromptRecord]:
+    """The set's prompts, and those held out of the other: what is written may be like neither."""
+    return [each for each in prompts if each["set"] == prompt_set or each["split"] == "held-out"]
+
+
 def given(work: Workspace) -> list[PromptRecord]:
-    """The prompts that the configuration names."""
-    settings = work.config.red_team
+    """The prompts that the configuration names, those to train on and those held out ``held_out.apart``.
+
+    Raises SolonError for a source that gives none to train on, though some are asked for.
+    """
     prompts: list[PromptRecord] = []
+    laws = (*work.laws.values(), work.helpful_evaluation)
+    shown = {opening(dialogue) for law in laws for dialogue in law.examples.dialogues}
+    found = [record for name in SETS for record in data.prompts(_source(work, name).source, name)]
+    usable = apart(found, shown)
     for prompt_set in SETS:
-        source = settings.red_team if prompt_set == "red-team" else settings.helpful
-        of_set = data.prompts(source.source, prompt_set)
+        source = _source(work, prompt_set)
+        of_set = [record for record in usable if record["set"] == prompt_set]
+        if source.train != 0 and not any(record["split"] == "train" for record in of_set):
+            raise SolonError(none_to_train_on(source.source, prompt_set, found))
         counts: list[tuple[Split, int | None]] = [("train", source.train), ("held-out", source.held_out)]
         for split, count in counts:
             prompts += data.select(of_set, split, count, work.seed("prompts", prompt_set, split))
     return prompts
+
+
+def _source(work: Workspace, prompt_set: PromptSet) -> PromptSettings:
+    settings = work.config.red_team
+    return settings.red_team if prompt_set == "red-team" else settings.helpful
+
+
+def none_to_train_on(source: str, prompt_set: PromptSet, found: Sequence[PromptRecord]) -> str:
+    """Why a source gives no prompts to train on, of all that were ``found``, and what to do."""
+    count = sum(record["set"] == prompt_set for record in found)
+    if not count:
+        return f"{source} has no {prompt_set} prompts; name another source"
+    return (
+        f"all {count} {prompt_set} prompts of {source} are held out for evaluations (a fifth of all are, by "
+        "how they open), so none is left to train on; add prompts"
+    )
 
 
 def check_data(work: Workspace) -> None:
@@ -79,8 +111,7 @@ def check_data(work: Workspace) -> None:
 def run(work: Workspace) -> Done:
     asked, prompts, notes = work.config.red_team.generate, given(work), []
     if asked:
-        seeds = [record for record in prompts if record["set"] == "red-team"]
-        generated = write(work, seeds, work.file("01-red-team/generated.jsonl"), asked)
+        generated = write(work, _seeds(prompts, "red-team"), work.file("01-red-team/generated.jsonl"), asked)
         prompts += generated
         notes.append(f"{len(generated)} of {asked} red-team prompts asked for were generated.")
     file = work.file("01-red-team/prompts.jsonl")

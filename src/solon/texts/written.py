@@ -1,0 +1,76 @@
+"""What a model wrote, as it is kept: one treatment for all, so that no two texts compared differ by it.
+
+Of an answer that ran into the token limit and one that was trimmed, the better can be told by the last
+character alone, and a preference model learns that instead of what it should (``solon eval shortcuts``).
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from solon.records import Cut
+
+PREFACE = re.compile(  # "Here is a revised answer:" and "Revision:" are about the answer, not a part of it
+    r"^\W*(?:(?:sure|certainly|of course|okay)\W+)?"
+    r"(?:(?:here(?:['’]s| is| are)|this is|i(?:['’]ve| have)?)\b"
+    r"[^.\n]{0,60}\b(?:revis|rewr|rewor|updat|version|answer|reply|response)[^.\n]{0,100}"
+    r"|(?:revised|rewritten|new|updated|better)? ?(?:revision|answer|response|version))\W{0,3}:\s*",
+    re.IGNORECASE,
+)
+CLOSING = r"[”’»›)\]}」』）】》〉*_]"  # may follow a sentence's end and belongs to it
+SENTENCE_END = re.compile(
+    rf"[^\s\d][.!?…](?:{CLOSING}|[\"'])*(?=\s|$)"  # not the full stop of "3."
+    # Chinese and Japanese, Devanagari and its kin, Arabic and Urdu, Armenian, Ethiopic, Burmese, Khmer and
+    # Tibetan: these marks end nothing but sentences, and many scripts have no space after them.
+    rf"|[。！？｡।॥؟۔։።፧။។៕།]{CLOSING}*"
+    # Thai and Lao have no mark, but leave a space where a sentence or a part of one ends.
+    r"|(?<=[\u0e01-\u0eff])(?=\s)"
+)
+
+
+WHOLE = re.compile(rf"[.!?…。！？｡।॥؟۔։።፧။។៕།](?:{CLOSING}|[\"'])*$")
+
+
+class Written(NamedTuple):
+    """A text, and what the token limit did to it."""
+
+    text: str
+    cut: Cut = ""
+
+
+def ends_whole(text: str) -> bool:
+    """Whether the text ends as a sentence does; in Thai and Lao nothing tells."""
+    return bool(WHOLE.search(text))
+
+
+def trimmed(text: str, finish: Literal["stop", "length"]) -> Written:
+    """The text without white space around it; one cut by the token limit ends with its last whole sentence.
+
+    Where it has none, it stays as it is, but for half a character at its end, and is "unfinished".
+    """
+    text = text.strip()
+    if finish == "stop":
+        return Written(text)
+    ends = [match.end() for match in SENTENCE_END.finditer(text)]
+    return Written(text[: ends[-1]], "trimmed") if ends else Written(text.rstrip("\ufffd"), "unfinished")
+
+
+def mended(text: str, finish: Literal["stop", "length"]) -> Written:
+    """The same without a preface and without quotation marks around all of it."""
+    text, cut = trimmed(PREFACE.sub("", text.strip()), finish)
+    inner = text[1:-1] if text[1:] and text[-1] in '"”' else text[1:] if cut else ""
+    if text[:1] in ("“", '"') and inner and not re.search('["“”]', inner):
+        text = inner
+    return Written(text.strip(), cut)
+
+
+def cut_note(cuts: Iterable[Cut], limit: str) -> list[str]:
+    """A stage's note of the texts that ran into the ``limit``; [] where none did."""
+    all_of_them = list(cuts)
+    trimmed, unfinished = all_of_them.count("trimmed"), all_of_them.count("unfinished")
+    if not trimmed + unfinished:
+        return []
+    return [
+        f"{trimmed + unfinished} of {len(all_of_them)} texts ran into {limit}: {trimmed} end with their last "
+        f"whole sentence, {unfinished} have none and stay unfinished."
+    ]
