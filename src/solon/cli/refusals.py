@@ -63,12 +63,9 @@ def refusals(
         list[Path],
         typer.Argument(metavar="FILE...", help="Answers of one model each, such as PALMS_*.jsonl."),
     ],
-    config: ConfigFile = None,
-    settings: Settings = NO_SETTINGS,
     as_json: AsJson = False,
 ) -> None:
     """How often each file's answers refuse and evade, and how far the others are from the first."""
-    seed = configuration(config, settings).seed
     measured: dict[str, Any] = {}
     first: dict[str, list[bool]] = {}
     for file in files:
@@ -78,9 +75,9 @@ def refusals(
             evading.setdefault(answer.prompt, []).append(refusal.is_evasive(answer.text))
         if str(file) in measured:
             raise SolonError(f"{file} is given twice; give each file once")
-        figures = measure.rates([refusal.classify(answer.text) for answer in answers], evading, seed)
+        figures = measure.rates([refusal.classify(answer.text) for answer in answers], evading)
         if measured and first.keys() & evading.keys():
-            figures["from_first"] = measure.difference(evading, first, seed)
+            figures["from_first"] = measure.difference(evading, first)
         first = first or evading
         measured[str(file)] = figures
     show(measured, as_json)
