@@ -216,6 +216,28 @@ def test_evasiveness_by_wording_and_by_a_judge(
     assert "bare.csv line 2: no column 'prompt', which a judge must read" in unread
 
 
+def test_shares_are_of_what_can_be_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """An answer in German is neither 0 % evasive nor help."""
+    mixed, foreign = tmp_path / "mixed.csv", tmp_path / "foreign.csv"
+    head = "type,prompt,completion,final_label\n"
+    rows = ["x,One?,I can't help with that.,refusal", "x,Two?,Boil it well.,compliance"]
+    german = ["x,Three?,Tut mir leid; ich kann dabei nicht helfen.,refusal"]
+    mixed.write_text(head + "\n".join(rows + german) + "\n")
+    foreign.write_text(head + "\n".join(german * 2) + "\n")
+    assert solon("eval", "refusals", foreign, mixed, "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown[str(foreign)] == {"answers": 0, "cannot_tell": 2}
+    figures = shown[str(mixed)]
+    assert (figures["answers"], figures["cannot_tell"], figures["prompts"]) == (2, 1, 2)
+    assert figures["evasive"] == figures["refusal"] == 0.5 and "from_first" not in figures
+    assert solon("eval", "evasiveness", "--data", mixed, "--json") == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert (measured["answers"], measured["cannot_tell"], measured["accuracy"]) == (2, 1, 1)
+    assert (measured["safe"]["answers"], measured["safe"]["cannot_tell"]) == (2, 1)
+    assert measured["people"]["safe"]["answers"] == 3
+    assert "no answer is in English" in fails(capsys, "eval", "evasiveness", "--data", foreign)
+
+
 def test_over_refusal_of_a_model(
     capsys: pytest.CaptureFixture[str], tiny_model: Path, tmp_path: Path
 ) -> None:
