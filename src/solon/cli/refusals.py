@@ -55,7 +55,7 @@ def evasiveness(
         raise SolonError(
             f"{file}: no answer is in English, and wording tells of no other; have a model judge with --judge"
         )
-    measured = figures(found) if any(found) else {"cannot_tell": len(found)}
+    measured: dict[str, Any] = figures(found) if any(found) else {"cannot_tell": len(found)}
     if judge:
         measured["judge"] = {"model": judge, **figures(_judged(judge, answers, asked))}
     if labelled := measure.by_prompt(safe, labels):
