@@ -112,7 +112,7 @@ def over_refusal(
     if out:
         rows = (
             {"prompt": answer.prompt, "label": "safe" if answer.safe else "unsafe", "completion": answer.text}
-            | {"found": verdict}
+            | {"found": verdict, "because": refusal.reasons(answer.text)}
             for answer, verdict in zip(answers, verdicts, strict=True)
         )
         write_atomically(out, "".join(json.dumps(row) + "\n" for row in rows))
