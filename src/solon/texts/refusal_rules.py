@@ -1,7 +1,7 @@
 """Does an answer comply, refuse, or do some of both? By rules about how it opens and what follows.
 
-They were read against the half of XSTest's labelled answers that ``studies/refusals`` names, and then widened by
-near synonyms, of which those were kept that did no harm there: what they reach on those answers flatters them.
+They were read against the half of XSTest's labelled answers that ``studies/refusals`` names, and then widened
+by near synonyms, of which those were kept that did no harm there: what they reach on those answers flatters.
 The classes are told in ``refusal``.
 """
 
