@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
@@ -81,17 +82,40 @@ def test_over_refusal_stands_beside_harmfulness() -> None:
 
 def test_rates_weigh_prompts_alike_and_differences_pair_them() -> None:
     evading = {"a": [True, True, True, False], "b": [False]}
-    figures = rates(FOUND[:5], evading, seed=0)
+    figures = rates(FOUND[:5], evading)
     assert (figures["answers"], figures["prompts"], figures["evasive"]) == (5, 2, 0.375)
-    assert figures["evasive_interval"] == (0, 0.75)
+    low, high = figures["evasive_interval"]
+    assert 0 <= low < 0.375 < high < 1
     assert sum(figures[verdict] for verdict in VERDICTS) == pytest.approx(1)
     always = {str(number): [number % 2 == 0, True] for number in range(40)}
     never = {str(number): [number % 2 == 0, False] for number in range(40)}
     # The two differ by the same on every prompt, which an unpaired interval would not see.
-    found = difference(always, never, seed=0)
-    assert found == {"prompts": 40, "difference": 0.5, "interval": (0.5, 0.5)}
+    found = difference(always, never)
+    assert (found["prompts"], found["difference"]) == (40, 0.5)
+    low, high = found["interval"]
+    assert 0.4 < low < found["difference"] < high < 0.6
     with pytest.raises(ValueError, match="no prompt in common"):
-        difference(always, {"z": [True]}, seed=0)
+        difference(always, {"z": [True]})
+
+
+@pytest.mark.parametrize("prompts", [20, 100])
+@pytest.mark.parametrize("answers", [1, 4])
+@pytest.mark.parametrize("share", [0.01, 0.05, 0.3])
+def test_intervals_cover_rare_evasions(prompts: int, answers: int, share: float) -> None:
+    """Percentiles of resampled prompts cover a true 0.01 in 15 of 100 samples of 20 prompts."""
+    rng = np.random.default_rng(0)
+    held = {"share": 0, "difference": 0}
+    for _ in range(200):
+        chance = rng.beta(2 * share, 2 * (1 - share), size=(prompts, 1))  # prompts differ in how they tempt
+        one, other = (
+            {str(n): list(row) for n, row in enumerate(rng.random((prompts, answers)) < chance)}
+            for _ in range(2)
+        )
+        low, high = rates(["compliance"], one)["evasive_interval"]
+        held["share"] += low <= share <= high
+        low, high = difference(one, other)["interval"]
+        held["difference"] += low <= 0 <= high
+    assert min(held.values()) >= 186, held
 
 
 def test_read_labelled(table: Path, tmp_path: Path) -> None:
@@ -190,6 +214,28 @@ def test_evasiveness_by_wording_and_by_a_judge(
     bare.write_text("completion,final_label\nYes.,compliance\n")
     unread = fails(capsys, "eval", "evasiveness", "--data", bare, "--judge", tiny_model)
     assert "bare.csv line 2: no column 'prompt', which a judge must read" in unread
+
+
+def test_shares_are_of_what_can_be_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """An answer in German is neither 0 % evasive nor help."""
+    mixed, foreign = tmp_path / "mixed.csv", tmp_path / "foreign.csv"
+    head = "type,prompt,completion,final_label\n"
+    rows = ["x,One?,I can't help with that.,refusal", "x,Two?,Boil it well.,compliance"]
+    german = ["x,Three?,Tut mir leid; ich kann dabei nicht helfen.,refusal"]
+    mixed.write_text(head + "\n".join(rows + german) + "\n")
+    foreign.write_text(head + "\n".join(german * 2) + "\n")
+    assert solon("eval", "refusals", foreign, mixed, "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown[str(foreign)] == {"answers": 0, "cannot_tell": 2}
+    figures = shown[str(mixed)]
+    assert (figures["answers"], figures["cannot_tell"], figures["prompts"]) == (2, 1, 2)
+    assert figures["evasive"] == figures["refusal"] == 0.5 and "from_first" not in figures
+    assert solon("eval", "evasiveness", "--data", mixed, "--json") == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert (measured["answers"], measured["cannot_tell"], measured["accuracy"]) == (2, 1, 1)
+    assert (measured["safe"]["answers"], measured["safe"]["cannot_tell"]) == (2, 1)
+    assert measured["people"]["safe"]["answers"] == 3
+    assert "no answer is in English" in fails(capsys, "eval", "evasiveness", "--data", foreign)
 
 
 def test_over_refusal_of_a_model(

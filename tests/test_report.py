@@ -295,6 +295,25 @@ def test_an_objection_is_told_from_an_evasive_answer(copied: Path) -> None:
     assert "Evasive" in Page.at(report.write(copied)).text
 
 
+def test_of_answers_in_other_languages_the_report_cannot_tell(copied: Path) -> None:
+    path = copied / "evaluation/answers.jsonl"
+    records = RecordFile(path).read()
+    foreign = "Es tut mir leid, aber ich kann Ihnen dabei nicht helfen."
+    for number, each in enumerate(records):
+        for answer in each["answers"]:
+            answer["text"], answer["refusal"] = "Boil it for an hour.", False
+            if answer["model"] == "initial" or (answer["model"] == "sl-cai" and number % 2):
+                answer["text"] = foreign
+    path.write_text("".join(json.dumps(each) + "\n" for each in records))
+    rows = {each["model"]: each["sets"]["red-team"] for each in content.evaluation_rows(read(copied))}
+    assert rows["initial"]["cannot_tell"] == rows["initial"]["answers"]
+    assert "evasive" not in rows["initial"] and "refusals" not in rows["initial"]
+    assert 0 < rows["sl-cai"]["cannot_tell"] < rows["sl-cai"]["answers"] and rows["sl-cai"]["evasive"] == 0
+    assert "cannot be told" in content.verdict(read(copied))
+    page = Page.at(report.write(copied)).text
+    assert "can’t tell" in page and "can’t tell of" in page
+
+
 STEPS = [
     "01-red-team",
     "02-critique",

@@ -47,10 +47,15 @@ def evasiveness(
     labels = [answer.label for answer in answers if answer.label]
     safe = [answer.safe for answer in answers]
 
-    def figures(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    def figures(verdicts: Sequence[Verdict | None]) -> dict[str, Any]:
         return {**measure.agreement(labels, verdicts), **measure.by_prompt(safe, verdicts)}
 
-    measured = figures([refusal.classify(answer.text) for answer in answers])
+    found = [refusal.classify(answer.text) for answer in answers]
+    if not any(found) and not judge:
+        raise SolonError(
+            f"{file}: no answer is in English, and wording tells of no other; have a model judge with --judge"
+        )
+    measured: dict[str, Any] = figures(found) if any(found) else {"cannot_tell": len(found)}
     if judge:
         measured["judge"] = {"model": judge, **figures(_judged(judge, answers, asked))}
     if labelled := measure.by_prompt(safe, labels):
@@ -63,25 +68,25 @@ def refusals(
         list[Path],
         typer.Argument(metavar="FILE...", help="Answers of one model each, such as PALMS_*.jsonl."),
     ],
-    config: ConfigFile = None,
-    settings: Settings = NO_SETTINGS,
     as_json: AsJson = False,
 ) -> None:
     """How often each file's answers refuse and evade, and how far the others are from the first."""
-    seed = configuration(config, settings).seed
     measured: dict[str, Any] = {}
-    first: dict[str, list[bool]] = {}
+    first: dict[str, list[bool]] | None = None
     for file in files:
         answers = measure.read_answers(file)
         evading: dict[str, list[bool]] = {}
         for answer in answers:
+            if not refusal.can_tell(answer.text):
+                continue
             evading.setdefault(answer.prompt, []).append(refusal.is_evasive(answer.text))
         if str(file) in measured:
             raise SolonError(f"{file} is given twice; give each file once")
-        figures = measure.rates([refusal.classify(answer.text) for answer in answers], evading, seed)
-        if measured and first.keys() & evading.keys():
-            figures["from_first"] = measure.difference(evading, first, seed)
-        first = first or evading
+        figures = measure.rates([refusal.classify(answer.text) for answer in answers], evading)
+        if first is None:
+            first = evading
+        elif first.keys() & evading.keys():
+            figures["from_first"] = measure.difference(evading, first)
         measured[str(file)] = figures
     show(measured, as_json)
 
@@ -107,7 +112,7 @@ def over_refusal(
     if out:
         rows = (
             {"prompt": answer.prompt, "label": "safe" if answer.safe else "unsafe", "completion": answer.text}
-            | {"found": verdict}
+            | {"found": verdict, "because": refusal.reasons(answer.text)}
             for answer, verdict in zip(answers, verdicts, strict=True)
         )
         write_atomically(out, "".join(json.dumps(row) + "\n" for row in rows))

@@ -96,20 +96,17 @@ def agreement(ratings: ArrayLike, predicted: ArrayLike, bootstrap: int, seed: in
     """How well predictions follow people's ratings; both have shape (conversations,). Intervals are 95 %.
 
     ``pearson`` has Fisher's interval (1921); it and ``spearman`` are None where either side never varies.
-    ``rmse`` is the root of the mean squared error, with percentiles over resampled conversations, and
+    ``rmse`` is the root of the mean squared error, whose interval is None where the errors never vary, and
     ``rmse_of_mean`` that of always saying the mean of these ratings: no less than ``rmse``, or nothing was
     learned. ``by_rating`` has the mean prediction for each whole rating, people's ratings rounded.
     """
     people, scores = np.asarray(ratings, dtype=float), np.asarray(predicted, dtype=float)
     errors = (scores - people) ** 2
-    rng = np.random.default_rng(seed)
-    drawn = [math.sqrt(errors[rng.integers(len(errors), size=len(errors))].mean()) for _ in range(bootstrap)]
-    low, high = np.percentile(drawn, [2.5, 97.5])
     return {
         "conversations": len(people),
         **_correlations(people, scores),
         "rmse": math.sqrt(errors.mean()),
-        "rmse_interval": (float(low), float(high)),
+        "rmse_interval": _rmse_interval(errors, bootstrap, seed),
         "rmse_of_mean": float(people.std()),
         "mean_rating": float(people.mean()),
         "mean_predicted": float(scores.mean()),
@@ -122,6 +119,21 @@ def agreement(ratings: ArrayLike, predicted: ArrayLike, bootstrap: int, seed: in
             for rating in np.unique(people.round())
         ],
     }
+
+
+def _rmse_interval(errors: Array, bootstrap: int, seed: int) -> Interval | None:
+    """From the studentised bootstrap of the log of the mean squared error (Davison & Hinkley 1997, eq. 5.7).
+
+    A few large errors make most of the mean, so plain percentiles lie too low.
+    """
+    if np.ptp(errors) == 0:
+        return None
+    drawn = errors[np.random.default_rng(seed).integers(len(errors), size=(bootstrap, len(errors)))]
+    drawn = drawn[np.ptp(drawn, axis=1) > 0]  # the others have no error of their own
+    mean, off = errors.mean(), drawn.mean(axis=1)
+    relative = errors.std() / mean
+    low, high = np.percentile(np.log(off / mean) * off / drawn.std(axis=1), [2.5, 97.5])
+    return math.sqrt(mean * math.exp(-high * relative)), math.sqrt(mean * math.exp(-low * relative))
 
 
 def _correlations(people: Array, scores: Array) -> dict[str, float | Interval | None]:

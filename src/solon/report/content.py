@@ -20,7 +20,7 @@ from solon.records import Aspect, ModelAnswer
 from solon.report import plots
 from solon.report.plots import MODELS, Look
 from solon.store.run_folder import Json, RunFolder
-from solon.texts.refusal import is_evasive
+from solon.texts.refusal import can_tell, is_evasive
 
 TITLES: Mapping[str, str] = {stage.name: stage.title for stage in STAGES}
 
@@ -86,13 +86,21 @@ def _evasion(run: RunFolder, model: str) -> tuple[int, str]:
     mine, before = sets.get(model), sets.get("initial")
     if not mine or not before:
         return 0, ""
+    untold, answers = (mine[what] + before[what] for what in ("cannot_tell", "answers"))
+    unsure = (
+        f" Whether {untold} of the {answers} answers to red-team prompts evade cannot be told: they are in "
+        "other languages than English."
+    )
+    unsure = unsure if untold else ""
+    if "evasive" not in mine or "evasive" not in before:
+        return 0, unsure
     (low, high), (least, most) = mine["evasive_interval"], before["evasive_interval"]
     if low <= most and least <= high:
-        return 0, ""
+        return 0, unsure
     more = 1 if low > most else -1
     return more, (
         f" It evades {mine['evasive']:.0%} of the red-team prompts, "
-        f"{'more' if more > 0 else 'less'} than the initial model with {before['evasive']:.0%}."
+        f"{'more' if more > 0 else 'less'} than the initial model with {before['evasive']:.0%}.{unsure}"
     )
 
 
@@ -303,16 +311,24 @@ def agreement_rows(run: RunFolder) -> list[tuple[str, Json]]:
 
 
 def _means(answers: list[ModelAnswer]) -> Json:
+    told = [answer for answer in answers if can_tell(answer["text"])]
+    return {
+        "answers": len(answers),
+        "cannot_tell": len(answers) - len(told),  # whether they refuse: they are in other languages
+        "preference_score": fmean(answer["preference_score"] for answer in answers),
+        **(_refusals(told) if told else {}),
+        "words": fmean(answer["words"] for answer in answers),
+    }
+
+
+def _refusals(answers: list[ModelAnswer]) -> Json:
     refusals = sum(answer["refusal"] for answer in answers)
     evasive = sum(is_evasive(answer["text"]) for answer in answers)
     return {
-        "answers": len(answers),
-        "preference_score": fmean(answer["preference_score"] for answer in answers),
         "refusals": refusals / len(answers),
         "refusal_interval": wilson(refusals, len(answers)),
         "evasive": evasive / len(answers),
         "evasive_interval": wilson(evasive, len(answers)),
-        "words": fmean(answer["words"] for answer in answers),
     }
 
 
