@@ -28,7 +28,10 @@ from toy_training import (
 
 TWO = config.TrainingScale(processes=2)
 SCRIPT = Path(__file__).with_name("train_together.py")
-STRATEGIES = {"ddp": ("supervised", "preference", "rloo", "grpo"), "fsdp": ("preference", "rloo", "grpo")}
+STRATEGIES = {
+    "ddp": ("supervised", "preference", "rloo", "grpo", "dr-grpo"),
+    "fsdp": ("preference", "rloo", "grpo"),
+}
 WORDS = ("A llama.", "Nothing much, to be sure.", "The night, because of the stars and of nothing else.")
 EXAMPLES = [example(f"{number} things?", WORDS[number % 3] * (1 + number % 4)) for number in range(12)]
 PAIRS = [pair(f"{number}?", WORDS[number % 3], WORDS[(number + 1) % 3], number / 12) for number in range(12)]
@@ -48,7 +51,7 @@ def tasks(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         config.Reinforce(
             algorithm=name, learning_rate=1e-3, epochs_per_step=passes, length_control=controlled, **RL
         )
-        for name, passes, controlled in (("rloo", 1, False), ("grpo", 2, True))
+        for name, passes, controlled in (("rloo", 1, False), ("grpo", 2, True), ("dr-grpo", 1, False))
     ]
     return {
         "supervised": ("supervised", EXAMPLES, [tiny], config.Supervised(epochs=2, **SMALL)),
@@ -86,7 +89,7 @@ def together(tasks: dict[str, Task], tmp_path_factory: pytest.TempPathFactory) -
 )
 def test_two_processes_train_as_one(strategy: str, name: str, alone: Path, together: Path) -> None:
     assert_trained_alike(together / strategy / name, alone / name)
-    if name in {"rloo", "grpo"}:  # every answer once, and those that one process samples
+    if name in {"rloo", "grpo", "dr-grpo"}:  # every answer once, and those that one process samples
         written = [folder / name / "samples.jsonl" for folder in (together / strategy, alone)]
         assert written[0].read_text() == written[1].read_text()
 

@@ -1,4 +1,4 @@
-"""RL against the preference model: three algorithms learn, measure alike, stop, and go on after a kill."""
+"""RL against the preference model: all algorithms learn, measure alike, stop, and go on after a kill."""
 
 import math
 import random
@@ -34,7 +34,7 @@ from toy_training import (
     weights_of,
 )
 
-ALGORITHMS = ["rloo", "grpo", "ppo"]
+ALGORITHMS = ["rloo", "grpo", "dr-grpo", "ppo"]
 COLUMNS = ("step", "reward", "kl", "entropy", "length", "clip_fraction", "loss", "learning_rate")
 
 

@@ -276,7 +276,7 @@ class PreferenceModel(Training):
 class Reinforce(Section):
     """RL against the preference model (paper, section 4.2)."""
 
-    algorithm: Literal["rloo", "grpo", "ppo"] = "rloo"
+    algorithm: Literal["rloo", "grpo", "dr-grpo", "ppo"] = "rloo"
     steps: Positive = 200
     prompts_per_step: Positive = 16
     samples_per_prompt: Positive = 4
