@@ -14,7 +14,7 @@ from solon.policy.grpo import MeasuredGRPO
 from solon.policy.schedule import Schedule
 from solon.policy.task import Task
 
-Arguments = partial(GRPOConfig, loss_type="dr_grpo", scale_rewards="none")
+Arguments = partial(GRPOConfig, loss_type="dr_grpo", scale_rewards="none", importance_sampling_level="token")
 
 
 def train(task: Task) -> dict[str, float]:
