@@ -13,7 +13,7 @@ from solon import config, models
 from solon.policy.rollouts import Sampler
 from solon.stages import reinforce
 from solon.store.record_file import RecordFile
-from toy_training import metrics_of, prompt_records, unwatched
+from toy_training import metrics_of, often_ends, prompt_records, unwatched
 
 pytestmark = pytest.mark.numeric
 
@@ -23,7 +23,8 @@ SETTINGS: dict[str, Any] = {
     "prompts_per_step": 2,
     "samples_per_prompt": GROUP,
     "micro_batch_size": 4,
-    "max_tokens": 12,
+    "max_tokens": 4,
+    "truncation_penalty": 0.5,
     "learning_rate": 1e-3,
     "kl_coefficient": 0.0,
 }
@@ -44,7 +45,7 @@ def grpo(rewards: Tensor, lengths: Tensor) -> Tensor:
 
 
 def rloo(rewards: Tensor, lengths: Tensor) -> Tensor:
-    """The same of Ahmadian et al. 2024, equation 9: the baseline is the mean of the prompt's other answers."""
+    """The same of Ahmadian et al. 2024, equation 9: the baseline is a mean over the prompt's others."""
     groups = rewards.view(-1, GROUP)
     others = (groups.sum(1, keepdim=True) - groups) / (GROUP - 1)
     return (groups - others).flatten()
@@ -63,15 +64,14 @@ def answers_to(model: Any, folder: str, prompts: Sequence[Any], settings: config
     return asked, Sampler(folder, settings, 0).sample(model, asked, 0, 0)
 
 
+@pytest.mark.parametrize("truncated", ["keep", "mask", "penalty"])
 @pytest.mark.parametrize("algorithm", WEIGHTS)
-def test_loss_and_gradient_are_the_papers(tiny_model: Path, tmp_path: Path, algorithm: str) -> None:
-    # A quarter of all tokens end an answer, so that lengths differ.
-    model = models.load_model(str(tiny_model))
-    model.generation_config.eos_token_id = list(range(0, 512, 4))
-    model.save_pretrained(tmp_path / "policy")
-    models.load_tokenizer(str(tiny_model)).save_pretrained(tmp_path / "policy")
-    policy = str(tmp_path / "policy")
-    settings = config.Reinforce(algorithm=algorithm, **SETTINGS)
+def test_loss_and_gradient_are_the_papers(
+    tiny_model: Path, tmp_path: Path, algorithm: str, truncated: str
+) -> None:
+    policy = often_ends(tiny_model, tmp_path / "policy")  # so that lengths differ, and some are cut off
+    model = models.load_model(policy)
+    settings = config.Reinforce(algorithm=algorithm, truncated=truncated, **SETTINGS)
     gradients: list[Tensor] = []
 
     def seen(optimizer: Any, *_: Any) -> None:
@@ -86,19 +86,25 @@ def test_loss_and_gradient_are_the_papers(tiny_model: Path, tmp_path: Path, algo
     samples = RecordFile(tmp_path / "out/samples.jsonl").read()
     rewards = torch.tensor([sample["reward"] for sample in samples])
     asked, answers = answers_to(model, policy, [sample["prompt"] for sample in samples], settings)
-    lengths = torch.tensor([len(answer) for answer in answers])
-    assert len(set(lengths.tolist())) > 2
+    lengths = torch.tensor([len(answer.tokens) for answer in answers])
+    cut = torch.tensor([answer.truncated for answer in answers])
+    assert len(set(lengths.tolist())) > 2 and 0 < cut.sum() < len(cut)
+    if truncated == "penalty":
+        rewards = rewards - 0.5 * cut
     weights = WEIGHTS[algorithm](rewards, lengths)
-    loss = torch.zeros(())
-    for prompt, answer, weight in zip(asked, answers, weights, strict=True):
-        logits = model(torch.tensor([[*prompt, *answer]])).logits[0, len(prompt) - 1 : -1]
-        logp = logits.log_softmax(-1).gather(1, torch.tensor(answer)[:, None])
+    loss, learned = torch.zeros(()), torch.zeros(())
+    for prompt, rollout, weight in zip(asked, answers, weights, strict=True):
+        tokens = rollout.tokens
+        logits = model(torch.tensor([[*prompt, *tokens]])).logits[0, len(prompt) - 1 : -1]
+        logp = logits.log_softmax(-1).gather(1, torch.tensor(tokens)[:, None])
         # The ratio to the policy that sampled is 1 here, and its gradient that of the log-probability.
         ratios = (logp - logp.detach()).exp()
         if algorithm == "rloo":  # an answer is one action
             ratios = ratios.prod()
-        loss = loss - weight * ratios.sum() / len(samples)
-    loss.backward()
+        part = -weight * ratios.sum() / len(samples)
+        loss = loss + part
+        learned = learned + part * (not rollout.truncated or truncated != "mask")
+    learned.backward()
     assert metrics_of(tmp_path / "out")[0]["loss"] == pytest.approx(loss.item(), abs=1e-5)
     expected = torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
     # The trainer clips the gradient's norm and has the weights in an order of its own: sorted, they compare.

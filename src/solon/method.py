@@ -104,6 +104,7 @@ STAGES = (
                 "kl": "KL to SL-CAI, nats a sequence",
                 "entropy": "Entropy, nats a token",
                 "length": "Length, tokens",
+                "truncated": "Share cut off by max_tokens",
                 "clip_fraction": "Clip fraction",
             },
         ),

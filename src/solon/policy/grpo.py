@@ -16,7 +16,6 @@ from solon.policy import online, trl_trainers
 from solon.policy.schedule import Schedule
 from solon.policy.task import Task
 
-
 Arguments = partial(GRPOConfig, loss_type="grpo", scale_rewards="group", importance_sampling_level="token")
 
 
