@@ -49,6 +49,7 @@ COLUMNS = (
     "clip_fraction",
     "loss",
     "learning_rate",
+    "left_out",
 )
 
 

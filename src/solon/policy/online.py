@@ -1,6 +1,7 @@
 """What all ways share that learn from answers the policy samples: their prompts, rewards, and records."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from accelerate.utils import gather_object
 from torch import Tensor
@@ -31,6 +32,7 @@ def train(task: Task, learn: Learn) -> dict[str, float]:
     tokenizer = models.load_tokenizer(task.policy)
     prompts = within_length(task.records, tokenizer, task.settings)
     schedule = prompts_by_step(prompts, task.settings, task.seed)
+    task = replace(task, left_out=len(task.records) - len(prompts))
     metrics = learn(task, schedule, rewards(task, prompts))
     if past_limit(metrics, task.settings.kl_limit):
         metrics["stopped_at_kl"] = metrics["kl"]

@@ -166,6 +166,7 @@ def learn(task: Task, schedule: Schedule, reward: online.Reward) -> dict[str, fl
             **_figures(samples),
             **_update(actor, optimizer, samples, settings, accelerator),
             "learning_rate": settings.learning_rate,
+            "left_out": task.left_out,
         }
         log.append(row)
         if settings.report_to:

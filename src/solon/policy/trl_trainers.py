@@ -101,5 +101,12 @@ def learn(
     trainer.add_callback(KeepPolicies(trainer, settings, out))
     with trainer.shared_prompts():
         return trainers.run(
-            trainer, tokenizer, out, trainer.columns, task.progress, passes, settings.kl_limit
+            trainer,
+            tokenizer,
+            out,
+            trainer.columns,
+            task.progress,
+            passes,
+            settings.kl_limit,
+            {"left_out": task.left_out},
         )

@@ -39,7 +39,8 @@ def train(
       has no end;
     - ``clip_fraction``: share of the policy's ratios that the clip holds back (whole answers in RLOO, tokens
       in GRPO and PPO);
-    - ``loss`` and ``learning_rate``.
+    - ``loss`` and ``learning_rate``;
+    - ``left_out``: prompts longer than ``max_prompt_length``, the same in every line.
 
     What was sampled, with its score, goes to ``samples.jsonl`` in ``out``, and the policies of some of its
     steps to folders there (``kept_policies``). Answers are sampled in the
