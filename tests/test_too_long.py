@@ -206,7 +206,7 @@ def test_prompts_that_rl_leaves_out_are_counted(tiny_model: Path, tmp_path: Path
 
 
 def test_the_plan_tells_of_them_too(tiny_model: Path) -> None:
-    law = {"preference_model": {"max_length": 30}, "supervised": {"max_length": 300}}
+    law = {"preference_model": {"max_length": 30}, "supervised": {"max_length": 200}}
     asked = config.Config.model_validate(
         {**law, "models": {"assistant": str(tiny_model)}, "reinforce": {"max_prompt_length": 20}}
     )
@@ -214,7 +214,7 @@ def test_the_plan_tells_of_them_too(tiny_model: Path) -> None:
     notes = Workload(asked, tokenizers, Assumptions(sample=4)).notes
     for said in (
         "comparisons are longer than preference_model.max_length (30 tokens) and are not trained on",
-        "examples are longer than supervised.max_length (300 tokens) and are trained on without their ends",
+        "examples are longer than supervised.max_length (200 tokens) and are trained on without their ends",
         "prompts are longer than reinforce.max_prompt_length (20 tokens) and are not trained on",
     ):
         assert [note for note in notes if note.startswith("About ") and said in note]
