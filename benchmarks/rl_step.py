@@ -71,6 +71,7 @@ class Step:
         )
         self.trainer.remove_callback(PrinterCallback)
         if side == "ours":
+            self.trainer.rl = settings
             self.trainer.sampler = Sampler(self.model, settings, seed=0)
             self.trainer.sampler._engine._dialogue.ends = set()
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 import pytest
@@ -271,6 +272,29 @@ def test_agrees_with_people_on_xstest(shared_data: Path) -> None:
     assert figures["answers"] == 1145
     assert figures["accuracy"] >= 0.9
     assert figures["macro_f1"] > 0.74
+
+
+def test_all_of_the_papers_samples_are_read(capsys: pytest.CaptureFixture[str], shared_data: Path) -> None:
+    """SL-CAI's are rounds of critique and revision, of which the last revision is the answer."""
+    files = sorted((shared_data / SAMPLES).glob("PALMS_*.jsonl.gz"))
+    assert len(files) == 5
+    assert solon("eval", "refusals", *files, "--json") == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert sorted(each["answers"] for each in figures.values()) == [40, 680, 680, 680, 680]
+    with gzip.open(files[-1], "rt") as lines:
+        rows = [json.loads(line) for line in lines]
+    answers = read_answers(files[-1])
+    for answer, row in zip(answers, rows, strict=True):
+        assert answer.text and row["cst"][-1]["revision"]["sample"].strip().startswith(answer.text)
+        assert row["rl_prompt"] == f"\n\nHuman: {answer.prompt}\n\nAssistant:"
+
+
+@pytest.mark.parametrize("rounds", [[], None, ["No."], [{"revision": {}}], [{"revision": {"sample": 3}}]])
+def test_rounds_without_a_last_revision_are_named(tmp_path: Path, rounds: Any) -> None:
+    path = tmp_path / "rounds.jsonl"
+    path.write_text(json.dumps({"rl_prompt": "\n\nHuman: Why?\n\nAssistant:", "cst": rounds}) + "\n")
+    with pytest.raises(SolonError, match=r"line 1: cst is .*; its last round needs a revision with a sample"):
+        read_answers(path)
 
 
 def test_the_model_of_human_labels_evades_more(capsys: pytest.CaptureFixture[str], shared_data: Path) -> None:

@@ -234,7 +234,7 @@ def test_leaves_an_ordinary_folder(scorer: Path, tiny_model: Path, tmp_path: Pat
     assert {path.name for path in scorer.iterdir()} == CHECKPOINT - {"generation_config.json"}
     assert AutoModelForSequenceClassification.from_pretrained(scorer).num_labels == 1
     assert [tuple(row) for row in metrics_of(scorer)] == [
-        ("step", "loss", "rmse", "gradient_norm", "learning_rate")
+        ("step", "loss", "rmse", "gradient_norm", "learning_rate", "left_out")
     ] * 2
     alone = scores_of(scorer, [each.dialogue for each in rated()], 1)
     assert scores_of(scorer, [each.dialogue for each in rated()], 7) == pytest.approx(alone, abs=1e-5)
@@ -252,8 +252,9 @@ def test_conversations_too_long_are_left_out_and_none_is_refused(tiny_model: Pat
     tokenizer = models.load_tokenizer(str(tiny_model))
     lengths = sorted(map(len, preference_scores.tokens_of(tokenizer, [each.dialogue for each in rated()])))
     one = settings(max_length=lengths[0], batch_size=1, micro_batch_size=1)
-    harm_scorer.train(rated(), str(tiny_model), tmp_path / "c", one, 0, unwatched)
+    metrics = harm_scorer.train(rated(), str(tiny_model), tmp_path / "c", one, 0, unwatched)
     assert len(metrics_of(tmp_path / "c")) == sum(length == lengths[0] for length in lengths)
+    assert metrics["left_out"] == sum(length > lengths[0] for length in lengths)
 
 
 def test_nothing_is_trained_with_it_or_from_it(

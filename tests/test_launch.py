@@ -1,19 +1,24 @@
 """Training in two processes: the same numbers as in one, and what the processes say comes through."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from statistics import correlation
 from typing import Any
 
 import pytest
 import torch
 from transformers import set_seed
 
+from reward_together import rewards
 from solon import config, models
 from solon.config import Config
 from solon.errors import SolonError
 from solon.pipeline import launch
+from solon.policy.length_control import length
+from solon.store.record_file import RecordFile
 from toy_training import (
     CHECKPOINT,
     Killed,
@@ -28,7 +33,10 @@ from toy_training import (
 
 TWO = config.TrainingScale(processes=2)
 SCRIPT = Path(__file__).with_name("train_together.py")
-STRATEGIES = {"ddp": ("supervised", "preference", "rloo", "grpo"), "fsdp": ("preference", "rloo", "grpo")}
+STRATEGIES = {
+    "ddp": ("supervised", "preference", "rloo", "grpo", "dr-grpo"),
+    "fsdp": ("preference", "rloo", "grpo"),
+}
 WORDS = ("A llama.", "Nothing much, to be sure.", "The night, because of the stars and of nothing else.")
 EXAMPLES = [example(f"{number} things?", WORDS[number % 3] * (1 + number % 4)) for number in range(12)]
 PAIRS = [pair(f"{number}?", WORDS[number % 3], WORDS[(number + 1) % 3], number / 12) for number in range(12)]
@@ -48,7 +56,7 @@ def tasks(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         config.Reinforce(
             algorithm=name, learning_rate=1e-3, epochs_per_step=passes, length_control=controlled, **RL
         )
-        for name, passes, controlled in (("rloo", 1, False), ("grpo", 2, True))
+        for name, passes, controlled in (("rloo", 1, False), ("grpo", 2, True), ("dr-grpo", 1, False))
     ]
     return {
         "supervised": ("supervised", EXAMPLES, [tiny], config.Supervised(epochs=2, **SMALL)),
@@ -86,9 +94,28 @@ def together(tasks: dict[str, Task], tmp_path_factory: pytest.TempPathFactory) -
 )
 def test_two_processes_train_as_one(strategy: str, name: str, alone: Path, together: Path) -> None:
     assert_trained_alike(together / strategy / name, alone / name)
-    if name in {"rloo", "grpo"}:  # every answer once, and those that one process samples
+    if name in {"rloo", "grpo", "dr-grpo"}:  # every answer once, and those that one process samples
         written = [folder / name / "samples.jsonl" for folder in (together / strategy, alone)]
         assert written[0].read_text() == written[1].read_text()
+
+
+def test_length_is_controlled_over_all_processes_at_one_sample_a_prompt(
+    tasks: dict[str, Task], tmp_path: Path
+) -> None:
+    """PPO's setting, which itself trains in one process. No part of what is left goes with length."""
+    [_, _, [_, scorer], _] = tasks["rloo"]
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "together").mkdir()
+    alone = rewards(scorer, tmp_path / "alone", 0, 1)
+    script = str(Path(__file__).with_name("reward_together.py"))
+    line = [*launch.command(TWO), script, scorer, str(tmp_path / "together")]
+    subprocess.run(line, env=launch.environment(TWO), check=True, capture_output=True, text=True)
+    shares = [json.loads((tmp_path / f"together/{process}.json").read_text()) for process in range(2)]
+    assert [reward for share in shares for reward in share] == pytest.approx(alone, abs=1e-5)
+    samples = RecordFile(tmp_path / "together/samples.jsonl").read()
+    lengths = [length(sample["response"]) for sample in samples]
+    assert abs(correlation(lengths, [sample["reward"] for sample in samples])) > 0.2
+    assert correlation(lengths, alone) == pytest.approx(0, abs=1e-4)
 
 
 def assert_trained_alike(ours: Path, theirs: Path) -> None:

@@ -9,8 +9,11 @@ from peft import LoraConfig, get_peft_model
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from solon import config, models
-from solon.policy.rollouts import Sampler, plain_weights, up_to_end
-from solon.prompts.dialogue import user
+from solon.inference import open_engine
+from solon.inference.engine import Request
+from solon.policy.rollouts import Rollout, Sampler, plain_weights
+from solon.prompts.dialogue import HUMAN_TURN, user
+from toy_training import QUESTIONS, human_too
 
 pytestmark = pytest.mark.numeric
 
@@ -25,12 +28,12 @@ def prompt_tokens(model: str) -> list[int]:
     return found
 
 
-def assert_samples_follow(model: torch.nn.Module, prompt: list[int], answers: list[list[int]]) -> None:
+def assert_samples_follow(model: torch.nn.Module, prompt: list[int], answers: list[Rollout]) -> None:
     """The first tokens come as often as their probabilities say (bfloat16 rounds them), which are uneven."""
     with torch.no_grad():
         expected = model(torch.tensor([prompt])).logits[0, -1].softmax(-1)
     likely = expected.topk(5)
-    counts = Counter(answer[0] for answer in answers)
+    counts = Counter(answer.tokens[0] for answer in answers)
     assert likely.values[0] > 0.05
     for probability, token in zip(likely.values.tolist(), likely.indices.tolist(), strict=True):
         deviation = (probability * (1 - probability) / len(answers)) ** 0.5
@@ -54,7 +57,7 @@ def test_every_step_process_and_place_has_a_seed_of_its_own(tiny_model: Path) ->
     policy, prompt = models.load_model(str(tiny_model)), prompt_tokens(str(tiny_model))
     first, again = (Sampler(str(tiny_model), asked, seed=3) for _ in range(2))
     answers = first.sample(policy, [prompt] * 4, 5, 0)
-    assert len(set(map(tuple, answers))) == 4
+    assert len({tuple(answer.tokens) for answer in answers}) == 4
     assert again.sample(policy, [prompt] * 4, 5, 0) == answers
     assert again.sample(policy, [prompt] * 4, 6, 0) != answers
     assert again.sample(policy, [prompt] * 4, 5, 1) != answers
@@ -108,6 +111,30 @@ def test_a_model_that_the_engine_cannot_run_is_sampled_by_generate(tiny_model: P
     assert_samples_follow(policy, prompt, answers)
 
 
-def test_an_answer_stops_at_its_first_end() -> None:
-    assert up_to_end([5, 6, 2, 7, 2], {2, 9}) == [5, 6, 2]
-    assert up_to_end([5, 6], {2}) == [5, 6]
+@pytest.mark.parametrize("by_engine", [True, False])
+def test_texts_end_where_those_of_other_stages_do(tiny_model: Path, tmp_path: Path, by_engine: bool) -> None:
+    """A base model writes the human's next turn: the text ends before it, here as in a comparison."""
+    name = human_too(tmp_path, tiny_model)
+    asked = config.Reinforce(prompts_per_step=4, samples_per_prompt=8, micro_batch_size=8, max_tokens=40)
+    tokenizer, policy = models.load_tokenizer(name), models.load_model(name)
+    sampler = Sampler(name, asked, seed=0)
+    if not by_engine:
+        sampler._engine = None
+    dialogue = [user(QUESTIONS[0])]
+    prompt = tokenizer.apply_chat_template(dialogue, add_generation_prompt=True, return_dict=True)[
+        "input_ids"
+    ]
+    answers = sampler.sample(policy, [prompt] * 32, 1, 0)
+    with open_engine(name, config.EngineSettings(dtype="float32", device="cpu", batch_size=32)) as engine:
+        requests = [Request(str(seed), dialogue, max_tokens=40, seed=seed) for seed in range(32)]
+        elsewhere = {completion.text for completion in engine.generate(requests)}
+    [usual, _] = Counter(answer.text for answer in answers).most_common(1)[0]
+    assert usual == "Yes." and usual in elsewhere
+    for answer in answers:
+        written = tokenizer.decode(answer.tokens, skip_special_tokens=True)
+        assert HUMAN_TURN not in answer.text
+        # What was sampled up to the end is learned from, the end too.
+        assert written.removeprefix(" ").startswith(answer.text)
+        if answer.text == "Yes.":
+            assert written.endswith(HUMAN_TURN) and not answer.truncated
+        assert answer.truncated == (len(answer.tokens) == 40 and not written.endswith(HUMAN_TURN))

@@ -15,10 +15,9 @@ from torch import Tensor
 from solon import config, models
 from solon.errors import SolonError
 from solon.policy import online, ppo
-from solon.policy.rollouts import Sampler
+from solon.policy.rollouts import Rollout, Sampler
 from solon.policy.task import Task
 from solon.prompts.dialogue import user
-from solon.records import Message
 from solon.stages import reinforce
 from solon.training import setup
 from toy_training import QUESTIONS, prompt_records, two_tokens, unwatched
@@ -43,8 +42,8 @@ def settings(**changes: Any) -> config.Reinforce:
     return config.Reinforce(**{**small, **changes})
 
 
-def no_reward(prompts: Sequence[str], dialogues: Sequence[Sequence[Message]], step: int) -> list[float]:
-    return [0.0] * len(dialogues)
+def no_reward(prompts: Sequence[str], answers: Sequence[Rollout], step: int) -> list[float]:
+    return [0.0] * len(answers)
 
 
 def task(model: Path, out: Path, settings: config.Reinforce) -> Task:
@@ -123,7 +122,8 @@ def test_clipped_surrogate_case_by_case() -> None:
 def samples(**parts: Tensor) -> ppo.Samples:
     empty = torch.zeros(2, 3)
     whole = dict.fromkeys(("tokens", "attention", "logp", "entropy", "ref_logp", "values"), empty)
-    return ppo.Samples(**{**whole, "mask": torch.ones(2, 3), "scores": torch.zeros(2), **parts})
+    ones = {"mask": torch.ones(2, 3), "learned": torch.ones(2, 3)}
+    return ppo.Samples(**{**whole, **ones, "truncated": torch.zeros(2), "scores": torch.zeros(2), **parts})
 
 
 def test_the_score_comes_with_the_last_token_and_each_token_pays_its_log_ratio() -> None:
@@ -178,26 +178,26 @@ def test_answers_end_with_their_first_end_token(tiny_model: Path, tmp_path: Path
     policy.model.generation_config.eos_token_id = list(range(0, 512, 4))
     policy.model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    seen: list[Sequence[Message]] = []
+    seen: list[Rollout] = []
 
-    def reward(prompts: Sequence[str], dialogues: Sequence[Sequence[Message]], step: int) -> list[float]:
-        seen.extend(dialogues)
-        return [0.0] * len(dialogues)
+    def reward(prompts: Sequence[str], answers: Sequence[Rollout], step: int) -> list[float]:
+        seen.extend(answers)
+        return [0.0] * len(answers)
 
     torch.manual_seed(0)
-    asked = settings(max_tokens=16)
+    asked = settings(max_tokens=6)
     sampler = Sampler(str(tmp_path), asked, seed=0)
     drawn = ppo._sample(policy, policy, tokenizer, [RECORD] * 8, reward, asked, sampler, 1)
     answers = drawn.tokens[:, -drawn.mask.size(1) :]
     ends = set(range(0, 512, 4)) | {tokenizer.eos_token_id}
-    for answer, mask, dialogue in zip(answers.tolist(), drawn.mask.tolist(), seen, strict=True):
+    for answer, mask, rollout in zip(answers.tolist(), drawn.mask.tolist(), seen, strict=True):
         length = next((place + 1 for place, token in enumerate(answer) if token in ends), len(answer))
         assert mask == [1] * length + [0] * (len(answer) - length)
-        assert dialogue[:-1] == PROMPT
-        assert dialogue[-1] == {
-            "role": "assistant",
-            "content": tokenizer.decode(answer[:length], skip_special_tokens=True),
-        }
+        ended = answer[length - 1] in ends
+        assert rollout == Rollout(
+            answer[:length], tokenizer.decode(answer[: length - ended], skip_special_tokens=True), not ended
+        )
+    assert {rollout.truncated for rollout in seen} == {True, False}
 
 
 def test_the_kl_estimate_is_right_on_average(tiny_model: Path) -> None:
@@ -279,8 +279,8 @@ def test_ppo_reaches_the_optimum_known_in_closed_form(tiny_model: Path, tmp_path
     optimum = start * (rewards.double() / beta).exp()
     optimum /= optimum.sum()
 
-    def reward(prompts: Sequence[str], dialogues: Sequence[Sequence[Message]], step: int) -> list[float]:
-        return [letter_reward(dialogue[-1]["content"]) for dialogue in dialogues]
+    def reward(prompts: Sequence[str], answers: Sequence[Rollout], step: int) -> list[float]:
+        return [letter_reward(answer.text) for answer in answers]
 
     one_token = settings(
         steps=80,
@@ -291,6 +291,7 @@ def test_ppo_reaches_the_optimum_known_in_closed_form(tiny_model: Path, tmp_path
         kl_coefficient=beta,
         learning_rate=6e-4,
         epochs_per_step=2,
+        minibatches=1,
     )
     ppo.learn(task(tiny_model, tmp_path / "out", one_token), [[RECORD]] * 80, reward)
     learned = first_token(tmp_path / "out")
@@ -328,17 +329,83 @@ def test_one_update_is_a_step_up_the_clipped_objective(tiny_model: Path) -> None
 
 
 def test_clip_fraction_is_seen_once_the_policy_moves(tiny_model: Path, tmp_path: Path) -> None:
-    def reward(prompts: Sequence[str], dialogues: Sequence[Sequence[Message]], step: int) -> list[float]:
-        return [float(len(dialogue[-1]["content"])) for dialogue in dialogues]
+    def reward(prompts: Sequence[str], answers: Sequence[Rollout], step: int) -> list[float]:
+        return [float(len(answer.text)) for answer in answers]
 
     fractions = {}
     for clip in (0.01, 10.0):
         out = tmp_path / str(clip)
-        bold = settings(clip_range=clip, epochs_per_step=4, learning_rate=3e-3)
+        bold = settings(clip_range=clip, epochs_per_step=4, minibatches=1, learning_rate=3e-3)
         found = ppo.learn(task(tiny_model, out, bold), [[RECORD] * 2] * 2, reward)
         fractions[clip] = found["clip_fraction"]
     assert 0.05 < fractions[0.01] < 1
     assert fractions[10.0] == 0
+
+
+def test_by_default_the_clip_acts_within_one_pass(tiny_model: Path, tmp_path: Path) -> None:
+    """Several optimiser steps a pass: all but the first meet a policy that has moved. One step does not."""
+
+    def reward(prompts: Sequence[str], answers: Sequence[Rollout], step: int) -> list[float]:
+        return [float(len(answer.text)) for answer in answers]
+
+    fractions = {}
+    for minibatches in (1, config.Reinforce().minibatches):
+        out = tmp_path / str(minibatches)
+        bold = settings(clip_range=0.01, minibatches=minibatches, learning_rate=3e-3)
+        found = ppo.learn(task(tiny_model, out, bold), [[RECORD] * 2] * 2, reward)
+        fractions[minibatches] = found["clip_fraction"]
+    assert fractions.pop(1) == 0
+    assert min(fractions.values()) > 0.05
+
+
+def drawn_for_update(tiny_model: Path, wanted: config.Reinforce, cut: Sequence[int]) -> ppo.Samples:
+    """Answers of the tiny model, of which those in ``cut`` count as cut off."""
+    tokenizer = models.load_tokenizer(str(tiny_model))
+    policy = ppo.Policy(models.load_model(str(tiny_model)), 1.0)
+    sampler = Sampler(str(tiny_model), wanted, seed=0)
+    sample = sampler.sample
+
+    def told(*given: Any) -> list[Rollout]:
+        answers = enumerate(sample(*given))
+        return [Rollout(answer.tokens, answer.text, number in cut) for number, answer in answers]
+
+    sampler.sample = told  # type: ignore[method-assign]
+    return ppo._sample(
+        policy, policy, tokenizer, [RECORD, RECORD], lambda _, d, __: [1.0] * len(d), wanted, sampler, 1
+    )
+
+
+@pytest.mark.parametrize("minibatches", [1, 4])
+def test_masked_answers_have_no_part_in_the_update(tiny_model: Path, minibatches: int) -> None:
+    wanted = settings(truncated="mask", minibatches=minibatches, kl_coefficient=0.3)
+    drawn = drawn_for_update(tiny_model, wanted, cut=(0, 3, 5))
+    assert drawn.truncated.tolist() == [1, 0, 0, 1, 0, 1, 0, 0]
+    left = []
+    for score in (0.0, 1000.0):
+        drawn.scores = 1.0 * torch.arange(8) + score * drawn.truncated
+        policy = ppo.Policy(models.load_model(str(tiny_model)), 1.0)
+        torch.manual_seed(0)
+        update = ppo._update(
+            policy, torch.optim.SGD(policy.parameters(), lr=0.1), drawn, wanted, Accelerator(cpu=True)
+        )
+        left.append((update, torch.cat([weight.detach().flatten() for weight in policy.parameters()])))
+    assert left[0][0] == left[1][0]
+    assert torch.equal(left[0][1], left[1][1])
+    start = ppo.Policy(models.load_model(str(tiny_model)), 1.0)
+    assert not torch.equal(left[0][1], torch.cat([weight.flatten() for weight in start.parameters()]))
+
+
+def test_where_all_are_masked_nothing_is_learned(tiny_model: Path) -> None:
+    wanted = settings(truncated="mask")
+    drawn = drawn_for_update(tiny_model, wanted, cut=range(8))
+    policy = ppo.Policy(models.load_model(str(tiny_model)), 1.0)
+    before = [weight.clone() for weight in policy.parameters()]
+    optimizer = torch.optim.SGD(policy.parameters(), lr=0.1)
+    assert ppo._update(policy, optimizer, drawn, wanted, Accelerator(cpu=True)) == {
+        "clip_fraction": 0,
+        "loss": 0,
+    }
+    assert all(torch.equal(weight, old) for weight, old in zip(policy.parameters(), before, strict=True))
 
 
 def test_one_process_only(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

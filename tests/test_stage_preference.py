@@ -199,7 +199,7 @@ def test_leaves_a_plain_folder_and_no_stray_output(
     assert not any(info["missing_keys"]) and not any(info["unexpected_keys"])
     assert loaded.config.num_labels == 1 and loaded.config.pad_token_id is not None
     rows = metrics_of(tmp_path / "out")
-    columns = ("step", "loss", "accuracy", "margin", "gradient_norm", "learning_rate")
+    columns = ("step", "loss", "accuracy", "margin", "gradient_norm", "learning_rate", "left_out")
     assert {tuple(row) for row in rows} == {columns}
     rates = [row["learning_rate"] for row in rows]
     assert rates == pytest.approx(np.linspace(1e-3, 0, 7)[:6].tolist())  # falls linearly to zero

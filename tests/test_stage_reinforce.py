@@ -1,4 +1,4 @@
-"""RL against the preference model: three algorithms learn, measure alike, stop, and go on after a kill."""
+"""RL against the preference model: all algorithms learn, measure alike, stop, and go on after a kill."""
 
 import math
 import random
@@ -9,24 +9,28 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from transformers import AutoModelForCausalLM
 
 from solon import config, models
 from solon.errors import SolonError
-from solon.policy import kept_policies, online
+from solon.policy import kept_policies
 from solon.policy.length_control import LengthControl
+from solon.policy.rollouts import Rollout
 from solon.policy.schedule import prompts_by_step, within_length
-from solon.prompts.dialogue import assistant, user
+from solon.prompts.dialogue import assistant
 from solon.stages import preference, reinforce
 from solon.store.record_file import RecordFile
-from solon.training import preference_scores
+from solon.training import preference_scores, setup
 from toy_training import (
     CHECKPOINT,
     Killed,
     assert_a_kill_changes_nothing,
     assert_same_weights,
     base_model,
+    human_too,
     metrics_of,
+    often_ends,
     pair,
     prompt_records,
     two_tokens,
@@ -34,8 +38,19 @@ from toy_training import (
     weights_of,
 )
 
-ALGORITHMS = ["rloo", "grpo", "ppo"]
-COLUMNS = ("step", "reward", "kl", "entropy", "length", "clip_fraction", "loss", "learning_rate")
+ALGORITHMS = ["rloo", "grpo", "dr-grpo", "ppo"]
+COLUMNS = (
+    "step",
+    "reward",
+    "kl",
+    "entropy",
+    "length",
+    "truncated",
+    "clip_fraction",
+    "loss",
+    "learning_rate",
+    "left_out",
+)
 
 
 def settings(algorithm: str, **changes: Any) -> config.Reinforce:
@@ -75,6 +90,11 @@ def judge(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     small = config.PreferenceModel(batch_size=24, micro_batch_size=24, learning_rate=3e-3, epochs=8)
     preference.train(pairs, str(tiny_model), out, small, 0, unwatched)
     return str(out)
+
+
+@pytest.fixture(scope="session")
+def base_policy(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return human_too(tmp_path_factory.mktemp("base"), tiny_model)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -136,6 +156,106 @@ def test_all_measure_the_same_kl_entropy_and_length(
     assert row["kl"] == pytest.approx(kl, rel=0.2)
     assert row["entropy"] == pytest.approx(entropy, rel=0.05)
     assert row["length"] == pytest.approx(length, rel=0.02)
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_reward_is_the_score_that_the_preference_model_gives_elsewhere(
+    tiny_model: Path,
+    judge: str,
+    tmp_path: Path,
+    algorithm: str,
+    bfloat16: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where training computes in bfloat16, and of an answer that was cut off without an end."""
+    monkeypatch.setattr(setup, "use_bfloat16", lambda: bfloat16)
+    policy = often_ends(tiny_model, tmp_path / "policy")
+    small = settings(algorithm, steps=2, learning_rate=1e-2, epochs_per_step=2)
+    AcceleratorState._reset_state()  # it is one for all trainings of a process
+    reinforce.train(prompt_records(), policy, judge, tmp_path / "out", small, 0, unwatched)
+    assert AcceleratorState().mixed_precision == ("bf16" if bfloat16 else "no")
+    AcceleratorState._reset_state()
+    samples = RecordFile(tmp_path / "out/samples.jsonl").read()
+    assert {sample["truncated"] for sample in samples} == {True, False}
+    dialogues = [[*sample["prompt"], assistant(sample["response"])] for sample in samples]
+    score = preference_scores.scorer(judge, 3)
+    given = [sample["reward"] for sample in samples]
+    assert given == pytest.approx(
+        score(dialogues, truncated=[sample["truncated"] for sample in samples]), abs=1e-5
+    )
+    for sample, whole in zip(samples, score(dialogues), strict=True):
+        assert sample["truncated"] == (abs(sample["reward"] - whole) > 1e-5)
+    for row in metrics_of(tmp_path / "out"):
+        cut = [sample["truncated"] for sample in samples if sample["step"] == row["step"]]
+        assert row["truncated"] == pytest.approx(sum(cut) / len(cut))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_answers_cut_off_are_masked_or_cost(
+    tiny_model: Path, judge: str, tmp_path: Path, algorithm: str
+) -> None:
+    """The first step's answers are alike, whatever is made of those that were cut off."""
+    policy = often_ends(tiny_model, tmp_path / "policy")
+    rows = {}
+    for way in ("keep", "mask", "penalty"):
+        wanted = settings(algorithm, steps=2, learning_rate=1e-2, truncated=way, truncation_penalty=3.0)
+        reinforce.train(prompt_records(), policy, judge, tmp_path / way, wanted, 0, unwatched)
+        rows[way] = metrics_of(tmp_path / way)
+    keep, mask, penalty = (rows[way][0] for way in rows)
+    assert 0 < keep["truncated"] < 1
+    assert keep["truncated"] == mask["truncated"] == penalty["truncated"]
+    assert mask["reward"] == pytest.approx(keep["reward"], abs=1e-6)
+    assert penalty["reward"] == pytest.approx(keep["reward"] - 3 * keep["truncated"], abs=1e-5)
+    first = [
+        [sample for sample in RecordFile(tmp_path / way / "samples.jsonl").read() if sample["step"] == 1]
+        for way in rows
+    ]
+    assert first[0] == first[1] == first[2]  # the records keep the preference model's scores
+    moved = [weights_of(tmp_path / way)["model.embed_tokens.weight"] for way in rows]
+    assert not torch.equal(moved[0], moved[1]) and not torch.equal(moved[0], moved[2])
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_where_all_answers_are_cut_off_and_masked_nothing_is_learned(
+    tiny_model: Path, judge: str, tmp_path: Path, algorithm: str
+) -> None:
+    cut = settings(algorithm, steps=1, epochs_per_step=2, max_tokens=2, truncated="mask", learning_rate=1e-2)
+    reinforce.train(prompt_records(), str(tiny_model), judge, tmp_path / "out", cut, 0, unwatched)
+    [row] = metrics_of(tmp_path / "out")
+    assert row["truncated"] == 1
+    ours, start = weights_of(tmp_path / "out"), weights_of(tiny_model)
+    assert all(torch.equal(ours[name], start[name]) for name in start)
+
+
+@pytest.mark.parametrize("way", ["mask", "penalty"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_kill_changes_nothing_of_what_is_cut_off(
+    tiny_model: Path, judge: str, tmp_path: Path, algorithm: str, way: str
+) -> None:
+    policy = often_ends(tiny_model, tmp_path / "policy")
+    small = settings(algorithm, steps=5, truncated=way, epochs_per_step=2, kl_limit=math.inf)
+    assert_a_kill_changes_nothing(
+        lambda out, progress: reinforce.train(prompt_records(), policy, judge, out, small, 1, progress),
+        tmp_path,
+        kills=(3, 4),
+    )
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_base_model_that_writes_the_humans_turn_is_stopped_there(
+    base_policy: str, judge: str, tmp_path: Path, algorithm: str
+) -> None:
+    small = settings(algorithm, steps=2, max_tokens=40, learning_rate=1e-5)
+    reinforce.train(prompt_records(), base_policy, judge, tmp_path / "out", small, 0, unwatched)
+    samples = RecordFile(tmp_path / "out/samples.jsonl").read()
+    stopped = [sample for sample in samples if sample["response"] == "Yes."]
+    assert len(stopped) > len(samples) / 2
+    assert not any(sample["truncated"] for sample in stopped)
+    assert not any("\n\nHuman:" in sample["response"] for sample in samples)
+    dialogues = [[*sample["prompt"], assistant("Yes.")] for sample in stopped]
+    given = [sample["reward"] for sample in stopped]
+    assert given == pytest.approx(preference_scores.scorer(judge, 4)(dialogues), abs=1e-5)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -212,8 +332,9 @@ def test_it_learns_from_rewards_without_length(
             of_step = [each for each in samples if each["step"] == row["step"]]
             scores = [each["reward"] for each in of_step]  # the records keep the preference model's scores
             if controlled:
-                dialogues = [[*each["prompt"], assistant(each["response"])] for each in of_step]
-                scores = again.controlled(row["step"], dialogues, scores)
+                prompts = [each["prompt_id"] for each in of_step]
+                answers = [Rollout([], each["response"], each["truncated"]) for each in of_step]
+                scores = again.controlled(row["step"], prompts, answers, scores)
             assert row["reward"] == pytest.approx(sum(scores) / len(scores), abs=1e-4)
         said[controlled] = {(each["step"], each["id"]): each["response"] for each in samples}
     assert all(said[False][key] == text for key, text in said[True].items() if key[0] == 1)
@@ -374,9 +495,9 @@ def test_every_algorithm_follows_the_schedule(tiny_model: Path, judge: str, tmp_
             patch.setattr(
                 preference_scores,
                 "score",
-                lambda model, tokenizer, dialogues, size, seen=seen: (
+                lambda model, tokenizer, dialogues, *others, seen=seen: (
                     seen.append(sorted(dialogue[0]["content"] for dialogue in dialogues))
-                    or score(model, tokenizer, dialogues, size)
+                    or score(model, tokenizer, dialogues, *others)
                 ),
             )
             two_passes = settings(algorithm, steps=5, epochs_per_step=2)
@@ -399,7 +520,7 @@ def test_a_base_models_answers_are_judged_without_the_formats_space(
     monkeypatch.setattr(
         preference_scores,
         "score",
-        lambda model, tokenizer, dialogues, size: (
+        lambda model, tokenizer, dialogues, *others: (
             seen.extend(dialogue[-1]["content"] for dialogue in dialogues) or [0.0] * len(dialogues)
         ),
     )
@@ -413,7 +534,6 @@ def test_a_base_models_answers_are_judged_without_the_formats_space(
         prompt_records(), base, judge, tmp_path / "out", settings(algorithm, steps=1), 0, unwatched
     )
     assert set(seen) == {" two spaces before"}
-    assert online.without_opening_space([user("Why?"), assistant("no space")])[1]["content"] == "no space"
 
 
 def test_prompts_too_long_are_left_out_and_too_few_are_refused(tiny_model: Path) -> None:

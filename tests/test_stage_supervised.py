@@ -86,7 +86,8 @@ def test_loss_is_small_once_the_completions_are_known(tiny_model: Path, tmp_path
     supervised.train(EXAMPLES, str(tiny_model), out, settings(epochs=40, learning_rate=5e-3), 0, unwatched)
     rows = metrics_of(out)
     assert [row["step"] for row in rows] == list(range(1, 81))
-    assert {tuple(row) for row in rows} == {("step", "loss", "accuracy", "gradient_norm", "learning_rate")}
+    columns = ("step", "loss", "accuracy", "gradient_norm", "learning_rate", "left_out", "cut_off")
+    assert {tuple(row) for row in rows} == {columns}
     assert {row["learning_rate"] for row in rows} == {5e-3}
     assert rows[0]["loss"] > 5 and rows[0]["accuracy"] < 0.1
     assert rows[-1]["loss"] < 0.3 and rows[-1]["accuracy"] > 0.9

@@ -93,6 +93,35 @@ def base_model(folder: Path, chat_model: Path) -> str:
     return str(folder)
 
 
+def often_ends(model: Path, folder: Path) -> str:
+    """A copy of the model in which every fourth token ends an answer, so that few are cut off."""
+    policy = AutoModelForCausalLM.from_pretrained(model)
+    policy.generation_config.eos_token_id = list(range(0, 512, 4))
+    policy.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(model).save_pretrained(folder)
+    return str(folder)
+
+
+def human_too(folder: Path, chat_model: Path) -> str:
+    """A base model that has learned to answer "Yes." and then to ask the human's next question itself."""
+    base_model(folder, chat_model)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    begin, rest = "\n\nHuman: {}\n\nAssistant:", " Yes.\n\nHuman: Why is that so?"
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(60):
+        for question in QUESTIONS:
+            before = tokenizer(begin.format(question), add_special_tokens=False)["input_ids"]
+            after = tokenizer(rest, add_special_tokens=False)["input_ids"]
+            tokens = torch.tensor([[tokenizer.bos_token_id, *before, *after]])
+            labels = torch.tensor([[-100] * (1 + len(before)) + after])
+            model(tokens, labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(folder)
+    return str(folder)
+
+
 @torch.no_grad()
 def two_tokens(policy: Any, start: Any, prompt: Tensor, end: int) -> tuple[float, float, float]:
     """Exact KL from policy to start (nats an answer), entropy (nats a token) and length of answers.

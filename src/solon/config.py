@@ -284,12 +284,13 @@ class GeneratedPrompts(Section):
 class Reinforce(Section):
     """RL against the preference model (paper, section 4.2)."""
 
-    algorithm: Literal["rloo", "grpo", "ppo"] = "rloo"
+    algorithm: Literal["rloo", "grpo", "dr-grpo", "ppo"] = "rloo"
     steps: Positive = 200
     prompts_per_step: Positive = 16
     samples_per_prompt: Positive = 4
     micro_batch_size: Positive = 16  # sequences a forward pass
     epochs_per_step: Positive = 1  # passes over each step's samples (mu in GRPO, epochs in PPO)
+    minibatches: Positive = 4  # optimiser steps a pass, PPO only (Ouyang et al. 2022, appendix C.4: 8)
     learning_rate: float = Field(default=1e-6, gt=0)
     kl_coefficient: float = Field(default=0.05, ge=0)
     # nats a sequence; past it RL stops with its checkpoint (.inf: never)
@@ -301,6 +302,9 @@ class Reinforce(Section):
     value_coefficient: float = Field(default=0.1, ge=0)  # PPO only
     temperature: float = Field(default=1.0, gt=0)
     max_tokens: Positive = 128
+    # answers that max_tokens cuts off: learned from as they are, not learned from, or at a cost
+    truncated: Literal["keep", "mask", "penalty"] = "keep"
+    truncation_penalty: float = Field(default=1.0, ge=0)  # that cost, in points of the reward
     max_prompt_length: Positive = 512
     lora: Lora | None = None
     generate: GeneratedPrompts = GeneratedPrompts()  # more prompts, for RL alone (paper, section 4.2)
@@ -317,6 +321,11 @@ class Reinforce(Section):
             raise ValueError(
                 f"samples_per_prompt is {self.samples_per_prompt}, but {self.algorithm} compares samples; "
                 f"give {fewest} or more"
+            )
+        if self.length_control and sequences == 1:
+            raise ValueError(
+                "length_control compares a step's answers, and a step has one: raise prompts_per_step or "
+                "samples_per_prompt"
             )
         if self.checkpoints >= self.steps:
             raise ValueError(

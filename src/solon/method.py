@@ -15,6 +15,18 @@ class Training:
     function: str  # "module:name"; every process that trains calls it
     model: str  # what the trained model is called
     curves: Mapping[str, str]  # columns of its metrics.jsonl that the report draws, and their titles
+    records: str = "examples"  # what it trains on
+    limit: str = "max_length"  # the setting of how long these may be, in tokens
+
+    def too_long(self, metrics: Mapping[str, float], limit: int, count: int) -> list[str]:
+        """What is told of records longer than ``limit``, by the metrics of a training on ``count``."""
+        longer = f"of {count} {self.records} are longer than {self.section}.{self.limit} ({limit} tokens) and"
+        fates = {"left_out": "are not trained on", "cut_off": "are trained on without their ends"}
+        return [
+            f"{metrics[name]:.0f} {longer} {fate}: raise it to take them whole."
+            for name, fate in fates.items()
+            if metrics.get(name, 0) >= 0.5
+        ]
 
 
 @dataclass(frozen=True)
@@ -86,6 +98,7 @@ STAGES = (
             "solon.stages.preference:train",
             "Preference model",
             {"loss": "Loss", "accuracy": "Accuracy", "margin": "Margin, chosen less rejected"},
+            records="comparisons",
         ),
     ),
     Stage(
@@ -104,8 +117,11 @@ STAGES = (
                 "kl": "KL to SL-CAI, nats a sequence",
                 "entropy": "Entropy, nats a token",
                 "length": "Length, tokens",
+                "truncated": "Share cut off by max_tokens",
                 "clip_fraction": "Clip fraction",
             },
+            records="prompts",
+            limit="max_prompt_length",
         ),
     ),
     Stage(

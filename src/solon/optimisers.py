@@ -36,6 +36,7 @@ class Optimiser:
 OPTIMISERS = {
     "rloo": Optimiser("solon.policy.rloo:train", samples=2),
     "grpo": Optimiser("solon.policy.grpo:train", samples=2, scores_samples=False),
+    "dr-grpo": Optimiser("solon.policy.dr_grpo:train", samples=2, scores_samples=False),
     "ppo": Optimiser("solon.policy.ppo:train", processes=False),
 }
 

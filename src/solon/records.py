@@ -159,7 +159,10 @@ class SampleRecord(TypedDict):
     step: int  # counted from 1, as in metrics.jsonl
     prompt: Dialogue
     response: str
-    reward: float  # the preference model's score, without the KL penalty
+    reward: float  # the preference model's score of the response alone, as it gives it outside of RL too
+    # ``max_tokens`` came before the response's end, so the preference model saw none; runs of before 2026-12
+    # do not say
+    truncated: NotRequired[bool]
 
 
 class ModelAnswer(TypedDict):

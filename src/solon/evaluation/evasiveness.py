@@ -205,7 +205,8 @@ def read_labelled(path: Path, with_prompt: bool = False) -> list[LabelledAnswer]
 def read_answers(path: Path) -> list[LabelledAnswer]:
     """Answers from a table with the columns ``prompt`` and ``completion``, or from the paper's samples.
 
-    The latter have ``rl_prompt`` and several ``sampled_answers``. Raises SolonError as ``read_labelled``.
+    The latter have ``rl_prompt`` and several ``sampled_answers``, or the rounds of critique and revision
+    (``cst``), whose last revision is the answer. Raises SolonError as ``read_labelled``.
     """
     return [answer for row in tables.rows(str(path)) for answer in _answers(row)]
 
@@ -229,13 +230,16 @@ def _labelled(number: str, row: Row, with_prompt: bool) -> LabelledAnswer:
 
 
 def _answers(row: Row) -> Iterator[LabelledAnswer]:
-    if "sampled_answers" not in row.values:
+    if not row.values.keys() & {"sampled_answers", "cst"}:
         for column in ("prompt", "completion"):
             if column not in row.values:
                 raise SolonError(f"{row.place}: no column {column!r}; add it or rename the one that holds it")
         yield LabelledAnswer(row.place, _text(row, "prompt"), _text(row, "completion"))
         return
     prompt = _text(row, "rl_prompt").removeprefix(HUMAN_TURN).removesuffix(ASSISTANT_TURN).strip()
+    if "cst" in row.values:
+        yield LabelledAnswer(row.place, prompt, CUT.split(_last_revision(row))[0].strip())
+        return
     samples = row.values["sampled_answers"]
     if not isinstance(samples, list) or not samples:
         raise SolonError(f"{row.place}: sampled_answers is {samples!r:.60}; give a list of the answers")
@@ -246,6 +250,17 @@ def _answers(row: Row) -> Iterator[LabelledAnswer]:
                 f"{row.place}: sampled_answers[{number}] is {sample!r:.60}; it needs a sampled_string"
             )
         yield LabelledAnswer(f"{row.place}/{number}", prompt, CUT.split(text)[0].strip())
+
+
+def _last_revision(row: Row) -> str:
+    """What the paper's SL-CAI gave a prompt (PALMS_SLMADISON): the end of its rounds."""
+    rounds = row.values["cst"]
+    last = rounds[-1] if isinstance(rounds, list) and rounds else None
+    revision = last.get("revision") if isinstance(last, dict) else None
+    text = revision.get("sample") if isinstance(revision, dict) else None
+    if not isinstance(text, str):
+        raise SolonError(f"{row.place}: cst is {rounds!r:.60}; its last round needs a revision with a sample")
+    return text
 
 
 def _prompt(number: str, row: Row) -> LabelledAnswer:

@@ -67,8 +67,8 @@ def train(
     The learning rate falls linearly to zero. Conversations longer than ``max_length`` tokens are left out.
     Called again after a kill, it goes on from the last checkpoint in ``out``. Returns the last step's
     metrics: ``step``, ``loss`` (mean squared error), ``rmse`` (its root, in points of the scale),
-    ``gradient_norm`` and ``learning_rate``. Raises SolonError where there is nothing to train on or the loss
-    is not finite.
+    ``gradient_norm``, ``learning_rate``, and ``left_out`` (conversations, the same in every line). Raises
+    SolonError where there is nothing to train on or the loss is not finite.
     """
     if not rated:
         raise SolonError("there is nothing to train on: all conversations are held out; give more of them")
@@ -101,7 +101,8 @@ def train(
             processing_class=tokenizer,
             compute_loss_func=l2_loss,
         )
-        return trainers.run(trainer, tokenizer, out, _columns, progress)
+        left_out = len(rated) - len(rows)
+        return trainers.run(trainer, tokenizer, out, _columns, progress, counts={"left_out": left_out})
 
 
 class Collator:

@@ -45,6 +45,13 @@ def judge(folder: Path, judge: str, count: int, asked: Config, watcher: Watcher 
         known = {record["id"] for record in done}
         missing = [match for name, (match, _) in wanted.items() if name not in known]
         played = tournament.play(engine, missing, laws, asked.feedback, seed)
+        too_long = 0
         for record in watcher.watched("judgements", played, len(missing)):
-            if "probability" in record:  # others are too long for the judge
+            if "probability" in record:
                 file.append({**record, "step": wanted[record["id"]][1], "judge": judge})
+            else:
+                too_long += 1
+    if too_long:
+        watcher.say(
+            f"{too_long} of {len(missing)} comparisons were too long for {judge} and got no judgement."
+        )

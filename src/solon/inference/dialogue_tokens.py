@@ -69,6 +69,17 @@ class DialogueTokens:
         )
         return text.removeprefix(" ") if self.plain and not prefilled else text
 
+    def written(self, generated: Sequence[int]) -> tuple[str, bool]:
+        """An answer's text, and whether it came to its end: one of the model's, or what a text stops before.
+
+        Either is among the tokens, as their last, and not in the text.
+        """
+        if generated and generated[-1] in self.ends:
+            return self.text(generated[:-1], prefilled=False), True
+        text = self.text(generated, prefilled=False)
+        whole = cut(text, self.stops(()))
+        return (text, False) if whole is None else (whole, True)
+
     def stops(self, asked: tuple[str, ...]) -> tuple[str, ...]:
         """The strings a text ends before. A base model would write the human's next turn by itself."""
         turns = (HUMAN_TURN,) if self.plain else self.turn_ends

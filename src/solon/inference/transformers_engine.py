@@ -124,15 +124,17 @@ class TransformersEngine(Engine):
     def continue_tokens(
         self, prompts: Sequence[Tokens], seeds: Sequence[int], max_tokens: int, temperature: float
     ) -> list[list[int]]:
-        """The tokens sampled after each prompt's, up to the model's end of turn, which is among them.
+        """The tokens sampled after each prompt's, up to the end of the answer, which is among them.
 
-        For training, where the tokens themselves count. Nothing else may be in flight.
+        It ends as any text does: with the model's end of turn, or where a base model would write the human's
+        next turn (``DialogueTokens.written`` tells which part is the text). For training, where the tokens
+        themselves count. Nothing else may be in flight.
         """
         sequences = [
             Active(
                 Request(str(number), (), max_tokens=max_tokens, temperature=temperature, seed=seed),
                 prompt,
-                (),
+                self._dialogue.stops(()),
                 min(max_tokens, self._room(prompt, str(number))),
                 random.Random(seed),
             )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 from trl import GRPOTrainer, RewardTrainer, RLOOTrainer, SFTTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference  # RewardTrainer's own: pads pairs
@@ -48,6 +49,10 @@ class OwnSamples(NoTelemetry):
         """What the policy of now answers to each prompt, both as tokens."""
         raise NotImplementedError
 
+    def learned(self) -> list[bool]:
+        """Of each of the answers just given, whether it is learned from."""
+        raise NotImplementedError
+
     def logprobs(
         self,
         model: Any,
@@ -75,8 +80,16 @@ class OwnSamples(NoTelemetry):
             self._buffered_inputs = split_tensor_dict(sampled, count)
         return self._buffered_inputs[self._step % count]
 
+    def _generate_and_score_completions(self: Any, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)  # type: ignore[misc]
+        return batch | {"learned": torch.tensor(self.learned(), device=self.accelerator.device)}
+
+    def _compute_loss(self: Any, model: Any, inputs: dict[str, Any]) -> Any:
+        self.with_gradient = inputs["learned"][:, None]
+        return super()._compute_loss(model, inputs)  # type: ignore[misc]
+
     def _get_per_token_logps_and_entropies(
-        self,
+        self: Any,
         model: Any,
         input_ids: Tensor,
         attention_mask: Tensor,
@@ -85,13 +98,20 @@ class OwnSamples(NoTelemetry):
         compute_entropy: bool = False,
         **rest: Any,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """TRL's loss is a function of these alone, so an answer without gradient here is not learned from."""
         ours = self.logprobs(model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy)
         if ours is not None:
-            return *ours, None  # the last is what mixtures of experts add to the loss
-        theirs: tuple[Tensor, Tensor | None, Tensor | None] = super()._get_per_token_logps_and_entropies(  # type: ignore[misc]
-            model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **rest
-        )
-        return theirs
+            (logprobs, entropies), mixture = (
+                ours,
+                None,
+            )  # the last is what mixtures of experts add to the loss
+        else:
+            logprobs, entropies, mixture = super()._get_per_token_logps_and_entropies(  # type: ignore[misc]
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **rest
+            )
+        if torch.is_grad_enabled():
+            logprobs = torch.where(self.with_gradient, logprobs, logprobs.detach())
+        return logprobs, entropies, mixture
 
 
 class RLOO(OwnSamples, RLOOTrainer):  # type: ignore[misc]

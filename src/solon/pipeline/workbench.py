@@ -135,10 +135,17 @@ class Workbench:
     def train(
         self, stage: str, records: Sequence[Any], models: Sequence[str], out: Path, seed: int
     ) -> dict[str, float]:
-        """The stage's training of ``models`` on the records into ``out``; returns its last step's metrics."""
+        """The stage's training of ``models`` on the records into ``out``; returns its last step's metrics.
+
+        Records that were too long are told of.
+        """
         from solon.pipeline import launch  # takes seconds to import
 
         self.close_engine()  # training needs its memory
-        settings = getattr(self.config, trains(stage).section)
+        training = trains(stage)
+        settings = getattr(self.config, training.section)
         progress, scale = partial(self.watcher.advance, "steps"), self.config.scale.training
-        return launch.train(stage, records, models, out, settings, seed, progress, scale)
+        metrics = launch.train(stage, records, models, out, settings, seed, progress, scale)
+        for note in training.too_long(metrics, getattr(settings, training.limit), len(records)):
+            self._note(note)
+        return metrics

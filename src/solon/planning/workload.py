@@ -16,6 +16,7 @@ from solon.feedback import METHODS, check, labelling
 from solon.feedback.made import ByMaking
 from solon.feedback.method import Material
 from solon.inference.prefix import common_length
+from solon.method import trains
 from solon.optimisers import OPTIMISERS
 from solon.planning.counting import SCORER, CountingEngine, Load, as_key, as_tokens, attended, together
 from solon.planning.stage_work import Assumptions, Prompts, StageWork, sampled, size_of
@@ -162,7 +163,7 @@ class Workload:
         self, train: Mapping[PromptSet, Prompts], revisions: list[Any], helpful: list[Any]
     ) -> StageWork:
         settings, work = self.config.supervised, StageWork("supervised")
-        load = Load("policy", "train")
+        load, left_out, cut_off = Load("policy", "train"), 0.0, 0.0
         for of_set, prompts, times in (
             (gather(revisions, [], settings) if revisions else [], train["red-team"], 1),
             (
@@ -177,12 +178,15 @@ class Workload:
             work.records += len(of_set) * factor
             work.written += size_of(of_set, len(of_set) * factor)
             for example in of_set:
-                length = min(
-                    len(self._tokens("policy", [*example["prompt"], *example["completion"]])),
-                    settings.max_length,
-                )
+                whole = len(self._tokens("policy", [*example["prompt"], *example["completion"]]))
+                length = min(whole, settings.max_length)
+                if whole > settings.max_length:
+                    asked = len(self._tokens("policy", example["prompt"], answers=True))
+                    left_out += factor * (asked >= settings.max_length)
+                    cut_off += factor * (asked < settings.max_length)
                 work.sequence = max(work.sequence, length)
                 load += Load("policy", "train", length, length, attended(0, length), length).times(factor)
+        self._tell_too_long("supervised", work.records, left_out=left_out, cut_off=cut_off)
         work.loads = [load.times(settings.epochs)]
         return work
 
@@ -263,7 +267,7 @@ class Workload:
     ) -> tuple[StageWork, Load]:
         """The work, and what scoring the held-out comparisons takes."""
         settings, work = self.config.preference_model, StageWork("preference-model")
-        load = Load(SCORER, "train")
+        load, left_out = Load(SCORER, "train"), 0.0
         for records, factor in labelled:
             for record in records:
                 chosen, rejected = (
@@ -271,6 +275,7 @@ class Workload:
                     for answer in (record["chosen"], record["rejected"])
                 )
                 if max(len(chosen), len(rejected)) > settings.max_length:
+                    left_out += factor
                     continue
                 same = common_length(as_tokens(as_key(chosen)), as_tokens(as_key(rejected)))
                 tokens, naive = len(chosen) + len(rejected) - same, len(chosen) + len(rejected)
@@ -279,20 +284,28 @@ class Workload:
                 load += Load(
                     SCORER, "train", tokens, naive, attended(0, len(chosen)) + attended(same, len(rejected))
                 ).times(factor)
+        self._tell_too_long("preference-model", work.records + left_out, left_out=left_out)
         held_out = Load(SCORER, "prompt", load.tokens, load.naive, load.attended).times(settings.held_out)
         work.records *= 1 - settings.held_out
         work.loads = [load.times(settings.epochs * (1 - settings.held_out))]
         return work, held_out
 
+    def _tell_too_long(self, stage: str, count: float, **counts: float) -> None:
+        """As the run will, of as many as the sample lets expect."""
+        training = trains(stage)
+        limit = getattr(getattr(self.config, training.section), training.limit)
+        self.notes += [f"About {note}" for note in training.too_long(counts, limit, round(count))]
+
     def _reinforce(self, train: Mapping[PromptSet, Prompts]) -> StageWork:
         settings, work = self.config.reinforce, StageWork("reinforce")
-        lengths = [
-            (length, prompts.count / len(prompts.sample))
+        found = [
+            (len(self._tokens("policy", record["prompt"], answers=True)), prompts.count / len(prompts.sample))
             for prompts in train.values()
             for record in prompts.sample
-            for length in [len(self._tokens("policy", record["prompt"], answers=True))]
-            if length <= settings.max_prompt_length
         ]
+        lengths = [(length, factor) for length, factor in found if length <= settings.max_prompt_length]
+        count, fitting = (sum(factor for _, factor in part) for part in (found, lengths))
+        self._tell_too_long("reinforce", count, left_out=count - fitting)
         if not lengths:
             return work
         answer = max(1, round(self.assumptions.share * settings.max_tokens))

@@ -1,4 +1,12 @@
-"""Group relative policy optimisation, by TRL: rewards to one prompt are compared with their group's."""
+"""Group relative policy optimisation, by TRL: rewards to one prompt are compared with their group's.
+
+As in its paper (Shao et al. 2024, arXiv:2402.03300, equations 3 and 4, section 4.1.2): an advantage is the
+reward's distance from the group's mean in the group's deviations, each token has its ratio clipped, an
+answer's loss is the mean over its tokens, and the KL penalty is in the loss, a token. (TRL's own default,
+the loss of DAPO, takes the mean over all tokens of all answers.)
+"""
+
+from functools import partial
 
 from torch import Tensor
 from trl import GRPOConfig
@@ -7,6 +15,8 @@ from solon.libraries.trl import GRPO, add_metric
 from solon.policy import online, trl_trainers
 from solon.policy.schedule import Schedule
 from solon.policy.task import Task
+
+Arguments = partial(GRPOConfig, loss_type="grpo", scale_rewards="group", importance_sampling_level="token")
 
 
 class MeasuredGRPO(trl_trainers.OwnPolicy, GRPO):
@@ -28,4 +38,4 @@ def train(task: Task) -> dict[str, float]:
 
 
 def learn(task: Task, schedule: Schedule, reward: online.Reward) -> dict[str, float]:
-    return trl_trainers.learn(task, schedule, reward, MeasuredGRPO, GRPOConfig)
+    return trl_trainers.learn(task, schedule, reward, MeasuredGRPO, Arguments)

@@ -25,7 +25,7 @@ from solon.policy.kept_policies import keep, steps_to_keep
 from solon.policy.rollouts import Sampler
 from solon.policy.schedule import Schedule
 from solon.policy.task import Task
-from solon.records import Message, PromptRecord
+from solon.records import PromptRecord
 from solon.seeds import derive_seed
 from solon.store.files import flush
 from solon.training import checkpoints, setup
@@ -85,6 +85,8 @@ class Samples:
     tokens: Tensor  # (sequences, prompt + length)
     attention: Tensor  # the same shape
     mask: Tensor  # (sequences, length): 1 up to and including the end of each answer
+    learned: Tensor  # the same of the answers that are learned from, 0 for all others
+    truncated: Tensor  # (sequences,): 1 for an answer that was cut off
     logp: Tensor  # (sequences, length), as are those below
     entropy: Tensor
     ref_logp: Tensor
@@ -117,7 +119,7 @@ def advantages(rewards: Tensor, values: Tensor, mask: Tensor, discount: float, g
 
 def whiten(values: Tensor, mask: Tensor) -> Tensor:
     """Values of mean 0 and variance 1 over the unmasked tokens."""
-    count = mask.sum()
+    count = mask.sum().clamp(min=1)
     mean = (values * mask).sum() / count
     variance = ((values - mean) ** 2 * mask).sum() / count
     return (values - mean) / (variance + 1e-8).sqrt() * mask
@@ -164,6 +166,7 @@ def learn(task: Task, schedule: Schedule, reward: online.Reward) -> dict[str, fl
             **_figures(samples),
             **_update(actor, optimizer, samples, settings, accelerator),
             "learning_rate": settings.learning_rate,
+            "left_out": task.left_out,
         }
         log.append(row)
         if settings.report_to:
@@ -212,24 +215,28 @@ def _sample(
     )["input_ids"]
     device = actor.value.weight.device
     inputs = tokenizer.pad({"input_ids": asked}, padding_side="left", return_tensors="pt").to(device)
-    sampled = [torch.tensor(answer) for answer in sampler.sample(actor.model, asked, step, 0)]
+    rollouts = sampler.sample(actor.model, asked, step, 0)
+    sampled = [torch.tensor(rollout.tokens) for rollout in rollouts]
     answers = pad_sequence(sampled, batch_first=True, padding_value=tokenizer.pad_token_id).to(device)
     mask = pad_sequence([torch.ones_like(answer) for answer in sampled], batch_first=True).to(device)
     tokens = torch.cat([inputs["input_ids"], answers], dim=1)
-    dialogues: list[list[Message]] = [
-        [
-            *record["prompt"],
-            {"role": "assistant", "content": tokenizer.decode(answer[kept], skip_special_tokens=True)},
-        ]
-        for record, answer, kept in zip(repeated, answers, mask.bool(), strict=True)
-    ]
     attention = torch.cat([inputs["attention_mask"], mask], dim=1)
     logp, entropy, values = _in_micro_batches(actor, tokens, attention, answers.size(1), settings)
     with actor.as_at_the_start() if reference is None else nullcontext(reference) as start:
         ref_logp, _, _ = _in_micro_batches(start, tokens, attention, answers.size(1), settings)
-    given = reward([record["id"] for record in repeated], dialogues, step)
-    scores = torch.tensor(given, dtype=torch.float32, device=tokens.device)
-    return Samples(tokens, attention, mask, logp, entropy, ref_logp, values, scores)
+    scores = reward([record["id"] for record in repeated], rollouts, step)
+    return Samples(
+        tokens=tokens,
+        attention=attention,
+        mask=mask,
+        learned=mask * torch.tensor(online.learned(rollouts, settings), device=device)[:, None],
+        truncated=torch.tensor([float(rollout.truncated) for rollout in rollouts]),
+        logp=logp,
+        entropy=entropy,
+        ref_logp=ref_logp,
+        values=values,
+        scores=torch.tensor(scores, dtype=torch.float32, device=device),
+    )
 
 
 def _figures(samples: Samples) -> dict[str, float]:
@@ -239,6 +246,7 @@ def _figures(samples: Samples) -> dict[str, float]:
         "kl": online.sequence_kl(samples.logp, samples.ref_logp, samples.mask).mean().item(),
         "entropy": ((samples.entropy * samples.mask).sum() / tokens).item(),
         "length": (tokens / len(samples.mask)).item(),
+        "truncated": samples.truncated.mean().item(),
     }
 
 
@@ -257,34 +265,38 @@ def _update(
     settings: config.Reinforce,
     accelerator: Accelerator,
 ) -> dict[str, float]:
-    """``epochs_per_step`` optimiser steps on the samples; returns their ``loss`` and ``clip_fraction``."""
+    """``minibatches`` optimiser steps a pass over the samples; returns ``loss`` and ``clip_fraction``.
+
+    Each minibatch is drawn anew in each pass, so all but the first step of the first pass meet a policy that
+    has moved away from the one that sampled, which is what the clip is for (Schulman et al. 2017, section 5).
+    """
     rewards = token_rewards(samples, settings.kl_coefficient)
     estimates = advantages(rewards, samples.values, samples.mask, settings.discount, settings.gae_lambda)
     returns = estimates + samples.values
-    estimates = whiten(estimates, samples.mask)
-    count = samples.mask.sum()
-    loss_sum = clipped_sum = torch.zeros((), device=count.device)
+    estimates = whiten(estimates, samples.learned)
+    loss_sum = clipped_sum = torch.zeros((), device=estimates.device)  # over tokens
+    size = len(samples.learned)
     for _ in range(settings.epochs_per_step):
-        for rows in torch.split(torch.arange(len(samples.mask)), settings.micro_batch_size):
-            mask = samples.mask[rows]
-            with accelerator.autocast():
-                logp, _, values = actor(samples.tokens[rows], samples.attention[rows], mask.size(1))
-            surrogate, clipped = clipped_surrogate(
-                logp - samples.logp[rows], estimates[rows], settings.clip_range
-            )
-            # Schulman et al. 2017, equation 9, without the entropy bonus: the KL penalty keeps entropy up.
-            objective = surrogate - settings.value_coefficient * (values - returns[rows]) ** 2
-            loss = -(objective * mask).sum() / count
-            accelerator.backward(loss)
-            loss_sum = loss_sum + loss.detach()
-            clipped_sum = clipped_sum + (clipped * mask).sum()
-        accelerator.clip_grad_norm_(actor.parameters(), MAX_GRADIENT_NORM)
-        optimizer.step()
-        optimizer.zero_grad()
-    return {
-        "clip_fraction": (clipped_sum / count / settings.epochs_per_step).item(),
-        "loss": (loss_sum / settings.epochs_per_step).item(),
-    }
+        for minibatch in torch.tensor_split(torch.randperm(size), min(settings.minibatches, size)):
+            count = samples.learned[minibatch].sum().clamp(min=1)
+            for rows in torch.split(minibatch, settings.micro_batch_size):
+                mask = samples.learned[rows]
+                with accelerator.autocast():
+                    logp, _, values = actor(samples.tokens[rows], samples.attention[rows], mask.size(1))
+                surrogate, clipped = clipped_surrogate(
+                    logp - samples.logp[rows], estimates[rows], settings.clip_range
+                )
+                # Schulman et al. 2017, equation 9, without the entropy bonus: the KL penalty does its work.
+                objective = surrogate - settings.value_coefficient * (values - returns[rows]) ** 2
+                loss = -(objective * mask).sum()
+                accelerator.backward(loss / count)
+                loss_sum = loss_sum + loss.detach()
+                clipped_sum = clipped_sum + (clipped * mask).sum()
+            accelerator.clip_grad_norm_(actor.parameters(), MAX_GRADIENT_NORM)
+            optimizer.step()
+            optimizer.zero_grad()
+    tokens = samples.learned.sum().clamp(min=1) * settings.epochs_per_step
+    return {"clip_fraction": (clipped_sum / tokens).item(), "loss": (loss_sum / tokens).item()}
 
 
 def clipped_surrogate(log_ratio: Tensor, estimates: Tensor, clip_range: float) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,10 @@
-"""REINFORCE leave-one-out, by TRL: a reward counts as far as it is above the mean of the prompt's others."""
+"""REINFORCE leave-one-out, by TRL: a reward counts as far as it is above the mean of the prompt's others.
+
+As in its paper (Ahmadian et al. 2024, arXiv:2402.14740, section 3.2): an answer is one action, and the KL
+penalty is in its reward. TRL clips the answer's ratio too, which acts only where a step has several passes.
+"""
+
+from functools import partial
 
 from trl import RLOOConfig
 
@@ -6,6 +12,8 @@ from solon.libraries.trl import RLOO
 from solon.policy import online, trl_trainers
 from solon.policy.schedule import Schedule
 from solon.policy.task import Task
+
+Arguments = partial(RLOOConfig, normalize_advantages=False, reward_clip_range=None)
 
 
 class MeasuredRLOO(trl_trainers.OwnPolicy, RLOO):
@@ -20,4 +28,4 @@ def train(task: Task) -> dict[str, float]:
 
 
 def learn(task: Task, schedule: Schedule, reward: online.Reward) -> dict[str, float]:
-    return trl_trainers.learn(task, schedule, reward, MeasuredRLOO, RLOOConfig)
+    return trl_trainers.learn(task, schedule, reward, MeasuredRLOO, Arguments)

@@ -6,6 +6,7 @@ samples, and carries answers that have ended on until the last one ends; the eng
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -16,13 +17,22 @@ from torch.distributed.tensor import DTensor
 
 from solon import config
 from solon.errors import NotFinite, SolonError, UnsupportedModel
-from solon.inference.dialogue_tokens import end_tokens
+from solon.inference.dialogue_tokens import DialogueTokens, cut
 from solon.inference.transformers_engine import TransformersEngine
 from solon.libraries.peft import merged_weights
 from solon.libraries.torch import packs_bfloat16
 from solon.models import best_device, load_tokenizer
 from solon.seeds import derive_seed
 from solon.training.processes import processes
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """An answer that the policy sampled."""
+
+    tokens: list[int]  # with its end, unless it was cut off
+    text: str  # as the engine gives it in every other stage
+    truncated: bool  # ``max_tokens`` came before its end
 
 
 class Sampler:
@@ -46,10 +56,8 @@ class Sampler:
     def has_engine(self) -> bool:
         return self._engine is not None
 
-    def sample(
-        self, model: Any, prompts: Sequence[Sequence[int]], step: int, process: int
-    ) -> list[list[int]]:
-        """An answer to each prompt, both as tokens; an answer's last token is its end, unless it was cut off.
+    def sample(self, model: Any, prompts: Sequence[Sequence[int]], step: int, process: int) -> list[Rollout]:
+        """An answer to each prompt, which is given as tokens.
 
         Answer i of a ``step`` is drawn from a seed of its own, so that a killed run which goes on samples the
         same, and several processes, each with its share of the answers, sample what one would. Raises
@@ -58,15 +66,22 @@ class Sampler:
         try:
             if self._engine:
                 try:
-                    return self._by_engine(self._engine, model, prompts, step, process)
+                    answers = self._by_engine(self._engine, model, prompts, step, process)
                 except UnsupportedModel:  # some kinds of attention show at the first pass only
                     self._engine = None
-            return self._by_generate(model, prompts, step, process)
+            if not self._engine:
+                answers = self._by_generate(model, prompts, step, process)
         except NotFinite as error:
             raise SolonError(
                 "the policy no longer gives finite probabilities: training has diverged; lower learning_rate "
                 "and run the stage again"
             ) from error
+        dialogue = DialogueTokens(self._tokenizer, model)
+        return [
+            Rollout(answer, text, not ended)
+            for answer in answers
+            for text, ended in [dialogue.written(answer)]
+        ]
 
     def _by_engine(
         self,
@@ -91,7 +106,7 @@ class Sampler:
     def _by_generate(
         self, model: Any, prompts: Sequence[Sequence[int]], step: int, process: int
     ) -> list[list[int]]:
-        ends = end_tokens(self._tokenizer, model)
+        dialogue = DialogueTokens(self._tokenizer, model)
         inputs = self._tokenizer.pad(
             {"input_ids": [list(prompt) for prompt in prompts]}, padding_side="left", return_tensors="pt"
         ).to(model.device)
@@ -105,14 +120,14 @@ class Sampler:
                 top_k=0,  # whatever the model's own defaults are
                 top_p=1.0,
                 repetition_penalty=1.0,
-                eos_token_id=sorted(ends),
+                eos_token_id=sorted(dialogue.ends),
                 pad_token_id=self._tokenizer.pad_token_id,
             )
         except RuntimeError as error:
             if "probability tensor contains" in str(error):
                 raise NotFinite(str(error)) from error
             raise
-        return [up_to_end(answer, ends) for answer in tokens[:, inputs["input_ids"].shape[1] :].tolist()]
+        return [up_to_end(answer, dialogue) for answer in tokens[:, inputs["input_ids"].shape[1] :].tolist()]
 
 
 def number_type() -> Literal["auto", "bfloat16", "float32"]:
@@ -127,10 +142,16 @@ def number_type() -> Literal["auto", "bfloat16", "float32"]:
     return "bfloat16" if native and packs_bfloat16() else "float32"
 
 
-def up_to_end(answer: list[int], ends: set[int]) -> list[int]:
-    """The answer without what follows its first end."""
-    places = [place for place, token in enumerate(answer) if token in ends]
-    return answer[: places[0] + 1] if places else answer
+def up_to_end(answer: list[int], dialogue: DialogueTokens) -> list[int]:
+    """The answer without what follows its first end.
+
+    ``generate`` looks for no stop strings, so what comes after one is thrown away here.
+    """
+    places = [place for place, token in enumerate(answer, 1) if token in dialogue.ends]
+    answer = answer[: places[0]] if places else answer
+    if cut(dialogue.text(answer, prefilled=False), dialogue.stops(())) is None:
+        return answer
+    return next(answer[:size] for size in range(1, len(answer) + 1) if dialogue.written(answer[:size])[1])
 
 
 @torch.no_grad()

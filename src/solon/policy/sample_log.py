@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from solon.records import Message, PromptRecord, SampleRecord
+from solon.policy.rollouts import Rollout
+from solon.records import PromptRecord, SampleRecord
 from solon.store.record_file import RecordFile
 
 
@@ -19,7 +20,7 @@ class SampleLog:
         self,
         step: int,
         prompts: Sequence[str],
-        dialogues: Sequence[Sequence[Message]],
+        answers: Sequence[Rollout],
         rewards: Sequence[float],
     ) -> None:
         """Write a step's answers, given with their prompts' ids.
@@ -32,10 +33,11 @@ class SampleLog:
                 "prompt_id": prompt,
                 "step": step,
                 "prompt": self._prompts[prompt],
-                "response": dialogue[-1]["content"],
+                "response": answer.text,
                 "reward": reward,
+                "truncated": answer.truncated,
             }
-            for number, (prompt, dialogue, reward) in enumerate(zip(prompts, dialogues, rewards, strict=True))
+            for number, (prompt, answer, reward) in enumerate(zip(prompts, answers, rewards, strict=True))
         ]
         new = [record for record in records if record["id"] not in self._known]
         if new:

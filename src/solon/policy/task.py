@@ -20,3 +20,4 @@ class Task:
     settings: config.Reinforce
     seed: int
     progress: Progress
+    left_out: int = 0  # prompts, for their length

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import torch
 from transformers import set_seed
 
-from solon import models
+from solon import config, models
+from solon.libraries.trl import add_metric
 from solon.policy.kept_policies import KeepPolicies
-from solon.policy.online import Reward
-from solon.policy.rollouts import Sampler
+from solon.policy.online import Reward, learned
+from solon.policy.rollouts import Rollout, Sampler
 from solon.policy.sample_logprobs import SharedPrompts
 from solon.policy.schedule import Schedule
 from solon.policy.task import Task
@@ -17,14 +19,24 @@ from solon.training import setup, trainers
 class OwnPolicy(trainers.Discreet, SharedPrompts):
     """Goes before a TRL trainer of RL: our sampler answers."""
 
+    rl: config.Reinforce
+    sampled: list[Rollout]  # this process's answers of the step
+
     def answers(self: Any, prompts: list[list[int]]) -> list[list[int]]:
-        answers: list[list[int]] = self.sampler.sample(
+        self.sampled = self.sampler.sample(
             self.accelerator.unwrap_model(self.model),
             prompts,
             self.state.global_step,
             self.accelerator.process_index,
         )
-        return answers
+        truncated = torch.tensor(
+            [float(answer.truncated) for answer in self.sampled], device=self.accelerator.device
+        )
+        add_metric(self, "truncated", self.accelerator.gather(truncated).mean().item())
+        return [answer.tokens for answer in self.sampled]
+
+    def learned(self) -> list[bool]:
+        return learned(self.sampled, self.rl)
 
     def sequence_kl(self, logs: dict[str, float]) -> float:
         """The mean over answers of their log-ratio to the reference, nats, from the trainer's logs."""
@@ -37,6 +49,7 @@ class OwnPolicy(trainers.Discreet, SharedPrompts):
             "kl": self.sequence_kl(logs),
             "entropy": logs["entropy"],
             "length": logs["completions/mean_length"],
+            "truncated": logs["truncated"],
             "clip_fraction": logs["clip_ratio/region_mean"],
             "loss": logs["loss"],
             "learning_rate": logs["learning_rate"],
@@ -50,15 +63,8 @@ def learn(
     settings, out = task.settings, task.out
     passes = settings.epochs_per_step
 
-    def trl_reward(
-        prompts: list[Any], completions: list[Any], id: list[str], trainer_state: Any, **_: Any
-    ) -> list[float | None]:
-        scores = reward(
-            id,
-            [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)],
-            trainer_state.global_step // passes + 1,
-        )
-        return list(scores)
+    def trl_reward(id: list[str], trainer_state: Any, **_: Any) -> list[float | None]:
+        return list(reward(id, trainer.sampled, trainer_state.global_step // passes + 1))
 
     sequences = settings.prompts_per_step * settings.samples_per_prompt
     arguments = setup.common_arguments(
@@ -91,9 +97,16 @@ def learn(
         processing_class=tokenizer,
         peft_config=setup.lora_config(settings.lora, "CAUSAL_LM"),
     )
-    trainer.sampler = Sampler(task.policy, settings, task.seed)
+    trainer.rl, trainer.sampler = settings, Sampler(task.policy, settings, task.seed)
     trainer.add_callback(KeepPolicies(trainer, settings, out))
     with trainer.shared_prompts():
         return trainers.run(
-            trainer, tokenizer, out, trainer.columns, task.progress, passes, settings.kl_limit
+            trainer,
+            tokenizer,
+            out,
+            trainer.columns,
+            task.progress,
+            passes,
+            settings.kl_limit,
+            {"left_out": task.left_out},
         )

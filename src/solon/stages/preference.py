@@ -41,7 +41,7 @@ def train(
     The learning rate falls linearly to zero. Pairs longer than ``max_length`` tokens are left out. Called
     again after a kill, it goes on from the last checkpoint in ``out``. Returns the last step's metrics:
     ``step``, ``loss`` (nats a pair), ``accuracy`` (share of pairs with the chosen answer ahead), ``margin``,
-    ``gradient_norm`` and ``learning_rate``.
+    ``gradient_norm``, ``learning_rate``, and ``left_out`` (pairs, the same in every line).
     Raises SolonError where there is nothing to train on or the loss is not finite.
     """
     setup.settle_libraries()
@@ -64,7 +64,8 @@ def train(
             processing_class=tokenizer,
             peft_config=setup.lora_config(settings.lora, "SEQ_CLS"),
         )
-        return trainers.run(trainer, tokenizer, out, _columns, progress)
+        left_out = len(dataset) - len(trainer.train_dataset)
+        return trainers.run(trainer, tokenizer, out, _columns, progress, counts={"left_out": left_out})
 
 
 def _hard(record: PreferenceRecord) -> PreferenceRecord:

@@ -28,15 +28,19 @@ def train(
     the last checkpoint in ``out``. Returns the last step's metrics, and ``stopped_at_kl`` where that step's
     KL passed ``kl_limit`` and ended the training early. The metrics are the same for all algorithms:
 
-    - ``reward``: the preference model's score, without the penalty, averaged over the step's samples; under
-      ``length_control`` without what it owes to their length;
+    - ``reward``: what is learned from, without the KL penalty, averaged over the step's samples: the
+      preference model's score, under ``length_control`` without what it owes to their length, and less the
+      ``truncation_penalty`` of those cut off where ``truncated`` is "penalty";
     - ``kl``: from the policy to its start, nats a sequence: the log-ratio summed over an answer's tokens and
       averaged over samples from the policy as it was when it sampled them (unbiased, so it may be negative);
     - ``entropy``: of the next token, nats a token;
     - ``length``: of an answer, tokens;
+    - ``truncated``: share of the answers that ``max_tokens`` cut off. To the preference model such an answer
+      has no end;
     - ``clip_fraction``: share of the policy's ratios that the clip holds back (whole answers in RLOO, tokens
       in GRPO and PPO);
-    - ``loss`` and ``learning_rate``.
+    - ``loss`` and ``learning_rate``;
+    - ``left_out``: prompts longer than ``max_prompt_length``, the same in every line.
 
     What was sampled, with its score, goes to ``samples.jsonl`` in ``out``, and the policies of some of its
     steps to folders there (``kept_policies``). Answers are sampled in the

@@ -13,6 +13,7 @@ from solon.libraries.trl import SFT
 from solon.progress import Progress
 from solon.records import Example
 from solon.training import packing, setup, trainers
+from solon.training.preference_scores import tokens_of
 
 IGNORED = -100  # the label of a token that has no part in the loss
 
@@ -30,7 +31,8 @@ def train(
     The learning rate is constant (paper, section 3.2). Of an example longer than ``max_length`` tokens the
     end is cut off; one whose prompt alone is that long is left out. Called again after a kill, it goes on
     from the last checkpoint in ``out``. Returns the last step's metrics: ``step``, ``loss`` (nats a
-    completion token), ``accuracy`` (of the likeliest token), ``gradient_norm`` and ``learning_rate``.
+    completion token), ``accuracy`` (of the likeliest token), ``gradient_norm``, ``learning_rate``, and, the
+    same in every line, ``left_out`` and ``cut_off`` (examples).
     Raises SolonError where there is nothing to train on or the loss is not finite.
     """
     setup.settle_libraries()
@@ -53,7 +55,11 @@ def train(
         if packs:
             # Not as an argument: TRL tells the model its padding token only where the collator is TRL's.
             trainer.data_collator = packed_batch
-        return trainers.run(trainer, tokenizer, out, _columns, progress)
+        whole = tokens_of(tokenizer, [[*example["prompt"], *example["completion"]] for example in examples])
+        too_long = sum(len(tokens) > settings.max_length for tokens in whole)
+        left_out = len(dataset) - len(trainer.train_dataset)
+        counts = {"left_out": left_out, "cut_off": too_long - left_out}
+        return trainers.run(trainer, tokenizer, out, _columns, progress, counts=counts)
 
 
 def packed_batch(examples: Sequence[dict[str, Any]]) -> dict[str, Any]:

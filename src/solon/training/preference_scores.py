@@ -25,14 +25,24 @@ def scorer(
     return partial(score, model, models.load_tokenizer(folder, measuring), batch_size=batch_size)
 
 
-def tokens_of(tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Sequence[Message]]) -> list[list[int]]:
-    """Each dialogue, which ends in an assistant's turn, as a scorer reads it."""
+def tokens_of(
+    tokenizer: PreTrainedTokenizerBase,
+    dialogues: Sequence[Sequence[Message]],
+    truncated: Sequence[bool] | None = None,
+) -> list[list[int]]:
+    """Each dialogue, which ends in an assistant's turn, as a scorer reads it.
+
+    Where the turn is said to be ``truncated``, no end is written after it.
+    """
     forms = reserved(tokenizer)
     return [
-        tokenizer.apply_chat_template(neutral_messages(dialogue, forms), tokenize=True, return_dict=True)[
-            "input_ids"
-        ]
-        for dialogue in dialogues
+        tokenizer.apply_chat_template(
+            neutral_messages(dialogue, forms),
+            tokenize=True,
+            return_dict=True,
+            continue_final_message=open_ended,
+        )["input_ids"]
+        for dialogue, open_ended in zip(dialogues, truncated or [False] * len(dialogues), strict=True)
     ]
 
 
@@ -42,16 +52,19 @@ def score(
     tokenizer: PreTrainedTokenizerBase,
     dialogues: Sequence[Sequence[Message]],
     batch_size: int,
+    truncated: Sequence[bool] | None = None,
 ) -> list[float]:
     """The preference model's score of each dialogue, which ends in an assistant's turn, in the order given.
 
-    Dialogues become tokens exactly as in training. ``batch_size`` of them go through the model at once, and
-    those that answer one prompt share it; scores do not depend on either.
+    Dialogues become tokens exactly as in training, and ``truncated`` ones by the same template without the
+    end of their last turn. ``batch_size`` of them go through the model at once, and those that answer one
+    prompt share it; scores depend on neither, nor on the autocast that training may be under: everywhere the
+    model computes in its own number type.
     """
-    tokens = tokens_of(tokenizer, dialogues)
+    tokens = tokens_of(tokenizer, dialogues, truncated)
     pad = model.config.get_text_config().pad_token_id
     scores = [0.0] * len(tokens)
-    with packing.packed_scores(model) as packs:
+    with torch.autocast(model.device.type, enabled=False), packing.packed_scores(model) as packs:
         # In the tokens' order one prompt's dialogues come together; where they are padded, like lengths do.
         order = sorted(range(len(tokens)), key=lambda index: tokens[index] if packs else len(tokens[index]))
         for start in range(0, len(order), batch_size):

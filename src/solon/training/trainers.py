@@ -47,9 +47,11 @@ def run(
     progress: Progress,
     passes: int = 1,
     kl_limit: float = math.inf,
+    counts: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
     """Train, from the last whole checkpoint where there is one, and leave a plain transformers folder.
 
+    ``counts`` are of the records, such as how many were left out, and stand in every line of the metrics.
     Returns the last step's metrics.
     """
     if len(trainer.train_dataset) == 0:
@@ -62,7 +64,9 @@ def run(
         checkpoint = checkpoints.resumable(out)
         log = MetricsLog(out, int(checkpoint.name.split("-")[1]) // passes if checkpoint else 0)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Metrics(log, read, progress, passes, kl_limit))
+    trainer.add_callback(
+        Metrics(log, lambda logs: {**read(logs), **(counts or {})}, progress, passes, kl_limit)
+    )
     if not past_limit(log.last, kl_limit):
         with trackers.wandb_run(trainer.args.report_to if is_first() else [], out):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
