@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+import gguf_files
 from solon import models
 from solon.errors import SolonError
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, assistant, user
@@ -39,6 +40,33 @@ def test_a_folder_without_weights_is_named(tiny_model: Path, tmp_path: Path) -> 
     (folder / "model.safetensors").unlink()
     with pytest.raises(SolonError, match="could not be loaded from"):
         models.load_model(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("without", "fields", "said"),
+    [
+        (
+            ["blk.1.ffn_up.weight"],
+            {},
+            r"lacks 1 of the model's weights, such as model\.layers\.1.*download it",
+        ),
+        (["token_embd.weight"], {}, r"lacks \d+ of the model's weights"),
+        (
+            ["blk.1.ffn_up.weight", "output_norm.weight"],
+            {"split_count": 3, "split_no": 0},
+            "one of 3 parts; join",
+        ),
+    ],
+)
+def test_a_gguf_file_without_some_of_its_tensors_is_never_filled_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without: list[str], fields: dict[str, int], said: str
+) -> None:
+    monkeypatch.setenv("SOLON_CACHE", str(tmp_path / "cache"))
+    path = str(gguf_files.write(tmp_path / "model.gguf", without, **fields))
+    for _ in range(2):  # nor is it there the second time
+        with pytest.raises(SolonError, match=said):
+            models.load_model(path)
+    assert models.load_model(str(gguf_files.write(tmp_path / "whole.gguf"))).num_parameters()
 
 
 def test_a_file_that_is_no_gguf_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

