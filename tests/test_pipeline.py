@@ -118,6 +118,25 @@ def test_a_setting_that_solon_has_had_only_since_makes_nothing_stale(copied: Pat
     assert (copied / "stale").exists()
 
 
+def test_another_judge_makes_the_evaluation_alone_stale(
+    copied: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """A judge that is the feedback model by another setting is none; of old runs nothing names a judge."""
+    facts = manifest(copied)
+    del facts["models"]["judge"]
+    (copied / "manifest.json").write_text(json.dumps(facts))
+    pipeline.run(config(tiny_model, models={"judge": str(tiny_model)}), copied)
+    assert not (copied / "stale").exists()
+    other = str(shutil.copytree(tiny_model, tmp_path / "judge"))
+    pipeline.run(config(tiny_model, models={"judge": other}), copied)
+    [aside] = (copied / "stale").iterdir()
+    assert [path.name for path in aside.iterdir() if path.is_dir()] == ["evaluation"]
+    found = manifest(copied)
+    assert (
+        found["models"]["judge"]["name"] == found["stages"]["evaluation"]["inputs"]["models.judge"] == other
+    )
+
+
 def test_few_held_out_prompts_may_be_judged(copied: Path, tiny_model: Path) -> None:
     pipeline.run(config(tiny_model, evaluation={"judged": 1}), copied)
     judged = RecordFile(copied / "evaluation/judgements.jsonl").read()

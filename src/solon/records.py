@@ -175,7 +175,7 @@ class EvaluationRecord(TypedDict):
 
 
 class JudgementRecord(TypedDict):
-    """``evaluation/judgements.jsonl``: the feedback model compares two models' answers."""
+    """``evaluation/judgements.jsonl``: the judge compares two models' answers."""
 
     id: str
     prompt_id: str

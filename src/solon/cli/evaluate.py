@@ -25,7 +25,7 @@ def compare(
     names: Annotated[
         list[str], typer.Argument(metavar="MODEL...", help="At least two; the first has Elo 0.")
     ],
-    judge: Annotated[str, typer.Option(help="The feedback model.")],
+    judge: Annotated[str, typer.Option(help="The judge; the configuration's by default.")] = "",
     prompts: Annotated[
         str, typer.Option(help="Where the prompts come from; held-out ones are used.")
     ] = "packaged",
@@ -46,7 +46,9 @@ def compare(
     named: Aspect = "helpfulness" if aspect == "helpfulness" else "harmlessness"
     law = constitution.load(rules or {"harmlessness": "harmless", "helpfulness": "helpful"}[aspect])
     records = data.select(data.prompts(prompts, sets[aspect]), "held-out", count, asked.seed)
-    ratings = tournament.compare(names, judge, records, named, law, asked, SCREEN)
+    ratings = tournament.compare(
+        names, judge or asked.models.judge_or_default, records, named, law, asked, SCREEN
+    )
     show({rating.model: _rating(rating, as_json) for rating in ratings}, as_json, f"{aspect}, Elo")
 
 

@@ -365,7 +365,7 @@ class Workload:
     def _evaluation(self, held_out: Load) -> StageWork:
         settings, work = self.config.evaluation, StageWork("evaluation")
         laws = {"harmlessness": self.law, "helpfulness": self.helpful_evaluation}
-        judge, scores, passing = self._engine("feedback"), held_out, self.config.reinforce.checkpoints
+        judge, scores, passing = self._engine("judge"), held_out, self.config.reinforce.checkpoints
         for name in SETS:
             prompts = self.prompts[name]["held-out"]
             if not prompts.sample:

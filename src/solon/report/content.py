@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from solon.config import Feedback
+from solon.config import Feedback, Models
 from solon.evaluation import attribution, harmfulness, overoptimisation
 from solon.evaluation.attribution import Attribution, Critiques
 from solon.evaluation.calibration import wilson
@@ -139,7 +139,7 @@ def caveat(run: RunFolder) -> str:
     if not run.judgements:
         return ""
     prompts = len({judgement["prompt_id"] for judgement in run.judgements})
-    judge = models(run)["feedback"]
+    judge = models(run)["judge"]
     labellers = {label["labeller"] for label in run.preferences if label["label_source"] == "ai"}
     same = ", the model that also gave the training labels" if judge in labellers else ""
     return (
@@ -149,12 +149,15 @@ def caveat(run: RunFolder) -> str:
 
 
 def models(run: RunFolder) -> dict[str, str]:
-    """The name of the model in each of the roles; a role that is not named is the assistant's."""
+    """The name of the model in each of the roles; one that is not named is the assistant's.
+
+    The judge's is the feedback model's.
+    """
     named = run.manifest.get("models") or {}
     asked = run.settings.get("models") or {}
-    roles = ("assistant", "critic", "policy", "feedback")
-    names = {role: _name(named.get(role)) or asked.get(role) for role in roles}
+    names = {role: _name(named.get(role)) or asked.get(role) for role in Models().by_role}
     assistant = names["assistant"] or "not recorded"
+    names["judge"] = names["judge"] or names["feedback"]
     return {role: name or assistant for role, name in names.items()}
 
 

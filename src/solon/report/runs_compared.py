@@ -142,7 +142,7 @@ def caveats(runs: Sequence[Compared]) -> list[str]:
     evaluated = [compared for compared in runs if compared.harmlessness]
     alike: dict[str, list[Hashable]] = {
         "the initial model": [content.models(compared.run)["policy"] for compared in evaluated],
-        "the judge": [content.models(compared.run)["feedback"] for compared in evaluated],
+        "the judge": [content.models(compared.run)["judge"] for compared in evaluated],
         "the constitution": [
             (compared.run.manifest.get("constitution") or {}).get("hash") for compared in evaluated
         ],

@@ -36,7 +36,7 @@ def run(work: Workspace) -> Done:
     judgements = work.generate(
         work.file("evaluation/judgements.jsonl"),
         tournament.matches(tournament.first_of_sets(prompts, settings.judged), texts, passing=kept),
-        work.roles["feedback"],
+        work.roles["judge"],
         partial(tournament.play, constitutions=rules, settings=work.config.feedback, seed=seed),
         requests=2,  # both orders
         aside=work.file("evaluation/unjudged.jsonl"),
@@ -59,7 +59,7 @@ def run(work: Workspace) -> Done:
     if len(prompts) < asked:
         notes.append(f"{asked - len(prompts)} of {asked} prompts were too long for a model and are left out.")
     if unjudged := len(work.file("evaluation/unjudged.jsonl").read()):
-        notes.append(f"{unjudged} matches were too long for the feedback model (unjudged.jsonl).")
+        notes.append(f"{unjudged} matches were too long for the judge (unjudged.jsonl).")
     return Done(len(records), notes)
 
 
@@ -103,5 +103,5 @@ def inputs(work: Workspace) -> dict[str, Any]:
     return {
         "evaluation": work.config.evaluation.model_dump(),
         **of_rules("evaluation.helpfulness_constitution", work.helpful_evaluation),
-        **of_model(work, "feedback"),
+        **of_model(work, "judge" if work.roles["judge"] != work.roles["feedback"] else "feedback"),
     }
