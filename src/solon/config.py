@@ -328,6 +328,8 @@ class Evaluation(Section):
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_tokens: Positive = 256
     judged: Positive | None = None  # how many prompts of each set are judged; all by default
+    # how answers are judged; as the run labels by default, and by rating where its labels take no judge
+    judging: Literal["multiple-choice", "rating", "comparing-and-rating"] | None = None
     bootstrap: Positive = 1000  # resamples behind the intervals
     helpfulness_constitution: str = "helpful"
 

@@ -2,17 +2,16 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from solon import constitution
 from solon.cli import analyses, harmfulness, judges, refusals
 from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Settings, configuration
-from solon.cli.show import SCREEN, show
+from solon.cli.show import SCREEN, elo_of, show
 from solon.errors import SolonError
-from solon.evaluation import preference, tournament
-from solon.evaluation.elo import Rating
+from solon.evaluation import decisions, preference, tournament
 from solon.records import Aspect, PreferenceRecord, PromptSet
 from solon.sources import data
 from solon.store.record_file import RecordFile
@@ -46,16 +45,19 @@ def compare(
     named: Aspect = "helpfulness" if aspect == "helpfulness" else "harmlessness"
     law = constitution.load(rules or {"harmlessness": "harmless", "helpfulness": "helpful"}[aspect])
     records = data.select(data.prompts(prompts, sets[aspect]), "held-out", count, asked.seed)
-    ratings = tournament.compare(
-        names, judge or asked.models.judge_or_default, records, named, law, asked, SCREEN
-    )
-    show({rating.model: _rating(rating, as_json) for rating in ratings}, as_json, f"{aspect}, Elo")
-
-
-def _rating(rating: Rating, as_json: bool) -> Any:
+    judge = judge or asked.models.judge_or_default
+    ratings, judging = tournament.compare(names, judge, records, named, law, asked, SCREEN)
     if as_json:
-        return dataclasses.asdict(rating)
-    return f"{rating.elo:+.0f} ({rating.low:+.0f} to {rating.high:+.0f})"
+        rated = {rating.model: dataclasses.asdict(rating) for rating in ratings}
+        show({"models": rated, "judging": judging}, as_json)
+        return
+    show({rating.model: elo_of(rating) for rating in ratings}, as_json, f"more {law.quality}, Elo")
+    if judging:
+        typer.echo(decisions.says(judging))
+        for rating in ratings:
+            standing = judging["standings"].get(rating.model)
+            if standing and (reason := decisions.withheld(rating.model, rating, standing)):
+                typer.echo(f"There is no verdict on {rating.model}: {reason}.")
 
 
 @app.command("preference-model")

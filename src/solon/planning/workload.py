@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from solon import config as configs
 from solon import constitution
+from solon.constitution import Constitution
 from solon.evaluation import tournament
 from solon.feedback import METHODS, check, labelling
 from solon.feedback.made import ByMaking
@@ -23,7 +24,7 @@ from solon.inference.prefix import common_length
 from solon.optimisers import OPTIMISERS
 from solon.planning.counting import SCORER, CountingEngine, Load, as_key, as_tokens, attended, together
 from solon.prompts.dialogue import assistant, neutral_messages, reserved
-from solon.records import ASPECT_OF, SETS, Message, PreferenceRecord, PromptRecord, PromptSet, Split
+from solon.records import ASPECT_OF, SETS, Aspect, Message, PreferenceRecord, PromptRecord, PromptSet, Split
 from solon.seeds import derive_seed, generator
 from solon.sources import data
 from solon.stages import comparison, critique, feedback, red_team
@@ -364,7 +365,11 @@ class Workload:
 
     def _evaluation(self, held_out: Load) -> StageWork:
         settings, work = self.config.evaluation, StageWork("evaluation")
-        laws = {"harmlessness": self.law, "helpfulness": self.helpful_evaluation}
+        laws: dict[Aspect, Constitution] = {
+            "harmlessness": self.law,
+            "helpfulness": self.helpful_evaluation,
+        }
+        how = tournament.settings_of(self.config)
         judge, scores, passing = self._engine("judge"), held_out, self.config.reinforce.checkpoints
         for name in SETS:
             prompts = self.prompts[name]["held-out"]
@@ -391,9 +396,9 @@ class Workload:
                 Prompts(wanted, games),
                 tournament.play,
                 laws,
-                self.config.feedback,
+                how,
                 self._seed("judge"),
-                requests=2,
+                requests=tournament.questions(how, laws),
             )
             work.loads = together(work.loads, loads)
             work.records += prompts.count

@@ -17,7 +17,7 @@ def write(found: Mapping[str, Ratings], source: str, path: Path) -> None:
     harmlessness, helpfulness = (by_aspect.get(aspect, {}) for aspect in ("harmlessness", "helpfulness"))
     names = [name for name in harmlessness if name in helpfulness]
     looks = {name: Look(name, PALETTE[number % len(PALETTE)]) for number, name in enumerate(names)}
-    plane = plots.elo_plane(harmlessness, helpfulness, looks, path=False)
+    plane = plots.elo_plane(harmlessness, helpfulness, looks=looks, path=False)
     if plane is None:
         raise SolonError(
             f"{source} has no model with choices on both harmlessness and helpfulness, as the plot needs; "

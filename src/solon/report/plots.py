@@ -16,6 +16,7 @@ from solon.evaluation.calibration import Bin
 from solon.evaluation.elo import Rating
 from solon.evaluation.harmfulness import Harmfulness
 from solon.evaluation.overoptimisation import Block
+from solon.records import Aspect
 
 
 class Look(NamedTuple):
@@ -70,18 +71,22 @@ LEGEND = {"showlegend": True, "legend": {"orientation": "h", "x": 0, "y": 1.02, 
 
 PALETTE = ("#2b82c9", "#c2761c", "#3f9142", "#a85fb0", "#c4534c", "#7d8590")  # 3:1 on either page
 
+HARMLESS_AND_HELPFUL: Mapping[Aspect, str] = {"harmlessness": "harmless", "helpfulness": "helpful"}
+
 CORNERS = ("top right", "bottom left", "top left", "bottom right")  # of points, so that near ones' names part
 
 
 def elo_plane(
     harmlessness: Mapping[str, Rating],
     helpfulness: Mapping[str, Rating],
+    qualities: Mapping[Aspect, str] = HARMLESS_AND_HELPFUL,
     looks: Mapping[str, Look] = MODELS,
     path: bool = True,
 ) -> go.Figure | None:
     """Harmlessness against helpfulness, as in the paper's Figure 2; None where no model has both.
 
-    ``looks`` are those of the models in the order of the ``path`` that joins them.
+    ``qualities`` are what better answers are the more of; ``looks`` those of the models in the order of the
+    ``path`` that joins them.
     """
     models = [model for model in looks if model in harmlessness and model in helpfulness]
     if not models:
@@ -91,14 +96,19 @@ def elo_plane(
         _add_path(figure, [(helpfulness[model].elo, harmlessness[model].elo) for model in models], "#8a8f98")
     for model, corner in zip(models, cycle(CORNERS)):
         _add_model(figure, looks[model], helpfulness[model], harmlessness[model], corner)
-    _add_plane(figure)
+    _add_plane(figure, qualities)
     return figure
 
 
-def _add_plane(figure: go.Figure) -> None:
-    figure.update_xaxes(title_text="Helpfulness, Elo →", zerolinewidth=2)
+def _add_plane(figure: go.Figure, qualities: Mapping[Aspect, str]) -> None:
+    across, up = (_more(qualities[aspect]) for aspect in ("helpfulness", "harmlessness"))
+    figure.update_xaxes(title_text=f"{across}, Elo →", zerolinewidth=2)
     # One scale for both axes, so that a point of helpfulness looks no larger than one of harmlessness.
-    figure.update_yaxes(title_text="Harmlessness, Elo →", zerolinewidth=2, scaleanchor="x")
+    figure.update_yaxes(title_text=f"{up}, Elo →", zerolinewidth=2, scaleanchor="x")
+
+
+def _more(quality: str) -> str:
+    return f"More {html.escape(quality)}"
 
 
 def _add_path(figure: go.Figure, places: Sequence[tuple[float, float]], colour: str) -> None:
@@ -128,7 +138,9 @@ def _add_model(figure: go.Figure, look: Look, x: Rating, y: Rating, corner: str)
     )
 
 
-def elo_paths(runs: Mapping[Look, Sequence[tuple[str, Rating, Rating]]]) -> go.Figure | None:
+def elo_paths(
+    runs: Mapping[Look, Sequence[tuple[str, Rating, Rating]]], qualities: Mapping[Aspect, str]
+) -> go.Figure | None:
     """The way of each run's models over the plane of ``elo_plane``; None where no run has both scores.
 
     Models are (label, helpfulness, harmlessness), the last trained one last: it bears the run's name.
@@ -151,11 +163,11 @@ def elo_paths(runs: Mapping[Look, Sequence[tuple[str, Rating, Rating]]]) -> go.F
             )
         _, x, y = models[-1]
         _add_model(figure, look, x, y, corner)
-    _add_plane(figure)
+    _add_plane(figure, qualities)
     return figure
 
 
-def gains(runs: Sequence[tuple[Look, float, float, float]]) -> go.Figure | None:
+def gains(runs: Sequence[tuple[Look, float, float, float]], quality: str) -> go.Figure | None:
     """What each run gained, with its interval (gain, low, high); None without runs."""
     if not runs:
         return None
@@ -169,21 +181,21 @@ def gains(runs: Sequence[tuple[Look, float, float, float]]) -> go.Figure | None:
             error_x=_error([Dot(0, gain, low, high)], look.colour),
             hovertemplate="%{x:+.0f} Elo<extra>%{y}</extra>",
         )
-    figure.update_xaxes(title_text="Harmlessness gained, Elo →", zerolinewidth=2)
+    figure.update_xaxes(title_text=f"{_more(quality)}, Elo →", zerolinewidth=2)
     figure.update_yaxes(autorange="reversed", type="category")
     return figure
 
 
-def elo_curves(rows: Sequence[Mapping[str, Any]], aspects: Sequence[str]) -> go.Figure | None:
+def elo_curves(rows: Sequence[Mapping[str, Any]], qualities: Mapping[Aspect, str]) -> go.Figure | None:
     """Elo over RL's steps, a line an aspect, as in the paper's Figure 8; None without rows.
 
     A row has its ``step``, and a rating of each aspect or None.
     """
     figure = _figure(320, **LEGEND)
-    for aspect, colour in zip(aspects, PALETTE, strict=False):
+    for (aspect, quality), colour in zip(qualities.items(), PALETTE, strict=False):
         points = [_dot(row[aspect], row["step"]) for row in rows if row[aspect]]
         if points:
-            _add_curve(figure, Look(aspect.capitalize(), colour), points, "step %{x}: %{y:+.0f} Elo")
+            _add_curve(figure, Look(f"More {quality}", colour), points, "step %{x}: %{y:+.0f} Elo")
     figure.update_xaxes(title_text="RL step")
     figure.update_yaxes(title_text="Elo", zerolinewidth=2)
     return figure if figure.data else None
