@@ -37,7 +37,7 @@ def judging(run: RunFolder, aspect: Aspect) -> tournament.Judging | None:
 
 def _counted_otherwise(run: RunFolder) -> bool:
     """Runs of before 2026-12 counted probabilities as parts of wins; their judgements are counted anew."""
-    return "judging" not in run.summary and bool(run.judgements)
+    return bool(run.judgements) and "elo" in run.summary and "judging" not in run.summary
 
 
 def _drawing(run: RunFolder) -> tuple[int, int]:

@@ -86,7 +86,9 @@ def _together(runs: Sequence[RunFolder]) -> RunFolder:
     first, *others = runs
     if not others:
         return first
-    summary = {name: value for name, value in first.summary.items() if name not in ("elo", "judging")}
+    summary = {
+        name: value for name, value in first.summary.items() if name != "judging"
+    }  # to be counted anew
     return replace(first, judgements=[each for run in runs for each in run.judgements], summary=summary)
 
 
