@@ -10,6 +10,7 @@ import pytest
 
 import run_folder
 from command import fails, solon
+from solon.evaluation.decisions import decision
 from solon.evaluation.overoptimisation import matches, says, watch
 from solon.report import content
 from solon.store.record_file import RecordFile
@@ -109,9 +110,7 @@ def test_blocks_are_means_of_their_steps(finished: Path) -> None:
         ]
         assert block["reward"] == pytest.approx(np.mean(mine))
         views = [  # which it decides for, not how sure it is
-            e["probability"] > 0.5
-            for e in run.sample_judgements
-            if block["first"] <= e["step"] <= block["last"]
+            decision(e) for e in run.sample_judgements if block["first"] <= e["step"] <= block["last"]
         ]
         assert (block["judged"], block["won"]) == (len(views), pytest.approx(np.mean(views)))
         if len({*views}) > 1:

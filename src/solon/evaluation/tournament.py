@@ -192,9 +192,10 @@ def matches(
 
 
 def settings_of(asked: Config) -> config.Feedback:
-    """How the evaluation of a run judges: as it labels, or by ``evaluation.judging``."""
+    """How the evaluation of a run judges: as it labels, or by ``evaluation.judging``, without reasoning."""
     way = asked.evaluation.judging
-    return asked.feedback.model_copy(update={"method": way}) if way else asked.feedback
+    plainly = {"method": way, "chain_of_thought": False}
+    return asked.feedback.model_copy(update=plainly) if way else asked.feedback
 
 
 def way(settings: config.Feedback, law: Constitution, aspect: Aspect) -> tuple[Method, config.Feedback]:

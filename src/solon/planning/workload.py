@@ -391,15 +391,8 @@ class Workload:
             wanted = tournament.matches(prompts.sample, texts, list(texts)[MODELS:])
             judged = min(prompts.count, settings.judged or prompts.count)
             games = judged * len(wanted) // len(prompts.sample)
-            made, loads = sampled(
-                judge,
-                Prompts(wanted, games),
-                tournament.play,
-                laws,
-                how,
-                self._seed("judge"),
-                requests=tournament.questions(how, laws),
-            )
+            met, seed, asking = Prompts(wanted, games), self._seed("judge"), tournament.questions(how, laws)
+            made, loads = sampled(judge, met, tournament.play, laws, how, seed, requests=asking)
             work.loads = together(work.loads, loads)
             work.records += prompts.count
             work.written += size_of(made, games)

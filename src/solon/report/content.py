@@ -17,7 +17,7 @@ from solon.evaluation.overoptimisation import Watch
 from solon.feedback import MAKINGS, METHODS
 from solon.method import NAMES, STAGES
 from solon.records import Aspect, ModelAnswer
-from solon.report import plots
+from solon.report import elo_plots, plots
 from solon.report.judging import ASPECTS, judging, quality, ratings, way, withheld
 from solon.report.plots import MODELS, Look
 from solon.store.run_folder import Json, RunFolder
@@ -343,8 +343,8 @@ def figures(run: RunFolder, watched: Watch) -> dict[str, go.Figure]:
     """The figures that the run has the data for, by the name of their place in the page."""
     preference_model = run.summary.get("preference_model") or {}
     drawn = {
-        "elo": plots.elo_plane(ratings(run, "harmlessness"), ratings(run, "helpfulness"), qualities(run)),
-        "elo over rl": plots.elo_curves(elo_over_rl(run), qualities(run)),
+        "elo": elo_plots.elo_plane(ratings(run, "harmlessness"), ratings(run, "helpfulness"), qualities(run)),
+        "elo over rl": elo_plots.elo_curves(elo_over_rl(run), qualities(run)),
         "harmfulness": plots.harmfulness_curves(harmfulness_rows(run)),
         "reliability": plots.reliability(preference_model.get("reliability") or []),
         "labels": plots.label_histogram(

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from solon.errors import SolonError
 from solon.evaluation.elo import Rating
 from solon.records import Aspect
-from solon.report import content, judging, plots
+from solon.report import content, elo_plots, judging, plots
 from solon.report.html import render
 from solon.report.plots import MODELS, PALETTE, Look
 from solon.store.files import write_atomically
@@ -212,7 +212,7 @@ def evaluation_rows(runs: Sequence[Compared]) -> list[tuple[Compared, Json]]:
 
 def figures(runs: Sequence[Compared]) -> dict[str, go.Figure]:
     words = qualities(runs)
-    plane = plots.elo_paths(
+    plane = elo_plots.elo_paths(
         {
             compared.look: [
                 (MODELS[model].label, helpfulness[model], harmlessness[model])
@@ -225,7 +225,7 @@ def figures(runs: Sequence[Compared]) -> dict[str, go.Figure]:
         },
         words,
     )
-    lead = plane or plots.gains(
+    lead = plane or elo_plots.gains(
         [(compared.look, *compared.harmlessness) for compared in runs if compared.harmlessness],
         words["harmlessness"],
     )
