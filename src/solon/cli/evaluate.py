@@ -47,17 +47,18 @@ def compare(
     records = data.select(data.prompts(prompts, sets[aspect]), "held-out", count, asked.seed)
     judge = judge or asked.models.judge_or_default
     ratings, judging = tournament.compare(names, judge, records, named, law, asked, SCREEN)
+    standings = judging["standings"] if judging else {}
     if as_json:
-        rated = {rating.model: dataclasses.asdict(rating) for rating in ratings}
-        show({"models": rated, "judging": judging}, as_json)
+        rated = [dataclasses.asdict(rating) | {"judging": standings.get(rating.model)} for rating in ratings]
+        show({each["model"]: each for each in rated}, as_json)
         return
     show({rating.model: elo_of(rating) for rating in ratings}, as_json, f"more {law.quality}, Elo")
     if judging:
         typer.echo(decisions.says(judging))
-        for rating in ratings:
-            standing = judging["standings"].get(rating.model)
-            if standing and (reason := decisions.withheld(rating.model, rating, standing)):
-                typer.echo(f"There is no verdict on {rating.model}: {reason}.")
+    for rating in ratings:
+        standing = standings.get(rating.model)
+        if standing and (reason := decisions.withheld(rating.model, rating, standing)):
+            typer.echo(f"There is no verdict on {rating.model}: {reason}.")
 
 
 @app.command("preference-model")
