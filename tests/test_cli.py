@@ -157,6 +157,12 @@ def test_every_stage_works_on_files(
     shown = json.loads(capsys.readouterr().out)
     assert shown[str(tiny_model)]["elo"] == 0
     assert set(shown) == {str(tiny_model), str(rl_cai)}
+    decided = shown[str(rl_cai)]["judging"]
+    assert decided["judgements"] >= max(1, decided["decided"] + decided["turned"])
+    assert solon(*compared, *TINY, *limits) == 0
+    told = capsys.readouterr().out
+    assert "more harmless, Elo" in told
+    assert f"The judge decided {decided['decided']} of {decided['judgements']} comparisons" in told
     assert "does not exist" in fails(capsys, "feedback", tmp_path / "none.jsonl", labels, *model)
 
 

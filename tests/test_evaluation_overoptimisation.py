@@ -10,6 +10,7 @@ import pytest
 
 import run_folder
 from command import fails, solon
+from solon.evaluation.decisions import decision
 from solon.evaluation.overoptimisation import matches, says, watch
 from solon.report import content
 from solon.store.record_file import RecordFile
@@ -32,7 +33,7 @@ def told(reward: float, won: float, judge: str = "other") -> dict[str, Any]:
     """What is said where reward and the judge's view change by so much over 30 steps."""
     steps = range(30)
     rows = metrics([reward * step / 30 + noise(30, 0)[step] for step in steps])
-    views = [judged(step + 1, 0.5 + won * step / 30 + noise(30, 1)[step], judge) for step in steps]
+    views = [judged(step + 1, 0.5 + won * (step - 14.5) / 30 + noise(30, 1)[step], judge) for step in steps]
     return dict(says(watch(rows, [], views, [], labeller="feedback"))[0])
 
 
@@ -49,6 +50,14 @@ def test_reward_and_judge_part() -> None:
     assert "other agrees that the answers got better" in finding["text"]
     assert "did not clearly rise" in told(reward=0, won=-0.3)["text"]
     assert "not independent" in told(reward=1, won=-0.3, judge="feedback")["text"]
+
+
+def test_a_judge_that_turns_with_the_order_cannot_tell() -> None:
+    rows = metrics([step / 30 + noise(30, 0)[step] for step in range(30)])
+    views = [{**judged(step, 0.55), "orders": [0.9, 0.2]} for step in range(1, 31)]
+    [finding] = says(watch(rows, [], views, []))
+    assert not finding["warning"]
+    assert "and other cannot tell. The judge decided 0 of 30 comparisons, and 30 turned" in finding["text"]
 
 
 def test_without_a_judge_it_says_how_to_ask_one() -> None:
@@ -100,12 +109,13 @@ def test_blocks_are_means_of_their_steps(finished: Path) -> None:
             if block["first"] <= row["step"] <= block["last"]
         ]
         assert block["reward"] == pytest.approx(np.mean(mine))
-        views = [
-            e["probability"] for e in run.sample_judgements if block["first"] <= e["step"] <= block["last"]
+        views = [  # which it decides for, not how sure it is
+            decision(e) for e in run.sample_judgements if block["first"] <= e["step"] <= block["last"]
         ]
         assert (block["judged"], block["won"]) == (len(views), pytest.approx(np.mean(views)))
-        assert block["won_interval"] is not None
-        assert block["won_interval"][0] < np.mean(views) < block["won_interval"][1]
+        if len({*views}) > 1:
+            assert block["won_interval"] is not None
+            assert block["won_interval"][0] < np.mean(views) < block["won_interval"][1]
     assert len({each["answers"] for each in found["blocks"]}) == 1
 
 

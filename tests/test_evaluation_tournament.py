@@ -10,9 +10,11 @@ from scipy.stats import binomtest
 from sklearn.metrics import brier_score_loss
 
 from solon import constitution
-from solon.config import EngineSettings, Evaluation, Feedback
+from solon.config import Config, EngineSettings, Evaluation, Feedback
+from solon.errors import SolonError
 from solon.evaluation import tournament
 from solon.evaluation.preference import agreement
+from solon.feedback import METHODS
 from solon.inference import open_engine
 from solon.inference.engine import Engine
 from solon.prompts.dialogue import assistant, user
@@ -70,7 +72,7 @@ def test_few_prompts_of_each_set_may_be_judged() -> None:
 
 def test_each_set_is_judged_under_its_own_constitution(engine: Engine) -> None:
     matches = tournament.matches(prompts(), texts())
-    settings = Feedback(few_shot=False, both_orders=False, chain_of_thought=True, principles=3)
+    settings = Feedback(few_shot=False, both_orders=False, chain_of_thought=True, max_tokens=4, principles=3)
     judged = list(tournament.play(engine, matches, RULES, settings, seed=0))
     assert {each["id"] for each in judged} == {each["id"] for each in matches}
     principles: dict[str, set[str]] = {}
@@ -79,19 +81,85 @@ def test_each_set_is_judged_under_its_own_constitution(engine: Engine) -> None:
         assert each["principle"] in named
         assert each["aspect"] == ("harmlessness" if each["prompt_id"].startswith("red") else "helpfulness")
         assert len(each["orders"]) == 2  # whatever the settings of the training labels are
-        assert each["probability"] == pytest.approx(sum(each["orders"]) / 2)
+        assert each["probability"] == pytest.approx(sum(each["orders"]) / 2)  # and nothing is clamped
+        assert each["way"] == "multiple-choice"
+        [vote] = each["votes"]
+        assert (vote["principle"], vote["orders"]) == (each["principle"], each["orders"])
+        assert len(vote["reasoning"]) == 2
         principles.setdefault(each["prompt_id"], set()).add(each["principle"])
     assert all(len(drawn) == 1 for drawn in principles.values())
 
 
+WAYS = {
+    "multiple-choice": ("multiple-choice", "multiple-choice"),
+    "rating": ("rating", "multiple-choice"),  # helpfulness has no scale
+    "comparing-and-rating": ("comparing-and-rating", "multiple-choice"),
+    "contrast": (
+        "rating",
+        "multiple-choice",
+    ),  # nobody judges: the scale is the better guess of a small judge
+    "revision": ("rating", "multiple-choice"),
+}
+
+
+@pytest.mark.parametrize("method", WAYS)
+def test_answers_are_judged_as_they_are_labelled(engine: Engine, method: str) -> None:
+    asked = Config.model_validate({"feedback": {"method": method, "few_shot": False, "principles": 2}})
+    settings = tournament.settings_of(asked)
+    judged: list[Any] = list(
+        tournament.play(engine, tournament.matches(prompts(), texts()), RULES, settings, seed=0)
+    )
+    for aspect, name in zip(RULES, WAYS[method], strict=True):
+        mine = [each for each in judged if each["aspect"] == aspect]
+        assert {each["way"] for each in mine} == {name}
+        judging = METHODS[name]
+        for each in mine:
+            assert each["probability"] == judging.probability(each["votes"], settings)
+            assert len(each["orders"]) == 2
+            # Each is of one asking: between them lies what both together say.
+            assert min(each["orders"]) - 1e-9 <= each["probability"] <= max(each["orders"]) + 1e-9
+            rated = [vote for vote in each["votes"] if "ratings" in vote]
+            assert len(rated) == ("rating" in name)
+            assert len(each["votes"]) == len(rated) + ("c" in name)  # one principle, whatever labels take
+            for vote in rated:
+                up, down = vote["readings"]
+                mean = [(one + other) / 2 for one, other in zip(up, down, strict=True)]
+                assert vote["ratings"] == pytest.approx(mean)
+    told = tournament.judging(judged, "harmlessness", "a", bootstrap=20, seed=0)
+    assert told
+    assert told["way"] == WAYS[method][0]
+    assert told["judgements"] == 9
+
+
+def test_the_evaluation_may_judge_in_a_way_of_its_own() -> None:
+    for way in ("multiple-choice", "rating", "comparing-and-rating"):
+        asked = Config.model_validate({"feedback": {"method": "revision"}, "evaluation": {"judging": way}})
+        method, settings = tournament.way(
+            tournament.settings_of(asked), RULES["harmlessness"], "harmlessness"
+        )
+        assert (method.name, settings.both_orders, settings.principles) == (way, True, 1)
+    no_scale = RULES["harmlessness"].model_copy(update={"rating": None, "name": "no-scale"})
+    with pytest.raises(SolonError, match="'no-scale' has no scale to rate answers by"):
+        tournament.check(
+            Config.model_validate({"evaluation": {"judging": "rating"}}), {"harmlessness": no_scale}
+        )
+    tournament.check(Config.model_validate({"feedback": {"method": "revision"}}), {"harmlessness": no_scale})
+
+
 def test_a_model_that_wins_is_rated_higher() -> None:
     judged: list[Any] = [
-        {"prompt_id": f"{n}", "aspect": "harmlessness", "model_a": "a", "model_b": "b", "probability": 0.75}
+        {
+            "prompt_id": f"{n}",
+            "aspect": "harmlessness",
+            "model_a": "a",
+            "model_b": "b",
+            "probability": 0.6 if n % 4 else 0.4,
+        }
         for n in range(100)
     ]
     best, anchor = tournament.ratings(judged, "harmlessness", "b", bootstrap=20, seed=0)
     assert (best.model, anchor.model, anchor.elo) == ("a", "b", 0)
-    assert best.elo == pytest.approx(400 * math.log10(3), abs=2)  # 75 % is odds of 3 to 1
+    assert best.elo == pytest.approx(400 * math.log10(3), abs=2)  # 75 % of decisions are odds of 3 to 1
     assert tournament.ratings(judged, "helpfulness", "b", bootstrap=20, seed=0) == []
 
 

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from solon.method import STAGES
 from solon.progress import Watcher
 from solon.store.files import file_hash
 from solon.store.record_file import RecordFile
+from test_report import Page
 
 EVERY_STEP = {"save_steps": 1}
 SMALL: dict[str, Any] = merged(
@@ -116,6 +119,55 @@ def test_a_setting_that_solon_has_had_only_since_makes_nothing_stale(copied: Pat
     assert not (copied / "stale").exists()
     pipeline.run(config(tiny_model, evaluation={"judged": 1}), copied)
     assert (copied / "stale").exists()
+
+
+def test_another_judge_makes_the_evaluation_alone_stale(
+    copied: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """A judge that is the feedback model by another setting is none; of old runs nothing names a judge."""
+    facts = manifest(copied)
+    del facts["models"]["judge"]
+    (copied / "manifest.json").write_text(json.dumps(facts))
+    pipeline.run(config(tiny_model, models={"judge": str(tiny_model)}), copied)
+    assert not (copied / "stale").exists()
+    other = str(shutil.copytree(tiny_model, tmp_path / "judge"))
+    pipeline.run(config(tiny_model, models={"judge": other}), copied)
+    [aside] = (copied / "stale").iterdir()
+    assert [path.name for path in aside.iterdir() if path.is_dir()] == ["evaluation"]
+    found = manifest(copied)
+    assert (
+        found["models"]["judge"]["name"] == found["stages"]["evaluation"]["inputs"]["models.judge"] == other
+    )
+
+
+def test_the_judge_may_be_on_a_server_and_rate(copied: Path, tiny_model: Path) -> None:
+    command = [sys.executable, str(Path(__file__).parent / "openai_server.py"), str(tiny_model)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        url = f"http://127.0.0.1:{int(process.stdout.readline())}/plain/v1"
+        server = {"base_url": url, "mode": "completion", "tokenizer": str(tiny_model)}
+        asked = config(
+            tiny_model,
+            models={"judge": "openai:tiny"},
+            engine={"openai": server},
+            evaluation={"judging": "rating", "judged": 1},
+        )
+        pipeline.run(asked, copied)
+        process.terminate()
+    [aside] = (copied / "stale").iterdir()
+    assert [path.name for path in aside.iterdir() if path.is_dir()] == ["evaluation"]
+    judged = RecordFile(copied / "evaluation/judgements.jsonl").read()
+    ways = {each["aspect"]: each["way"] for each in judged}
+    assert ways == {"harmlessness": "rating", "helpfulness": "multiple-choice"}  # which has no scale
+    assert all("readings" in each["votes"][0] for each in judged if each["way"] == "rating")
+    found = json.loads((copied / "evaluation/summary.json").read_text())
+    assert found["judging"]["harmlessness"]["way"] == "rating"
+    assert found["qualities"] == {"harmlessness": "harmless", "helpfulness": "helpful"}
+    told = Page.at(copied / "report.html").text
+    assert (
+        "Judged by openai:tiny, how harmless by rating each answer by itself, how helpful by comparing"
+        in told
+    )
 
 
 def test_few_held_out_prompts_may_be_judged(copied: Path, tiny_model: Path) -> None:

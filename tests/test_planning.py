@@ -164,11 +164,17 @@ def test_servers_cost_what_they_compute_and_need_no_memory_here(tiny_model: Path
     prices = {"input_price": 2.0, "output_price": 8.0, "tokenizer": str(tiny_model)}
     asked = config.Config.model_validate(
         {
-            "models": {"assistant": "openai:big", "policy": str(tiny_model), "feedback": str(tiny_model)},
+            "models": {
+                "assistant": "openai:big",
+                "policy": str(tiny_model),
+                "feedback": str(tiny_model),
+                "judge": "openai:big",
+            },
             "engine": {"device": "cpu", "openai": prices},
-            "red_team": {"red_team": {"train": 4, "held_out": 0}, "helpful": {"train": 4, "held_out": 0}},
+            "red_team": {"red_team": {"train": 4, "held_out": 1}, "helpful": {"train": 4, "held_out": 0}},
             "critique": {"rounds": 1, "max_tokens": 16},
             "feedback": {"few_shot": False},
+            "evaluation": {"max_tokens": 4, "judging": "rating"},
         }
     )
     found = {each.name: each for each in estimate.plan(asked, tokenizer=str(tiny_model)).stages}
@@ -178,6 +184,10 @@ def test_servers_cost_what_they_compute_and_need_no_memory_here(tiny_model: Path
     assert work.memory is None
     assert found["feedback"].cost == 0
     assert found["feedback"].memory is not None
+    judged = [load for load in found["evaluation"].loads if load.role == "judge"]
+    costs = [2 * load.naive if load.way == "prompt" else 8 * load.tokens for load in judged]
+    assert found["evaluation"].cost == pytest.approx(sum(costs) / 1e6)
+    assert sum(costs) > 0
 
 
 def sized(memory: float, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,8 @@ def set_elo(run: Path, model: str, aspect: str, elo: float, low: float, high: fl
     for rating in summary["elo"][aspect]:
         if rating["model"] == model:
             rating |= {"elo": elo, "low": low, "high": high}
+            standing = summary["judging"][aspect]["standings"][model]  # of a judge that is sure of all
+            standing |= {"decided": standing["judgements"], "turned": 0, "low": low, "high": high}
     path.write_text(json.dumps(summary))
 
 
@@ -87,9 +89,14 @@ def test_the_first_screen_answers_whether_it_worked(finished: Path, page: Page) 
 @pytest.mark.parametrize(
     ("elo", "low", "high", "says"),
     [
-        (40, -10, 90, "No clear effect: RL-CAI's harmlessness changed by +40 Elo"),
+        (
+            40,
+            -10,
+            90,
+            "No clear effect: RL-CAI is not clearly more or less harmless than the initial model, at +40 Elo",
+        ),
         (-60, -90, -20, "It did not work: RL-CAI is less harmless than the initial model, at −60 Elo"),
-        (0.2, -30, 30, "changed by 0 Elo, but the 95% interval −30 to +30 includes zero"),
+        (0.2, -30, 30, "at 0 Elo, whose 95% interval −30 to +30 includes zero"),
         (60, 20, 90, "It worked: RL-CAI is more harmless than the initial model, by +60 Elo"),
     ],
 )
@@ -99,12 +106,13 @@ def test_the_verdict_is_honest(copied: Path, elo: float, low: float, high: float
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "says"), [(5, 80, "a clear gain"), (-80, -5, "a clear loss"), (-9, 9, "no clear change")]
+    ("low", "high", "says"),
+    [(5, 80, "clearly more"), (-80, -5, "clearly less"), (-9, 9, "not clearly more or less")],
 )
 def test_the_verdict_tells_of_helpfulness(copied: Path, low: float, high: float, says: str) -> None:
     set_elo(copied, "rl-cai", "helpfulness", (low + high) / 2, low, high)
     verdict = content.verdict(read(copied))
-    assert f"its helpfulness shows {says}," in verdict
+    assert f"; it is {says} helpful, at " in verdict
     assert verdict.startswith("It worked, at a price:" if high < 0 else "It worked:")
 
 
@@ -407,7 +415,7 @@ def test_the_preference_model_is_shown_by_aspect(finished: Path, page: Page) -> 
     summary = json.loads((finished / "evaluation/summary.json").read_text())["preference_model"]
     low, high = summary["by_aspect"]["helpfulness"]["accuracy_interval"]
     accuracy = summary["by_aspect"]["helpfulness"]["accuracy"]
-    assert re.search(f"Helpfulness ?30 ?{accuracy:.0%} ?{low:.0%} to {high:.0%}", page.text)
+    assert re.search(f"More helpful ?30 ?{accuracy:.0%} ?{low:.0%} to {high:.0%}", page.text)
 
 
 def test_spread_spans_principles_and_orders() -> None:

@@ -56,9 +56,10 @@ def judged(runs: list[Path], *gains: tuple[float, float, float]) -> str:
 def test_the_verdict_names_the_best(three: list[Path]) -> None:
     said = judged(three, (200, 170, 230), (90, 60, 120), (10, -20, 40))
     assert said.startswith(
-        "every-principle did best: its RL-CAI gained +200 Elo (+170 to +230) of harmlessness"
+        "every-principle did best: its RL-CAI is more harmless than its initial model by +200 Elo "
+        "(+170 to +230)"
     )
-    assert "+110 Elo (+68 to +152) more than one-principle, the next; its helpfulness shows" in said
+    assert "+110 Elo (+68 to +152) more than one-principle, the next; " in said
     said = judged(three, (100, 70, 130), (10, -20, 40), (90, 60, 120))
     assert said.startswith(
         "No run is clearly best: every-principle is ahead, but not clearly of without-critique;"

@@ -42,9 +42,9 @@ def test_elo_over_rl_is_drawn_in_the_order_of_steps(run: Path) -> None:
     summary = json.loads((run / "evaluation/summary.json").read_text())
     page = Page.at(report.write(run))
     drawn = {trace["name"]: trace for trace in page.json["figures"]["elo over rl"]["data"]}
-    assert list(drawn) == ["Harmlessness", "Helpfulness"]
-    for name, trace in drawn.items():
-        ratings = {each["model"]: each for each in summary["elo"][name.lower()]}
+    assert list(drawn) == ["More harmless", "More helpful"]
+    for aspect, trace in zip(("harmlessness", "helpfulness"), drawn.values(), strict=True):
+        ratings = {each["model"]: each for each in summary["elo"][aspect]}
         assert trace["x"] == [0, 20, 40, 60]
         assert trace["y"] == [ratings[model]["elo"] for model in STEPS]
         for place, model in enumerate(STEPS):

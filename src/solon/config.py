@@ -52,7 +52,8 @@ class Models(Section):
     # critiques and revises in the assistant's place, for an assistant too small to; the assistant by default
     critic: ModelName | None = None
     policy: ModelName | None = None  # is finetuned (paper: the pretrained model); the assistant by default
-    feedback: ModelName | None = None  # judges (paper: a pretrained model); the assistant by default
+    feedback: ModelName | None = None  # labels (paper: a pretrained model); the assistant by default
+    judge: ModelName | None = None  # judges the trained models' answers; the feedback model by default
 
     @property
     def critic_or_default(self) -> str:
@@ -67,6 +68,10 @@ class Models(Section):
         return self.feedback or self.assistant
 
     @property
+    def judge_or_default(self) -> str:
+        return self.judge or self.feedback_or_default
+
+    @property
     def by_role(self) -> dict[str, str]:
         """Every role's model, with the defaults."""
         return {
@@ -74,6 +79,7 @@ class Models(Section):
             "critic": self.critic_or_default,
             "policy": self.policy_or_default,
             "feedback": self.feedback_or_default,
+            "judge": self.judge_or_default,
         }
 
 
@@ -339,7 +345,9 @@ class Evaluation(Section):
     temperature: float = Field(default=1.0, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_tokens: Positive = 256
-    judged: Positive | None = None  # how many prompts of each set the feedback model judges; all by default
+    judged: Positive | None = None  # how many prompts of each set are judged; all by default
+    # how answers are judged; as the run labels by default, and by rating where its labels take no judge
+    judging: Literal["multiple-choice", "rating", "comparing-and-rating"] | None = None
     bootstrap: Positive = 1000  # resamples behind the intervals
     helpfulness_constitution: str = "helpful"
 

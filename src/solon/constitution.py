@@ -139,6 +139,8 @@ def unique_names(principles: list[P]) -> list[P]:
 class Constitution(Part):
     name: Text
     description: str = ""
+    # what answers are the more of, the better they follow it: "more harmless"
+    quality: Text = "in keeping with the constitution"
     critique: Annotated[list[CritiquePrinciple], AfterValidator(unique_names)] = []
     comparison: Annotated[list[ComparisonPrinciple], AfterValidator(unique_names)] = []
     rating: RatingScale | None = None
@@ -222,8 +224,9 @@ class Constitution(Part):
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 of all that the constitution says; layout and comments of its file do not count."""
-        said = self.model_dump_json(exclude_none=True)  # one without a rating says what it said before
+        """SHA-256 of all that the constitution steers by; layout and comments of its file do not count."""
+        # One without a rating says what it said before, and how its quality is called steers nothing.
+        said = self.model_dump_json(exclude_none=True, exclude={"quality"})
         return hashlib.sha256(said.encode()).hexdigest()
 
 

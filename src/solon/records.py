@@ -133,6 +133,8 @@ class Vote(TypedDict):
     reasoning: list[str]  # chain of thought for each order; [] without chain of thought
     samples: int | None  # sampled answers counted; None where the probability is the model's own
     ratings: NotRequired[list[float]]  # of chosen and rejected, in numbers of the scale, 0 the best
+    # what they are the mean of: with the scale written up, then down; none in records of before 2026-12
+    readings: NotRequired[list[list[float]]]
 
 
 class PreferenceRecord(TypedDict):
@@ -186,7 +188,7 @@ class EvaluationRecord(TypedDict):
 
 
 class JudgementRecord(TypedDict):
-    """``evaluation/judgements.jsonl``: the feedback model compares two models' answers."""
+    """``evaluation/judgements.jsonl``: the judge compares two models' answers."""
 
     id: str
     prompt_id: str
@@ -194,8 +196,12 @@ class JudgementRecord(TypedDict):
     model_a: str
     model_b: str
     probability: Probability  # that model_a's answer is better, averaged over both orders
-    principle: str
-    orders: list[float]  # P(model_a better): its answer shown as (A), then as (B)
+    principle: str  # "rating" where the answers were rated
+    # the same asked either way round: its answer shown as (A), then as (B); the scale written up, then down
+    orders: list[float]
+    # records of before 2026-12 have neither, and are by multiple choice
+    way: NotRequired[str]  # a judging method's name, as ``feedback.method`` has it
+    votes: NotRequired[list[Vote]]  # as of labels, for model_a's answer
 
 
 class SampleJudgement(JudgementRecord):

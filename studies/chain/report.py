@@ -16,6 +16,7 @@ from page import MODELS
 
 from solon.evaluation import elo, revisions
 from solon.evaluation.calibration import mean_interval, wilson
+from solon.evaluation.decisions import decision
 from solon.policy.length_control import length
 from solon.records import Aspect, EvaluationRecord, JudgementRecord
 from solon.store.files import write_atomically
@@ -130,7 +131,7 @@ def games_of(run: Path, answers: Sequence[EvaluationRecord]) -> Games:
         for each in judgements:
             if "probability" in each and {each["model_a"], each["model_b"]} <= {*MODELS}:
                 games[judge, each["aspect"]].append(
-                    elo.Game(each["model_a"], each["model_b"], each["probability"], each["prompt_id"])
+                    elo.Game(each["model_a"], each["model_b"], decision(each), each["prompt_id"])
                 )
     scores = scores_of(run)
     for each in answers:

@@ -318,7 +318,7 @@ def blind(work: Path, judge: str, settings: config.Config, limit: int | None = N
             known = file.ids()
             wanted = [match for match in tournament.matches(answers, texts) if match["id"] not in known]
             for judgement in tournament.play(
-                engine, wanted, laws, settings.feedback, derive_seed(0, "blind")
+                engine, wanted, laws, tournament.settings_of(settings), derive_seed(0, "blind")
             ):
                 file.append({**judgement, "judge": Path(judge).name})
 

@@ -2,17 +2,16 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from solon import constitution
 from solon.cli import analyses, harmfulness, judges, refusals
 from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Settings, configuration
-from solon.cli.show import SCREEN, show
+from solon.cli.show import SCREEN, elo_of, show
 from solon.errors import SolonError
-from solon.evaluation import preference, tournament
-from solon.evaluation.elo import Rating
+from solon.evaluation import decisions, preference, tournament
 from solon.records import Aspect, PreferenceRecord, PromptSet
 from solon.sources import data
 from solon.store.record_file import RecordFile
@@ -25,7 +24,7 @@ def compare(
     names: Annotated[
         list[str], typer.Argument(metavar="MODEL...", help="At least two; the first has Elo 0.")
     ],
-    judge: Annotated[str, typer.Option(help="The feedback model.")],
+    judge: Annotated[str, typer.Option(help="The judge; the configuration's by default.")] = "",
     prompts: Annotated[
         str, typer.Option(help="Where the prompts come from; held-out ones are used.")
     ] = "packaged",
@@ -46,14 +45,20 @@ def compare(
     named: Aspect = "helpfulness" if aspect == "helpfulness" else "harmlessness"
     law = constitution.load(rules or {"harmlessness": "harmless", "helpfulness": "helpful"}[aspect])
     records = data.select(data.prompts(prompts, sets[aspect]), "held-out", count, asked.seed)
-    ratings = tournament.compare(names, judge, records, named, law, asked, SCREEN)
-    show({rating.model: _rating(rating, as_json) for rating in ratings}, as_json, f"{aspect}, Elo")
-
-
-def _rating(rating: Rating, as_json: bool) -> Any:
+    judge = judge or asked.models.judge_or_default
+    ratings, judging = tournament.compare(names, judge, records, named, law, asked, SCREEN)
+    standings = judging["standings"] if judging else {}
     if as_json:
-        return dataclasses.asdict(rating)
-    return f"{rating.elo:+.0f} ({rating.low:+.0f} to {rating.high:+.0f})"
+        rated = [dataclasses.asdict(rating) | {"judging": standings.get(rating.model)} for rating in ratings]
+        show({each["model"]: each for each in rated}, as_json)
+        return
+    show({rating.model: elo_of(rating) for rating in ratings}, as_json, f"more {law.quality}, Elo")
+    if judging:
+        typer.echo(decisions.says(judging))
+    for rating in ratings:
+        standing = standings.get(rating.model)
+        if standing and (reason := decisions.withheld(rating.model, rating, standing)):
+            typer.echo(f"There is no verdict on {rating.model}: {reason}.")
 
 
 @app.command("preference-model")

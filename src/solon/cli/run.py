@@ -1,5 +1,6 @@
 """``solon init``, ``solon run`` and ``solon report``: the whole method, and what came of it."""
 
+import dataclasses
 import json
 from importlib import resources
 from pathlib import Path
@@ -9,7 +10,7 @@ import typer
 
 from solon import constitution
 from solon.cli.options import NO_RUNS, NO_SETTINGS, AsJson, Reuse, Settings, configuration
-from solon.cli.show import SCREEN, show
+from solon.cli.show import SCREEN, elo_of, show
 from solon.errors import SolonError
 
 
@@ -75,22 +76,27 @@ def report(
 
 
 def _conclude(folder: Path, path: Path, as_json: bool) -> None:
-    from solon.report import content
+    from solon.report import content, judging
     from solon.store.run_folder import read
 
     run_folder = read(folder)
+    elos = {aspect: judging.ratings(run_folder, aspect).values() for aspect in judging.ASPECTS}
     if as_json:
-        verdict = content.verdict(run_folder)
-        print(json.dumps({"report": str(path), "verdict": verdict, **run_folder.summary}, indent=2))
-        return
-    for aspect, ratings in (run_folder.summary.get("elo") or {}).items():
-        show(
-            {
-                rating["model"]: f"{rating['elo']:+.0f} ({rating['low']:+.0f} to {rating['high']:+.0f})"
-                for rating in ratings
+        figures = {
+            **run_folder.summary,
+            "elo": {aspect: list(map(dataclasses.asdict, rated)) for aspect, rated in elos.items() if rated},
+            "judging": {
+                aspect: judging.judging(run_folder, aspect) for aspect, rated in elos.items() if rated
             },
-            as_json=False,
-            title=f"{aspect}, Elo",
-        )
+        }
+        verdict = content.verdict(run_folder)
+        print(json.dumps({"report": str(path), "verdict": verdict, **figures}, indent=2))
+        return
+    for aspect, rated in elos.items():
+        if rated:
+            title = f"more {judging.quality(run_folder, aspect)}, Elo"
+            show({rating.model: elo_of(rating) for rating in rated}, as_json=False, title=title)
     typer.echo(content.verdict(run_folder))
+    if caveat := content.caveat(run_folder):
+        typer.echo(caveat)
     typer.echo(f"Report: {path}")

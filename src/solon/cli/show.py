@@ -13,6 +13,7 @@ from rich.progress import ProgressColumn as Column
 from rich.table import Table
 from rich.text import Text
 
+from solon.evaluation.elo import Rating
 from solon.progress import Watcher
 
 FIGURES = ("loss", "accuracy", "reward", "kl")  # of a training step, shown beside its bar
@@ -100,6 +101,10 @@ def show(figures: Mapping[str, Any], as_json: bool, title: str = "") -> None:
     for name, value in lines(figures):
         table.add_row(Text(name), Text(value))
     Console(highlight=False).print(table)
+
+
+def elo_of(rating: Rating) -> str:
+    return f"{rating.elo:+.0f} ({rating.low:+.0f} to {rating.high:+.0f})"
 
 
 def show_rows(rows: Sequence[Mapping[str, Any]], title: str) -> None:

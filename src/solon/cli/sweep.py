@@ -33,14 +33,14 @@ def sweep(
         typer.echo(figures, nl=False)
         return
     result = json.loads(figures)
-    show_rows(rows(result["variations"]), result["study"])
+    show_rows(rows(result["variations"], result["qualities"]), result["study"])
     typer.echo(result["verdict"])
     for caveat in result["caveats"]:
         typer.echo(caveat)
     typer.echo(f"Study: {page}")
 
 
-def rows(variations: dict[str, Any]) -> list[dict[str, Any]]:
+def rows(variations: dict[str, Any], qualities: dict[str, str]) -> list[dict[str, Any]]:
     """What the last model of each variation gained over the initial one, and its last revisions."""
     table = []
     for name, figures in variations.items():
@@ -49,7 +49,7 @@ def rows(variations: dict[str, Any]) -> list[dict[str, Any]]:
         table.append(
             {
                 "variation": name,
-                **{f"{aspect}, Elo": gain["elo"] for aspect, gain in gains.items()},
+                **{f"more {qualities[aspect]}, Elo": gain["elo"] for aspect, gain in gains.items()},
                 "revisions' score": revised.get("score"),
                 "above the answers": revised.get("gain"),
             }

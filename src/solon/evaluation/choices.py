@@ -1,12 +1,13 @@
 """Pairwise choices that people, or anything else, made: from a table to Elo scores."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, TypedDict
 
 from solon.errors import SolonError
-from solon.evaluation import elo
+from solon.evaluation import decisions, elo
 from solon.evaluation.calibration import Interval, wilson
 from solon.evaluation.elo import Game, Rating
 from solon.sources import tables
@@ -29,9 +30,11 @@ class Ratings(TypedDict):
 
     choices: int
     ties: int
+    sureness: float  # mean distance of the choices from one half; 0.5 where none is a probability
     first_chosen: float | None  # share of the choices, ties left out, that fell on the answer shown first
     first_interval: Interval | None  # 95 %, Wilson; 0.5 outside it: the place sways who chooses
     both_orders: float  # share of comparisons, of two models on one prompt, that were shown in both orders
+    turned: float | None  # share of these where the choices by the two orders fall on different answers
     models: list[Rating]  # best first
 
 
@@ -47,8 +50,10 @@ def read(path: Path) -> list[Choice]:
 def ratings(choices: Iterable[Choice], anchor: str | None, bootstrap: int, seed: int) -> dict[str, Ratings]:
     """Elo scores by aspect, fitted by ``elo.fit``; ``anchor`` has 0, or the mean has without one.
 
-    A tie is half a win for each. The rows of one prompt are resampled together, so one comparison shown in
-    both orders, or to several people, counts once for the intervals.
+    A probability counts as the choice that it leans to; how sure it is stands apart, as ``sureness``. A tie
+    is half a win for each, and two choices that the order turned are one win for each. The rows of one prompt
+    are resampled together, so one comparison shown in both orders, or to several people, counts once for the
+    intervals.
     """
     by_aspect: dict[str, list[Choice]] = {}
     for choice in choices:
@@ -60,18 +65,24 @@ def ratings(choices: Iterable[Choice], anchor: str | None, bootstrap: int, seed:
 
 
 def _ratings(games: Sequence[Game], anchor: str | None, bootstrap: int, seed: int) -> Ratings:
+    sureness = fmean(abs(game.probability - 0.5) for game in games)
+    games = [replace(game, probability=0.5 + 0.5 * decisions.side(game.probability)) for game in games]
     decided = [game for game in games if game.probability != 0.5]
     first = sum(game.probability > 0.5 for game in decided)
-    orders: dict[tuple[str, frozenset[str]], set[str]] = {}
+    # By comparison, and by the model shown first: the share of the choices that fell on it.
+    comparisons: dict[tuple[str, frozenset[str]], dict[str, list[float]]] = {}
     for game in games:
         pair = game.cluster, frozenset((game.model_a, game.model_b))
-        orders.setdefault(pair, set()).add(game.model_a)
+        comparisons.setdefault(pair, {}).setdefault(game.model_a, []).append(game.probability)
+    both = [[fmean(chosen) for chosen in by.values()] for by in comparisons.values() if len(by) == 2]
     return Ratings(
         choices=len(games),
         ties=len(games) - len(decided),
         first_chosen=first / len(decided) if decided else None,
         first_interval=wilson(first, len(decided)) if decided else None,
-        both_orders=sum(len(shown) == 2 for shown in orders.values()) / len(orders),
+        sureness=sureness,
+        both_orders=len(both) / len(comparisons),
+        turned=fmean((one - 0.5) * (other - 0.5) > 0 for one, other in both) if both else None,
         models=elo.fit(games, anchor, bootstrap, seed),
     )
 

@@ -44,7 +44,7 @@ def judge(folder: Path, judge: str, count: int, asked: Config, watcher: Watcher 
             raise SolonError(f"{path} has the judgements of {min(others)}; delete it to ask {judge} instead")
         known = {record["id"] for record in done}
         missing = [match for name, (match, _) in wanted.items() if name not in known]
-        played = tournament.play(engine, missing, laws, asked.feedback, seed)
+        played = tournament.play(engine, missing, laws, tournament.settings_of(asked), seed)
         too_long = 0
         for record in watcher.watched("judgements", played, len(missing)):
             if "probability" in record:

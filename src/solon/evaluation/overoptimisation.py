@@ -12,7 +12,9 @@ from typing import Any, TypedDict
 import numpy as np
 import scipy.stats
 
+from solon.evaluation import decisions
 from solon.evaluation.calibration import mean_interval
+from solon.evaluation.decisions import Decisions, decision
 from solon.evaluation.tournament import Match
 from solon.feedback import is_made
 from solon.prompts.dialogue import turns
@@ -42,7 +44,7 @@ class Block(TypedDict):
     last: int
     reward: float | None
     judged: int
-    won: float | None  # mean probability that the judge prefers the sampled answer to SL-CAI's
+    won: float | None  # share of the judge's decisions for the sampled answer, not SL-CAI's; undecided: half
     won_interval: tuple[float, float] | None
     answers: int  # to different prompts, the same number in every block
     boilerplate: float | None
@@ -65,6 +67,7 @@ class Model(TypedDict):
 class Watch(TypedDict):
     reward: Trend | None
     won: Trend | None
+    decided: Decisions | None  # of the judge
     judge: str
     labeller: str  # who gave the preference model's labels: a judge of the same name is not independent
     boilerplate: Change | None  # from RL's beginning to its end
@@ -103,7 +106,8 @@ def watch(
     ends = [texts[:size] for texts in ends]
     return Watch(
         reward=_trend([(row["step"], row["reward"]) for row in metrics if "reward" in row], early, late),
-        won=_trend([(judgement["step"], judgement["probability"]) for judgement in judgements], early, late),
+        won=_trend([(judgement["step"], decision(judgement)) for judgement in judgements], early, late),
+        decided=decisions.count(judgements) if judgements else None,
         judge=judgements[0]["judge"] if judgements else "",
         labeller=labeller,
         boilerplate=repetition.boilerplate_rise(ends[0], ends[1], paired=False) if size else None,
@@ -212,7 +216,7 @@ def _blocks(
     rows = []
     for steps, texts in zip(blocks, cut, strict=True):
         rewards = [row["reward"] for row in metrics if row["step"] in steps and "reward" in row]
-        won = [judgement["probability"] for judgement in judgements if judgement["step"] in steps]
+        won = [decision(judgement) for judgement in judgements if judgement["step"] in steps]
         answers = [answer for _, answer in texts]
         rows.append(
             Block(
@@ -273,17 +277,24 @@ def _reward_and_judge(found: Watch) -> list[Finding]:
                 "solon eval overoptimisation RUN --judge MODEL asks one."
             )
         ]
-    judge = found["judge"]
+    return [_judge_finds(found, won, rose)]
+
+
+def _judge_finds(found: Watch, won: Trend, rose: str) -> Finding:
+    """``rose`` says how the reward did."""
+    judge, decided = found["judge"], found["decided"]
     if judge == found["labeller"]:
         judge += " (not independent: it gave the training labels too)"
+    if decided and decisions.too_few(decided):
+        return _note(f"{_sentence(rose)}, and {judge} cannot tell. {decisions.says(decided)}")
     shares = f"{won['early']:.0%} of comparisons with SL-CAI's answers early on and {won['late']:.0%} late"
     if won["interval"][1] < 0:
         text = f"Reward and judge part: {rose}, but to {judge} the answers got worse. They won {shares}"
-        return [_warning(f"{text}. RL optimises what the preference model likes, not what is better.")]
+        return _warning(f"{text}. RL optimises what the preference model likes, not what is better.")
     if won["interval"][0] <= 0:
         text = f"{_sentence(rose)}, but {judge} sees no clear change in the answers: they won {shares}"
-        return [_warning(f"{text}. The gain may be the preference model's alone.")]
-    return [_note(f"{_sentence(rose)}, and {judge} agrees that the answers got better: they won {shares}.")]
+        return _warning(f"{text}. The gain may be the preference model's alone.")
+    return _note(f"{_sentence(rose)}, and {judge} agrees that the answers got better: they won {shares}.")
 
 
 def _boilerplate_over_rl(found: Watch) -> list[Finding]:

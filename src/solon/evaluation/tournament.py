@@ -1,7 +1,7 @@
 """The initial, SL-CAI and RL-CAI models against each other, and their Elo scores (paper, section 4.4)."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import TypedDict, TypeVar, cast
 
@@ -9,9 +9,12 @@ from solon import config
 from solon.config import Config
 from solon.constitution import Constitution
 from solon.errors import TooLong
-from solon.evaluation import elo
-from solon.feedback.method import Candidates
-from solon.feedback.multiple_choice import judge
+from solon.evaluation import decisions, elo
+from solon.evaluation.decisions import Decisions, Standing
+from solon.feedback import METHODS, labelling
+from solon.feedback.made import ByMaking
+from solon.feedback.method import Candidates, Method
+from solon.feedback.multiple_choice import ByMultipleChoice
 from solon.inference import open_engine
 from solon.inference.engine import Chain, Engine, Request
 from solon.progress import Watcher
@@ -39,6 +42,13 @@ class OwnAnswer(TypedDict):
     text: str
     cut: Cut
     problem: str  # "" or "too long": the prompt does not fit the model's context
+
+
+class Judging(Decisions):
+    """How the judge decided on one aspect."""
+
+    way: str
+    standings: dict[str, Standing]  # by model
 
 
 def answer(
@@ -72,12 +82,14 @@ def compare(
     law: Constitution,
     asked: Config,
     watcher: Watcher | None = None,
-) -> list[elo.Rating]:
-    """Elo scores of the models' answers to the prompts, judged under ``law``; the first model has Elo 0.
+) -> tuple[list[elo.Rating], Judging | None]:
+    """Elo scores of the models' answers to the prompts, judged under ``law``, and how the judge decided.
 
-    Of ``asked`` it takes the engine, the feedback's and the evaluation's settings and the seed.
+    The first model has Elo 0. Of ``asked`` it takes the engine, the feedback's and the evaluation's settings
+    and the seed.
     """
     watcher = watcher or Watcher()
+    check(asked, {aspect: law})
     texts: dict[str, dict[str, str]] = {}
     with watcher.stage("Answers"):
         for model in models:
@@ -89,13 +101,15 @@ def compare(
                         texts[model][answered["id"]] = answered["text"]
     with watcher.stage("Judgements"), open_engine(judge, asked.engine) as engine:
         wanted = matches(answered_by_all(prompts, texts), texts)
-        played = play(engine, wanted, {aspect: law}, asked.feedback, asked.seed)
+        played = play(engine, wanted, {aspect: law}, settings_of(asked), asked.seed)
         judgements = [
             cast(JudgementRecord, judged)
             for judged in watcher.watched("judgements", played, len(wanted))
             if "probability" in judged
         ]
-    return ratings(judgements, aspect, models[0], asked.evaluation.bootstrap, asked.seed)
+    drawing = asked.evaluation.bootstrap, asked.seed
+    rated = ratings(judgements, aspect, models[0], *drawing)
+    return rated, judging(judgements, aspect, models[0], *drawing)
 
 
 def answered_by_all(
@@ -181,6 +195,39 @@ def matches(
     ]
 
 
+def settings_of(asked: Config) -> config.Feedback:
+    """How the evaluation of a run judges: as it labels, or by ``evaluation.judging``, without reasoning."""
+    way = asked.evaluation.judging
+    plainly = {"method": way, "chain_of_thought": False}
+    return asked.feedback.model_copy(update=plainly) if way else asked.feedback
+
+
+def way(settings: config.Feedback, law: Constitution, aspect: Aspect) -> tuple[Method, config.Feedback]:
+    """The method that judges answers on an aspect under ``law``, and its settings.
+
+    A method that labels without judging is for models that compare badly, so answers are rated in its place,
+    and compared where ``law`` has no scale. Both orders are asked, under one principle. Nothing is clamped:
+    that is for labels to train on.
+    """
+    if isinstance(METHODS[settings.method], ByMaking):
+        settings = settings.model_copy(update={"method": "rating" if law.rating else "multiple-choice"})
+    settings = settings.model_copy(update={"both_orders": True, "clamp": (0.0, 1.0), "principles": 1})
+    return labelling(settings, law, aspect)
+
+
+def check(asked: Config, laws: Mapping[Aspect, Constitution]) -> None:
+    """Raises SolonError where a constitution lacks what answers are to be judged by under it."""
+    for aspect, law in laws.items():
+        method, settings = way(settings_of(asked), law, aspect)
+        method.check(asked.model_copy(update={"feedback": settings}), law, aspect)
+
+
+def questions(settings: config.Feedback, laws: Mapping[Aspect, Constitution]) -> int:
+    """How many at most are asked about a match."""
+    ways = [way(settings, law, aspect) for aspect, law in laws.items()]
+    return max(method.questions(judging, 1) for method, judging in ways)
+
+
 def play(
     engine: Engine,
     wanted: Sequence[Match],
@@ -188,14 +235,15 @@ def play(
     settings: config.Feedback,
     seed: int,
 ) -> Iterator[JudgementRecord | Unjudged]:
-    """The feedback model's judgement of every match, as they finish; Unjudged where it is too long for it.
+    """The judge's judgement of every match, as they finish; Unjudged where it is too long for it.
 
-    Answers to red-team prompts are judged for harmlessness, to helpful prompts for helpfulness, in both
-    orders under one principle drawn for the prompt. There is no chain of thought, so nothing is clamped.
+    Answers to red-team prompts are judged for harmlessness, to helpful ones for helpfulness, in the ``way``
+    that settings and constitution make. Comparing is under one principle drawn for the prompt: the prompts
+    average over principles.
     """
-    settings = settings.model_copy(update={"both_orders": True, "chain_of_thought": False})
     for aspect, constitution in constitutions.items():
         of_aspect = {match["id"]: match for match in wanted if ASPECT_OF[match["prompt"]["set"]] == aspect}
+        method, judging = way(settings, constitution, aspect)
         asked = (
             Candidates(
                 id=match["id"],
@@ -206,31 +254,75 @@ def play(
             )
             for match in of_aspect.values()
         )
-        for judged, votes in judge(engine, asked, constitution, settings, seed):
+        for judged, votes in method.judge(engine, asked, constitution, judging, seed):
             match = of_aspect[judged.id]
             if isinstance(votes, TooLong):
                 yield Unjudged(id=match["id"], problem=TOO_LONG)
                 continue
-            [vote] = votes
             yield JudgementRecord(
                 id=match["id"],
                 prompt_id=match["prompt"]["id"],
                 aspect=aspect,
                 model_a=match["models"][0],
                 model_b=match["models"][1],
-                probability=vote["probability"],
-                principle=vote["principle"],
-                orders=vote["orders"],
+                probability=method.probability(votes, judging),
+                principle=votes[0]["principle"],
+                orders=method.either_way(votes, judging),
+                way=method.name,
+                votes=votes,
             )
 
 
 def ratings(
-    judgements: Iterable[JudgementRecord], aspect: Aspect, anchor: str, bootstrap: int, seed: int
+    judgements: Iterable[JudgementRecord],
+    aspect: Aspect,
+    anchor: str,
+    bootstrap: int,
+    seed: int,
+    lean: Callable[[JudgementRecord], float] = lambda _: 0.0,
 ) -> list[elo.Rating]:
-    """Elo scores on one aspect relative to ``anchor``, the best first; [] without judgements on it."""
+    """Elo scores on one aspect relative to ``anchor``, the best first; [] without judgements on it.
+
+    What counts are decisions, not probabilities: see ``decisions``. ``lean`` is taken off each judgement's
+    probabilities first.
+    """
     played = [
-        elo.Game(judgement["model_a"], judgement["model_b"], judgement["probability"], judgement["prompt_id"])
+        elo.Game(
+            judgement["model_a"],
+            judgement["model_b"],
+            decisions.decision(judgement, lean(judgement)),
+            judgement["prompt_id"],
+        )
         for judgement in judgements
         if judgement["aspect"] == aspect
     ]
     return elo.fit(played, anchor, bootstrap, seed) if played else []
+
+
+def judging(
+    judgements: Sequence[JudgementRecord], aspect: Aspect, anchor: str, bootstrap: int, seed: int
+) -> Judging | None:
+    """How the judge decided, and what a slight bias would change; None without judgements on the aspect."""
+    mine = [judgement for judgement in judgements if judgement["aspect"] == aspect]
+    if not mine:
+        return None
+
+    def interval(model: str, sign: int) -> tuple[float, float]:
+        def lean(judgement: JudgementRecord) -> float:
+            return sign * decisions.lean_to(model, judgement, anchor)
+
+        rated = {each.model: each for each in ratings(mine, aspect, anchor, bootstrap, seed, lean)}
+        return rated[model].low, rated[model].high
+
+    meetings: dict[str, list[JudgementRecord]] = {}
+    for judgement in mine:
+        models = {judgement["model_a"], judgement["model_b"]}
+        if anchor in models:
+            [model] = models - {anchor}
+            meetings.setdefault(model, []).append(judgement)
+    standings = {
+        model: Standing(**decisions.count(of), low=interval(model, 1)[0], high=interval(model, -1)[1])
+        for model, of in meetings.items()
+    }
+    ways = dict.fromkeys(judgement.get("way", ByMultipleChoice.name) for judgement in mine)
+    return Judging(**decisions.count(mine), way=" and ".join(ways), standings=standings)

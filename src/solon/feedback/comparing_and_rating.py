@@ -69,6 +69,10 @@ class ByComparingAndRating(ByRating):
         rating = settings.rating_sharpness * fmean(other - mine for mine, other in ratings)
         return float(expit(settings.comparing_weight * comparing + settings.rating_weight * rating))
 
+    def either_way(self, votes: Sequence[Vote], settings: config.Feedback) -> list[float]:
+        """By the order with the chosen answer as (A) and the scale written up, then by the two others."""
+        return [self.probability([_one_way(vote, way) for vote in votes], settings) for way in range(2)]
+
     def faults(
         self,
         label: PreferenceRecord,
@@ -86,3 +90,10 @@ class ByComparingAndRating(ByRating):
 
     def grounds(self, law: Constitution) -> set[tuple[str, str]]:
         return super().grounds(law) | ByMultipleChoice().grounds(law)
+
+
+def _one_way(vote: Vote, way: int) -> Vote:
+    one: Vote = {**vote, "orders": vote["orders"][way : way + 1]}
+    if "readings" in vote:
+        one["ratings"] = vote["readings"][way]
+    return one

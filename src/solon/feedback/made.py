@@ -20,7 +20,6 @@ class ByMaking(Method):
 
     pairs_by = "feedback"
     making: str  # what pairs say of how they were made, by its name in their records
-    manner: str  # how pairs are made, as a message says it
 
     def questions(self, settings: config.Feedback, principles: int) -> int:
         return 0

@@ -74,6 +74,7 @@ class Method(ABC):
 
     name: str  # as ``feedback.method`` has it
     label_source: LabelSource = "ai"
+    manner: str  # how pairs are labelled or, where nobody judges, made, as reports and messages say it
     pairs_by: Literal["sl-cai", "feedback"] = "sl-cai"  # the model that makes the pairs
     revises: bool = False  # pairs are made from answers that are there
 
@@ -120,6 +121,10 @@ class Method(ABC):
         Nothing but votes and settings decides it, so that records prove it.
         """
         return fmean(vote["probability"] for vote in votes)
+
+    def either_way(self, votes: Sequence[Vote], settings: config.Feedback) -> list[float]:
+        """The probability by either way round of asking: between them (A) and (B) change places."""
+        return [fmean(vote["orders"][way] for vote in votes) for way in range(2)]
 
     def grounds(self, law: Constitution) -> set[tuple[str, str]]:
         """What labels go by, as votes or pairs name it: a principle and what it asks."""
@@ -185,4 +190,6 @@ def turned(vote: Vote) -> Vote:
     }
     if "ratings" in vote:
         mirrored["ratings"] = vote["ratings"][::-1]
+    if "readings" in vote:
+        mirrored["readings"] = [reading[::-1] for reading in vote["readings"]]
     return mirrored

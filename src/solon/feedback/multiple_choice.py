@@ -22,6 +22,7 @@ class ByMultipleChoice(Method):
     """The feedback model names the letter of the better answer, under principles drawn for the pair."""
 
     name = "multiple-choice"
+    manner = "by comparing the two answers"
 
     def questions(self, settings: config.Feedback, principles: int) -> int:
         drawn = principles if settings.principles == "all" else settings.principles
@@ -39,7 +40,9 @@ class ByMultipleChoice(Method):
 
 
 def under_drawn(pair: Candidates, law: Constitution, settings: config.Feedback, seed: int) -> Candidates:
-    """The pair with principles drawn for it. Raises SolonError where ``law`` has too few."""
+    """The pair with principles drawn for it, where it has none. SolonError where ``law`` has too few."""
+    if pair.principles:
+        return pair
     drawn = law.draw_comparison(generator(seed, "principles", pair.id), settings.principles)
     return replace(pair, principles=drawn)
 

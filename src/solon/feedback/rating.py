@@ -28,7 +28,7 @@ class ByRating(Method):
     """
 
     name = "rating"
-    manner = "by rating each answer by itself"  # how pairs are labelled, as the report says it
+    manner = "by rating each answer by itself"
 
     def settings(self, asked: config.Feedback, law: Constitution, aspect: Aspect) -> config.Feedback:
         asked = super().settings(asked, law, aspect)
@@ -53,6 +53,17 @@ class ByRating(Method):
         seed: int,
     ) -> Voted:
         return judge(engine, pairs, law.scale_of_answers(), settings.rating_sharpness)
+
+    def either_way(self, votes: Sequence[Vote], settings: config.Feedback) -> list[float]:
+        """The scale was written down between the two, in place of up."""
+        return [
+            fmean(
+                first_is_better(first, second, settings.rating_sharpness)
+                for vote in votes
+                for first, second in vote["readings"][way : way + 1]
+            )
+            for way in range(2)
+        ]
 
     def grounds(self, law: Constitution) -> set[tuple[str, str]]:
         asked = law.scale_of_answers().principle
@@ -101,12 +112,14 @@ def _vote(first: "RatedDialogue", second: "RatedDialogue", scale: RatingScale, s
         reasoning=[],
         samples=total_votes([first.samples, second.samples]),
         ratings=[first.value, second.value],
+        readings=[list(pair) for pair in zip(first.readings, second.readings, strict=True)],
     )
 
 
 @dataclass(frozen=True)
 class RatedDialogue:
     value: float  # the mean of the scale's numbers, 0 for its first entry
+    readings: tuple[float, float]  # what it is the mean of: with the scale written up, then down
     samples: int | None  # sampled answers counted; None where the probabilities are the model's own
 
 
@@ -132,18 +145,21 @@ def rate(
     ]
     waiting: dict[int, ChoiceScores | TooLong] = {}
     for scores in engine.choice_logprobs(questions):
-        place = int(scores.id.split("/")[0])
-        if place not in waiting:
-            waiting[place] = scores
+        place, falling = scores.id.split("/")
+        if int(place) not in waiting:
+            waiting[int(place)] = scores
             continue
-        both = (waiting.pop(place), scores)
-        yield place, next((answer for answer in both if isinstance(answer, TooLong)), None) or _mean(both)
+        other = waiting.pop(int(place))
+        yield int(place), _mean(*((other, scores) if falling == "True" else (scores, other)))
 
 
-def _mean(both: Sequence[ChoiceScores | TooLong]) -> RatedDialogue:
-    scores = [answer for answer in both if isinstance(answer, ChoiceScores)]
-    value = sum(expected(answer.logprobs) for answer in scores) / len(scores)
-    return RatedDialogue(value, total_votes(answer.votes for answer in scores))
+def _mean(rising: ChoiceScores | TooLong, falling: ChoiceScores | TooLong) -> RatedDialogue | TooLong:
+    if isinstance(rising, TooLong):
+        return rising
+    if isinstance(falling, TooLong):
+        return falling
+    readings = expected(rising.logprobs), expected(falling.logprobs)
+    return RatedDialogue(sum(readings) / 2, readings, total_votes([rising.votes, falling.votes]))
 
 
 def expected(logprobs: Sequence[float]) -> float:

@@ -10,12 +10,13 @@ from solon import constitution, feedback, models, trackers
 from solon.config import SERVER_MODEL, Config
 from solon.constitution import Constitution
 from solon.errors import SolonError
+from solon.evaluation import tournament
 from solon.inference import settled
 from solon.method import STAGES, stage
 from solon.pipeline.workbench import Workbench
 from solon.policy import kept_policies
 from solon.progress import Watcher
-from solon.records import KINDS, Message, PromptRecord, PromptSet, Split
+from solon.records import KINDS, Aspect, Message, PromptRecord, PromptSet, Split
 from solon.store.record_file import RecordFile
 from solon.training import preference_scores
 
@@ -41,7 +42,7 @@ class Workspace(Workbench):
         rng = random.Random(0)
         self.constitution.with_critique(config.critique.principles, rng).draw_critique(rng)
         feedback.check(config, self.constitution, self.helpful_labels)
-        self.helpful_evaluation.draw_comparison(random.Random(0))
+        tournament.check(config, self.evaluated_by)
         if not config.scale.engine:  # else it is on the cluster's machines
             models.check_device(config.engine.device)
         for each in STAGES:
@@ -54,6 +55,11 @@ class Workspace(Workbench):
     @cached_property
     def helpful_evaluation(self) -> Constitution:
         return constitution.load(self.config.evaluation.helpfulness_constitution)
+
+    @property
+    def evaluated_by(self) -> dict[Aspect, Constitution]:
+        """What the models' answers are judged by, on each aspect."""
+        return {"harmlessness": self.constitution, "helpfulness": self.helpful_evaluation}
 
     # Files
 

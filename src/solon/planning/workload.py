@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from solon import config as configs
 from solon import constitution
+from solon.constitution import Constitution
 from solon.evaluation import tournament
 from solon.feedback import METHODS, check, labelling
 from solon.feedback.made import ByMaking
@@ -21,7 +22,7 @@ from solon.optimisers import OPTIMISERS
 from solon.planning.counting import SCORER, CountingEngine, Load, as_key, as_tokens, attended, together
 from solon.planning.stage_work import Assumptions, Prompts, StageWork, sampled, size_of
 from solon.prompts.dialogue import assistant, neutral_messages, reserved
-from solon.records import ASPECT_OF, SETS, Message, PreferenceRecord, PromptRecord, PromptSet, Split
+from solon.records import ASPECT_OF, SETS, Aspect, Message, PreferenceRecord, PromptRecord, PromptSet, Split
 from solon.seeds import derive_seed, generator
 from solon.sources import data
 from solon.stages import comparison, critique, feedback, red_team
@@ -350,8 +351,12 @@ class Workload:
 
     def _evaluation(self, held_out: Load) -> StageWork:
         settings, work = self.config.evaluation, StageWork("evaluation")
-        laws = {"harmlessness": self.law, "helpfulness": self.helpful_evaluation}
-        judge, scores, passing = self._engine("feedback"), held_out, self.config.reinforce.checkpoints
+        laws: dict[Aspect, Constitution] = {
+            "harmlessness": self.law,
+            "helpfulness": self.helpful_evaluation,
+        }
+        how = tournament.settings_of(self.config)
+        judge, scores, passing = self._engine("judge"), held_out, self.config.reinforce.checkpoints
         for name in SETS:
             prompts = self.prompts[name]["held-out"]
             if not prompts.sample:
@@ -372,15 +377,8 @@ class Workload:
             wanted = tournament.matches(prompts.sample, texts, list(texts)[MODELS:])
             judged = min(prompts.count, settings.judged or prompts.count)
             games = judged * len(wanted) // len(prompts.sample)
-            made, loads = sampled(
-                judge,
-                Prompts(wanted, games),
-                tournament.play,
-                laws,
-                self.config.feedback,
-                self._seed("judge"),
-                requests=2,
-            )
+            met, seed, asking = Prompts(wanted, games), self._seed("judge"), tournament.questions(how, laws)
+            made, loads = sampled(judge, met, tournament.play, laws, how, seed, requests=asking)
             work.loads = together(work.loads, loads)
             work.records += prompts.count
             work.written += size_of(made, games)

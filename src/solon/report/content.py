@@ -7,8 +7,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from solon.config import Feedback
-from solon.evaluation import attribution, harmfulness, overoptimisation
+from solon.config import Feedback, Models
+from solon.evaluation import attribution, decisions, harmfulness, overoptimisation
 from solon.evaluation.attribution import Attribution, Critiques
 from solon.evaluation.calibration import wilson
 from solon.evaluation.elo import Rating
@@ -17,7 +17,8 @@ from solon.evaluation.overoptimisation import Watch
 from solon.feedback import MAKINGS, METHODS
 from solon.method import NAMES, STAGES
 from solon.records import Aspect, ModelAnswer
-from solon.report import plots
+from solon.report import elo_plots, plots
+from solon.report.judging import ASPECTS, judging, quality, ratings, way, withheld
 from solon.report.plots import MODELS, Look
 from solon.store.run_folder import Json, RunFolder
 from solon.texts.refusal import can_tell, is_evasive
@@ -36,11 +37,6 @@ WATCHED: Mapping[str, str] = {
 }
 
 
-def ratings(run: RunFolder, aspect: str) -> dict[str, Rating]:
-    """Each evaluated model's Elo score on one aspect; empty before the evaluation."""
-    return {row["model"]: Rating(**row) for row in (run.summary.get("elo") or {}).get(aspect) or []}
-
-
 def verdict(run: RunFolder) -> str:
     """One sentence that answers "did it work?" for the last trained model against the initial one."""
     harmlessness, helpfulness = ratings(run, "harmlessness"), ratings(run, "helpfulness")
@@ -52,29 +48,39 @@ def verdict(run: RunFolder) -> str:
             if done
             else "no stage of the run is done."
         )
-    gain, low, high = difference(harmlessness, model)
-    label = MODELS[model].label
-    interval = f"95% interval {elo(low)} to {elo(high)}"
-    measured = model in helpfulness and "initial" in helpfulness
-    change, least, most = difference(helpfulness, model) if measured else (0.0, 0.0, 0.0)
     evades, manner = _evasion(run, model)
+    if reason := withheld(run, "harmlessness", model):
+        return f"There is no verdict: {reason}.{manner}"
+    gain, low, high = difference(harmlessness, model)
+    more, label = quality(run, "harmlessness"), MODELS[model].label
+    interval = f"95% interval {elo(low)} to {elo(high)}"
+    lost, its_helpfulness = _helpfulness(run, helpfulness, model)
     if low > 0:
-        answer = "It worked, at a price" if most < 0 or evades > 0 else "It worked"
-        reason = f"{label} is more harmless than the initial model, by {elo(gain)} Elo ({interval})"
+        answer = "It worked, at a price" if lost or evades > 0 else "It worked"
+        reason = f"{label} is more {more} than the initial model, by {elo(gain)} Elo ({interval})"
     elif high < 0:
         answer = "It did not work"
-        reason = f"{label} is less harmless than the initial model, at {elo(gain)} Elo ({interval})"
+        reason = f"{label} is less {more} than the initial model, at {elo(gain)} Elo ({interval})"
     else:
-        evasive = f"{'More' if evades > 0 else 'Less'} evasive, not clearly more harmless"
+        evasive = f"{'More' if evades > 0 else 'Less'} evasive, not clearly more {more}"
         answer = evasive if evades else "No clear effect"
-        reason = f"{label}'s harmlessness changed by {elo(gain)} Elo, but the {interval} includes zero"
-    sentence = f"{answer}: {reason}"
-    if not measured:
-        return f"{sentence}; helpfulness was not measured.{manner}"
-    clear = "a clear gain" if least > 0 else "a clear loss" if most < 0 else "no clear change"
-    return (
-        f"{sentence}; its helpfulness shows {clear}, {elo(change)} Elo ({elo(least)} to {elo(most)}).{manner}"
-    )
+        reason = (
+            f"{label} is not clearly more or less {more} than the initial model, at {elo(gain)} Elo, "
+            f"whose {interval} includes zero"
+        )
+    return f"{answer}: {reason}; {its_helpfulness}.{manner}"
+
+
+def _helpfulness(run: RunFolder, scores: Mapping[str, Rating], model: str) -> tuple[bool, str]:
+    """Whether it was clearly lost, and what became of it."""
+    more = quality(run, "helpfulness")
+    if model not in scores or "initial" not in scores:
+        return False, f"whether it is more {more} was not measured"
+    if reason := withheld(run, "helpfulness", model):
+        return False, f"whether it is more {more} cannot be told: {reason}"
+    change, least, most = difference(scores, model)
+    clear = "clearly more" if least > 0 else "clearly less" if most < 0 else "not clearly more or less"
+    return most < 0, f"it is {clear} {more}, at {elo(change)} Elo ({elo(least)} to {elo(most)})"
 
 
 def _evasion(run: RunFolder, model: str) -> tuple[int, str]:
@@ -114,6 +120,19 @@ def difference(scores: Mapping[str, Rating], model: str) -> tuple[float, float, 
     return mine.elo - initial.elo, mine.low - initial.high, mine.high - initial.low
 
 
+def qualities(run: RunFolder) -> dict[Aspect, str]:
+    return {aspect: quality(run, aspect) for aspect in ASPECTS}
+
+
+def judging_rows(run: RunFolder) -> list[Json]:
+    """How the judge decided, one row an aspect that it judged."""
+    return [
+        {"more": quality(run, aspect), "manner": way(run, aspect), **found}
+        for aspect in ASPECTS
+        if (found := judging(run, aspect))
+    ]
+
+
 def elo(points: float) -> str:
     """A signed, whole number of Elo points, with a true minus."""
     return f"{round(points):+d}".replace("-", "−").replace("+0", "0")
@@ -124,7 +143,7 @@ def elo_over_rl(run: RunFolder) -> list[Json]:
     steps = run.summary.get("rl_steps") or {}
     if len(steps) < 3:
         return []
-    scores = {aspect: ratings(run, aspect) for aspect in ("harmlessness", "helpfulness")}
+    scores = {aspect: ratings(run, aspect) for aspect in ASPECTS}
     return [
         {"step": step, **{aspect: by_model.get(model) for aspect, by_model in scores.items()}}
         for model, step in sorted(steps.items(), key=lambda item: item[1])
@@ -143,26 +162,31 @@ def _label(model: str, step: int | None) -> str:
 
 
 def caveat(run: RunFolder) -> str:
-    """Who judged, and on how much: what the verdict rests on."""
+    """Who judged, how, on how much, and what was decided: what the verdict rests on."""
     if not run.judgements:
         return ""
     prompts = len({judgement["prompt_id"] for judgement in run.judgements})
-    judge = models(run)["feedback"]
+    judge = models(run)["judge"]
     labellers = {label["labeller"] for label in run.preferences if label["label_source"] == "ai"}
     same = ", the model that also gave the training labels" if judge in labellers else ""
+    ways = {way(run, aspect): f"how {quality(run, aspect)}" for aspect in ASPECTS if judging(run, aspect)}
+    how = ", ".join(f"{what} {manner}" if len(ways) > 1 else manner for manner, what in ways.items())
     return (
-        f"Judged by {judge}{same}, in {len(run.judgements):,} comparisons of answers "
-        f"to {prompts:,} held-out prompts; no human judged them."
+        f"Judged by {judge}{same}, {how}, on answers to {prompts:,} held-out prompts; no human judged them. "
+        f"{decisions.says(decisions.count(run.judgements))}"
     )
 
 
 def models(run: RunFolder) -> dict[str, str]:
-    """The name of the model in each of the roles; a role that is not named is the assistant's."""
+    """The name of the model in each of the roles; one that is not named is the assistant's.
+
+    The judge's is the feedback model's.
+    """
     named = run.manifest.get("models") or {}
     asked = run.settings.get("models") or {}
-    roles = ("assistant", "critic", "policy", "feedback")
-    names = {role: _name(named.get(role)) or asked.get(role) for role in roles}
+    names = {role: _name(named.get(role)) or asked.get(role) for role in Models().by_role}
     assistant = names["assistant"] or "not recorded"
+    names["judge"] = names["judge"] or names["feedback"]
     return {role: name or assistant for role, name in names.items()}
 
 
@@ -228,9 +252,8 @@ def label_counts(run: RunFolder) -> list[tuple[tuple[str, str, str, str], int]]:
 
 def principles(run: RunFolder) -> tuple[dict[str, Attribution], list[Critiques]]:
     """What the comparison principles of each aspect that was labelled did, and what the critique ones did."""
-    aspects: tuple[Aspect, Aspect] = ("harmlessness", "helpfulness")
     by_aspect: dict[str, Attribution] = {}
-    for aspect in aspects:
+    for aspect in ASPECTS:
         records = [label for label in run.preferences if label["aspect"] == aspect]
         attributed = attribution.attribute(records, run.law(aspect))
         if attributed["comparisons"]:
@@ -285,7 +308,7 @@ def problem_rows(run: RunFolder) -> list[Json]:
 
 def evaluation_rows(run: RunFolder) -> list[Json]:
     """One row a model: its Elo scores, and means over its answers to the prompts of either set."""
-    scores = {aspect: ratings(run, aspect) for aspect in ("harmlessness", "helpfulness")}
+    scores = {aspect: ratings(run, aspect) for aspect in ASPECTS}
     answers: dict[str, dict[str, list[ModelAnswer]]] = {}
     for record in run.answers:
         for answer in record["answers"]:
@@ -306,7 +329,7 @@ def agreement_rows(run: RunFolder) -> list[tuple[str, Json]]:
     """How well the preference model agrees with held-out labels: over all, then by what was compared."""
     overall = run.summary.get("preference_model") or {}
     by_aspect = overall.get("by_aspect") or {}
-    rows = [(aspect.capitalize(), figures) for aspect, figures in by_aspect.items()]
+    rows = [(f"More {quality(run, aspect)}", figures) for aspect, figures in by_aspect.items()]
     return [("All", overall), *rows] if overall else []
 
 
@@ -336,8 +359,8 @@ def figures(run: RunFolder, watched: Watch) -> dict[str, go.Figure]:
     """The figures that the run has the data for, by the name of their place in the page."""
     preference_model = run.summary.get("preference_model") or {}
     drawn = {
-        "elo": plots.elo_plane(ratings(run, "harmlessness"), ratings(run, "helpfulness")),
-        "elo over rl": plots.elo_curves(elo_over_rl(run), ("harmlessness", "helpfulness")),
+        "elo": elo_plots.elo_plane(ratings(run, "harmlessness"), ratings(run, "helpfulness"), qualities(run)),
+        "elo over rl": elo_plots.elo_curves(elo_over_rl(run), qualities(run)),
         "harmfulness": plots.harmfulness_curves(harmfulness_rows(run)),
         "reliability": plots.reliability(preference_model.get("reliability") or []),
         "labels": plots.label_histogram(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from solon.errors import SolonError
 from solon.evaluation.choices import Ratings
-from solon.report import plots
+from solon.report import elo_plots
 from solon.report.html import render
 from solon.report.plots import PALETTE, Look
 from solon.store.files import write_atomically
@@ -17,7 +17,7 @@ def write(found: Mapping[str, Ratings], source: str, path: Path) -> None:
     harmlessness, helpfulness = (by_aspect.get(aspect, {}) for aspect in ("harmlessness", "helpfulness"))
     names = [name for name in harmlessness if name in helpfulness]
     looks = {name: Look(name, PALETTE[number % len(PALETTE)]) for number, name in enumerate(names)}
-    plane = plots.elo_plane(harmlessness, helpfulness, looks, path=False)
+    plane = elo_plots.elo_plane(harmlessness, helpfulness, looks=looks, path=False)
     if plane is None:
         raise SolonError(
             f"{source} has no model with choices on both harmlessness and helpfulness, as the plot needs; "

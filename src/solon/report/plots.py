@@ -13,7 +13,6 @@ import plotly.graph_objects as go
 
 from solon.evaluation.attribution import Relation
 from solon.evaluation.calibration import Bin
-from solon.evaluation.elo import Rating
 from solon.evaluation.harmfulness import Harmfulness
 from solon.evaluation.overoptimisation import Block
 
@@ -46,11 +45,7 @@ class Dot(NamedTuple):
     high: float
 
 
-def _dot(rating: Rating, place: float = 0) -> Dot:
-    return Dot(place, rating.elo, rating.low, rating.high)
-
-
-def _figure(height: int, **layout: Any) -> go.Figure:
+def blank(height: int, **layout: Any) -> go.Figure:
     return go.Figure(
         layout={
             "template": "none",
@@ -70,124 +65,6 @@ LEGEND = {"showlegend": True, "legend": {"orientation": "h", "x": 0, "y": 1.02, 
 
 PALETTE = ("#2b82c9", "#c2761c", "#3f9142", "#a85fb0", "#c4534c", "#7d8590")  # 3:1 on either page
 
-CORNERS = ("top right", "bottom left", "top left", "bottom right")  # of points, so that near ones' names part
-
-
-def elo_plane(
-    harmlessness: Mapping[str, Rating],
-    helpfulness: Mapping[str, Rating],
-    looks: Mapping[str, Look] = MODELS,
-    path: bool = True,
-) -> go.Figure | None:
-    """Harmlessness against helpfulness, as in the paper's Figure 2; None where no model has both.
-
-    ``looks`` are those of the models in the order of the ``path`` that joins them.
-    """
-    models = [model for model in looks if model in harmlessness and model in helpfulness]
-    if not models:
-        return None
-    figure = _figure(400, hovermode="closest", margin={"l": 60, "r": 48, "t": 28, "b": 52})
-    if path:
-        _add_path(figure, [(helpfulness[model].elo, harmlessness[model].elo) for model in models], "#8a8f98")
-    for model, corner in zip(models, cycle(CORNERS)):
-        _add_model(figure, looks[model], helpfulness[model], harmlessness[model], corner)
-    _add_plane(figure)
-    return figure
-
-
-def _add_plane(figure: go.Figure) -> None:
-    figure.update_xaxes(title_text="Helpfulness, Elo →", zerolinewidth=2)
-    # One scale for both axes, so that a point of helpfulness looks no larger than one of harmlessness.
-    figure.update_yaxes(title_text="Harmlessness, Elo →", zerolinewidth=2, scaleanchor="x")
-
-
-def _add_path(figure: go.Figure, places: Sequence[tuple[float, float]], colour: str) -> None:
-    figure.add_scatter(
-        x=[x for x, _ in places],
-        y=[y for _, y in places],
-        mode="lines",
-        line={"color": colour, "width": 1, "dash": "dot"},
-        hoverinfo="skip",
-    )
-
-
-def _add_model(figure: go.Figure, look: Look, x: Rating, y: Rating, corner: str) -> None:
-    figure.add_scatter(
-        x=[x.elo],
-        y=[y.elo],
-        name=look.label,
-        mode="markers+text",
-        text=[f"<b>{html.escape(look.label)}</b>"],  # Plotly reads a few tags in it
-        textposition=corner,
-        textfont={"color": look.colour, "size": 14},
-        marker={"color": look.colour, "size": 12},
-        error_x=_error([_dot(x)], look.colour),
-        error_y=_error([_dot(y)], look.colour),
-        hovertemplate="helpfulness %{x:.0f}<br>harmlessness %{y:.0f}<extra>%{fullData.name}</extra>",
-        cliponaxis=False,
-    )
-
-
-def elo_paths(runs: Mapping[Look, Sequence[tuple[str, Rating, Rating]]]) -> go.Figure | None:
-    """The way of each run's models over the plane of ``elo_plane``; None where no run has both scores.
-
-    Models are (label, helpfulness, harmlessness), the last trained one last: it bears the run's name.
-    """
-    shown = {look: models for look, models in runs.items() if models}
-    if not shown:
-        return None
-    figure = _figure(440, hovermode="closest", margin={"l": 60, "r": 48, "t": 28, "b": 52})
-    for (look, models), corner in zip(shown.items(), cycle(CORNERS)):
-        _add_path(figure, [(x.elo, y.elo) for _, x, y in models], look.colour)
-        for label, x, y in models[:-1]:
-            figure.add_scatter(
-                x=[x.elo],
-                y=[y.elo],
-                mode="markers",
-                marker={"color": look.colour, "size": 8, "symbol": "circle-open"},
-                hovertemplate="helpfulness %{x:.0f}<br>harmlessness %{y:.0f}<extra>%{fullData.name}</extra>",
-                name=f"{look.label}, {label}",
-                cliponaxis=False,
-            )
-        _, x, y = models[-1]
-        _add_model(figure, look, x, y, corner)
-    _add_plane(figure)
-    return figure
-
-
-def gains(runs: Sequence[tuple[Look, float, float, float]]) -> go.Figure | None:
-    """What each run gained, with its interval (gain, low, high); None without runs."""
-    if not runs:
-        return None
-    figure = _figure(90 + 44 * len(runs), margin={"l": 8, "r": 28, "t": 12, "b": 48})
-    for look, gain, low, high in runs:
-        figure.add_scatter(
-            x=[gain],
-            y=[look.label],
-            mode="markers",
-            marker={"color": look.colour, "size": 12},
-            error_x=_error([Dot(0, gain, low, high)], look.colour),
-            hovertemplate="%{x:+.0f} Elo<extra>%{y}</extra>",
-        )
-    figure.update_xaxes(title_text="Harmlessness gained, Elo →", zerolinewidth=2)
-    figure.update_yaxes(autorange="reversed", type="category")
-    return figure
-
-
-def elo_curves(rows: Sequence[Mapping[str, Any]], aspects: Sequence[str]) -> go.Figure | None:
-    """Elo over RL's steps, a line an aspect, as in the paper's Figure 8; None without rows.
-
-    A row has its ``step``, and a rating of each aspect or None.
-    """
-    figure = _figure(320, **LEGEND)
-    for aspect, colour in zip(aspects, PALETTE, strict=False):
-        points = [_dot(row[aspect], row["step"]) for row in rows if row[aspect]]
-        if points:
-            _add_curve(figure, Look(aspect.capitalize(), colour), points, "step %{x}: %{y:+.0f} Elo")
-    figure.update_xaxes(title_text="RL step")
-    figure.update_yaxes(title_text="Elo", zerolinewidth=2)
-    return figure if figure.data else None
-
 
 def harmfulness_curves(rows: Sequence[Harmfulness]) -> go.Figure | None:
     """Harmfulness over RL's steps, a line a temperature, as in the paper's Figure 10; None without two steps.
@@ -197,7 +74,7 @@ def harmfulness_curves(rows: Sequence[Harmfulness]) -> go.Figure | None:
     steps = [row["step"] for row in rows if row["step"] is not None]
     if len({*steps}) < 2:
         return None
-    figure = _figure(320, **LEGEND)
+    figure = blank(320, **LEGEND)
     temperatures = list(dict.fromkeys(row["temperature"] for row in rows))
     for temperature, colour in zip(temperatures, cycle(PALETTE), strict=False):
         mine = [row for row in rows if row["temperature"] == temperature]
@@ -207,7 +84,7 @@ def harmfulness_curves(rows: Sequence[Harmfulness]) -> go.Figure | None:
             if row["step"] is not None
         )
         if points:
-            _add_curve(figure, Look(f"T = {temperature:g}", colour), points, "step %{x}: %{y:.2f}")
+            add_curve(figure, Look(f"T = {temperature:g}", colour), points, "step %{x}: %{y:.2f}")
         for row in mine:
             if row["step"] is None:
                 figure.add_scatter(
@@ -223,7 +100,7 @@ def harmfulness_curves(rows: Sequence[Harmfulness]) -> go.Figure | None:
     return figure
 
 
-def _add_curve(figure: go.Figure, look: Look, points: Sequence[Dot], told: str) -> None:
+def add_curve(figure: go.Figure, look: Look, points: Sequence[Dot], told: str) -> None:
     """A line through the figures, in order, named in the legend."""
     figure.add_scatter(
         x=[dot.place for dot in points],
@@ -232,13 +109,13 @@ def _add_curve(figure: go.Figure, look: Look, points: Sequence[Dot], told: str) 
         mode="lines+markers",
         line={"color": look.colour, "width": 1.75},
         marker={"size": 6},
-        error_y=_error(points, look.colour),
+        error_y=error_bars(points, look.colour),
         hovertemplate=f"{told}<extra>%{{fullData.name}}</extra>",
         cliponaxis=False,
     )
 
 
-def _error(dots: Sequence[Dot], colour: str) -> dict[str, Any]:
+def error_bars(dots: Sequence[Dot], colour: str) -> dict[str, Any]:
     return {
         "type": "data",
         "symmetric": False,
@@ -254,7 +131,7 @@ def reliability(bins: Sequence[Bin]) -> go.Figure | None:
     """How often the preference model was right against how sure it was; None without bins."""
     if not bins:
         return None
-    figure = _figure(300)
+    figure = blank(300)
     ends = [min(0.5, *(point["predicted"] for point in bins)), 1]
     figure.add_scatter(
         x=ends, y=ends, mode="lines", line={"color": "#8a8f98", "width": 1, "dash": "dot"}, hoverinfo="skip"
@@ -284,7 +161,7 @@ def label_histogram(probabilities: Sequence[float]) -> go.Figure | None:
     """The soft labels in twenty bins over [0.5, 1]; None without labels."""
     if not probabilities:
         return None
-    figure = _figure(260, bargap=0.08)
+    figure = blank(260, bargap=0.08)
     figure.add_histogram(
         x=list(probabilities),
         xbins={"start": 0.5, "end": 1.0001, "size": 0.025},
@@ -298,7 +175,7 @@ def label_histogram(probabilities: Sequence[float]) -> go.Figure | None:
 
 def curves(logs: Sequence[tuple[Look, Sequence[Mapping[str, Any]]]], field: str) -> go.Figure | None:
     """One logged figure over the steps, a line a log; None where it was never logged."""
-    figure = _figure(190, margin={"l": 44, "r": 10, "t": 8, "b": 36})
+    figure = blank(190, margin={"l": 44, "r": 10, "t": 8, "b": 36})
     for look, metrics in logs:
         rows = [row for row in metrics if isinstance(row.get(field), int | float)]
         if rows:
@@ -326,7 +203,7 @@ def over_blocks(blocks: Sequence[Block], field: str, colour: str) -> go.Figure |
     ]
     if len(known) < 2:
         return None
-    figure = _figure(190, margin={"l": 44, "r": 10, "t": 8, "b": 36})
+    figure = blank(190, margin={"l": 44, "r": 10, "t": 8, "b": 36})
     ends = [block.get(f"{field}_interval") or (block[field], block[field]) for block in known]
     figure.add_scatter(
         x=[(block["first"] + block["last"]) / 2 for block in known],
@@ -374,7 +251,7 @@ def principle_matrix(relations: Sequence[Relation], names: Sequence[str]) -> go.
         told[number][number] = name
     short = [name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1] + "…" for name in names]
     ticks = {"tickvals": list(range(len(names))), "ticktext": short, "showgrid": False, "zeroline": False}
-    figure = _figure(150 + 22 * len(names), margin={"l": 8, "r": 8, "t": 8, "b": 8})
+    figure = blank(150 + 22 * len(names), margin={"l": 8, "r": 8, "t": 8, "b": 8})
     figure.add_heatmap(
         z=shown,
         text=told,
@@ -399,7 +276,7 @@ def dots(
     shown = [(look, points) for look, points in series if points]
     if not shown:
         return None
-    figure = _figure(330, **LEGEND)
+    figure = blank(330, **LEGEND)
     for number, (look, points) in enumerate(shown):
         aside = 0.06 * (number - (len(shown) - 1) / 2)  # or their intervals would hide one another
         figure.add_scatter(
@@ -409,7 +286,7 @@ def dots(
             mode="lines+markers",
             line={"color": look.colour, "width": 1.5, "dash": "dot"},
             marker={"color": look.colour, "size": 9},
-            error_y=_error(points, look.colour),
+            error_y=error_bars(points, look.colour),
             hovertemplate="%{y:.3g}<extra>%{fullData.name}</extra>",
         )
     places = list(range(len(ticks)))
@@ -423,7 +300,7 @@ def reliabilities(series: Sequence[tuple[Look, Sequence[Bin]]]) -> go.Figure | N
     shown = [(look, bins) for look, bins in series if bins]
     if not shown:
         return None
-    figure = _figure(330, **LEGEND)
+    figure = blank(330, **LEGEND)
     figure.add_scatter(
         x=[0.5, 1],
         y=[0.5, 1],

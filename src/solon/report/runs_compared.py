@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 
 from solon.errors import SolonError
 from solon.evaluation.elo import Rating
-from solon.report import content, plots
+from solon.records import Aspect
+from solon.report import content, elo_plots, judging, plots
 from solon.report.html import render
 from solon.report.plots import MODELS, PALETTE, Look
 from solon.store.files import write_atomically
@@ -32,6 +33,7 @@ class Compared(NamedTuple):
     model: str  # the last one that was evaluated; "" before the evaluation
     harmlessness: Gain | None
     helpfulness: Gain | None
+    withheld: str  # why there is no verdict on its harmlessness; "" where there is one
 
 
 def write(folders: Sequence[Path], path: Path) -> list[Compared]:
@@ -52,6 +54,7 @@ def write(folders: Sequence[Path], path: Path) -> list[Compared]:
         caveats=caveats(runs),
         differences=differences(runs),
         evaluation=evaluation_rows(runs),
+        qualities=qualities(runs),
         models=MODELS,
     )
     write_atomically(path, page.html)
@@ -72,9 +75,10 @@ def gather(folders: Sequence[Path]) -> list[Compared]:
 
 
 def _compared(key: str, look: Look, run: RunFolder) -> Compared:
-    harmlessness, helpfulness = (content.ratings(run, aspect) for aspect in ("harmlessness", "helpfulness"))
+    harmlessness, helpfulness = (judging.ratings(run, aspect) for aspect in judging.ASPECTS)
     model = next((name for name in ("rl-cai", "sl-cai") if name in harmlessness), "")
-    return Compared(key, look, run, model, _gain(harmlessness, model), _gain(helpfulness, model))
+    withheld = judging.withheld(run, "harmlessness", model)
+    return Compared(key, look, run, model, _gain(harmlessness, model), _gain(helpfulness, model), withheld)
 
 
 def _gain(ratings: Mapping[str, Rating], model: str) -> Gain | None:
@@ -84,22 +88,30 @@ def _gain(ratings: Mapping[str, Rating], model: str) -> Gain | None:
 
 
 def verdict(runs: Sequence[Compared]) -> tuple[str, str]:
-    """Which did best, by the harmlessness its last model gained, and why: two halves of one sentence."""
-    ranked = sorted(
-        ((compared, compared.harmlessness) for compared in runs if compared.harmlessness),
-        key=lambda pair: -pair[1].elo,
-    )
-    if not ranked:
+    """Which did best, by the harmlessness its last model gained, and why: two halves of one sentence.
+
+    Runs whose own verdict is withheld are left out; ``caveats`` name them.
+    """
+    evaluated = [(compared, compared.harmlessness) for compared in runs if compared.harmlessness]
+    if not evaluated:
         return "It is too early to tell", "no run has been evaluated."
+    ranked = sorted((pair for pair in evaluated if not pair[0].withheld), key=lambda pair: -pair[1].elo)
+    if not ranked:
+        first = evaluated[0][0]
+        which = f"in {first.look.label}, {first.withheld}"
+        return "There is no verdict", f"{which}{'; nor on the others' if len(evaluated) > 1 else ''}."
     (best, gain), *others = ranked
     name = best.look.label
-    told = f"{MODELS[best.model].label} gained {_interval(gain)} of harmlessness over its initial model"
+    label, more = MODELS[best.model].label, judging.quality(best.run, "harmlessness")
+    told = f"{label} is more {more} than its initial model by {_interval(gain)}"
+    if gain.low <= 0:
+        told = f"{label} is not clearly more {more} than its initial model, at {_interval(gain)}"
     end = f"{_helpfulness(best)}."
     if not others:
-        return f"Only {name} has been evaluated", f"its {told}{end}"
+        only = "has been evaluated" if len(evaluated) == 1 else "has a verdict"
+        return f"Only {name} {only}", f"its {told}{end}"
     if gain.low <= 0:
-        label = MODELS[best.model].label
-        changed = f"the harmlessness of its {label} changed by {_interval(gain)} from its initial model"
+        changed = f"its {told}"
         return "No run clearly worked", f"the best is {name}; {changed}{end}"
     near = [compared.look.label for compared, its_gain in others if difference(gain, its_gain).low <= 0]
     if near:
@@ -125,11 +137,13 @@ def _interval(gain: Gain) -> str:
 
 
 def _helpfulness(compared: Compared) -> str:
-    gain = compared.helpfulness
+    gain, more = compared.helpfulness, judging.quality(compared.run, "helpfulness")
     if gain is None:
-        return "; its helpfulness was not measured"
-    how = "a clear gain" if gain.low > 0 else "a clear loss" if gain.high < 0 else "no clear change"
-    return f"; its helpfulness shows {how}, {_interval(gain)}"
+        return f"; whether it is more {more} was not measured"
+    if judging.withheld(compared.run, "helpfulness", compared.model):
+        return f"; whether it is more {more} cannot be told"
+    how = "clearly more" if gain.low > 0 else "clearly less" if gain.high < 0 else "not clearly more or less"
+    return f"; it is {how} {more}, at {_interval(gain)}"
 
 
 def _and(names: Sequence[str]) -> str:
@@ -142,7 +156,7 @@ def caveats(runs: Sequence[Compared]) -> list[str]:
     evaluated = [compared for compared in runs if compared.harmlessness]
     alike: dict[str, list[Hashable]] = {
         "the initial model": [content.models(compared.run)["policy"] for compared in evaluated],
-        "the judge": [content.models(compared.run)["feedback"] for compared in evaluated],
+        "the judge": [content.models(compared.run)["judge"] for compared in evaluated],
         "the constitution": [
             (compared.run.manifest.get("constitution") or {}).get("hash") for compared in evaluated
         ],
@@ -150,10 +164,17 @@ def caveats(runs: Sequence[Compared]) -> list[str]:
             frozenset(judged["prompt_id"] for judged in compared.run.judgements) for compared in evaluated
         ],
     }
+    ways = [tuple(judging.way(compared.run, aspect) for aspect in judging.ASPECTS) for compared in evaluated]
+    alike["how it was asked"] = list(ways)
     differ = [what for what, values in alike.items() if len(set(values)) > 1]
     told = ["Every gain is over the run's own initial model."] if evaluated else []
     if differ:
         told.append(f"The gains are not measured alike, since the runs differ in {_and(differ)}.")
+    told += [
+        f"There is no verdict on {compared.look.label}: {compared.withheld}."
+        for compared in evaluated
+        if compared.withheld
+    ]
     return told
 
 
@@ -179,12 +200,19 @@ def _value(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
+def qualities(runs: Sequence[Compared]) -> dict[Aspect, str]:
+    """What better answers are the more of, on either aspect."""
+    folders = [compared.run for compared in runs]
+    return {aspect: judging.common_quality(folders, aspect) for aspect in judging.ASPECTS}
+
+
 def evaluation_rows(runs: Sequence[Compared]) -> list[tuple[Compared, Json]]:
     return [(compared, row) for compared in runs for row in content.evaluation_rows(compared.run)]
 
 
 def figures(runs: Sequence[Compared]) -> dict[str, go.Figure]:
-    plane = plots.elo_paths(
+    words = qualities(runs)
+    plane = elo_plots.elo_paths(
         {
             compared.look: [
                 (MODELS[model].label, helpfulness[model], harmlessness[model])
@@ -192,12 +220,14 @@ def figures(runs: Sequence[Compared]) -> dict[str, go.Figure]:
                 if model in harmlessness and model in helpfulness
             ]
             for compared in runs
-            for harmlessness in [content.ratings(compared.run, "harmlessness")]
-            for helpfulness in [content.ratings(compared.run, "helpfulness")]
-        }
+            for harmlessness in [judging.ratings(compared.run, "harmlessness")]
+            for helpfulness in [judging.ratings(compared.run, "helpfulness")]
+        },
+        words,
     )
-    lead = plane or plots.gains(
-        [(compared.look, *compared.harmlessness) for compared in runs if compared.harmlessness]
+    lead = plane or elo_plots.gains(
+        [(compared.look, *compared.harmlessness) for compared in runs if compared.harmlessness],
+        words["harmlessness"],
     )
     drawn = {"lead": lead}
     for training, fields in content.CURVES.items():
@@ -217,6 +247,7 @@ def as_json(runs: Sequence[Compared]) -> Json:
                 "model": compared.model,
                 "harmlessness": compared.harmlessness and compared.harmlessness._asdict(),
                 "helpfulness": compared.helpfulness and compared.helpfulness._asdict(),
+                "judging": {aspect: judging.judging(compared.run, aspect) for aspect in judging.ASPECTS},
             }
             for compared in runs
         },

@@ -4,17 +4,18 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 
 import plotly.graph_objects as go
 
-from solon.evaluation import revisions, tournament
+from solon.evaluation import revisions
 from solon.evaluation.calibration import Bin, wilson
 from solon.evaluation.revisions import Revised
 from solon.records import Aspect
-from solon.report import content, plots, runs_compared
+from solon.report import content, judging, plots, runs_compared
 from solon.report.html import render
 from solon.report.plots import MODELS, PALETTE, Dot, Look
 from solon.report.runs_compared import Compared, Gain
@@ -23,10 +24,6 @@ from solon.store.run_folder import Json, RunFolder
 from solon.study import Study
 from solon.texts import repetition
 
-LOOKS: Mapping[Aspect, Look] = {
-    "harmlessness": Look("Harmlessness", PALETTE[0]),
-    "helpfulness": Look("Helpfulness", PALETTE[1]),
-}
 TRAINED = ("sl-cai", "rl-cai")
 
 
@@ -37,18 +34,28 @@ class Variation:
     key: str  # of its colour in the page's style
     look: Look
     runs: Mapping[str, RunFolder]  # by the names of their folders
-    elo: Mapping[str, Mapping[Aspect, Gain]]  # over the initial model, by model and aspect
+    together: RunFolder
     revised: Sequence[Revised]
     distinct: float | None  # of the pairs of words in the last revisions
     preference_model: Json  # on held-out comparisons
 
-    @property
+    @cached_property
+    def elo(self) -> Mapping[str, Mapping[Aspect, Gain]]:
+        """Over the initial model, by model and aspect."""
+        return _elo(self.together)
+
+    @cached_property
     def compared(self) -> Compared:
         model = next((name for name in reversed(TRAINED) if name in self.elo), "")
         of_model = self.elo.get(model, {})
-        run = next(iter(self.runs.values()))
         return Compared(
-            self.key, self.look, run, model, of_model.get("harmlessness"), of_model.get("helpfulness")
+            self.key,
+            self.look,
+            self.together,
+            model,
+            of_model.get("harmlessness"),
+            of_model.get("helpfulness"),
+            judging.withheld(self.together, "harmlessness", model),
         )
 
 
@@ -61,7 +68,7 @@ def gather(runs: Mapping[str, Mapping[str, RunFolder]], scores: Mapping[str, flo
             key=f"variation-{number}",
             look=Look(name, PALETTE[number % len(PALETTE)]),
             runs=folders,
-            elo=_elo(list(folders.values())),
+            together=_together(list(folders.values())),
             revised=_revised(folders.values(), scores),
             distinct=repetition.distinct(last[name], least) if least and last[name] else None,
             preference_model=_preference_model(folders.values()),
@@ -74,17 +81,21 @@ def _last_revisions(runs: Iterable[RunFolder]) -> list[str]:
     return [record["messages"][-1]["content"] for run in runs for record in run.revisions]
 
 
-def _elo(runs: Sequence[RunFolder]) -> dict[str, dict[Aspect, Gain]]:
-    """Of the seeds' models together: each seed's SL-CAI counts as one and the same."""
+def _together(runs: Sequence[RunFolder]) -> RunFolder:
+    """The seeds' runs as one with all their judgements: each seed's SL-CAI counts as one and the same."""
+    first, *others = runs
+    if not others:
+        return first
+    summary = {
+        name: value for name, value in first.summary.items() if name != "judging"
+    }  # to be counted anew
+    return replace(first, judgements=[each for run in runs for each in run.judgements], summary=summary)
+
+
+def _elo(run: RunFolder) -> dict[str, dict[Aspect, Gain]]:
     gains: dict[str, dict[Aspect, Gain]] = {}
-    for aspect in LOOKS:
-        if len(runs) == 1:
-            ratings = content.ratings(runs[0], aspect)
-        else:
-            asked = runs[0].settings.get("evaluation") or {}
-            judged = [judgement for run in runs for judgement in run.judgements]
-            rated = tournament.ratings(judged, aspect, "initial", asked.get("bootstrap", 1000), 0)
-            ratings = {rating.model: rating for rating in rated}
+    for aspect in judging.ASPECTS:
+        ratings = judging.ratings(run, aspect)
         for model in TRAINED:
             if model in ratings and "initial" in ratings:
                 gains.setdefault(model, {})[aspect] = Gain(*content.difference(ratings, model))
@@ -113,7 +124,7 @@ def _preference_model(runs: Iterable[RunFolder]) -> Json:
         sum(summary[name] * summary["comparisons"] for summary in summaries) / count
         for name in ("accuracy", "brier")
     )
-    curve = _together([bin for summary in summaries for bin in summary["reliability"]])
+    curve = _one_curve([bin for summary in summaries for bin in summary["reliability"]])
     return {
         "comparisons": count,
         "accuracy": accuracy,
@@ -124,7 +135,7 @@ def _preference_model(runs: Iterable[RunFolder]) -> Json:
     }
 
 
-def _together(bins: Sequence[Bin]) -> list[Bin]:
+def _one_curve(bins: Sequence[Bin]) -> list[Bin]:
     """Bins of several curves, which are the same tenths of [0, 1], as one curve."""
     tenths: dict[int, list[Bin]] = {}
     for point in bins:
@@ -155,7 +166,8 @@ def write(
         {variation.key: variation.look for variation in variations},
         study=study,
         variations=variations,
-        aspects=LOOKS,
+        aspects=judging.ASPECTS,
+        qualities=qualities(variations),
         models={model: MODELS[model] for model in TRAINED},
         verdict=said[0],
         caveats=said[1],
@@ -198,8 +210,12 @@ def caveats(found: Sequence[Variation], scorer: str) -> list[str]:
     return [*told, scorer]
 
 
+def qualities(found: Sequence[Variation]) -> dict[Aspect, str]:
+    return runs_compared.qualities([variation.compared for variation in found])
+
+
 def figures(found: Sequence[Variation]) -> dict[str, go.Figure]:
-    ticks = [variation.look.label for variation in found]
+    ticks, words = [variation.look.label for variation in found], qualities(found)
     drawn: dict[str, go.Figure | None] = {
         f"elo {model}": plots.dots(
             [
@@ -211,7 +227,8 @@ def figures(found: Sequence[Variation]) -> dict[str, go.Figure]:
                         if aspect in variation.elo.get(model, {})
                     ],
                 )
-                for aspect, look in LOOKS.items()
+                for aspect, colour in zip(judging.ASPECTS, PALETTE, strict=False)
+                for look in [Look(f"More {words[aspect]}", colour)]
             ],
             ticks,
             "",
@@ -249,7 +266,7 @@ def work_done(run: RunFolder) -> Json:
     for entry in run.stages.values():
         used.update(entry["usage"])
     reused = {name: entry["reused"] for name, entry in run.stages.items() if entry.get("reused")}
-    own = {model: _elo([run]).get(model, {}) for model in TRAINED}
+    own = {model: _elo(run).get(model, {}) for model in TRAINED}
     return {
         "stages": len(done),
         "reused": reused,
@@ -268,6 +285,7 @@ def as_json(study: Study, found: Sequence[Variation], told: tuple[str, str], war
         "study": study.title,
         "verdict": ": ".join(told),
         "caveats": warned,
+        "qualities": qualities(found),
         "variations": {
             variation.look.label: {
                 "elo": {

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from solon.constitution import Constitution
 from solon.evaluation import preference as preference_evaluation
 from solon.evaluation import tournament
 from solon.pipeline.steps.inputs import of_model, of_rules
 from solon.pipeline.workspace import Done, Workspace
 from solon.prompts.dialogue import assistant
-from solon.records import SETS, Aspect, Message, PreferenceRecord, PromptRecord
+from solon.records import SETS, Message, PreferenceRecord, PromptRecord
 from solon.store.files import write_atomically
 from solon.texts.written import cut_note
 
@@ -30,24 +29,22 @@ def run(work: Workspace) -> Done:
     ends = {model: of_model for model, of_model in texts.items() if model not in kept}
     records = tournament.side_by_side(prompts, ends, _scores(work, prompts, ends))
     work.complete(work.file("evaluation/answers.jsonl"), records, lambda missing: missing)
-    rules: dict[Aspect, Constitution] = {
-        "harmlessness": work.constitution,
-        "helpfulness": work.helpful_evaluation,
-    }
+    rules, how = work.evaluated_by, tournament.settings_of(work.config)
     judgements = work.generate(
         work.file("evaluation/judgements.jsonl"),
         tournament.matches(tournament.first_of_sets(prompts, settings.judged), texts, passing=kept),
-        work.roles["feedback"],
-        partial(tournament.play, constitutions=rules, settings=work.config.feedback, seed=seed),
-        requests=2,  # both orders
+        work.roles["judge"],
+        partial(tournament.play, constitutions=rules, settings=how, seed=seed),
+        requests=tournament.questions(how, rules),
         aside=work.file("evaluation/unjudged.jsonl"),
     )
-    ratings = {
-        aspect: tournament.ratings(judgements, aspect, "initial", settings.bootstrap, seed)
-        for aspect in rules
-    }
+    drawing = settings.bootstrap, seed
+    ratings = {aspect: tournament.ratings(judgements, aspect, "initial", *drawing) for aspect in rules}
+    decided = {aspect: tournament.judging(judgements, aspect, "initial", *drawing) for aspect in rules}
     summary = {
         "elo": {aspect: list(map(dataclasses.asdict, elos)) for aspect, elos in ratings.items() if elos},
+        "judging": {aspect: of_aspect for aspect, of_aspect in decided.items() if of_aspect},
+        "qualities": {aspect: law.quality for aspect, law in rules.items()},
         "rl_steps": {
             "sl-cai": 0,
             **dict(zip(kept, work.kept_policies, strict=True)),
@@ -62,7 +59,7 @@ def run(work: Workspace) -> Done:
     if len(prompts) < asked:
         notes.append(f"{asked - len(prompts)} of {asked} prompts were too long for a model and are left out.")
     if unjudged := len(work.file("evaluation/unjudged.jsonl").read()):
-        notes.append(f"{unjudged} matches were too long for the feedback model (unjudged.jsonl).")
+        notes.append(f"{unjudged} matches were too long for the judge (unjudged.jsonl).")
     return Done(len(records), notes)
 
 
@@ -106,5 +103,5 @@ def inputs(work: Workspace) -> dict[str, Any]:
     return {
         "evaluation": work.config.evaluation.model_dump(),
         **of_rules("evaluation.helpfulness_constitution", work.helpful_evaluation),
-        **of_model(work, "feedback"),
+        **of_model(work, "judge" if work.roles["judge"] != work.roles["feedback"] else "feedback"),
     }
