@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from solon.evaluation import trust
 from solon.pipeline.steps.inputs import of_model, of_source
 from solon.pipeline.workbench import Workbench
 from solon.pipeline.workspace import Done, Workspace
@@ -46,6 +47,8 @@ def check_data(work: Workspace) -> None:
     given(work)
     if (source := work.config.preference_model.helpfulness) not in {None, "ai"}:
         data.comparisons(str(source), work.config.preference_model.held_out)
+    if work.config.evaluation.trust:
+        trust.people(work.config.evaluation.trust)
 
 
 def run(work: Workspace) -> Done:
