@@ -18,8 +18,9 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from solon.report import content, transcripts
+from solon.report import content, transcripts, trust
 from solon.report.plots import ENOUGH_PAIRS, MODELS, Look
+from solon.report.roles import models
 from solon.store.files import write_atomically
 from solon.store.run_folder import Json, RunFolder, manifest_of, name_of, read
 
@@ -55,6 +56,8 @@ def report(run: RunFolder, scripts: tuple[str, ...] = (), records: Json | None =
         models=MODELS,
         watched=watched,
         enough_pairs=ENOUGH_PAIRS,
+        trust=trust,
+        roles=models(run),
         transcripts=records,
     )
 
