@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from solon import constitution
+from solon import audit_trust, constitution
 from solon.config import UNSAFE, Feedback
 from solon.constitution import Constitution
 from solon.errors import SolonError
@@ -39,6 +39,7 @@ SOURCES = {
     "red_team.red_team.hash": "red_team.red_team.source",
     "red_team.helpful.hash": "red_team.helpful.source",
     "preference_model.helpfulness.hash": "preference_model.helpfulness",
+    "evaluation.trust.hash": "evaluation.trust",
 }
 
 
@@ -78,6 +79,7 @@ def audit(path: Path) -> tuple[list[Json], list[Check]]:
         "no model learned people's ratings of harm": no_harm_scorer,
         "AI labels are votes of the feedback model under the constitution": ai_labels,
         "labels by a pair's making are those of pairs made so": made_labels,
+        "labels are of a labeller above chance, or asked for by name": trusted,
         "human labels are helpfulness comparisons of the file": human_labels,
         "supervised examples are sound revisions or helpful answers": supervised_examples,
         "revisions, answers and pairs are of training prompts": prompts_of_stages,
@@ -176,6 +178,11 @@ def faults(run: Run, labels: Sequence[Any]) -> Found:
         wrong += [f"{record['id']} {fault}" for fault, is_so in holds.items() if is_so]
     unseen = None in laws.values() and bool(labels)
     return "; a constitution is no longer here, so principles are unchecked" if unseen else "", wrong
+
+
+def trusted(run: Run) -> Found:
+    told, wrong, unknown = audit_trust.check(run.path, run.folder)
+    return "; ".join([told, *unknown]), wrong
 
 
 def not_by_people(run: Run) -> list[Any]:
