@@ -238,6 +238,16 @@ def test_trust_makes_no_stage_stale(
     }
 
 
+def test_another_run_takes_what_was_measured(
+    trusted: Path, tiny_model: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    pipeline.run(trusting(tiny_model, files["always"]), tmp_path / "run", until="feedback", donors=[trusted])
+    taken = manifest(tmp_path / "run")["stages"]["trust"]
+    assert taken["reused"].startswith("Taken from trusted")
+    assert taken["usage"] == {}
+    assert agreements(tmp_path / "run") == agreements(trusted)
+
+
 def less(files: dict[str, str], count: int) -> list[Row]:
     rows = [json.loads(line) for line in Path(files["half"]).read_text().splitlines()]
     return [row for row in rows if "probability" not in row][:count]

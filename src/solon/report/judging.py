@@ -64,7 +64,7 @@ def _decides_too_little(run: RunFolder, aspect: Aspect, model: str) -> str:
 
 
 Reason = Callable[[RunFolder, Aspect, str], str]
-REASONS: tuple[Reason, ...] = (trust.no_verdict, _decides_too_little)
+REASONS: tuple[Reason, ...] = (trust.at_chance, _decides_too_little, trust.called_untrusted)
 
 
 def quality(run: RunFolder, aspect: Aspect) -> str:

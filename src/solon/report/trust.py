@@ -13,12 +13,17 @@ def sentences(run: RunFolder) -> list[str]:
     return [*_measured(run.trust), *_asked_for(run), *unmeasured(run)]
 
 
-def no_verdict(run: RunFolder, aspect: Aspect, _: str) -> str:
-    """Why the judge's word is not worth a verdict on the aspect, whichever model it is of; "" where it is."""
-    measured, judge = trust.of(run.trust, "judge", aspect), models(run)["judge"]
-    if measured is not None:
-        return "" if trust.is_above_chance(measured) else f"the judge {trust.doubt(measured)}"
-    if judge != _untrusted(run):
+# Why the judge's word gives no verdict on an aspect, whichever model the verdict is on; "" where it may.
+
+
+def at_chance(run: RunFolder, aspect: Aspect, _: str) -> str:
+    measured = trust.of(run.trust, "judge", aspect)
+    return f"the judge {trust.doubt(measured)}" if measured and not trust.is_above_chance(measured) else ""
+
+
+def called_untrusted(run: RunFolder, aspect: Aspect, _: str) -> str:
+    judge = models(run)["judge"]
+    if judge != _untrusted(run) or trust.of(run.trust, "judge", aspect):
         return ""
     return (
         f"the configuration itself calls the judge, {judge}, untrusted (feedback.untrusted), and nobody "
