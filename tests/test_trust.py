@@ -220,22 +220,19 @@ def test_a_kill_between_changes_nothing(
 def test_trust_makes_no_stage_stale(
     trusted: Path, tiny_model: Path, files: dict[str, str], tmp_path: Path
 ) -> None:
-    """Nor does its absence: a run of before is measured when it is asked for, and read when it is not."""
+    """Neither where it goes nor where it comes: runs of before are measured when it is asked for."""
     run = shutil.copytree(trusted, tmp_path / "run")
-    before = manifest(run)["stages"]
+    kept = {name: entry for name, entry in manifest(run)["stages"].items() if name != "trust"}
     pipeline.run(config(tiny_model, feedback=RATING), run)
-    assert read(run).trust == []
+    assert manifest(run)["stages"] == kept
     assert sentences(read(run)) == [f"Nobody measured how far the judge, {tiny_model}, agrees with people."]
-    assert manifest(run)["stages"] == before
-    pipeline.run(trusting(tiny_model, write(tmp_path / "less.jsonl", pairs()[:9])), run, until="red-team")
-    with pytest.raises(SolonError, match="of 9 pairs"):
-        pipeline.run(trusting(tiny_model, write(tmp_path / "less.jsonl", less(files, 9))), run)
+    assert all(check.ok for check in audit(run)[1])
     [aside] = (run / "stale").iterdir()
     assert {path.name for path in aside.iterdir()} == {"manifest.json", "trust"}
-    after = manifest(run)["stages"]
-    assert {name: after[name] for name in before if name != "trust"} == {
-        name: before[name] for name in before if name != "trust"
-    }
+    rows = [json.loads(line) for line in Path(files["half"]).read_text().splitlines()]
+    with pytest.raises(SolonError, match="of 9 pairs"):
+        pipeline.run(trusting(tiny_model, write(tmp_path / "less.jsonl", rows[-9:])), run)
+    assert {name: manifest(run)["stages"][name] for name in kept} == kept
 
 
 def test_another_run_takes_what_was_measured(
@@ -246,11 +243,6 @@ def test_another_run_takes_what_was_measured(
     assert taken["reused"].startswith("Taken from trusted")
     assert taken["usage"] == {}
     assert agreements(tmp_path / "run") == agreements(trusted)
-
-
-def less(files: dict[str, str], count: int) -> list[Row]:
-    rows = [json.loads(line) for line in Path(files["half"]).read_text().splitlines()]
-    return [row for row in rows if "probability" not in row][:count]
 
 
 def test_pairs_that_open_like_what_is_trained_on_are_left_out(
@@ -427,7 +419,6 @@ def reported(folder: Path, found: list[Row], untrusted: str | None = None) -> Ru
     """A finished run that gained harmlessness by what its judge says, and what that judge is worth."""
     run = run_folder.build(folder)
     settings = yaml.safe_load((run / "config.yaml").read_text())
-    settings["evaluation"] = {"trust": "people.jsonl"} if found else {}
     settings["feedback"] = (settings.get("feedback") or {}) | {"untrusted": untrusted}
     (run / "config.yaml").write_text(yaml.safe_dump(settings))
     (run / "trust").mkdir()

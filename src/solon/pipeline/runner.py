@@ -122,6 +122,8 @@ def set_stale_aside(work: Workspace, manifest: Manifest, wanted: dict[str, dict[
         for name, of_stage in wanted.items()
         if name in manifest.stages
     }
+    if TRUST.name in manifest.stages and work.config.evaluation.trust is None:
+        changed[TRUST.name] = ["evaluation.trust is no longer set"]
     first = next((number for number, stage in enumerate(STAGES) if changed.get(stage.name)), len(STAGES))
     stale = [stage for stage in STAGES[first:] if stage.name in manifest.stages]
     if changed.get(TRUST.name):
@@ -130,10 +132,9 @@ def set_stale_aside(work: Workspace, manifest: Manifest, wanted: dict[str, dict[
         return
     aside = work.folder / "stale" / time.strftime("%Y%m%d-%H%M%S")
     why = "; ".join(dict.fromkeys(change for of_stage in changed.values() for change in of_stage))
-    work.watcher.say(
-        f"{why}. So {', '.join(stage.name for stage in stale)} must be done again; "
-        f"what was there is kept in {aside}."
-    )
+    again = ", ".join(stage.name for stage in stale if stage.name in wanted)
+    so = f". So {again} must be done again" if again else ""
+    work.watcher.say(f"{why}{so}; what was there is kept in {aside}.")
     aside.mkdir(parents=True)
     shutil.copy(manifest.path, aside)
     for stage in stale:

@@ -66,7 +66,7 @@ class RunFolder:
     sample_judgements: list[SampleJudgement]
     harm_answers: list[HarmAnswer]
     harm_scores: list[HarmScore]
-    trust: list[Agreement]  # of judge and labeller with people; [] where the configuration names no such file
+    trust: list[Agreement]  # of judge and labeller with people
     summary: Json
 
     @property
@@ -116,7 +116,7 @@ def read(folder: Path, kinds: Mapping[str, Any] = KINDS) -> RunFolder:
         sample_judgements=records("evaluation/rl-judgements.jsonl"),
         harm_answers=records("evaluation/harm-answers.jsonl"),
         harm_scores=records("evaluation/harm-scores.jsonl"),
-        trust=records("trust/agreement.jsonl") if (settings.get("evaluation") or {}).get("trust") else [],
+        trust=records("trust/agreement.jsonl"),
         summary=_json(folder / "evaluation" / "summary.json", "elo", "preference_model", "rl_steps"),
     )
 

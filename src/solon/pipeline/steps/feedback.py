@@ -14,7 +14,7 @@ from solon.inference.engine import Engine
 from solon.pipeline.steps.inputs import of_model, of_rules, of_source
 from solon.pipeline.workbench import Workbench
 from solon.pipeline.workspace import Done, Workspace
-from solon.records import ASPECT_OF, SETS, Agreement, Aspect, PairRecord, PreferenceRecord, PromptRecord
+from solon.records import ASPECT_OF, SETS, Aspect, PairRecord, PreferenceRecord, PromptRecord
 from solon.sources import data
 from solon.stages import feedback
 from solon.store.record_file import RecordFile
@@ -105,13 +105,10 @@ def run(work: Workspace) -> Done:
 
 def _asked_for(work: Workspace) -> list[str]:
     """That labels are made although their labeller was not seen to be above chance."""
-    measured: list[Agreement] = []
-    if work.config.evaluation.trust:
-        measured = work.file("trust/agreement.jsonl").read()
     return [
         f"{agreement['model']} {trust.doubt(agreement)}; the configuration asks for its labels by name "
         "(feedback.untrusted)."
-        for agreement in trust.doubtful(measured, "labeller")
+        for agreement in trust.doubtful(work.file("trust/agreement.jsonl"), "labeller")
     ]
 
 
