@@ -87,12 +87,15 @@ def test_the_interval_of_a_difference_is_that_of_two_normals() -> None:
     assert (found.low, found.high) == pytest.approx(expected)
 
 
+UNMEASURED = "Nobody measured how far the judge, smollm2, agrees with people."
+
+
 def test_only_what_differs_is_listed(runs: list[Path]) -> None:
     found = dict(differences(gather(runs)))
     assert found["feedback.principles"] == ["all", "1", "1"]
     assert "seed" not in found
     assert "critique.rounds" not in found
-    assert caveats(gather(runs)) == ["Every gain is over the run's own initial model."]
+    assert caveats(gather(runs)) == ["Every gain is over the run's own initial model.", UNMEASURED]
 
 
 def test_runs_that_are_measured_otherwise_are_told(three: list[Path]) -> None:
@@ -101,8 +104,9 @@ def test_runs_that_are_measured_otherwise_are_told(three: list[Path]) -> None:
     manifest = json.loads(kept)
     manifest["models"]["feedback"] = {"name": "larger-model"}
     path.write_text(json.dumps(manifest))
-    [_, told] = caveats(gather(three))
+    [_, told, *unmeasured] = caveats(gather(three))
     path.write_text(kept)
+    assert unmeasured == [UNMEASURED.replace("smollm2", "larger-model"), UNMEASURED]
     assert told == "The gains are not measured alike, since the runs differ in the judge."
     path = three[1] / "evaluation/judgements.jsonl"
     kept = path.read_text()
@@ -111,7 +115,7 @@ def test_runs_that_are_measured_otherwise_are_told(three: list[Path]) -> None:
     ]
     path.unlink()
     RecordFile(path).append(*fewer)
-    [_, told] = caveats(gather(three))
+    [_, told, _] = caveats(gather(three))
     path.write_text(kept)
     assert "the held-out prompts" in told
 

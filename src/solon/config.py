@@ -262,6 +262,8 @@ class Feedback(Section):
     # the 1.5B model on the half of HHH's rows for tuning: 0.64, and 2.35 a point of the scale, 0.59 times 4
     comparing_weight: float = Field(default=0.64, gt=0)
     rating_weight: float = Field(default=0.59, gt=0)
+    # names the feedback model whose labels are wanted although people's labels did not show it above chance
+    untrusted: ModelName | None = None
 
     @model_validator(mode="after")
     def prior_of_letters(self) -> "Feedback":
@@ -350,6 +352,9 @@ class Evaluation(Section):
     judging: Literal["multiple-choice", "rating", "comparing-and-rating"] | None = None
     bootstrap: Positive = 1000  # resamples behind the intervals
     helpfulness_constitution: str = "helpful"
+    # a file of pairs that people judged: how far do judge and feedback model agree with them?
+    trust: Annotated[str | None, Field(min_length=1)] = None
+    trust_pairs: Positive = 500  # how many of these pairs, drawn by the seed
 
 
 class HarmScorer(Training):

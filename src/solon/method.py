@@ -141,6 +141,21 @@ STAGES = (
 )
 NAMES = tuple(stage.name for stage in STAGES)
 
+TRUST = Stage(
+    "trust",
+    "Trust in judge and labeller",
+    "trust",
+    step="solon.pipeline.steps.trust",
+    records=("agreement.jsonl",),
+    also=(
+        "labeller-harmlessness.jsonl",
+        "labeller-helpfulness.jsonl",
+        "judge-harmlessness.jsonl",
+        "judge-helpfulness.jsonl",
+    ),
+)
+"""Done before the stages where ``evaluation.trust`` is set. No stage's result depends on it."""
+
 
 def stage(name: str) -> Stage:
     """The stage of that name."""

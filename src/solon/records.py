@@ -13,6 +13,7 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 Split = Literal["train", "held-out"]
 PromptSet = Literal["red-team", "helpful"]
 Aspect = Literal["harmlessness", "helpfulness"]
+Role = Literal["labeller", "judge"]  # in which a model judges: for labels, or in the evaluation
 SETS: tuple[PromptSet, PromptSet] = ("red-team", "helpful")
 ASPECT_OF: Mapping[PromptSet, Aspect] = {"red-team": "harmlessness", "helpful": "helpfulness"}
 # "contrast": nobody judged; the answers were asked for under a principle and against it.
@@ -177,6 +178,47 @@ class ModelAnswer(TypedDict):
     words: int
 
 
+class PeoplesPair(TypedDict):
+    """Two answers to a dialogue, and which of them people prefer."""
+
+    id: str  # the row's number in the file of ``evaluation.trust``
+    prompt: Dialogue
+    responses: Annotated[list[str], Field(min_length=2, max_length=2)]
+    aspect: Aspect
+    people: Probability  # that people call the first response the better one
+
+
+class TrustRecord(PeoplesPair):
+    """``trust/labeller-harmlessness.jsonl``, ...: what a model says of a pair that people judged."""
+
+    probability: Probability  # that the first response is better, by the model: what its votes make
+    votes: list[Vote]  # for the first response
+    problem: str  # "" or "too long": the model could not read the pair, which counts for nothing
+
+
+class Agreement(TypedDict):
+    """``trust/agreement.jsonl``: how far a model agrees with people when it judges as it does in the run."""
+
+    id: str  # "judge-harmlessness", ...
+    role: Role
+    aspect: Aspect
+    model: str
+    method: str  # of judging, as ``feedback.method`` has it
+    said_in: str  # the file of trust/ with what it said; roles that judge in the same way share one
+    constitution: str
+    source: str  # the file that people's labels came from
+    left_out: int  # pairs of that file that open like what the run trains on
+    too_long: int  # pairs that the model could not read
+    pairs: int  # pairs that it judged; people prefer one answer of each
+    # Share of the pairs on which its label, or the judge's decision, is for the answer that people prefer; a
+    # pair where it is for neither counts half.
+    accuracy: Probability
+    interval: Annotated[list[Probability], Field(min_length=2, max_length=2)]  # 95 %, Wilson
+    undecided: Probability  # share of the pairs on which it is for neither
+    turned: Probability | None  # share of the pairs on which asking the other way round turns the model
+    shorter: Probability  # what always taking the shorter answer (in characters) would reach
+
+
 class EvaluationRecord(TypedDict):
     """``evaluation/answers.jsonl``: every model's answer to one held-out prompt, side by side."""
 
@@ -251,5 +293,7 @@ KINDS: dict[str, Any] = {
     "rl-judgements": SampleJudgement,
     "harm-answers": HarmAnswer,
     "harm-scores": HarmScore,
+    **{f"{role}-{aspect}": TrustRecord for role in ("labeller", "judge") for aspect in ASPECT_OF.values()},
+    "agreement": Agreement,
 }
 """What each of a run folder's record files holds, by the file's name."""

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from solon.audit import held_out, labels, manifest, provenance, texts
+from solon.audit import held_out, labels, manifest, provenance, texts, trust
 from solon.audit.run import Check, Found, Run
 from solon.errors import SolonError
 from solon.store.run_folder import Json, read
@@ -18,6 +18,7 @@ CHECKS: Mapping[str, Callable[[Run], Found]] = {
     "human labels are helpfulness comparisons of the file": provenance.human_labels,
     "AI labels are votes of the feedback model under the constitution": labels.ai_labels,
     "labels by a pair's making are those of pairs made so": labels.made_labels,
+    "labels are of a labeller above chance, or asked for by name": trust.trusted,
     "the answers compared are those of the pairs": labels.compared_answers,
     "supervised examples are sound revisions or helpful answers": texts.supervised_examples,
     "revisions, answers and pairs are of training prompts": texts.prompts_of_stages,

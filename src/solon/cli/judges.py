@@ -109,8 +109,8 @@ def preferences(
     if not model and not scorer:
         raise SolonError("there is nothing to measure; give a MODEL to judge, or --preference-model")
     pairs = paper_evals.drawn(paper_evals.read_pairs(file), limit, asked.seed)
-    panel = any(pair.votes for pair in pairs)  # PandaLM's people judged helpfulness
-    named = rules or (asked.evaluation.helpfulness_constitution if panel else asked.constitution)
+    helpfulness = all(pair.aspect == "helpfulness" for pair in pairs)
+    named = rules or (asked.evaluation.helpfulness_constitution if helpfulness else asked.constitution)
     law = constitution.load(named)
     ties = sum(pair.probability == 0.5 for pair in pairs)
     figures: dict[str, Any] = {"comparisons": len(pairs), "ties": ties}

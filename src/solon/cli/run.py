@@ -76,7 +76,7 @@ def report(
 
 
 def _conclude(folder: Path, path: Path, as_json: bool) -> None:
-    from solon.report import content, judging
+    from solon.report import content, judging, trust
     from solon.store.run_folder import read
 
     run_folder = read(folder)
@@ -90,7 +90,8 @@ def _conclude(folder: Path, path: Path, as_json: bool) -> None:
             },
         }
         verdict = content.verdict(run_folder)
-        print(json.dumps({"report": str(path), "verdict": verdict, **figures}, indent=2))
+        told = {"report": str(path), "verdict": verdict, "trust": run_folder.trust}
+        print(json.dumps(told | figures, indent=2))
         return
     for aspect, rated in elos.items():
         if rated:
@@ -99,4 +100,6 @@ def _conclude(folder: Path, path: Path, as_json: bool) -> None:
     typer.echo(content.verdict(run_folder))
     if caveat := content.caveat(run_folder):
         typer.echo(caveat)
+    for sentence in trust.sentences(run_folder):
+        typer.echo(sentence)
     typer.echo(f"Report: {path}")

@@ -17,7 +17,7 @@ from solon.errors import SolonError
 from solon.feedback import METHODS
 from solon.feedback.made import ByMaking
 from solon.held_out import apart
-from solon.method import stage
+from solon.method import TRUST, stage
 from solon.records import (
     ASPECT_OF,
     SETS,
@@ -27,6 +27,7 @@ from solon.records import (
     PromptRecord,
     PromptSet,
     RevisionRecord,
+    TrustRecord,
 )
 from solon.sources import data
 from solon.stages import critique as critiques
@@ -215,7 +216,8 @@ def feedback(
 ) -> None:
     """Label pairs under the constitution's comparison principles.
 
-    Comparisons that people labelled, where preference_model.helpfulness names a file, come with them.
+    Comparisons that people labelled, where preference_model.helpfulness names a file, come with them. Where
+    evaluation.trust names a file, the model is measured on it first.
     """
     from solon.pipeline.steps import feedback as step
 
@@ -236,11 +238,27 @@ def feedback(
         by_people = step.human(bench.config.preference_model, kept)
         if aspect:
             records = [{**pair, "set": set_of[aspect]} for pair in records]
+        if bench.config.evaluation.trust:
+            _trusted(bench, records, by_people, out)
         with SCREEN.stage(stage("feedback").title):
             step.label(bench, records, by_people, file, aside)
     if unlabelled := len(aside.read()):
         SCREEN.say(
             f"{unlabelled} pairs were too long for the feedback model and got no label ({aside.path})."
+        )
+
+
+def _trusted(
+    bench: "Workbench", pairs: Sequence[PairRecord], by_people: Sequence[PreferenceRecord], out: Path
+) -> None:
+    """Raises SolonError where people's labels do not show that the model labels better than chance."""
+    from solon.pipeline.steps import trust as step
+
+    trained = [record["prompt"] for record in (*pairs, *by_people) if record["split"] == "train"]
+    aspects = {ASPECT_OF[pair["set"]] for pair in pairs}
+    with SCREEN.stage(TRUST.title):
+        step.admit(
+            bench, aspects, trained, lambda name: _out(out.with_name(f"{out.stem}-{name}.jsonl"), TrustRecord)
         )
 
 

@@ -41,8 +41,18 @@ def decision(judgement: JudgementRecord, lean: float = 0.0) -> float:
 
     ``lean`` is taken off the probabilities first. Where only one way round is on record, that one decides.
     """
-    sides = {side(probability - lean) for probability in _asked(judgement)}
+    return decided(_asked(judgement), lean)
+
+
+def decided(asked: Sequence[float], lean: float = 0.0) -> float:
+    """The same of the probabilities by the ways round in which a judge was asked."""
+    sides = {side(probability - lean) for probability in asked}
     return 0.5 + 0.5 * sides.pop() if len(sides) == 1 else 0.5
+
+
+def turns(asked: Sequence[float]) -> bool:
+    """Whether the judge takes the other side when it is asked the other way round."""
+    return {*map(side, asked)} >= {1, -1}
 
 
 def count(judgements: Sequence[JudgementRecord]) -> Decisions:
@@ -50,7 +60,7 @@ def count(judgements: Sequence[JudgementRecord]) -> Decisions:
     return Decisions(
         judgements=len(judgements),
         decided=sum(decision(judgement) != 0.5 for judgement in judgements),
-        turned=sum({*map(side, _asked(judgement))} >= {1, -1} for judgement in judgements),
+        turned=sum(turns(_asked(judgement)) for judgement in judgements),
         sureness=fmean(abs(judgement["probability"] - 0.5) for judgement in judgements),
     )
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from solon.errors import SolonError
 from solon.prompts.dialogue import assistant, transcript, user
-from solon.records import Message
+from solon.records import ASPECT_OF, Aspect, Message
 from solon.seeds import generator
 from solon.sources import tables
 from solon.sources.row_dialogues import (
@@ -47,6 +47,7 @@ class Pair:
         float, ...
     ] = ()  # each person's own: 1 for the first answer, 0 for the second, 0.5 for a tie
     subset: str = ""
+    aspect: Aspect = "harmlessness"  # what people judged
 
     @property
     def texts(self) -> tuple[str, str]:
@@ -79,8 +80,9 @@ def read_pairs(source: str) -> list[Pair]:
 
     hh-rlhf: ``chosen`` and ``rejected``; TRL's forms of these are read as well, with a ``probability`` where
     the row has one. PandaLM: ``instruction``, ``input``, ``response1``, ``response2`` and the annotators'
-    ``annotator1``, ...: 1, 2 or 0 for a tie. The label is their mean.
-    Raises SolonError naming file, line and field.
+    ``annotator1``, ...: 1, 2 or 0 for a tie. The label is their mean. What people judged is what the column
+    ``aspect`` says, or else helpfulness in PandaLM's form and harmlessness in hh-rlhf's.
+    Raises SolonError naming file, line and field, and for labels that no person gave.
     """
     return [_human(str(number), row) for number, row in enumerate(_rows(source), 1)]
 
@@ -138,18 +140,39 @@ def _dialogue(row: Row, column: str) -> list[Message]:
 
 
 def _human(number: str, row: Row) -> Pair:
+    if (labelled_by := row.values.get("label_source") or "human") != "human":
+        raise SolonError(
+            f"{row.place}: label_source is {labelled_by!r:.60}, so no person gave this label; name a file of "
+            "people's labels"
+        )
     if "chosen" in row.values:
         dialogue, chosen, rejected = comparison_of(row)
         first, second = chosen or [assistant("")], rejected or [assistant("")]
-        return Pair(number, dialogue, first, second, probability_of(row), subset=kind_of(row))
+        return Pair(
+            number,
+            dialogue,
+            first,
+            second,
+            probability_of(row),
+            subset=kind_of(row),
+            aspect=_aspect(row, "harmlessness"),
+        )
     if "response1" in row.values:
         votes = tuple(_votes(row))
         first, second = ([assistant(_text(row, column))] for column in ("response1", "response2"))
-        return Pair(number, [_instruction(row)], first, second, fmean(votes), votes)
+        aspect = _aspect(row, "helpfulness")
+        return Pair(number, [_instruction(row)], first, second, fmean(votes), votes, aspect=aspect)
     raise SolonError(
         f"{row.place}: neither chosen nor response1 is among the columns {columns(row)}; "
         "give chosen and rejected (as hh-rlhf) or response1, response2 and annotator1 (as PandaLM)"
     )
+
+
+def _aspect(row: Row, default: Aspect) -> Aspect:
+    value = row.values.get("aspect") or default
+    if value not in ASPECT_OF.values():
+        raise SolonError(f"{row.place}: aspect is {value!r:.60}; write harmlessness or helpfulness, or none")
+    return cast(Aspect, value)
 
 
 def _instruction(row: Row) -> Message:

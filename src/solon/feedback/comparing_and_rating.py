@@ -28,6 +28,10 @@ class ByComparingAndRating(ByRating):
     name = "comparing-and-rating"
     manner = "by comparing, and by rating each answer by itself"
 
+    def deciding(self, settings: config.Feedback) -> config.Feedback:
+        weights = settings.model_dump(include={"rating_sharpness", "comparing_weight", "rating_weight"})
+        return ByMultipleChoice().deciding(settings).model_copy(update=weights)
+
     def questions(self, settings: config.Feedback, principles: int) -> int:
         return super().questions(settings, principles) + ByMultipleChoice().questions(settings, principles)
 

@@ -92,6 +92,13 @@ class Method(ABC):
             return asked
         return asked.model_copy(update={"principles": "all"})
 
+    def deciding(self, settings: config.Feedback) -> config.Feedback:
+        """The settings, with those that no judgement of this method depends on at their defaults."""
+        idle = {"rating_sharpness", "comparing_weight", "rating_weight", "untrusted"}
+        if not settings.chain_of_thought:
+            idle |= {"clamp", "temperature", "max_tokens"}
+        return config.Feedback(**settings.model_dump(exclude=idle))
+
     def draft(self, prompt: PromptRecord, material: Material) -> Chain[Draft]:
         """Two answers to the prompt."""
         return sampled(prompt, material)

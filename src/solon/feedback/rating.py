@@ -41,6 +41,9 @@ class ByRating(Method):
         if aspect == "harmlessness":
             law.scale_of_answers()
 
+    def deciding(self, settings: config.Feedback) -> config.Feedback:
+        return config.Feedback(method=settings.method, rating_sharpness=settings.rating_sharpness)
+
     def questions(self, settings: config.Feedback, principles: int) -> int:
         return 2 * QUESTIONS
 

@@ -47,8 +47,9 @@ def hhh(data: str, few_shot: bool = True, constitution: str = "", seed: int = 0)
 def preferences(data: str, few_shot: bool = True, constitution: str = "", seed: int = 0) -> Task:
     """``solon eval preferences``: which answer do people prefer, where they prefer one?"""
     pairs = paper_evals.read_pairs(data)
-    panel = any(pair.votes for pair in pairs)
-    law = constitutions.load(constitution or (Evaluation().helpfulness_constitution if panel else "harmless"))
+    helpfulness = all(pair.aspect == "helpfulness" for pair in pairs)
+    named = constitution or (Evaluation().helpfulness_constitution if helpfulness else "harmless")
+    law = constitutions.load(named)
     return _pairs([pair for pair in pairs if pair.probability != 0.5], law, few_shot, seed)
 
 

@@ -96,7 +96,7 @@ def recorded(entry: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, A
 
 def _alike(theirs: Manifest, last: Stage, wanted: Inputs) -> bool:
     """Whether a run has done the stage, and all before it, from the ``wanted`` inputs."""
-    upto = STAGES[: STAGES.index(last) + 1]
+    upto = STAGES[: STAGES.index(last) + 1] if last in STAGES else (last,)
     entries = [theirs.stages.get(stage.name) or {} for stage in upto]
     return all(
         entry.get("status") == "done" and recorded(entry, wanted[stage.name]) == wanted[stage.name]

@@ -11,7 +11,8 @@ import yaml
 
 from solon.config import Config
 from solon.errors import SolonError
-from solon.method import NAMES, STAGES, Stage
+from solon.evaluation import trust
+from solon.method import NAMES, STAGES, TRUST, Stage
 from solon.pipeline import reuse, steps
 from solon.pipeline.steps.red_team import check_data
 from solon.pipeline.workspace import Workspace
@@ -45,7 +46,8 @@ def run(
     estimate.check(config, folder, watcher, NAMES[: NAMES.index(until) + 1])
     work = Workspace(config, folder, watcher)
     check_data(work)
-    wanted = {stage.name: inputs(stage, work) for stage in STAGES}
+    first = (TRUST,) if measures_trust(config, until) else ()
+    wanted = {stage.name: inputs(stage, work) for stage in (*first, *STAGES)}
     with alone_in(folder):
         manifest = Manifest(folder / "manifest.json")
         set_stale_aside(work, manifest, wanted)
@@ -58,18 +60,25 @@ def run(
             engine=work.settle_engine(manifest.facts.get("engine") or reuse.engine(donors)),
             models={role: {"name": name, "hash": work.hashes[name]} for role, name in work.roles.items()},
         )
-        for stage in STAGES:
+        for stage in (*first, *STAGES):
             entry = manifest.stages.get(stage.name)
             if entry is None and reuse.take(stage, work, manifest, wanted, donors):
                 pass
             elif entry is None or entry["status"] != "done":
                 run_stage(stage, work, manifest, wanted[stage.name])
+            if stage == TRUST:  # said now, not after hours of work
+                trust.refuse(work.file("trust/agreement.jsonl"), config.feedback.untrusted)
             if stage.name == until:
                 break
         work.close_engine()
         from solon import report  # brings Plotly, which takes a second to import
 
         return report.write(folder)
+
+
+def measures_trust(config: Config, until: str) -> bool:
+    """Whether anybody's judgement is asked for, and there are people's labels to measure it by."""
+    return config.evaluation.trust is not None and NAMES.index(until) >= NAMES.index("feedback")
 
 
 def run_stage(stage: Stage, work: Workspace, manifest: Manifest, wanted: dict[str, Any]) -> None:
@@ -104,24 +113,31 @@ def inputs(stage: Stage, work: Workspace) -> dict[str, Any]:
 
 
 def set_stale_aside(work: Workspace, manifest: Manifest, wanted: dict[str, dict[str, Any]]) -> None:
-    """Move the results of the first stage whose inputs have changed, and of all after it, out of the way."""
-    begun = [stage for stage in STAGES if stage.name in manifest.stages]
-    changed = [
-        changes(reuse.recorded(manifest.stages[stage.name], wanted[stage.name]), wanted[stage.name])
-        for stage in begun
-    ]
-    first = next((number for number, of_stage in enumerate(changed) if of_stage), None)
-    if first is None:
+    """Move the results of the first stage whose inputs have changed, and of all after it, out of the way.
+
+    Trust is measured apart from them, so that its results go alone.
+    """
+    changed = {
+        name: changes(reuse.recorded(manifest.stages[name], of_stage), of_stage)
+        for name, of_stage in wanted.items()
+        if name in manifest.stages
+    }
+    if TRUST.name in manifest.stages and work.config.evaluation.trust is None:
+        changed[TRUST.name] = ["evaluation.trust is no longer set"]
+    first = next((number for number, stage in enumerate(STAGES) if changed.get(stage.name)), len(STAGES))
+    stale = [stage for stage in STAGES[first:] if stage.name in manifest.stages]
+    if changed.get(TRUST.name):
+        stale.insert(0, TRUST)
+    if not stale:
         return
     aside = work.folder / "stale" / time.strftime("%Y%m%d-%H%M%S")
-    why = "; ".join(dict.fromkeys(change for of_stage in changed for change in of_stage))
-    work.watcher.say(
-        f"{why}. So {', '.join(stage.name for stage in begun[first:])} must be done again; "
-        f"what was there is kept in {aside}."
-    )
+    why = "; ".join(dict.fromkeys(change for of_stage in changed.values() for change in of_stage))
+    again = ", ".join(stage.name for stage in stale if stage.name in wanted)
+    so = f". So {again} must be done again" if again else ""
+    work.watcher.say(f"{why}{so}; what was there is kept in {aside}.")
     aside.mkdir(parents=True)
     shutil.copy(manifest.path, aside)
-    for stage in begun[first:]:
+    for stage in stale:
         if (work.folder / stage.folder).exists():
             (work.folder / stage.folder).rename(aside / stage.folder)
         del manifest.stages[stage.name]

@@ -14,7 +14,7 @@ from solon import models
 from solon.config import SERVER_MODEL, Config
 from solon.errors import SolonError
 from solon.method import STAGES
-from solon.planning import resources
+from solon.planning import resources, trust
 from solon.planning.counting import SCORER, Load, Way
 from solon.planning.model_size import ModelSize, imagined, of_model, of_number
 from solon.planning.resources import Memory, Operations
@@ -76,7 +76,7 @@ def plan(
     work = Workload(
         config, {role: known[name][1] for role, name in names.items()}, assumptions or Assumptions()
     )
-    stages = [_stage(stage_work, config, names, sizes) for stage_work in work.stages]
+    stages = [_stage(of_stage, config, names, sizes) for of_stage in (*trust.work(work), *work.stages)]
     return Plan(stages, sizes, work.notes)
 
 

@@ -84,7 +84,7 @@ class Workload:
     def _seed(self, *parts: str) -> int:
         return derive_seed(self.config.seed, "plan", *parts) % 2**31
 
-    def _engine(self, role: str) -> CountingEngine:
+    def engine(self, role: str) -> CountingEngine:
         batch = self.config.engine.batch_size
         return CountingEngine(role, self.tokenizers[role], batch, self.assumptions.share, self._texts)
 
@@ -124,7 +124,7 @@ class Workload:
         """What it takes to write ``count`` more prompts of the set is added to the work."""
         if not (count and prompts.sample):
             return
-        engine = self._engine("assistant")
+        engine = self.engine("assistant")
         examples = [record for record in self._found[prompt_set] if record["split"] == "train"]
         few = min(count, max(engine.concurrency, self.assumptions.sample))
         seeds = examples[: prompts.count]
@@ -135,11 +135,11 @@ class Workload:
         work.written += size_of(made, count)
 
     def _critique(self, train: Mapping[PromptSet, Prompts]) -> tuple[StageWork, list[Any], list[Any]]:
-        settings, engine = self.config.critique, self._engine("assistant")
+        settings, engine = self.config.critique, self.engine("assistant")
         red, kind = train["red-team"], train["helpful"]
         work, critic, answers = StageWork("critique", red.count + kind.count), engine, None
         if self.config.models.critic_or_default != self.config.models.assistant:
-            critic, answers = self._engine("critic"), self._first_answers(work, engine, red, settings)
+            critic, answers = self.engine("critic"), self._first_answers(work, engine, red, settings)
         revisions, loads = sampled(
             critic, red, critique.revise, self.law, settings, self._seed("critique"), answers
         )
@@ -203,7 +203,7 @@ class Workload:
             revisions={revision["id"]: revision for revision in revisions},
             answers=critique.texts(helpful),
         )
-        engine = self._engine("policy" if method.pairs_by == "sl-cai" else "feedback")
+        engine = self.engine("policy" if method.pairs_by == "sl-cai" else "feedback")
         work = StageWork("comparison")
         pairs: dict[PromptSet, list[Any]] = {}
         asked = SETS if self.config.preference_model.helpfulness == "ai" else SETS[:1]
@@ -219,7 +219,7 @@ class Workload:
     def _feedback(
         self, train: Mapping[PromptSet, Prompts], pairs: Mapping[PromptSet, list[Any]]
     ) -> tuple[StageWork, list[tuple[list[PreferenceRecord], float]]]:
-        engine, work, labelled = self._engine("feedback"), StageWork("feedback"), []
+        engine, work, labelled = self.engine("feedback"), StageWork("feedback"), []
         for name, of_set in pairs.items():
             aspect = ASPECT_OF[name]
             law = self.law if aspect == "harmlessness" else self.helpful_labels
@@ -356,14 +356,14 @@ class Workload:
             "helpfulness": self.helpful_evaluation,
         }
         how = tournament.settings_of(self.config)
-        judge, scores, passing = self._engine("judge"), held_out, self.config.reinforce.checkpoints
+        judge, scores, passing = self.engine("judge"), held_out, self.config.reinforce.checkpoints
         for name in SETS:
             prompts = self.prompts[name]["held-out"]
             if not prompts.sample:
                 continue
             texts: dict[str, dict[str, str]] = {}
             for number in range(MODELS + passing):  # each begins with nothing computed
-                engine = self._engine("policy")
+                engine = self.engine("policy")
                 made, loads = sampled(
                     engine,
                     prompts,

@@ -3,11 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping
 from statistics import fmean
-from typing import Any
 
 import plotly.graph_objects as go
 
-from solon.config import Feedback, Models
+from solon.config import Feedback
 from solon.evaluation import attribution, decisions, harmfulness, overoptimisation
 from solon.evaluation.attribution import Attribution, Critiques
 from solon.evaluation.calibration import wilson
@@ -15,11 +14,12 @@ from solon.evaluation.elo import Rating
 from solon.evaluation.harmfulness import Harmfulness
 from solon.evaluation.overoptimisation import Watch
 from solon.feedback import MAKINGS, METHODS
-from solon.method import NAMES, STAGES
+from solon.method import NAMES, STAGES, TRUST
 from solon.records import Aspect, ModelAnswer
 from solon.report import elo_plots, plots
 from solon.report.judging import ASPECTS, judging, quality, ratings, way, withheld
 from solon.report.plots import MODELS, Look
+from solon.report.roles import models
 from solon.store.run_folder import Json, RunFolder
 from solon.texts.refusal import can_tell, is_evasive
 
@@ -177,26 +177,6 @@ def caveat(run: RunFolder) -> str:
     )
 
 
-def models(run: RunFolder) -> dict[str, str]:
-    """The name of the model in each of the roles; one that is not named is the assistant's.
-
-    The judge's is the feedback model's.
-    """
-    named = run.manifest.get("models") or {}
-    asked = run.settings.get("models") or {}
-    names = {role: _name(named.get(role)) or asked.get(role) for role in Models().by_role}
-    assistant = names["assistant"] or "not recorded"
-    names["judge"] = names["judge"] or names["feedback"]
-    return {role: name or assistant for role, name in names.items()}
-
-
-def _name(model: Any) -> str | None:
-    """Manifests name a model, or describe it in an object that has its name."""
-    if isinstance(model, Mapping):
-        return next((str(model[key]) for key in ("name", "model", "source") if model.get(key)), None)
-    return str(model) if model else None
-
-
 def stage_rows(run: RunFolder) -> list[Json]:
     """One row a stage: its manifest entry, with the share of tokens that shared prefixes saved."""
     rows = []
@@ -224,7 +204,7 @@ def _status(run: RunFolder, stage: str) -> str:
 
 
 def notes(run: RunFolder) -> list[str]:
-    return [note for name in NAMES for note in (run.stages.get(name) or {}).get("notes") or []]
+    return [note for name in (TRUST.name, *NAMES) for note in (run.stages.get(name) or {}).get("notes") or []]
 
 
 def human_harm_labels(run: RunFolder) -> str:

@@ -19,8 +19,9 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from solon.evaluation import shortcuts
-from solon.report import content, transcripts
+from solon.report import content, transcripts, trust
 from solon.report.plots import ENOUGH_PAIRS, MODELS, Look
+from solon.report.roles import models
 from solon.store.files import write_atomically
 from solon.store.run_folder import Json, RunFolder, manifest_of, name_of, read
 
@@ -57,6 +58,8 @@ def report(run: RunFolder, scripts: tuple[str, ...] = (), records: Json | None =
         watched=watched,
         shortcuts=shortcuts.measure_run(run),
         enough_pairs=ENOUGH_PAIRS,
+        trust=trust,
+        roles=models(run),
         transcripts=records,
     )
 

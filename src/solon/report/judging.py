@@ -11,6 +11,7 @@ from solon.evaluation import decisions, tournament
 from solon.evaluation.elo import Rating
 from solon.feedback import METHODS
 from solon.records import Aspect
+from solon.report import trust
 from solon.report.plots import MODELS
 from solon.seeds import derive_seed
 from solon.store.run_folder import RunFolder
@@ -63,7 +64,7 @@ def _decides_too_little(run: RunFolder, aspect: Aspect, model: str) -> str:
 
 
 Reason = Callable[[RunFolder, Aspect, str], str]
-REASONS: tuple[Reason, ...] = (_decides_too_little,)
+REASONS: tuple[Reason, ...] = (trust.at_chance, _decides_too_little, trust.called_untrusted)
 
 
 def quality(run: RunFolder, aspect: Aspect) -> str:

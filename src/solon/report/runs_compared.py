@@ -10,9 +10,10 @@ import plotly.graph_objects as go
 from solon.errors import SolonError
 from solon.evaluation.elo import Rating
 from solon.records import Aspect
-from solon.report import content, elo_plots, judging, plots
+from solon.report import content, elo_plots, judging, plots, trust
 from solon.report.html import render
 from solon.report.plots import MODELS, PALETTE, Look
+from solon.report.roles import models
 from solon.store.files import write_atomically
 from solon.store.manifest import flat
 from solon.store.run_folder import Json, RunFolder, read
@@ -155,8 +156,8 @@ def caveats(runs: Sequence[Compared]) -> list[str]:
     """Why the gains of the runs are not measured alike, a sentence each."""
     evaluated = [compared for compared in runs if compared.harmlessness]
     alike: dict[str, list[Hashable]] = {
-        "the initial model": [content.models(compared.run)["policy"] for compared in evaluated],
-        "the judge": [content.models(compared.run)["judge"] for compared in evaluated],
+        "the initial model": [models(compared.run)["policy"] for compared in evaluated],
+        "the judge": [models(compared.run)["judge"] for compared in evaluated],
         "the constitution": [
             (compared.run.manifest.get("constitution") or {}).get("hash") for compared in evaluated
         ],
@@ -175,7 +176,8 @@ def caveats(runs: Sequence[Compared]) -> list[str]:
         for compared in evaluated
         if compared.withheld
     ]
-    return told
+    unknown = [sentence for compared in evaluated for sentence in trust.unmeasured(compared.run)]
+    return [*told, *dict.fromkeys(unknown)]
 
 
 def differences(runs: Sequence[Compared]) -> list[tuple[str, list[str]]]:

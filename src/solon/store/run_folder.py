@@ -13,6 +13,7 @@ from solon.method import STAGES
 from solon.prompts.dialogue import turns
 from solon.records import (
     KINDS,
+    Agreement,
     AnswerRecord,
     Aspect,
     EvaluationRecord,
@@ -66,6 +67,7 @@ class RunFolder:
     sample_judgements: list[SampleJudgement]
     harm_answers: list[HarmAnswer]
     harm_scores: list[HarmScore]
+    trust: list[Agreement]  # of judge and labeller with people
     summary: Json
 
     @property
@@ -116,6 +118,7 @@ def read(folder: Path, kinds: Mapping[str, Any] = KINDS) -> RunFolder:
         sample_judgements=records("evaluation/rl-judgements.jsonl"),
         harm_answers=records("evaluation/harm-answers.jsonl"),
         harm_scores=records("evaluation/harm-scores.jsonl"),
+        trust=records("trust/agreement.jsonl"),
         summary=_json(folder / "evaluation" / "summary.json", "elo", "preference_model", "rl_steps"),
     )
 

@@ -101,7 +101,7 @@ def _preference_model(work: Workspace, bootstrap: int, seed: int) -> dict[str, A
 
 def inputs(work: Workspace) -> dict[str, Any]:
     return {
-        "evaluation": work.config.evaluation.model_dump(),
+        "evaluation": work.config.evaluation.model_dump(exclude={"trust", "trust_pairs"}),
         **of_rules("evaluation.helpfulness_constitution", work.helpful_evaluation),
         **of_model(work, "judge" if work.roles["judge"] != work.roles["feedback"] else "feedback"),
     }

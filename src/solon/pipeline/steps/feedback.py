@@ -6,6 +6,7 @@ from typing import Any
 
 from solon import config
 from solon.constitution import Constitution
+from solon.evaluation import trust
 from solon.feedback import METHODS
 from solon.feedback.made import ByMaking
 from solon.held_out import opening
@@ -91,7 +92,7 @@ def run(work: Workspace) -> Done:
         note = (
             f"{len(by_people)} helpfulness comparisons were labelled by people ({by_people[0]['labeller']})."
         )
-    notes, aside = [note], work.file("05-feedback/unlabelled.jsonl")
+    notes, aside = [note, *_asked_for(work)], work.file("05-feedback/unlabelled.jsonl")
     labels = label(work, pairs, by_people, work.file("05-feedback/preferences.jsonl"), aside)
     if unlabelled := len(aside.read()):
         sound = sum(not pair["problem"] for pair in pairs)
@@ -102,9 +103,18 @@ def run(work: Workspace) -> Done:
     return Done(len(labels), notes)
 
 
+def _asked_for(work: Workspace) -> list[str]:
+    """That labels are made although their labeller was not seen to be above chance."""
+    return [
+        f"{agreement['model']} {trust.doubt(agreement)}; the configuration asks for its labels by name "
+        "(feedback.untrusted)."
+        for agreement in trust.doubtful(work.file("trust/agreement.jsonl"), "labeller")
+    ]
+
+
 def inputs(work: Workspace) -> dict[str, Any]:
     return {
-        "feedback": work.config.feedback.model_dump(),
+        "feedback": work.config.feedback.model_dump(exclude={"untrusted"}),
         "preference_model.helpfulness.hash": of_source(work.config.preference_model.helpfulness),
         **of_rules("constitution", work.constitution),
         **of_rules("preference_model.helpfulness_constitution", work.helpful_labels),

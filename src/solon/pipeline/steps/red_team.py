@@ -6,6 +6,7 @@ from typing import Any
 
 from solon.config import PromptSettings
 from solon.errors import SolonError
+from solon.evaluation import trust
 from solon.held_out import apart, opening
 from solon.pipeline.steps.inputs import of_model, of_source
 from solon.pipeline.workbench import Workbench
@@ -106,6 +107,8 @@ def check_data(work: Workspace) -> None:
     given(work)
     if (source := work.config.preference_model.helpfulness) not in {None, "ai"}:
         data.comparisons(str(source), work.config.preference_model.held_out)
+    if work.config.evaluation.trust:
+        trust.people(work.config.evaluation.trust)
 
 
 def run(work: Workspace) -> Done:
