@@ -126,6 +126,11 @@ class Vote(TypedDict):
     reasoning: list[str]  # chain of thought for each order; [] without chain of thought
     samples: int | None  # sampled answers counted; None where the probability is the model's own
     ratings: NotRequired[list[float]]  # of chosen and rejected, in numbers of the scale, 0 the best
+    # What the model said of the pair's own first and second answer, whichever was chosen: so the vote tells
+    # which answer it is for, and can be worked out again. Runs of before 2026-12 have none of these.
+    letters: NotRequired[list[list[float]]]  # log-probabilities of (A) and (B), nats, for each order as asked
+    prior: NotRequired[float]  # what the letters' prior takes off their difference, nats
+    readings: NotRequired[list[list[float]]]  # each answer's rating with the scale written up, and down
 
 
 class PreferenceRecord(TypedDict):

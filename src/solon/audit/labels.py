@@ -26,7 +26,7 @@ def made_labels(run: Run) -> Found:
 
 def faults(run: Run, labels: Sequence[Any]) -> tuple[list[str], list[str]]:
     """What is wrong with labels by the run's method, and what cannot be known of them."""
-    pairs, wrong = by_id(run.folder.pairs), []
+    pairs, wrong, seed = by_id(run.folder.pairs), [], run.seed("feedback")
     laws = {aspect: run.law(setting) for aspect, setting in SETTING_OF.items()}
     for record in labels:
         source, rules = record["label_source"], laws[record["aspect"]]
@@ -35,7 +35,7 @@ def faults(run: Run, labels: Sequence[Any]) -> tuple[list[str], list[str]]:
             method, settings = labelling(settings, rules, record["aspect"])
         other_source = f"has the source {source}, and feedback.method is {method.name}"
         holds = {other_source: source != method.label_source}
-        holds |= method.faults(record, pairs.get(record["id"]), rules, settings, feedback_model(run))
+        holds |= method.faults(record, pairs.get(record["id"]), rules, settings, feedback_model(run), seed)
         wrong += [f"{record['id']} {fault}" for fault, is_so in holds.items() if is_so]
     gone = {record["aspect"] for record in labels if laws[record["aspect"]] is None}
     return wrong, [f"principles of {aspect}: their constitution is no longer here" for aspect in sorted(gone)]

@@ -9,9 +9,9 @@ import numpy as np
 from scipy.special import expit, softmax
 
 from solon import config
-from solon.constitution import Constitution, RatingScale
+from solon.constitution import ComparisonPrinciple, Constitution, RatingScale
 from solon.errors import TooLong
-from solon.feedback.method import Candidates, Method, Voted
+from solon.feedback.method import Candidates, Method, Voted, close
 from solon.inference.engine import ChoiceScores, Engine, Question, total_votes
 from solon.prompts import rating as prompts
 from solon.prompts.dialogue import assistant
@@ -53,6 +53,24 @@ class ByRating(Method):
         seed: int,
     ) -> Voted:
         return judge(engine, pairs, law.scale_of_answers(), settings.rating_sharpness)
+
+    def drawn(
+        self, pair: str, law: Constitution, settings: config.Feedback, seed: int
+    ) -> list[ComparisonPrinciple]:
+        return [law.scale_of_answers().principle]
+
+    def contradictions(
+        self, vote: Vote, number: int, pair: str, settings: config.Feedback, seed: int
+    ) -> Iterator[str]:
+        ratings = vote.get("ratings", [])
+        if len(ratings) != 2:
+            yield f"ratings are {len(ratings)}, not 2"
+            return
+        if "readings" in vote and not all(map(close, ratings, map(fmean, vote["readings"]))):
+            yield "ratings are not what the scale read up and down makes"
+        first, second = ratings
+        if not close(vote["probability"], first_is_better(first, second, settings.rating_sharpness)):
+            yield "probability is not what its ratings make"
 
     def grounds(self, law: Constitution) -> set[tuple[str, str]]:
         asked = law.scale_of_answers().principle
@@ -101,13 +119,19 @@ def _vote(first: "RatedDialogue", second: "RatedDialogue", scale: RatingScale, s
         reasoning=[],
         samples=total_votes([first.samples, second.samples]),
         ratings=[first.value, second.value],
+        readings=[list(first.readings), list(second.readings)],
     )
 
 
 @dataclass(frozen=True)
 class RatedDialogue:
-    value: float  # the mean of the scale's numbers, 0 for its first entry
+    readings: tuple[float, ...]  # the mean of the scale's numbers, 0 for its first entry: written up and down
     samples: int | None  # sampled answers counted; None where the probabilities are the model's own
+
+    @property
+    def value(self) -> float:
+        """The rating: the mean of both readings."""
+        return fmean(self.readings)
 
 
 def rate(
@@ -136,14 +160,14 @@ def rate(
         if place not in waiting:
             waiting[place] = scores
             continue
-        both = (waiting.pop(place), scores)
+        both = sorted((waiting.pop(place), scores), key=lambda answer: answer.id)
         yield place, next((answer for answer in both if isinstance(answer, TooLong)), None) or _mean(both)
 
 
 def _mean(both: Sequence[ChoiceScores | TooLong]) -> RatedDialogue:
     scores = [answer for answer in both if isinstance(answer, ChoiceScores)]
-    value = sum(expected(answer.logprobs) for answer in scores) / len(scores)
-    return RatedDialogue(value, total_votes(answer.votes for answer in scores))
+    readings = tuple(expected(answer.logprobs) for answer in scores)
+    return RatedDialogue(readings, total_votes(answer.votes for answer in scores))
 
 
 def expected(logprobs: Sequence[float]) -> float:
