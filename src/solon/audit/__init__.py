@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from solon.audit import held_out, labels, manifest, provenance, texts
+from solon.audit import held_out, labels, manifest, prompts, provenance, texts
 from solon.audit.run import Check, Found, Run
 from solon.errors import SolonError
 from solon.store.run_folder import Json, read
@@ -19,8 +19,11 @@ CHECKS: Mapping[str, Callable[[Run], Found]] = {
     "AI labels are votes of the feedback model under the constitution": labels.ai_labels,
     "labels by a pair's making are those of pairs made so": labels.made_labels,
     "the answers compared are those of the pairs": labels.compared_answers,
+    "prompts are those drawn from their sources": prompts.drawn,
+    "revisions, answers and pairs are of training prompts": prompts.of_stages,
+    "revisions and answers are what their stage makes of their texts": texts.revisions,
     "supervised examples are sound revisions or helpful answers": texts.supervised_examples,
-    "revisions, answers and pairs are of training prompts": texts.prompts_of_stages,
+    "pairs are what their stage makes of their texts": texts.pairs,
     "held-out prompts were not trained on": held_out.held_out_prompts,
     "held-out comparisons were not trained on": held_out.held_out_comparisons,
     "the manifest fits settings and records": manifest.manifest_fits,

@@ -1,12 +1,13 @@
 """Where prompts and human helpfulness comparisons come from: packaged files, own files, ``datasets``."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from itertools import zip_longest
 
 from pydantic import TypeAdapter, ValidationError
 
+from solon.config import PromptSettings
 from solon.errors import SolonError
 from solon.held_out import folded, split_of, split_of_comparison
 from solon.misfits import misfits
@@ -83,6 +84,19 @@ def select(records: Sequence[PromptRecord], split: Split, count: int | None, see
             f"{count} {split} prompts were asked for and there are {len(drawn)}; ask for fewer or add prompts"
         )
     return drawn[:count]
+
+
+def given(
+    prompt_set: PromptSet, source: PromptSettings, seed: Callable[[str, str, str], int]
+) -> list[PromptRecord]:
+    """The prompts of a set that the configuration names; ``seed`` is that of a draw by its name."""
+    of_set = prompts(source.source, prompt_set)
+    counts: list[tuple[Split, int | None]] = [("train", source.train), ("held-out", source.held_out)]
+    return [
+        record
+        for split, count in counts
+        for record in select(of_set, split, count, seed("prompts", prompt_set, split))
+    ]
 
 
 def comparisons(source: str, held_out: float) -> list[PreferenceRecord]:

@@ -7,7 +7,7 @@ from typing import Any
 from solon.pipeline.steps.inputs import of_model, of_source
 from solon.pipeline.workbench import Workbench
 from solon.pipeline.workspace import Done, Workspace
-from solon.records import SETS, PromptRecord, Split
+from solon.records import PromptRecord
 from solon.sources import data
 from solon.sources.tables import source_name
 from solon.stages import red_team
@@ -59,14 +59,10 @@ def _written(
 def given(work: Workspace) -> list[PromptRecord]:
     """The prompts that the configuration names."""
     settings = work.config.red_team
-    prompts: list[PromptRecord] = []
-    for prompt_set in SETS:
-        source = settings.red_team if prompt_set == "red-team" else settings.helpful
-        of_set = data.prompts(source.source, prompt_set)
-        counts: list[tuple[Split, int | None]] = [("train", source.train), ("held-out", source.held_out)]
-        for split, count in counts:
-            prompts += data.select(of_set, split, count, work.seed("prompts", prompt_set, split))
-    return prompts
+    return [
+        *data.given("red-team", settings.red_team, work.seed),
+        *data.given("helpful", settings.helpful, work.seed),
+    ]
 
 
 def check_data(work: Workspace) -> None:
