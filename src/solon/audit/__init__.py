@@ -4,7 +4,17 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from solon.audit import held_out, labels, manifest, prompts, provenance, texts
+from solon.audit import (
+    evaluation,
+    held_out,
+    labels,
+    manifest,
+    prompts,
+    provenance,
+    scores,
+    texts,
+    training,
+)
 from solon.audit.run import Check, Found, Run
 from solon.errors import SolonError
 from solon.store.run_folder import Json, read
@@ -24,6 +34,14 @@ CHECKS: Mapping[str, Callable[[Run], Found]] = {
     "revisions and answers are what their stage makes of their texts": texts.revisions,
     "supervised examples are sound revisions or helpful answers": texts.supervised_examples,
     "pairs are what their stage makes of their texts": texts.pairs,
+    "trainings took their steps": training.steps,
+    "RL's rewards are those of its samples": training.rewards,
+    "scores are the preference model's": scores.rescored,
+    "the preference model's figures are those of its scores": scores.agreement,
+    "losses and RL's policies": training.unkept,
+    "answers side by side are those of the models": evaluation.answers,
+    "judgements follow from their orders": evaluation.judgements,
+    "Elo scores follow from the judgements": evaluation.elo,
     "held-out prompts were not trained on": held_out.held_out_prompts,
     "held-out comparisons were not trained on": held_out.held_out_comparisons,
     "the manifest fits settings and records": manifest.manifest_fits,

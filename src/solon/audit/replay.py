@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from solon.errors import TooLong
+from solon.feedback.method import close
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.records import AnswerRecord, PairRecord, RevisionRecord, Round
 from solon.seeds import derive_seed
@@ -86,6 +87,13 @@ def difference(stored: Any, made: Any, place: str = "") -> str | None:
     elif isinstance(stored, list) and isinstance(made, list) and len(stored) == len(made):
         pairs = [(str(number), *both) for number, both in enumerate(zip(stored, made, strict=True))]
     else:
-        return None if stored == made else place
+        return None if alike(stored, made) else place
     found = (difference(one, other, f"{place}.{name}".strip(".")) for name, one, other in pairs)
     return next((each for each in found if each is not None), None)
+
+
+def alike(stored: Any, made: Any) -> bool:
+    """Whether two values are equal, or numbers that are but for how they were rounded."""
+    if isinstance(stored, float) and isinstance(made, float):
+        return close(stored, made)
+    return bool(stored == made)
