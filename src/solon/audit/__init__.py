@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from solon.audit import (
+    again,
     evaluation,
     held_out,
     labels,
@@ -44,8 +45,13 @@ CHECKS: Mapping[str, Callable[[Run], Found]] = {
     "Elo scores follow from the judgements": evaluation.elo,
     "held-out prompts were not trained on": held_out.held_out_prompts,
     "held-out comparisons were not trained on": held_out.held_out_comparisons,
+    "votes are what the feedback model says": again.votes,
+    "judgements are what the judge says": again.judgements,
+    "texts are what their models write": again.written,
     "the manifest fits settings and records": manifest.manifest_fits,
     "files and models are those recorded": manifest.hashes,
+    "what stages left has not changed": manifest.files,
+    "the report is as it was written": manifest.report,
 }
 
 

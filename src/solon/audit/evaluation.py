@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from scipy.special import logit
@@ -11,7 +11,7 @@ from solon.audit import replay
 from solon.audit.run import SETTING_OF, Found, Run, by_id
 from solon.audit.texts import compared
 from solon.evaluation import tournament
-from solon.inference.engine import ChoiceScores, Question
+from solon.inference.engine import ChoiceScores, Engine, Question
 from solon.records import SETS, JudgementRecord, PromptRecord
 from solon.store.record_file import RecordFile
 
@@ -41,16 +41,12 @@ def answers(run: Run) -> Found:
 
 def judgements(run: Run) -> Found:
     """Every match is judged, under the principle drawn for it, as its two orders say."""
-    stored, texts = run.folder.judgements, texts_of(run)
+    stored = run.folder.judgements
     counted = f"{len(stored)} judgements"
     if not stored and not run.done("evaluation"):
         return Found(counted)
-    prompts = tournament.first_of_sets(answered(run, texts), run.config.evaluation.judged)
-    passing = [model for model in texts if PASSING.fullmatch(model)]
-    aside = by_id(RecordFile(run.path / "evaluation/unjudged.jsonl").read())
-    wanted = [each for each in tournament.matches(prompts, texts, passing) if each["id"] not in aside]
     laws = {aspect: law for aspect, setting in LAWS.items() if (law := run.law(setting))}
-    played = tournament.play(Judge(stored), wanted, laws, run.config.feedback, run.seed("evaluation"))
+    played = tournament.play(Judge(stored), wanted(run), laws, run.config.feedback, run.seed("evaluation"))
     here = [record for record in stored if record["aspect"] in laws]
     unknown = [
         f"principles of {one}: their constitution is no longer here" for one in LAWS.keys() - laws.keys()
@@ -103,27 +99,49 @@ def near(one: Any, other: float) -> bool:
     return isinstance(one, int | float) and abs(one - other) < FEWEST
 
 
-def texts_of(run: Run) -> dict[str, dict[str, str]]:
-    """Every evaluated model's answers by the prompts' ids, in the evaluation's order of the models."""
+def wanted(run: Run) -> list[tournament.Match]:
+    """The matches that are judged."""
+    texts = texts_of(run)
+    prompts = tournament.first_of_sets(answered(run, texts), run.config.evaluation.judged)
+    passing = [model for model in texts if PASSING.fullmatch(model)]
+    aside = by_id(RecordFile(run.path / "evaluation/unjudged.jsonl").read())
+    return [each for each in tournament.matches(prompts, texts, passing) if each["id"] not in aside]
+
+
+def files(run: Run) -> dict[str, list[tournament.OwnAnswer]]:
+    """Every evaluated model's answers, in the evaluation's order of the models."""
     passing = [
         (int(match[1]), match[0])
         for file in (run.path / "evaluation").glob("rl-cai-*.jsonl")
         if (match := PASSING.fullmatch(file.stem))
     ]
     names = ["initial", "sl-cai", *(name for _, name in sorted(passing)), "rl-cai"]
-    files = {name: RecordFile(run.path / f"evaluation/{name}.jsonl") for name in names}
+    return {name: RecordFile(run.path / f"evaluation/{name}.jsonl").read() for name in names}
+
+
+def texts_of(run: Run) -> dict[str, dict[str, str]]:
+    """The texts of those that fit their model, by model and the prompt's id."""
     return {
-        name: {each["id"]: each["text"] for each in file if not each["problem"]}
-        for name, file in files.items()
+        name: {each["id"]: each["text"] for each in of_model if not each["problem"]}
+        for name, of_model in files(run).items()
     }
 
 
-def answered(run: Run, texts: dict[str, dict[str, str]]) -> list[PromptRecord]:
-    """The prompts held out that every model could read."""
-    held_out = [
+def answers_by(run: Run, engine: Engine, names: Container[str]) -> Iterator[tournament.OwnAnswer]:
+    """The answers of an engine's model to the prompts with these ids."""
+    prompts = [prompt for prompt in held_out(run) if prompt["id"] in names]
+    return tournament.answer(engine, prompts, run.config.evaluation, run.seed("evaluation"))
+
+
+def held_out(run: Run) -> list[PromptRecord]:
+    return [
         prompt
         for prompt_set in SETS
         for prompt in run.folder.prompts
         if prompt["set"] == prompt_set and prompt["split"] == "held-out"
     ]
-    return tournament.answered_by_all(held_out, texts)
+
+
+def answered(run: Run, texts: Mapping[str, Mapping[str, str]]) -> list[PromptRecord]:
+    """The prompts held out that every model could read."""
+    return tournament.answered_by_all(held_out(run), texts)

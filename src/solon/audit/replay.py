@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from solon import config
 from solon.errors import TooLong
 from solon.feedback.method import close
+from solon.feedback.multiple_choice import orders_of
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
-from solon.records import AnswerRecord, PairRecord, RevisionRecord, Round
+from solon.records import AnswerRecord, PairRecord, RevisionRecord, Round, Vote
 from solon.seeds import derive_seed
 from solon.texts.degenerate import TOO_LONG
 
@@ -15,12 +17,15 @@ UNSEEN = ""  # of an attempt before the last: it was degenerate, and nobody kept
 
 
 class Recorded(Engine):
-    """Answers each request with the text that was sampled with its seed, and one never made with nothing."""
+    """Answers each request with the text that was sampled with its seed, and one never made with nothing.
 
-    concurrency = 1
+    What is to be scored goes to ``judge``, where there is one.
+    """
 
-    def __init__(self, said: Mapping[int, str | None], model_name: str = "") -> None:
-        self.said, self.model_name, self.usage = said, model_name, Usage()
+    def __init__(self, said: Mapping[int, str | None], judge: Engine | None = None) -> None:
+        self.said, self.judge, self.usage = said, judge, Usage()
+        self.model_name = judge.model_name if judge else "records"
+        self.concurrency = judge.concurrency if judge else 1
         self._ready: list[Completion | TooLong] = []
 
     def submit(self, request: Request) -> None:
@@ -34,7 +39,9 @@ class Recorded(Engine):
         return ready
 
     def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores | TooLong]:
-        raise NotImplementedError("only texts are recorded")
+        if self.judge is None:
+            raise NotImplementedError("only texts are recorded")
+        return self.judge.choice_logprobs(questions)
 
     def forget(self) -> None:
         """Nothing is kept."""
@@ -74,6 +81,15 @@ def said_in_pair(pair: PairRecord, seed: int) -> Said:
     if "revised" in pair:
         said |= said_in_round(pair["revised"], pair["id"], seed, 0)
     return said
+
+
+def said_in_votes(votes: Sequence[Vote], pair: str, settings: config.Feedback, seed: int) -> Said:
+    """The chains of thought behind votes for the pair's first answer."""
+    return {
+        derive_seed(seed, "reasoning", f"{pair}/{number}/{swapped}"): text
+        for number, vote in enumerate(votes)
+        for swapped, text in zip(orders_of(pair, number, settings, seed), vote["reasoning"], strict=False)
+    }
 
 
 def together(said: Iterable[Said]) -> Said:

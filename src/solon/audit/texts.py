@@ -4,14 +4,16 @@ The stages themselves are run with an engine that gives what was recorded (``rep
 what was asked, what is wrong with a text, and what is trained on must then come out as they stand.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from solon.audit import replay
 from solon.audit.run import SETTING_OF, Found, Run, by_id, repeated
+from solon.constitution import Constitution
 from solon.feedback import METHODS
 from solon.feedback.method import Material
-from solon.records import ASPECT_OF, KINDS, SETS, AnswerRecord, PromptRecord
+from solon.inference.engine import Engine
+from solon.records import ASPECT_OF, KINDS, SETS, AnswerRecord, PairRecord, PromptRecord, PromptSet
 from solon.stages import comparison, critique, examples
 from solon.store.record_file import RecordFile
 
@@ -63,33 +65,47 @@ def supervised_examples(run: Run) -> Found:
 
 
 def pairs(run: Run) -> Found:
-    records, method = run.folder.pairs, METHODS[run.config.feedback.method]
-    laws = {name: run.law(SETTING_OF[ASPECT_OF[name]]) for name in SETS}
+    records, seed = run.folder.pairs, run.seed("comparison")
     counted = f"{len(records)} pairs"
     if not records:
         return Found(counted)
-    known = {name: law for name, law in laws.items() if law is not None}
-    seed = run.seed("comparison")
-    material = Material(
-        laws=known,
-        seed=seed,
-        sampling=run.config.comparison,
-        critique=run.config.critique,
-        revisions=by_id(run.folder.revisions),
-        answers=critique.texts(run.folder.helpful),
-    )
-    prompts = of_set(run, "red-team")
-    if run.config.preference_model.helpfulness == "ai":
-        prompts += of_set(run, "helpful")
-    prompts = [prompt for prompt in prompts if prompt["set"] in known]
+    known = laws(run)
     engine = replay.Recorded(replay.together(replay.said_in_pair(each, seed) for each in records))
-    held_out = run.config.preference_model.held_out
-    made = comparison.pairs(engine, prompts, method, material, held_out)
     checked = [record for record in records if record["set"] in known]
+    made = pairs_by(run, engine)
     unknown = [f"those of the {name} prompts: {GONE}" for name in SETS if name not in known]
     return Found(
         f"{counted} made again from their texts", compared(checked, made, run.done("comparison")), unknown
     )
+
+
+def laws(run: Run) -> dict[PromptSet, Constitution]:
+    """The constitutions that are here, by the set of prompts that each is for."""
+    of_sets = {name: run.law(SETTING_OF[ASPECT_OF[name]]) for name in SETS}
+    return {name: law for name, law in of_sets.items() if law is not None}
+
+
+def pairs_by(run: Run, engine: Engine, names: Container[str] | None = None) -> Iterator[PairRecord]:
+    """The pairs by an engine: of all prompts whose constitution is here, or of those with these ids."""
+    asked = run.config
+    material = Material(
+        laws=laws(run),
+        seed=run.seed("comparison"),
+        sampling=asked.comparison,
+        critique=asked.critique,
+        revisions=by_id(run.folder.revisions),
+        answers=critique.texts(run.folder.helpful),
+    )
+    prompts = of_set(run, "red-team")
+    if asked.preference_model.helpfulness == "ai":
+        prompts += of_set(run, "helpful")
+    prompts = [
+        prompt
+        for prompt in prompts
+        if prompt["set"] in material.laws and (names is None or prompt["id"] in names)
+    ]
+    method = METHODS[asked.feedback.method]
+    return comparison.pairs(engine, prompts, method, material, asked.preference_model.held_out)
 
 
 def compared(stored: Sequence[Any], made: Iterable[Mapping[str, Any]], done: bool) -> list[str]:

@@ -20,7 +20,7 @@ from plotly.offline import get_plotlyjs
 
 from solon.report import content, transcripts
 from solon.report.plots import ENOUGH_PAIRS, MODELS, Look
-from solon.store.files import write_atomically
+from solon.store.files import sealed, write_atomically
 from solon.store.run_folder import Json, RunFolder, manifest_of, name_of, read
 
 
@@ -37,8 +37,13 @@ def write(run_dir: Path) -> Path:
     """
     run = read(run_dir)
     path = run_dir / "report.html"
-    write_atomically(path, report(run, ("embedded.js", "transcripts.js"), transcripts.gather(run)).html)
+    write_atomically(path, sealed(of_run(run)))
     return path
+
+
+def of_run(run: RunFolder) -> str:
+    """The page that ``write`` writes."""
+    return report(run, ("embedded.js", "transcripts.js"), transcripts.gather(run)).html
 
 
 def report(run: RunFolder, scripts: tuple[str, ...] = (), records: Json | None = None) -> Page:
