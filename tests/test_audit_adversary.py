@@ -17,7 +17,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from audited import Runs, change, change_json, cover
+from audited import RUNS, Runs, change, change_json, cover
 from solon import constitution
 from solon.audit import audit
 from solon.config import Config
@@ -548,8 +548,8 @@ def test_what_follows_from_other_records_is_worked_out_again(
     assert any(part in said for part in says.split("|")), said
 
 
-# Forged with all that they follow from: of which run, what is done, the check that says "unknown", and the one
-# that finds it where the models are asked anew.
+# Forged with all that they follow from: of which run, what is done, and the check that says "unknown" of it
+# and finds it where the models are asked anew.
 UNKNOWN: dict[str, tuple[str, Forgery, str]] = {
     "all labels turned round with their letters": ("judged", in_each(LABELS, turn_whole), VOTES_ANEW),
     "votes and labels with their readings": ("rated", in_each(LABELS, lambda r: rate(r, True)), VOTES_ANEW),
@@ -625,7 +625,7 @@ def test_what_nobody_can_tell_is_always_unknown(
 @pytest.mark.parametrize("file", [EXAMPLES, METRICS, SUMMARY, "06-preference-model/config.json"])
 def test_whoever_does_not_cover_the_traces_is_found_at_once(audited: Runs, tmp_path: Path, file: str) -> None:
     run = Path(shutil.copytree(audited("judged"), tmp_path / "run"))
-    (run / file).write_text((run / file).read_text() + " \n")
+    (run / file).write_text((run / file).read_text().replace(": ", ":  ", 1))
     status, said = of_check(found(run), LEFT)
     assert status == "FAILED"
     assert f"{file} has changed since" in said
