@@ -56,7 +56,11 @@ RUNS: dict[str, dict[str, Any]] = {
         "preference_model": {"helpfulness": None},
         "reinforce": {"steps": 1},
     },
-    "another-critic": {"models": {"critic": "critic"}, "reinforce": {"steps": 1}},
+    "another-critic": {
+        "models": {"critic": "critic"},
+        "critique": {"helpful_answers": 2},
+        "reinforce": {"steps": 1, "generate": {"red_team": 2, "helpful": 2}},
+    },
     "resumed": {"reinforce": {"save_steps": 1}},
 }
 

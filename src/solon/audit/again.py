@@ -196,10 +196,6 @@ def kinds_of_texts(run: Run) -> Iterator[Kind]:
         answers = critique.texts(first) if first else None
         return critique.revise(engine, prompts, law, asked.critique, run.seed("critique"), answers)  # type: ignore[arg-type]
 
-    def answer(prompt_set: str, seed: int, engine: Engine, names: set[str]) -> Iterable[Any]:
-        prompts = [each for each in texts.of_set(run, prompt_set) if each["id"] in names]
-        return critique.answer(engine, prompts, asked.critique, seed)
-
     def last(record: Any) -> list[str]:
         return [record["messages"][-1]["content"]]
 
@@ -209,9 +205,9 @@ def kinds_of_texts(run: Run) -> Iterator[Kind]:
 
     if law:
         yield Kind("revisions", critic, folder.revisions, revise, of_rounds)
-    seeds = run.seed("first answers", "02-critique"), run.seed("helpful")
-    yield Kind("first answers", assistant, first, partial(answer, "red-team", seeds[0]), last)
-    yield Kind("helpful answers", assistant, folder.helpful, partial(answer, "helpful", seeds[1]), last)
+    answers = partial(texts.answers_by, run)
+    yield Kind("first answers", assistant, first, partial(answers, "red-team"), last)
+    yield Kind("helpful answers", assistant, folder.helpful, partial(answers, "helpful"), last)
     makes = labels.method_of(run).pairs_by
     maker = str(run.path / stage("supervised").folder) if makes == "sl-cai" else models["feedback"]
     yield Kind("pairs", maker, folder.pairs, partial(texts.pairs_by, run), lambda pair: pair["responses"])

@@ -17,13 +17,18 @@ from solon.records import ASPECT_OF, KINDS, SETS, AnswerRecord, PairRecord, Prom
 from solon.stages import comparison, critique, examples
 from solon.store.record_file import RecordFile
 
+# As ``pipeline.steps.critique`` names them.
+ANSWER_SEEDS: Mapping[PromptSet, tuple[str, ...]] = {
+    "red-team": ("first answers", "02-critique"),
+    "helpful": ("helpful",),
+}
 GONE = "the constitution is no longer here"
 
 
 def revisions(run: Run) -> Found:
     records, law = run.folder.revisions, run.law("constitution")
     counted = f"{len(records)} answers with {sum(len(record['rounds']) for record in records)} revisions"
-    if not records:
+    if not records and not run.done("critique"):
         return Found(counted)
     if law is None:
         return Found(counted, (), [f"their principles: {GONE}"])
@@ -34,23 +39,31 @@ def revisions(run: Run) -> Found:
         engine, prompts, law, run.config.critique, seed, critique.texts(first) if first else None
     )
     wrong = compared(records, made, run.done("critique"))
-    for what, answers, stage_seed in (
-        ("first answer", first, run.seed("first answers", "02-critique")),
-        ("helpful answer", run.folder.helpful, run.seed("helpful")),
-    ):
-        asked = of_set(run, "helpful" if what == "helpful answer" else "red-team")
-        wrong += [f"{what} {fault}" for fault in answered(run, answers, asked, stage_seed) if answers]
+    further: dict[PromptSet, list[AnswerRecord]] = {"red-team": first, "helpful": run.folder.helpful}
+    for prompt_set, answers in further.items():
+        said = replay.together(
+            replay.said_in_answer(each, answer_seed(run, prompt_set), run.config.critique.attempts)
+            for each in answers
+        )
+        made_again = answers_by(run, prompt_set, replay.Recorded(said))
+        wrong += compared(answers, made_again, run.done("critique")) if answers else []
     counted += f" and {len(first) + len(run.folder.helpful)} further answers, all made again from their texts"
     return Found(counted, wrong)
 
 
-def answered(
-    run: Run, answers: Sequence[AnswerRecord], prompts: Sequence[PromptRecord], seed: int
-) -> list[str]:
+def answers_by(
+    run: Run, prompt_set: PromptSet, engine: Engine, names: Container[str] | None = None
+) -> Iterator[AnswerRecord]:
+    """The answers of an engine to the prompts of a set, or those with these ids: as stage 2 asks for them."""
     settings = run.config.critique
-    said = replay.together(replay.said_in_answer(each, seed, settings.attempts) for each in answers)
-    made = critique.answer(replay.Recorded(said), prompts, settings, seed)
-    return compared(answers, made, run.done("critique"))
+    times = settings.helpful_answers if prompt_set == "helpful" else 1
+    wanted, prompt_ids = critique.several(of_set(run, prompt_set), times)
+    asked = [prompt for prompt in wanted if names is None or prompt["id"] in names]
+    return critique.answer(engine, asked, settings, answer_seed(run, prompt_set), prompt_ids)
+
+
+def answer_seed(run: Run, prompt_set: PromptSet) -> int:
+    return run.seed(*ANSWER_SEEDS[prompt_set])
 
 
 def supervised_examples(run: Run) -> Found:
@@ -67,7 +80,7 @@ def supervised_examples(run: Run) -> Found:
 def pairs(run: Run) -> Found:
     records, seed = run.folder.pairs, run.seed("comparison")
     counted = f"{len(records)} pairs"
-    if not records:
+    if not records and not run.done("comparison"):
         return Found(counted)
     known = laws(run)
     engine = replay.Recorded(replay.together(replay.said_in_pair(each, seed) for each in records))

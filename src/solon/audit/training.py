@@ -53,7 +53,7 @@ def planned(run: Run, stage: str) -> int:
 
 def rewards(run: Run) -> Found:
     """Every step's reward in ``metrics.jsonl`` is the mean of its samples', which are of training prompts."""
-    settings, prompts = run.config.reinforce, by_id(run.folder.prompts)
+    settings, prompts = run.config.reinforce, by_id([*run.folder.prompts, *run.folder.rl_prompts])
     by_step: dict[int, list[SampleRecord]] = {}
     for sample in run.folder.samples:
         by_step.setdefault(sample["step"], []).append(sample)

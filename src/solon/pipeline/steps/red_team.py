@@ -7,7 +7,7 @@ from typing import Any
 from solon.pipeline.steps.inputs import of_model, of_source
 from solon.pipeline.workbench import Workbench
 from solon.pipeline.workspace import Done, Workspace
-from solon.records import PromptRecord
+from solon.records import SETS, PromptRecord
 from solon.sources import data
 from solon.sources.tables import source_name
 from solon.stages import red_team
