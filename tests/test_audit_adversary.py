@@ -154,9 +154,8 @@ def rate(label: Any, readings: bool) -> None:
         vote["ratings"] = [0.0, 4.0]
         vote["probability"] = label["probability"] = 1 / (1 + 2.718281828459045**-16)
         if readings:
-            first, second = vote["readings"]
-            lower = sum(first) < sum(second)
-            vote["readings"] = [[0.0, 0.0], [4.0, 4.0]] if lower else [[4.0, 4.0], [0.0, 0.0]]
+            first, second = map(sum, zip(*vote["readings"], strict=True))
+            vote["readings"] = [[0.0, 4.0] if first < second else [4.0, 0.0]] * 2
 
 
 def swap_principle(record: Any) -> None:

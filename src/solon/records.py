@@ -130,7 +130,7 @@ class Vote(TypedDict):
     # which answer it is for, and can be worked out again. Runs of before 2026-12 have none of these.
     letters: NotRequired[list[list[float]]]  # log-probabilities of (A) and (B), nats, for each order as asked
     prior: NotRequired[float]  # what the letters' prior takes off their difference, nats
-    readings: NotRequired[list[list[float]]]  # each answer's rating with the scale written up, and down
+    readings: NotRequired[list[list[float]]]  # both answers' ratings with the scale written up, then down
 
 
 class PreferenceRecord(TypedDict):

@@ -66,7 +66,9 @@ class ByRating(Method):
         if len(ratings) != 2:
             yield f"ratings are {len(ratings)}, not 2"
             return
-        if "readings" in vote and not all(map(close, ratings, map(fmean, vote["readings"]))):
+        if "readings" in vote and not all(
+            map(close, ratings, map(fmean, zip(*vote["readings"], strict=True)))
+        ):
             yield "ratings are not what the scale read up and down makes"
         first, second = ratings
         if not close(vote["probability"], first_is_better(first, second, settings.rating_sharpness)):
@@ -119,19 +121,15 @@ def _vote(first: "RatedDialogue", second: "RatedDialogue", scale: RatingScale, s
         reasoning=[],
         samples=total_votes([first.samples, second.samples]),
         ratings=[first.value, second.value],
-        readings=[list(first.readings), list(second.readings)],
+        readings=[list(pair) for pair in zip(first.readings, second.readings, strict=True)],
     )
 
 
 @dataclass(frozen=True)
 class RatedDialogue:
-    readings: tuple[float, ...]  # the mean of the scale's numbers, 0 for its first entry: written up and down
+    value: float  # the mean of the scale's numbers, 0 for its first entry
+    readings: tuple[float, float]  # what it is the mean of: with the scale written up, then down
     samples: int | None  # sampled answers counted; None where the probabilities are the model's own
-
-    @property
-    def value(self) -> float:
-        """The rating: the mean of both readings."""
-        return fmean(self.readings)
 
 
 def rate(
@@ -156,18 +154,21 @@ def rate(
     ]
     waiting: dict[int, ChoiceScores | TooLong] = {}
     for scores in engine.choice_logprobs(questions):
-        place = int(scores.id.split("/")[0])
-        if place not in waiting:
-            waiting[place] = scores
+        place, falling = scores.id.split("/")
+        if int(place) not in waiting:
+            waiting[int(place)] = scores
             continue
-        both = sorted((waiting.pop(place), scores), key=lambda answer: answer.id)
-        yield place, next((answer for answer in both if isinstance(answer, TooLong)), None) or _mean(both)
+        other = waiting.pop(int(place))
+        yield int(place), _mean(*((other, scores) if falling == "True" else (scores, other)))
 
 
-def _mean(both: Sequence[ChoiceScores | TooLong]) -> RatedDialogue:
-    scores = [answer for answer in both if isinstance(answer, ChoiceScores)]
-    readings = tuple(expected(answer.logprobs) for answer in scores)
-    return RatedDialogue(readings, total_votes(answer.votes for answer in scores))
+def _mean(rising: ChoiceScores | TooLong, falling: ChoiceScores | TooLong) -> RatedDialogue | TooLong:
+    if isinstance(rising, TooLong):
+        return rising
+    if isinstance(falling, TooLong):
+        return falling
+    readings = expected(rising.logprobs), expected(falling.logprobs)
+    return RatedDialogue(sum(readings) / 2, readings, total_votes([rising.votes, falling.votes]))
 
 
 def expected(logprobs: Sequence[float]) -> float:
