@@ -80,7 +80,7 @@ def some(phrases: Sequence[str]) -> str:
 
 
 def failed(checks: Sequence[Check]) -> bool:
-    return any(check.status == "FAILED" for check in checks)
+    return not all(check.ok for check in checks)
 
 
 def as_json(found: Sequence[Json], checks: Sequence[Check]) -> str:
