@@ -10,6 +10,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.trainers import BpeTrainer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from audited import Runs
+
 pytest_plugins = ["browser"]
 
 # What runs in a shell's background ignores Ctrl-C, and so would the commands that tests stop with it.
@@ -25,6 +27,12 @@ CHATML = (
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_llama(tmp_path_factory.mktemp("tiny-llama"))
+
+
+@pytest.fixture(scope="session")
+def audited(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """The tiny runs that the tests of the audit look at, and tamper with copies of."""
+    return Runs(tiny_model, tmp_path_factory.mktemp("audited"))
 
 
 def tiny_llama(folder: Path) -> Path:

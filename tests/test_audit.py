@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-import run_folder
-from solon import cli, pipeline
+from audited import Runs, change, change_json
+from solon import cli, constitution
 from solon.audit import audit, failed
 from solon.models import weights_hash
 from solon.store.record_file import RecordFile
-from test_pipeline import config
 
 PROMPTS = "01-red-team/prompts.jsonl"
 REVISIONS = "02-critique/revisions.jsonl"
@@ -29,29 +28,16 @@ ANSWERS = "evaluation/answers.jsonl"
 Change = Callable[[list[Any]], object]
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_folder.build(tmp_path_factory.mktemp("runs") / "kind-model")
+@pytest.fixture
+def run(audited: Runs, tmp_path: Path) -> Path:
+    """A finished run, to be tampered with."""
+    return Path(shutil.copytree(audited("judged"), tmp_path / "run"))
 
 
 @pytest.fixture
-def run(finished: Path, tmp_path: Path) -> Path:
-    """The finished run, to be tampered with."""
-    return shutil.copytree(finished, tmp_path / "run")
-
-
-def change(run: Path, file: str, how: Change) -> None:
-    path = run / file
-    records = RecordFile(path).read()
-    how(records)
-    path.unlink()
-    RecordFile(path).append(*records)
-
-
-def change_json(run: Path, how: Callable[[Any], object]) -> None:
-    manifest = json.loads((run / "manifest.json").read_text())
-    how(manifest)
-    (run / "manifest.json").write_text(json.dumps(manifest))
+def rated(audited: Runs, tmp_path: Path) -> Path:
+    """One with comparisons that people labelled."""
+    return Path(shutil.copytree(audited("rated"), tmp_path / "run"))
 
 
 def failures(run: Path) -> dict[str, str]:
@@ -69,20 +55,28 @@ def solon(*arguments: str | Path) -> int:
 
 
 def test_a_whole_run_passes_and_its_labels_are_counted(
-    finished: Path, capsys: pytest.CaptureFixture[str]
+    audited: Runs, tiny_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    finished = audited("judged")
     assert solon("audit", finished) == 0
     shown = capsys.readouterr().out
     assert "FAILED" not in shown
-    assert "harmlessness: 23 labels by AI feedback of smollm2" in shown
-    assert "ok: no harmlessness label is human: 23 of 23 harmlessness labels are AI feedback" in shown
-    assert solon("audit", finished, "--json") == 0
+    labels = RecordFile(finished / PREFERENCES).read()
+    votes = [vote for label in labels for vote in label["votes"]]
+    harm = sum(label["aspect"] == "harmlessness" for label in labels)
+    assert f"harmlessness: {harm} labels by AI feedback of {tiny_model}" in shown
+    assert f"ok: no harmlessness label is human: {harm} of {harm} harmlessness labels are AI" in shown
+    assert f"{len(labels)} of {len(labels)} labels recomputed from {len(votes)} votes" in shown
+    assert "unknown: votes are what the feedback model says: 0 of" in shown
+    assert solon("audit", finished, "--again", 3, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["ok"]
-    [label] = found["labels"]
-    assert set(label["votes"]) == set(run_folder.COMPARISONS)
-    assert sum(label["votes"].values()) == 46
-    assert {check["status"] for check in found["checks"]} == {"ok"}
+    assert sum(sum(group["votes"].values()) for group in found["labels"]) == len(votes)
+    says = {check["name"]: check["says"] for check in found["checks"]}
+    assert f"3 of {len(labels)} asked anew" in says["votes are what the feedback model says"]
+    assert {check["name"] for check in found["checks"] if check["status"] != "ok"} == {
+        "losses and RL's policies"
+    }
 
 
 TAMPERINGS: dict[str, tuple[str, Change, str, str]] = {
@@ -90,13 +84,13 @@ TAMPERINGS: dict[str, tuple[str, Change, str, str]] = {
         PREFERENCES,
         lambda r: r[0].update(label_source="human", labeller="people.jsonl", votes=[]),
         "no harmlessness label is human",
-        r"22 of 23 .* is by human \(people.jsonl\)",
+        r"is by human \(people.jsonl\)",
     ),
     "another labeller": (
         PREFERENCES,
         lambda r: r[1].update(labeller="me"),
         "AI labels",
-        "is by me, not smollm2",
+        "is by me, not .*tiny-llama",
     ),
     "no votes": (PREFERENCES, lambda r: r[1].update(votes=[]), "AI labels", "has no votes"),
     "a principle of one's own": (
@@ -115,26 +109,26 @@ TAMPERINGS: dict[str, tuple[str, Change, str, str]] = {
         PREFERENCES,
         lambda r: r[1].update(label_source="human", aspect="helpfulness", votes=[]),
         "human labels",
-        "is of smollm2, not",
+        "tiny-llama.*, not ",
     ),
     "another example": (
         EXAMPLES,
         lambda r: r[0]["completion"][0].update(content="Obey."),
         "supervised examples",
-        "has another text",
+        "has another completion.0.content",
     ),
     "an example from elsewhere": (
         EXAMPLES,
         lambda r: r[0].update(id="new/1"),
         "supervised examples",
-        "new/1 is no sound revision",
+        "new/1 comes from nothing",
     ),
     "an example twice": (EXAMPLES, lambda r: r.append(r[0]), "supervised examples", "is there 2 times"),
     "a revision that is not sound": (
         REVISIONS,
-        lambda r: r[0]["rounds"][0].update(problem="empty"),
+        lambda r: next(m for o in r for m in o["rounds"] if not m["problem"]).update(problem="empty"),
         "supervised examples",
-        "is no sound revision",
+        "comes from nothing",
     ),
     "a helpful answer to another question": (
         HELPFUL,
@@ -151,7 +145,7 @@ TAMPERINGS: dict[str, tuple[str, Change, str, str]] = {
     "a label left out": (PREFERENCES, lambda r: r.pop(), "the answers compared", "has no label"),
     "a pair that cannot be compared": (
         PAIRS,
-        lambda r: r[3].update(problem="empty"),
+        lambda r: next(each for each in r if not each["problem"]).update(problem="empty"),
         "the answers compared",
         "is no sound pair",
     ),
@@ -159,7 +153,7 @@ TAMPERINGS: dict[str, tuple[str, Change, str, str]] = {
         PREFERENCES,
         lambda r: next(each for each in r if each["split"] == "held-out").update(split="train"),
         "held-out comparisons",
-        "was trained on",
+        "was trained on|both splits",
     ),
     "a training prompt declared held out": (
         PROMPTS,
@@ -173,7 +167,7 @@ TAMPERINGS: dict[str, tuple[str, Change, str, str]] = {
         "held-out prompts",
         "its prompt is not held out",
     ),
-    "records lost": (PROMPTS, lambda r: r.pop(0), "the manifest fits", "recorded 36 records and has 35"),
+    "records lost": (PROMPTS, lambda r: r.pop(0), "the manifest fits", r"recorded \d+ records and has \d+"),
     "a damaged record": (
         PAIRS,
         lambda r: r[0].pop("responses") and r[0].pop("problem"),
@@ -204,22 +198,31 @@ def test_what_the_manifest_recorded_is_compared(run: Path, tiny_model: Path) -> 
     assert f"models.policy.hash was 000000000000 and is {weights_hash(str(tiny_model)):.12}" in wrong
 
 
-def test_a_changed_constitution_is_found(tmp_path: Path) -> None:
-    run = run_folder.build(tmp_path / "run")
+def test_a_changed_constitution_is_found(run: Path) -> None:
+    settings = yaml.safe_load((run / "config.yaml").read_text())
     path = run / "constitution.yaml"
-    path.write_text(path.read_text().replace("Wiser", "Wilder"))
-    assert set(failures(run)) == {
+    settings["constitution"] = str(path)
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    law = constitution.load("harmless")
+    path.write_text(law.to_yaml())
+    assert failures(run) == {}
+    vote = next(v for label in RecordFile(run / PREFERENCES) for v in label["votes"])
+    path.write_text(path.read_text().replace(f"name: {vote['principle']}\n", "name: wilder\n"))
+    assert {
         "files and models are those recorded",
         "AI labels are votes of the feedback model under the constitution",
-    }
+    } <= failures(run).keys()
     path.unlink()
     checks = {check.name: check for check in audit(run)[1]}
     assert not failed(list(checks.values()))
     unknown = {name: check.says for name, check in checks.items() if check.status == "unknown"}
-    assert set(unknown) == {
+    assert {
         "files and models are those recorded",
         "AI labels are votes of the feedback model under the constitution",
-    }
+        "revisions and answers are what their stage makes of their texts",
+        "pairs are what their stage makes of their texts",
+        "judgements follow from their orders",
+    } <= unknown.keys()
     assert "unknown: constitution, which is not here" in unknown["files and models are those recorded"]
 
 
@@ -240,25 +243,26 @@ def test_what_is_no_run_folder_is_said(tmp_path: Path, capsys: pytest.CaptureFix
     assert "is not a run folder" in capsys.readouterr().err
 
 
-def test_a_run_of_the_pipeline_passes(tiny_model: Path, tmp_path: Path) -> None:
-    human = tmp_path / "people.jsonl"
-    rows = [{"prompt": f"Name {n} trees.", "chosen": f"Oak and {n}.", "rejected": "No."} for n in range(9)]
-    human.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    folder = tmp_path / "run"
-    pipeline.run(config(tiny_model, preference_model={"helpfulness": str(human)}), folder)
-    labels, checks = audit(folder)
+def test_what_people_labelled_is_looked_up_in_their_file(
+    rated: Path, audited: Runs, tiny_model: Path
+) -> None:
+    labels, checks = audit(rated)
     assert not failed(checks)
     assert {each["label_source"]: each["labeller"] for each in labels} == {
         "ai": str(tiny_model),
         "human": "people.jsonl",
     }
     said = {check.name: check.says for check in checks}
-    assert "9 human labels from people.jsonl" in said["human labels are helpfulness comparisons of the file"]
-    change(folder, PREFERENCES, lambda r: r[-1].update(probability=0.8))
-    assert set(failures(folder)) == {"human labels are helpfulness comparisons of the file"}
-    human.write_text(json.dumps(rows[0]) + "\n")
-    assert "files and models are those recorded" in failures(folder)
-    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    assert "12 human labels from people.jsonl" in said["human labels are helpfulness comparisons of the file"]
+    change(rated, PREFERENCES, lambda r: r[-1].update(probability=0.8))
+    assert "human labels are helpfulness comparisons of the file" in failures(rated)
+    rows = audited.people.read_text()
+    try:
+        audited.people.write_text(rows.splitlines()[0] + "\n")
+        assert "files and models are those recorded" in failures(rated)
+    finally:
+        audited.people.write_text(rows)
+    settings = yaml.safe_load((rated / "config.yaml").read_text())
     settings["red_team"]["generate"] += 1
-    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
-    assert "the manifest fits settings and records" in failures(folder)
+    (rated / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert "the manifest fits settings and records" in failures(rated)

@@ -86,7 +86,15 @@ def test_the_example_constitution_is_valid(tmp_path: Path) -> None:
     ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"]
     + [
         f"docs/{name}.md"
-        for name in ("architecture", "configuration", "constitution", "evaluation", "run-folder", "sweeps")
+        for name in (
+            "architecture",
+            "audit",
+            "configuration",
+            "constitution",
+            "evaluation",
+            "run-folder",
+            "sweeps",
+        )
     ],
 )
 def test_the_commands_that_pages_name_exist(page: str) -> None:

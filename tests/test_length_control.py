@@ -9,7 +9,6 @@ import pytest
 
 from solon import config
 from solon.policy.length_control import LengthControl
-from solon.policy.rollouts import Rollout
 from solon.policy.sample_log import SampleLog
 from solon.prompts.dialogue import user
 from solon.records import PromptRecord
@@ -20,8 +19,8 @@ WORDS = [1, 3, 7, 15]  # ln(1 + n) is 1, 2, 3 and 4 times ln 2
 USUAL = 2.5 * math.log(2)
 
 
-def said(words: int) -> Rollout:
-    return Rollout([], " ".join(["so"] * words), False)
+def said(words: int) -> str:
+    return " ".join(["so"] * words)
 
 
 def scored(quality: float, words: int) -> float:

@@ -39,7 +39,7 @@ class Stage:
     step: str
     reads: tuple[str, ...] = ()  # what must be there before it, by path in the run folder
     records: tuple[str, ...] = ()  # the record files in its folder that the manifest counts
-    also: tuple[str, ...] = ()  # more record files that it may leave there
+    also: tuple[str, ...] = ()  # more files of results that it may leave there, as patterns
     training: Training | None = None
 
 
@@ -136,7 +136,7 @@ STAGES = (
             "07-rl-cai/config.json",
         ),
         records=("answers.jsonl",),
-        also=("judgements.jsonl", "unjudged.jsonl"),
+        also=("judgements.jsonl", "unjudged.jsonl", "initial.jsonl", "*l-cai*.jsonl", "summary.json"),
     ),
 )
 NAMES = tuple(stage.name for stage in STAGES)

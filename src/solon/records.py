@@ -134,8 +134,11 @@ class Vote(TypedDict):
     reasoning: list[str]  # chain of thought for each order; [] without chain of thought
     samples: int | None  # sampled answers counted; None where the probability is the model's own
     ratings: NotRequired[list[float]]  # of chosen and rejected, in numbers of the scale, 0 the best
-    # what they are the mean of: with the scale written up, then down; none in records of before 2026-12
-    readings: NotRequired[list[list[float]]]
+    # What the model said of the pair's own first and second answer, whichever was chosen: so the vote tells
+    # which answer it is for, and can be worked out again. Runs of before 2026-12 have none of these.
+    letters: NotRequired[list[list[float]]]  # log-probabilities of (A) and (B), nats, for each order as asked
+    prior: NotRequired[float]  # what the letters' prior takes off their difference, nats
+    readings: NotRequired[list[list[float]]]  # both answers' ratings with the scale written up, then down
 
 
 class PreferenceRecord(TypedDict):

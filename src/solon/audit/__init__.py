@@ -4,7 +4,19 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from solon.audit import held_out, labels, manifest, provenance, texts, trust
+from solon.audit import (
+    again,
+    evaluation,
+    held_out,
+    labels,
+    manifest,
+    prompts,
+    provenance,
+    scores,
+    texts,
+    training,
+    trust,
+)
 from solon.audit.run import Check, Found, Run
 from solon.errors import SolonError
 from solon.store.run_folder import Json, read
@@ -20,12 +32,28 @@ CHECKS: Mapping[str, Callable[[Run], Found]] = {
     "labels by a pair's making are those of pairs made so": labels.made_labels,
     "labels are of a labeller above chance, or asked for by name": trust.trusted,
     "the answers compared are those of the pairs": labels.compared_answers,
+    "prompts are those drawn from their sources": prompts.drawn,
+    "revisions, answers and pairs are of training prompts": prompts.of_stages,
+    "revisions and answers are what their stage makes of their texts": texts.revisions,
     "supervised examples are sound revisions or helpful answers": texts.supervised_examples,
-    "revisions, answers and pairs are of training prompts": texts.prompts_of_stages,
+    "pairs are what their stage makes of their texts": texts.pairs,
+    "trainings took their steps": training.steps,
+    "RL's rewards are those of its samples": training.rewards,
+    "scores are the preference model's": scores.rescored,
+    "the preference model's figures are those of its scores": scores.agreement,
+    "losses and RL's policies": training.unkept,
+    "answers side by side are those of the models": evaluation.answers,
+    "judgements follow from their orders": evaluation.judgements,
+    "Elo scores follow from the judgements": evaluation.elo,
     "held-out prompts were not trained on": held_out.held_out_prompts,
     "held-out comparisons were not trained on": held_out.held_out_comparisons,
+    "votes are what the feedback model says": again.votes,
+    "judgements are what the judge says": again.judgements,
+    "texts are what their models write": again.written,
     "the manifest fits settings and records": manifest.manifest_fits,
     "files and models are those recorded": manifest.hashes,
+    "what stages left has not changed": manifest.files,
+    "the report is as it was written": manifest.report,
 }
 
 
@@ -54,7 +82,7 @@ def some(phrases: Sequence[str]) -> str:
 
 
 def failed(checks: Sequence[Check]) -> bool:
-    return any(check.status == "FAILED" for check in checks)
+    return not all(check.ok for check in checks)
 
 
 def as_json(found: Sequence[Json], checks: Sequence[Check]) -> str:

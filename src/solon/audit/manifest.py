@@ -2,13 +2,14 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from solon import constitution
 from solon.audit.run import CONSTITUTIONS, Found, Run
 from solon.errors import SolonError
 from solon.method import STAGES
 from solon.sources.tables import HUB, source_name
-from solon.store.files import file_hash
+from solon.store.files import file_hash, unsealed
 
 SOURCES = {
     "red_team.red_team.hash": "red_team.red_team.source",
@@ -31,9 +32,8 @@ def manifest_fits(run: Run) -> Found:
         for stage, count in expected.items()
         if run.done(stage) and run.stages[stage]["records"] != count
     ]
-    settings = dict(run.settings)
-    for role in ("policy", "feedback"):
-        settings[f"models.{role}"] = settings.get(f"models.{role}") or settings.get("models.assistant")
+    wrong += facts(run) + order(run)
+    settings = run.settings | {f"models.{role}": name for role, name in run.config.models.by_role.items()}
     for name in SOURCES.values():  # stages record a file by its name and its hash
         settings[name] = source_name(settings.get(name))
     compared = 0
@@ -45,6 +45,86 @@ def manifest_fits(run: Run) -> Found:
                     wrong.append(f"{stage} was done with {name} {value}, config.yaml says {settings[name]}")
     done = sum(run.done(stage) for stage in run.stages)
     return Found(f"{done} stages done, {compared} settings compared", wrong)
+
+
+def facts(run: Run) -> list[str]:
+    """What the manifest says of the whole run otherwise than the configuration."""
+    recorded, asked = run.folder.manifest, run.config
+    models, engine = recorded.get("models") or {}, recorded.get("engine") or {}
+    pairs: list[tuple[str, Any, Any]] = [("seed", recorded.get("seed", asked.seed), asked.seed)]
+    pairs += [
+        (f"the model that is {role}", models[role].get("name"), name)
+        for role, name in asked.models.by_role.items()
+        if role in models
+    ]
+    pairs += [
+        (f"engine.{name}", engine[name], setting)
+        for name in ("kind", "device", "dtype")
+        if name in engine and (setting := getattr(asked.engine, name)) != "auto"
+    ]
+    return [
+        f"the manifest has {what} {one}, config.yaml {other}" for what, one, other in pairs if one != other
+    ]
+
+
+def order(run: Run) -> list[str]:
+    """Stages that were begun before those that they read from were done."""
+    begun = [stage.name for stage in STAGES if stage.name in run.stages]
+    before = [stage.name for stage in STAGES[: len(begun)]]
+    wrong = [
+        f"{stage} was begun, and {first} before it was not"
+        for stage, first in zip(begun, before, strict=True)
+        if stage != first
+    ]
+    return wrong[:1] + [
+        f"{stage} is not done, and what comes after it was begun"
+        for stage in begun[:-1]
+        if not run.done(stage)
+    ]
+
+
+def files(run: Run) -> Found:
+    """What stages left is as it was when they ended, if nobody has changed the manifest as well."""
+    wrong, gone, same, silent = [], [], 0, []
+    for stage, entry in run.stages.items():
+        if not run.done(stage):
+            continue
+        if not (left := entry.get("files")):
+            silent.append(stage)
+            continue
+        for name, value in left.items():
+            if not (run.path / name).is_file():
+                gone.append(name)
+            elif file_hash(run.path / name) != value:
+                wrong.append(f"{name} has changed since {stage} ended")
+            else:
+                same += 1
+    # Weights may have been deleted to make room; records that are gone are what other checks miss.
+    unknown = [f"{name}, which is not here" for name in gone]
+    if silent:
+        unknown.append(f"what {', '.join(silent)} left, of which no hashes were kept")
+    return Found(f"{same} files are as their stages left them", wrong, unknown)
+
+
+def report(run: Run) -> Found:
+    """The report as it was sealed, and as it would be written now."""
+    path = run.path / "report.html"
+    if not path.exists():
+        return Found("there is no report")
+    try:
+        page = unsealed(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return Found("report.html", ["it was changed after it was written"])
+    if page is None:
+        return Found("report.html", (), ["whether it was changed: it has no seal"])
+    from solon.report import html  # brings Plotly, which takes a second to import
+
+    if page == html.of_run(run.folder):
+        return Found("report.html says what the records say")
+    why = (
+        "it comes out otherwise now: the records, or Solon, have changed since (solon report writes it anew)"
+    )
+    return Found("report.html has its own seal", (), [why])
 
 
 def hashes(run: Run) -> Found:

@@ -46,6 +46,11 @@ class Check:
     status: Status  # "unknown": nothing is wrong, but not all could be looked at
     says: str
 
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return self.status != "FAILED"
+
 
 @dataclass(frozen=True)
 class Run:

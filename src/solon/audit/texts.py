@@ -1,51 +1,144 @@
-"""What critique and supervised finetuning worked with: texts that came from the prompts."""
+"""Texts that models wrote, and all that their records say of them beside: made again from the texts alone.
 
-from collections.abc import Sequence
+The stages themselves are run with an engine that gives what was recorded (``replay``): draws of principles,
+what was asked, what is wrong with a text, and what is trained on must then come out as they stand.
+"""
 
-from solon.audit.run import Found, Run, by_id, repeated
-from solon.records import Message
-from solon.stages.examples import sound_revisions
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from solon.audit import replay
+from solon.audit.run import SETTING_OF, Found, Run, by_id, repeated
+from solon.constitution import Constitution
+from solon.feedback import METHODS
+from solon.feedback.method import Material
+from solon.inference.engine import Engine
+from solon.records import ASPECT_OF, KINDS, SETS, AnswerRecord, PairRecord, PromptRecord, PromptSet
+from solon.stages import comparison, critique, examples
+from solon.store.record_file import RecordFile
+
+# As ``pipeline.steps.critique`` names them.
+ANSWER_SEEDS: Mapping[PromptSet, tuple[str, ...]] = {
+    "red-team": ("first answers", "02-critique"),
+    "helpful": ("helpful",),
+}
+GONE = "the constitution is no longer here"
+
+
+def revisions(run: Run) -> Found:
+    records, law = run.folder.revisions, run.law("constitution")
+    counted = f"{len(records)} answers with {sum(len(record['rounds']) for record in records)} revisions"
+    if not records and not run.done("critique"):
+        return Found(counted)
+    if law is None:
+        return Found(counted, (), [f"their principles: {GONE}"])
+    seed, prompts = run.seed("critique"), of_set(run, "red-team")
+    first = first_answers(run)
+    engine = replay.Recorded(replay.together(replay.said_in_revisions(each, seed) for each in records))
+    made = critique.revise(
+        engine, prompts, law, run.config.critique, seed, critique.texts(first) if first else None
+    )
+    wrong = compared(records, made, run.done("critique"))
+    further: dict[PromptSet, list[AnswerRecord]] = {"red-team": first, "helpful": run.folder.helpful}
+    for prompt_set, answers in further.items():
+        said = replay.together(
+            replay.said_in_answer(each, answer_seed(run, prompt_set), run.config.critique.attempts)
+            for each in answers
+        )
+        made_again = answers_by(run, prompt_set, replay.Recorded(said))
+        wrong += compared(answers, made_again, run.done("critique")) if answers else []
+    counted += f" and {len(first) + len(run.folder.helpful)} further answers, all made again from their texts"
+    return Found(counted, wrong)
+
+
+def answers_by(
+    run: Run, prompt_set: PromptSet, engine: Engine, names: Container[str] | None = None
+) -> Iterator[AnswerRecord]:
+    """The answers of an engine to the prompts of a set, or those with these ids: as stage 2 asks for them."""
+    settings = run.config.critique
+    times = settings.helpful_answers if prompt_set == "helpful" else 1
+    wanted, prompt_ids = critique.several(of_set(run, prompt_set), times)
+    asked = [prompt for prompt in wanted if names is None or prompt["id"] in names]
+    return critique.answer(engine, asked, settings, answer_seed(run, prompt_set), prompt_ids)
+
+
+def answer_seed(run: Run, prompt_set: PromptSet) -> int:
+    return run.seed(*ANSWER_SEEDS[prompt_set])
 
 
 def supervised_examples(run: Run) -> Found:
-    sound: dict[str, tuple[Sequence[Message], str]] = {
-        f"{record['id']}/{number}": (record["prompt"], text)
-        for record in run.folder.revisions
-        for number, text in sound_revisions(record)
-    }
-    revised = len(sound)
-    sound |= {
-        record["id"]: (record["prompt"], record["messages"][-1]["content"])
-        for record in run.folder.helpful
-        if not record["problem"]
-    }
-    wrong = repeated(run.folder.examples)
-    for example in run.folder.examples:
-        said = (example["prompt"], example["completion"][0]["content"])
-        if example["id"] not in sound:
-            wrong.append(f"{example['id']} is no sound revision or helpful answer of 02-critique")
-        elif sound[example["id"]] != said or len(example["completion"]) != 1:
-            wrong.append(f"{example['id']} has another text than in 02-critique")
+    if not run.folder.examples and not run.done("supervised"):
+        return Found("0 examples")
+    made = examples.gather(run.folder.revisions, run.folder.helpful, run.config.supervised)
+    stored = run.folder.examples
+    wrong = compared(stored, made, run.done("supervised"))
+    if not wrong and [each["id"] for each in stored] != [each["id"] for each in made][: len(stored)]:
+        wrong.append("they are in another order")
+    return Found(f"{len(stored)} examples gathered again from 02-critique, which has {len(made)}", wrong)
+
+
+def pairs(run: Run) -> Found:
+    records, seed = run.folder.pairs, run.seed("comparison")
+    counted = f"{len(records)} pairs"
+    if not records and not run.done("comparison"):
+        return Found(counted)
+    known = laws(run)
+    engine = replay.Recorded(replay.together(replay.said_in_pair(each, seed) for each in records))
+    checked = [record for record in records if record["set"] in known]
+    made = pairs_by(run, engine)
+    unknown = [f"those of the {name} prompts: {GONE}" for name in SETS if name not in known]
     return Found(
-        f"{len(run.folder.examples)} examples; 02-critique has {revised} + {len(sound) - revised} sound",
-        wrong,
+        f"{counted} made again from their texts", compared(checked, made, run.done("comparison")), unknown
     )
 
 
-def prompts_of_stages(run: Run) -> Found:
-    prompts = by_id(run.folder.prompts)
-    wrong, counts = [], []
-    for what, records, of_set in (
-        ("revisions", run.folder.revisions, "red-team"),
-        ("helpful answers", run.folder.helpful, "helpful"),
-        ("pairs", run.folder.pairs, None),
-    ):
-        counts.append(f"{len(records)} {what}")
-        wrong += repeated(records)
-        for record in records:
-            prompt = prompts.get(str(record.get("prompt_id", record["id"])))
-            if prompt is None or prompt["prompt"] != record["prompt"]:
-                wrong.append(f"{record['id']} of the {what} is no prompt of 01-red-team")
-            elif prompt["split"] != "train" or prompt["set"] != (of_set or record.get("set")):
-                wrong.append(f"{record['id']} of the {what} is a {prompt['split']} {prompt['set']} prompt")
-    return Found(", ".join(counts), wrong)
+def laws(run: Run) -> dict[PromptSet, Constitution]:
+    """The constitutions that are here, by the set of prompts that each is for."""
+    of_sets = {name: run.law(SETTING_OF[ASPECT_OF[name]]) for name in SETS}
+    return {name: law for name, law in of_sets.items() if law is not None}
+
+
+def pairs_by(run: Run, engine: Engine, names: Container[str] | None = None) -> Iterator[PairRecord]:
+    """The pairs by an engine: of all prompts whose constitution is here, or of those with these ids."""
+    asked = run.config
+    material = Material(
+        laws=laws(run),
+        seed=run.seed("comparison"),
+        sampling=asked.comparison,
+        critique=asked.critique,
+        revisions=by_id(run.folder.revisions),
+        answers=critique.texts(run.folder.helpful),
+    )
+    prompts = of_set(run, "red-team")
+    if asked.preference_model.helpfulness == "ai":
+        prompts += of_set(run, "helpful")
+    prompts = [
+        prompt
+        for prompt in prompts
+        if prompt["set"] in material.laws and (names is None or prompt["id"] in names)
+    ]
+    method = METHODS[asked.feedback.method]
+    return comparison.pairs(engine, prompts, method, material, asked.preference_model.held_out)
+
+
+def compared(stored: Sequence[Any], made: Iterable[Mapping[str, Any]], done: bool) -> list[str]:
+    """What is wrong with records that were made again; where their stage is ``done``, none may be missing."""
+    again = {record["id"]: record for record in made}
+    wrong = repeated(stored)
+    for record in stored:
+        if record["id"] not in again:
+            wrong.append(f"{record['id']} comes from nothing that is there")
+        elif place := replay.difference(record, dict(again[record["id"]])):
+            wrong.append(f"{record['id']} has another {place} than its stage makes of what is there")
+    if done:
+        wrong += [f"{name} is not there" for name in sorted(again.keys() - by_id(stored).keys())]
+    return wrong
+
+
+def of_set(run: Run, prompt_set: str) -> list[PromptRecord]:
+    return [each for each in run.folder.prompts if each["set"] == prompt_set and each["split"] == "train"]
+
+
+def first_answers(run: Run) -> list[AnswerRecord]:
+    """Those that another model revises."""
+    return RecordFile(run.path / "02-critique/first-answers.jsonl", KINDS["first-answers"]).read()

@@ -1,4 +1,4 @@
-"""``solon audit``: where a run's training labels came from."""
+"""``solon audit``: where a run's training labels came from, and that all in it follows from its records."""
 
 import sys
 from pathlib import Path
@@ -7,16 +7,27 @@ from typing import Annotated
 import typer
 
 from solon.cli.options import AsJson
+from solon.cli.show import quiet_libraries
 from solon.feedback import MAKINGS
 
 LABELLED = {"human": "people, from", **dict.fromkeys(MAKINGS, "nobody:")}
 
 
-def audit(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: AsJson = False) -> None:
-    """Prove from a run's records where every training label came from. Exit status 1 where a check fails."""
+def audit(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    again: Annotated[
+        int, typer.Option(min=0, help="Ask the models this many questions of each kind anew, and compare.")
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Prove a run's labels, examples, rewards and figures from its records. Status 1 where a check fails.
+
+    "unknown" is what cannot be proven from what is here; the models' own answers are proven by --again alone.
+    """
     from solon import audit as audits  # brings the report's libraries, which take a second to import
 
-    labels, checks = audits.audit(run)
+    quiet_libraries()
+    labels, checks = audits.audit(run, again)
     if as_json:
         print(audits.as_json(labels, checks))
     else:

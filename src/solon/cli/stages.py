@@ -329,15 +329,13 @@ def _ruled(asked: Config, rules: str, aspect: str | None) -> Config:
 
 def _prompts(*sources: tuple[str, PromptSet]) -> list[PromptRecord]:
     """The sources' prompts of both splits; says how many are held out. Raises SolonError where all are."""
-    from solon.pipeline.steps.red_team import none_to_train_on
-
     found = [record for source, prompt_set in sources for record in data.prompts(source, prompt_set)]
     usable = apart(found)
     for source, prompt_set in sources:
         count = sum(record["set"] == prompt_set for record in found)
         left = sum(record["set"] == prompt_set and record["split"] == "train" for record in usable)
         if not left:
-            raise SolonError(none_to_train_on(source, prompt_set, found))
+            raise SolonError(data.none_to_train_on(source, prompt_set, found))
         if left < count:
             SCREEN.say(
                 f"{count - left} of {count} {prompt_set} prompts are held out for evaluations, by how they "

@@ -3,7 +3,7 @@
 A small judge knows helpfulness when it compares and harm when it rates (``docs/results.md``).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from statistics import fmean
 
@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from solon import config
-from solon.constitution import Constitution
+from solon.constitution import ComparisonPrinciple, Constitution
 from solon.errors import TooLong
 from solon.feedback.method import Candidates, Voted
 from solon.feedback.multiple_choice import ByMultipleChoice
@@ -84,13 +84,27 @@ class ByComparingAndRating(ByRating):
         law: Constitution | None,
         settings: config.Feedback,
         labeller: str | None,
+        seed: int,
     ) -> dict[str, bool]:
         rated = ["ratings" in vote for vote in label["votes"]]
         return {
-            **super().faults(label, pair, law, settings, labeller),
+            **super().faults(label, pair, law, settings, labeller, seed),
             # Without the constitution it is not known whether helpfulness had a scale.
             "was not both compared and rated": law is not None and not (any(rated) and not all(rated)),
         }
+
+    def drawn(
+        self, pair: str, law: Constitution, settings: config.Feedback, seed: int
+    ) -> list[ComparisonPrinciple]:
+        compared = ByMultipleChoice().drawn(pair, law, settings, seed)
+        return [*compared, *super().drawn(pair, law, settings, seed)]
+
+    def contradictions(
+        self, vote: Vote, number: int, pair: str, settings: config.Feedback, seed: int
+    ) -> Iterator[str]:
+        if "ratings" in vote:
+            return super().contradictions(vote, number, pair, settings, seed)
+        return ByMultipleChoice().contradictions(vote, number, pair, settings, seed)
 
     def grounds(self, law: Constitution) -> set[tuple[str, str]]:
         return super().grounds(law) | ByMultipleChoice().grounds(law)

@@ -56,6 +56,7 @@ class ByMaking(Method):
         law: Constitution | None,
         settings: config.Feedback,
         labeller: str | None,
+        seed: int,
     ) -> dict[str, bool]:
         making = (self.made(pair) if pair else None) or {}
         faults = {"was not made so": not making}

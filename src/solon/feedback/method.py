@@ -133,6 +133,18 @@ class Method(ABC):
         """The probability by either way round of asking: between them (A) and (B) change places."""
         return [fmean(vote["orders"][way] for vote in votes) for way in range(2)]
 
+    def drawn(
+        self, pair: str, law: Constitution, settings: config.Feedback, seed: int
+    ) -> list[ComparisonPrinciple]:
+        """What the votes on the pair with this id go by, in order: drawn anew as ``judge`` draws it."""
+        return []
+
+    def contradictions(
+        self, vote: Vote, number: int, pair: str, settings: config.Feedback, seed: int
+    ) -> Iterator[str]:
+        """What of a pair's vote ``number``, which is for its first answer, does not follow from the rest."""
+        return iter(())
+
     def grounds(self, law: Constitution) -> set[tuple[str, str]]:
         """What labels go by, as votes or pairs name it: a principle and what it asks."""
         return {(principle.name, principle.instruction) for principle in law.comparison}
@@ -144,20 +156,34 @@ class Method(ABC):
         law: Constitution | None,
         settings: config.Feedback,
         labeller: str | None,
+        seed: int,
     ) -> dict[str, bool]:
         """What could be wrong with a label of this method, and whether it is: what its records prove.
 
         ``law`` is None where the constitution is not here, so that what labels go by stays unchecked;
-        ``labeller`` is the feedback model's name.
+        ``labeller`` is the feedback model's name, and ``seed`` the one that pairs were judged with.
         """
         votes, known = label["votes"], self.grounds(law) if law else None
+        asked = [(vote["principle"], vote["instruction"]) for vote in votes]
+        drawn = self.drawn(label["id"], law, settings, seed) if law else []
+        first = pair is not None and label["chosen"][-1]["content"] == pair["responses"][0]
+        said = votes if first else [turned(vote) for vote in votes]
+        contradictions = {
+            f"has a vote whose {what}": True
+            for number, vote in enumerate(said)
+            for what in self.contradictions(vote, number, label["id"], settings, seed)
+        }
         return {
             f"is by {label['labeller']}, not {labeller}": label["labeller"] != labeller,
             "has no votes": not votes,
             "has a vote under no principle of the constitution": known is not None
-            and any((vote["principle"], vote["instruction"]) not in known for vote in votes),
+            and any(each not in known for each in asked),
+            "has votes under other principles than were drawn for it": known is not None
+            and known.issuperset(asked)
+            and asked != [(principle.name, principle.instruction) for principle in drawn],
+            **contradictions,
             "is not what its votes make": bool(votes)
-            and not math.isclose(label["probability"], self.probability(votes, settings), abs_tol=1e-6),
+            and not close(label["probability"], self.probability(votes, settings)),
             "prefers the worse answer": not 0.5 <= label["probability"] <= 1,
         }
 
@@ -187,8 +213,13 @@ def sampled(
     return Draft(responses, "", making)
 
 
+def close(one: float, other: float) -> bool:
+    """Whether two probabilities are the same but for how they were rounded on the way."""
+    return math.isclose(one, other, abs_tol=1e-6)
+
+
 def turned(vote: Vote) -> Vote:
-    """The vote as one for the other answer."""
+    """The vote as one for the other answer. What the model said of the pair's own answers stays."""
     mirrored: Vote = {
         **vote,
         "probability": 1 - vote["probability"],
@@ -197,6 +228,4 @@ def turned(vote: Vote) -> Vote:
     }
     if "ratings" in vote:
         mirrored["ratings"] = vote["ratings"][::-1]
-    if "readings" in vote:
-        mirrored["readings"] = [reading[::-1] for reading in vote["readings"]]
     return mirrored

@@ -11,8 +11,8 @@ from solon import config
 from solon.constitution import ComparisonPrinciple, Constitution
 from solon.errors import TooLong
 from solon.feedback.letter_prior import letter_priors
-from solon.feedback.method import Candidates, Method, Voted
-from solon.inference.engine import Chain, Engine, Question, Request, total_votes
+from solon.feedback.method import Candidates, Method, Voted, close
+from solon.inference.engine import Chain, ChoiceScores, Engine, Question, Request, total_votes
 from solon.prompts import comparison as prompts
 from solon.records import Message, Vote
 from solon.seeds import derive_seed, generator
@@ -38,13 +38,42 @@ class ByMultipleChoice(Method):
     ) -> Voted:
         return judge(engine, (under_drawn(pair, law, settings, seed) for pair in pairs), law, settings, seed)
 
+    def drawn(
+        self, pair: str, law: Constitution, settings: config.Feedback, seed: int
+    ) -> list[ComparisonPrinciple]:
+        return drawn(pair, law, settings, seed)
+
+    def contradictions(
+        self, vote: Vote, number: int, pair: str, settings: config.Feedback, seed: int
+    ) -> Iterator[str]:
+        orders = orders_of(pair, number, settings, seed)
+        if len(vote["orders"]) != len(orders):
+            yield f"orders are {len(vote['orders'])}, not {len(orders)}"
+            return
+        if len(vote["reasoning"]) != len(orders) * settings.chain_of_thought:
+            yield f"chains of thought are {len(vote['reasoning'])}"
+        if "letters" in vote and not all(map(close, vote["orders"], by_letters(vote, orders))):
+            yield "orders are not what its letters' log-probabilities make"
+        if not close(vote["probability"], soft_label(vote["orders"], clamp_of(settings))):
+            yield "probability is not what its orders make"
+
+
+def drawn(pair: str, law: Constitution, settings: config.Feedback, seed: int) -> list[ComparisonPrinciple]:
+    """The principles for the pair with this id. Raises SolonError where ``law`` has too few."""
+    return law.draw_comparison(generator(seed, "principles", pair), settings.principles)
+
 
 def under_drawn(pair: Candidates, law: Constitution, settings: config.Feedback, seed: int) -> Candidates:
     """The pair with principles drawn for it, where it has none. SolonError where ``law`` has too few."""
     if pair.principles:
         return pair
-    drawn = law.draw_comparison(generator(seed, "principles", pair.id), settings.principles)
-    return replace(pair, principles=drawn)
+    return replace(pair, principles=drawn(pair.id, law, settings, seed))
+
+
+def orders_of(pair: str, number: int, settings: config.Feedback, seed: int) -> tuple[bool, ...]:
+    """The orders of the question under a pair's principle ``number``: whether the second answer is (A)."""
+    swapped = generator(seed, "order", pair, number).random() < 0.5
+    return (False, True) if settings.both_orders else (swapped,)
 
 
 @dataclass(frozen=True)
@@ -101,6 +130,19 @@ def soft_label(orders: Sequence[float], clamp: tuple[float, float] | None) -> fl
     return fmean(min(max(order, low), high) for order in orders)
 
 
+def clamp_of(settings: config.Feedback) -> tuple[float, float] | None:
+    return settings.clamp if settings.chain_of_thought else None
+
+
+def by_letters(vote: Vote, orders: Sequence[bool]) -> list[float]:
+    """The probability of the pair's first answer in each of the orders, from the letters of the vote."""
+    prior = vote.get("prior", 0.0)
+    return [
+        first_is_better(letter_a, letter_b, swapped, prior)
+        for (letter_a, letter_b), swapped in zip(vote["letters"], orders, strict=True)
+    ]
+
+
 def _judge_block(
     engine: Engine, block: Sequence[Candidates], shots: list[Message], settings: config.Feedback, seed: int
 ) -> Voted:
@@ -124,21 +166,15 @@ def _judge_block(
     if settings.prior_correction:
         asked = (posing.principle for posing in everything)
         priors = letter_priors(engine, asked, shots, settings.layout)
-    probabilities: dict[str, float] = {}
-    samples: dict[str, int] = {}
+    found: dict[str, ChoiceScores] = {}
     for scores in engine.choice_logprobs(questions):
         pair = owner[scores.id]
         if isinstance(scores, TooLong):
             too_long.setdefault(pair.id, scores)
             continue
-        this = next(posing for posing in posed[pair.id] if posing.id == scores.id)
-        probabilities[scores.id] = first_is_better(
-            scores.logprobs[0], scores.logprobs[1], this.swapped, priors.get(this.principle.name, 0.0)
-        )
-        if scores.votes is not None:
-            samples[scores.id] = scores.votes
-        if all(posing.id in probabilities for posing in posed[pair.id]):
-            yield pair, _votes(pair, posed[pair.id], probabilities, samples, reasoning, settings)
+        found[scores.id] = scores
+        if all(posing.id in found for posing in posed[pair.id]):
+            yield pair, _votes(pair, posed[pair.id], found, priors, reasoning, settings)
     yield from ((pair, too_long[pair.id]) for pair in block if pair.id in too_long)
 
 
@@ -156,8 +192,7 @@ def posed_of(one: Candidates, settings: config.Feedback, seed: int) -> list[Pose
     """The pair under each of its principles, in both orders or in a drawn one."""
     posed = []
     for number, principle in enumerate(one.principles):
-        drawn = generator(seed, "order", one.id, number).random() < 0.5
-        for swapped in (False, True) if settings.both_orders else (drawn,):
+        for swapped in orders_of(one.id, number, settings, seed):
             answers = (one.second, one.first) if swapped else (one.first, one.second)
             question = prompts.question(
                 one.dialogue, principle.instruction, *answers, settings.layout, settings.chain_of_thought
@@ -196,23 +231,26 @@ def _prefill(reasoning: str | None) -> str:
 def _votes(
     pair: Candidates,
     posed: Sequence[Posed],
-    probabilities: Mapping[str, float],
-    samples: Mapping[str, int],
+    found: Mapping[str, ChoiceScores],
+    priors: Mapping[str, float],
     reasoning: Mapping[str, str],
     settings: config.Feedback,
 ) -> list[Vote]:
     votes = []
     for principle in pair.principles:
         mine = [posing for posing in posed if posing.principle is principle]
-        orders = [probabilities[posing.id] for posing in mine]
-        votes.append(
-            Vote(
-                principle=principle.name,
-                instruction=principle.instruction,
-                probability=soft_label(orders, settings.clamp if settings.chain_of_thought else None),
-                orders=orders,
-                reasoning=[reasoning[posing.id] for posing in mine if posing.id in reasoning],
-                samples=total_votes(samples.get(posing.id) for posing in mine),
-            )
+        vote = Vote(
+            principle=principle.name,
+            instruction=principle.instruction,
+            probability=0.5,
+            orders=[],
+            reasoning=[reasoning[posing.id] for posing in mine if posing.id in reasoning],
+            samples=total_votes(found[posing.id].votes for posing in mine),
+            letters=[list(found[posing.id].logprobs) for posing in mine],
         )
+        if principle.name in priors:
+            vote["prior"] = priors[principle.name]
+        vote["orders"] = by_letters(vote, [posing.swapped for posing in mine])
+        vote["probability"] = soft_label(vote["orders"], clamp_of(settings))
+        votes.append(vote)
     return votes

@@ -9,9 +9,9 @@ import numpy as np
 from scipy.special import expit, softmax
 
 from solon import config
-from solon.constitution import Constitution, RatingScale
+from solon.constitution import ComparisonPrinciple, Constitution, RatingScale
 from solon.errors import TooLong
-from solon.feedback.method import Candidates, Method, Voted
+from solon.feedback.method import Candidates, Method, Voted, close
 from solon.inference.engine import ChoiceScores, Engine, Question, total_votes
 from solon.prompts import rating as prompts
 from solon.prompts.dialogue import assistant
@@ -67,6 +67,26 @@ class ByRating(Method):
             )
             for way in range(2)
         ]
+
+    def drawn(
+        self, pair: str, law: Constitution, settings: config.Feedback, seed: int
+    ) -> list[ComparisonPrinciple]:
+        return [law.scale_of_answers().principle]
+
+    def contradictions(
+        self, vote: Vote, number: int, pair: str, settings: config.Feedback, seed: int
+    ) -> Iterator[str]:
+        ratings = vote.get("ratings", [])
+        if len(ratings) != 2:
+            yield f"ratings are {len(ratings)}, not 2"
+            return
+        if "readings" in vote and not all(
+            map(close, ratings, map(fmean, zip(*vote["readings"], strict=True)))
+        ):
+            yield "ratings are not what the scale read up and down makes"
+        first, second = ratings
+        if not close(vote["probability"], first_is_better(first, second, settings.rating_sharpness)):
+            yield "probability is not what its ratings make"
 
     def grounds(self, law: Constitution) -> set[tuple[str, str]]:
         asked = law.scale_of_answers().principle

@@ -18,7 +18,7 @@ from solon.pipeline.steps.red_team import check_data
 from solon.pipeline.workspace import Workspace
 from solon.planning import estimate
 from solon.progress import Watcher
-from solon.store.files import write_atomically
+from solon.store.files import file_hash, write_atomically
 from solon.store.lock import alone_in
 from solon.store.manifest import Manifest, changes, flat
 
@@ -90,9 +90,18 @@ def run_stage(stage: Stage, work: Workspace, manifest: Manifest, wanted: dict[st
             done = steps.of(stage).run(work)
     finally:
         manifest.add(stage.name, time.monotonic() - started, work.take_usage())
-    manifest.finish(stage.name, done.records, [*done.notes, *work.take_notes()])
+    manifest.finish(
+        stage.name, done.records, [*done.notes, *work.take_notes()], files_left(stage, work.folder)
+    )
     for note in done.notes:
         work.watcher.say(note)
+
+
+def files_left(stage: Stage, folder: Path) -> dict[str, str]:
+    """The hash of each file that the stage has left, by its path in the run folder; of models all files."""
+    patterns = ["**/*"] if stage.training else [*stage.records, *stage.also]
+    left = {path for pattern in patterns for path in (folder / stage.folder).glob(pattern) if path.is_file()}
+    return {str(path.relative_to(folder)): file_hash(path) for path in sorted(left)}
 
 
 def require(stage: Stage, folder: Path) -> None:

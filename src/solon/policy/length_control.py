@@ -11,7 +11,6 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from statistics import fmean
 
-from solon.policy.rollouts import Rollout
 from solon.prompts.dialogue import turns
 from solon.store.record_file import RecordFile
 
@@ -36,7 +35,7 @@ class LengthControl:
         self._shared = self._squared = 0.0  # b's numerator and denominator
 
     def controlled(
-        self, step: int, prompts: Sequence[str], answers: Sequence[Rollout], scores: Sequence[float]
+        self, step: int, prompts: Sequence[str], answers: Sequence[str], scores: Sequence[float]
     ) -> list[float]:
         """Of the whole step's answers, to the prompts with these ids.
 
@@ -51,7 +50,7 @@ class LengthControl:
             for scored in earlier.values():
                 self._learn(scored)
         scored = [
-            (prompt, length(answer.text), score)
+            (prompt, length(answer), score)
             for prompt, answer, score in zip(prompts, answers, scores, strict=True)
         ]
         usual = self._learn(scored)

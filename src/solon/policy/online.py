@@ -70,7 +70,8 @@ def rewards(task: Task, prompts: Sequence[PromptRecord]) -> Reward:
             samples.append(step, *of_all)
         if length:
             first = process() * len(scores)
-            scores = length.controlled(step, *of_all)[first : first + len(scores)]
+            texts = [answer.text for answer in of_all[1]]
+            scores = length.controlled(step, of_all[0], texts, of_all[2])[first : first + len(scores)]
         return [
             score - truncation_penalty(answer, settings)
             for score, answer in zip(scores, answers, strict=True)

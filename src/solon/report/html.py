@@ -22,7 +22,7 @@ from solon.evaluation import shortcuts
 from solon.report import content, transcripts, trust
 from solon.report.plots import ENOUGH_PAIRS, MODELS, Look
 from solon.report.roles import models
-from solon.store.files import write_atomically
+from solon.store.files import sealed, write_atomically
 from solon.store.run_folder import Json, RunFolder, manifest_of, name_of, read
 
 
@@ -39,8 +39,13 @@ def write(run_dir: Path) -> Path:
     """
     run = read(run_dir)
     path = run_dir / "report.html"
-    write_atomically(path, report(run, ("embedded.js", "transcripts.js"), transcripts.gather(run)).html)
+    write_atomically(path, sealed(of_run(run)))
     return path
+
+
+def of_run(run: RunFolder) -> str:
+    """The page that ``write`` writes."""
+    return report(run, ("embedded.js", "transcripts.js"), transcripts.gather(run)).html
 
 
 def report(run: RunFolder, scripts: tuple[str, ...] = (), records: Json | None = None) -> Page:

@@ -1,14 +1,16 @@
 """Where prompts and human helpfulness comparisons come from: packaged files, own files, ``datasets``."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from itertools import zip_longest
 
 from pydantic import TypeAdapter, ValidationError
 
+from solon.config import PromptSettings, RedTeam
+from solon.constitution import Constitution
 from solon.errors import SolonError
-from solon.held_out import folded, split_of, split_of_comparison
+from solon.held_out import apart, folded, opening, split_of, split_of_comparison
 from solon.misfits import misfits
 from solon.records import Message, PreferenceRecord, PromptRecord, PromptSet, Split
 from solon.seeds import generator, stable_id
@@ -83,6 +85,39 @@ def select(records: Sequence[PromptRecord], split: Split, count: int | None, see
             f"{count} {split} prompts were asked for and there are {len(drawn)}; ask for fewer or add prompts"
         )
     return drawn[:count]
+
+
+def given(
+    asked: RedTeam, laws: Iterable[Constitution], seed: Callable[[str, str, str], int]
+) -> list[PromptRecord]:
+    """The prompts that the configuration names, those to train on and those held out ``held_out.apart``.
+
+    Prompts in the worked examples of ``laws`` are not held out; ``seed`` is that of a draw by its name.
+    Raises SolonError for a source that gives none to train on, though some are asked for.
+    """
+    sources: dict[PromptSet, PromptSettings] = {"red-team": asked.red_team, "helpful": asked.helpful}
+    shown = {opening(dialogue) for law in laws for dialogue in law.examples.dialogues}
+    found = [record for name, source in sources.items() for record in prompts(source.source, name)]
+    usable, chosen = apart(found, shown), []
+    for prompt_set, source in sources.items():
+        of_set = [record for record in usable if record["set"] == prompt_set]
+        if source.train != 0 and not any(record["split"] == "train" for record in of_set):
+            raise SolonError(none_to_train_on(source.source, prompt_set, found))
+        counts: list[tuple[Split, int | None]] = [("train", source.train), ("held-out", source.held_out)]
+        for split, count in counts:
+            chosen += select(of_set, split, count, seed("prompts", prompt_set, split))
+    return chosen
+
+
+def none_to_train_on(source: str, prompt_set: PromptSet, found: Sequence[PromptRecord]) -> str:
+    """Why a source gives no prompts to train on, of all that were ``found``, and what to do."""
+    count = sum(record["set"] == prompt_set for record in found)
+    if not count:
+        return f"{source} has no {prompt_set} prompts; name another source"
+    return (
+        f"all {count} {prompt_set} prompts of {source} are held out for evaluations (a fifth of all are, by "
+        "how they open), so none is left to train on; add prompts"
+    )
 
 
 def comparisons(source: str, held_out: float) -> list[PreferenceRecord]:

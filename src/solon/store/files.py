@@ -30,3 +30,22 @@ def file_hash(path: Path) -> str:
     """SHA-256 of the file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+SEAL = "\n<!-- SHA-256 of the page above: {} -->\n"
+
+
+def sealed(page: str) -> str:
+    """The page with its own hash at its end, so that it shows whether it was changed."""
+    return page + SEAL.format(hashlib.sha256(page.encode()).hexdigest())
+
+
+def unsealed(page: str) -> str | None:
+    """The page that was sealed; None where it has no seal. Raises ValueError where it was changed since."""
+    before, after = SEAL.split("{}")
+    text, mark, digest = page.rpartition(before)
+    if not mark:
+        return None
+    if hashlib.sha256(text.encode()).hexdigest() != digest.removesuffix(after):
+        raise ValueError("the page is not the one that was sealed")
+    return text

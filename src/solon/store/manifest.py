@@ -74,17 +74,24 @@ class Manifest:
             entry["usage"][name] = entry["usage"].get(name, 0) + count
         self.save()
 
-    def finish(self, stage: str, records: int, notes: list[str]) -> None:
+    def finish(self, stage: str, records: int, notes: list[str], files: Mapping[str, str]) -> None:
+        """``files`` are the hashes of what the stage has left, by paths in the run folder."""
         entry = self.stages[stage]
         notes = [*notes, *filter(None, [entry.get("reused")])]
-        entry |= {"status": "done", "finished": now(), "records": records, "notes": notes}
+        entry |= {
+            "status": "done",
+            "finished": now(),
+            "records": records,
+            "notes": notes,
+            "files": dict(files),
+        }
         self.save()
 
     def take(self, stage: str, entry: Mapping[str, Any], reused: str) -> None:
         """Record as done what another run has done, as its ``entry`` says: here nothing was computed."""
         notes = [note for note in entry["notes"] if note != entry.get("reused")]
         self.stages[stage] = {**entry, "started": now(), "seconds": 0.0, "usage": {}, "reused": reused}
-        self.finish(stage, entry["records"], notes)
+        self.finish(stage, entry["records"], notes, entry.get("files") or {})
 
     def save(self) -> None:
         write_atomically(self.path, json.dumps(self.facts, indent=2, ensure_ascii=False) + "\n")

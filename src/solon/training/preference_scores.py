@@ -14,9 +14,7 @@ from solon.records import Message
 from solon.training import packing
 
 
-def scorer(
-    folder: str, batch_size: int, measuring: bool = False
-) -> Callable[[Sequence[Sequence[Message]]], list[float]]:
+def scorer(folder: str, batch_size: int, measuring: bool = False) -> Callable[..., list[float]]:
     """``score`` by the preference model in ``folder``, or a harm scorer where the purpose is ``measuring``.
 
     Raises SolonError where there is none.

@@ -4,14 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from solon.config import PromptSettings
-from solon.errors import SolonError
 from solon.evaluation import trust
-from solon.held_out import apart, opening
 from solon.pipeline.steps.inputs import of_model, of_source
 from solon.pipeline.workbench import Workbench
 from solon.pipeline.workspace import Done, Workspace
-from solon.records import SETS, PromptRecord, PromptSet, Split
+from solon.records import SETS, PromptRecord, PromptSet
 from solon.sources import data
 from solon.sources.tables import source_name
 from solon.stages import red_team
@@ -66,40 +63,9 @@ def _seeds(prompts: Sequence[PromptRecord], prompt_set: PromptSet) -> list[Promp
 
 
 def given(work: Workspace) -> list[PromptRecord]:
-    """The prompts that the configuration names, those to train on and those held out ``held_out.apart``.
-
-    Raises SolonError for a source that gives none to train on, though some are asked for.
-    """
-    prompts: list[PromptRecord] = []
+    """The prompts that the configuration names; see ``data.given``."""
     laws = (*work.laws.values(), work.helpful_evaluation)
-    shown = {opening(dialogue) for law in laws for dialogue in law.examples.dialogues}
-    found = [record for name in SETS for record in data.prompts(_source(work, name).source, name)]
-    usable = apart(found, shown)
-    for prompt_set in SETS:
-        source = _source(work, prompt_set)
-        of_set = [record for record in usable if record["set"] == prompt_set]
-        if source.train != 0 and not any(record["split"] == "train" for record in of_set):
-            raise SolonError(none_to_train_on(source.source, prompt_set, found))
-        counts: list[tuple[Split, int | None]] = [("train", source.train), ("held-out", source.held_out)]
-        for split, count in counts:
-            prompts += data.select(of_set, split, count, work.seed("prompts", prompt_set, split))
-    return prompts
-
-
-def _source(work: Workspace, prompt_set: PromptSet) -> PromptSettings:
-    settings = work.config.red_team
-    return settings.red_team if prompt_set == "red-team" else settings.helpful
-
-
-def none_to_train_on(source: str, prompt_set: PromptSet, found: Sequence[PromptRecord]) -> str:
-    """Why a source gives no prompts to train on, of all that were ``found``, and what to do."""
-    count = sum(record["set"] == prompt_set for record in found)
-    if not count:
-        return f"{source} has no {prompt_set} prompts; name another source"
-    return (
-        f"all {count} {prompt_set} prompts of {source} are held out for evaluations (a fifth of all are, by "
-        "how they open), so none is left to train on; add prompts"
-    )
+    return data.given(work.config.red_team, laws, work.seed)
 
 
 def check_data(work: Workspace) -> None:

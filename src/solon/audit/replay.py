@@ -1,0 +1,115 @@
+"""An engine that says what is recorded: a stage run with it makes its records again, or others."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from solon import config
+from solon.errors import TooLong
+from solon.feedback.method import close
+from solon.feedback.multiple_choice import orders_of
+from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
+from solon.records import AnswerRecord, PairRecord, RevisionRecord, Round, Vote
+from solon.seeds import derive_seed
+from solon.texts.degenerate import TOO_LONG
+
+Said = dict[int, str | None]  # by the seeds of requests; None where the prompt was too long
+UNSEEN = ""  # of an attempt before the last: it was degenerate, and nobody kept it
+
+
+class Recorded(Engine):
+    """Answers each request with the text that was sampled with its seed, and one never made with nothing.
+
+    What is to be scored goes to ``judge``, where there is one.
+    """
+
+    def __init__(self, said: Mapping[int, str | None], judge: Engine | None = None) -> None:
+        self.said, self.judge, self.usage = said, judge, Usage()
+        self.model_name = judge.model_name if judge else "records"
+        self.concurrency = judge.concurrency if judge else 1
+        self._ready: list[Completion | TooLong] = []
+
+    def submit(self, request: Request) -> None:
+        text = self.said.get(request.seed, UNSEEN)
+        self._ready.append(
+            TooLong(request.id, "was too long") if text is None else Completion(request.id, text, "stop", 0)
+        )
+
+    def poll(self) -> list[Completion | TooLong]:
+        ready, self._ready = self._ready, []
+        return ready
+
+    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores | TooLong]:
+        if self.judge is None:
+            raise NotImplementedError("only texts are recorded")
+        return self.judge.choice_logprobs(questions)
+
+    def forget(self) -> None:
+        """Nothing is kept."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def said_in_round(made: Round, prompt: str, seed: int, number: int) -> Said:
+    """The texts of a round by the seeds they were sampled with, as ``revising.one_round`` derives them."""
+    last = made["attempts"]
+    revision = None if made["problem"] == TOO_LONG else made["revision"]
+    critique = None if revision is None and not made["critique"] else made["critique"]
+    return {
+        derive_seed(seed, prompt, "critique", number, last): critique,
+        derive_seed(seed, prompt, "revision", number, last): revision,
+    }
+
+
+def said_in_revisions(record: RevisionRecord, seed: int) -> Said:
+    said: Said = {derive_seed(seed, record["id"], "answer"): record["answer"]}
+    for number, made in enumerate(record["rounds"]):
+        said |= said_in_round(made, record["id"], seed, number)
+    return said
+
+
+def said_in_answer(record: AnswerRecord, seed: int, attempts: int) -> Said:
+    text = None if record["problem"] == TOO_LONG else record["messages"][-1]["content"]
+    return {derive_seed(seed, record["id"], "helpful", attempt): text for attempt in range(1, attempts + 1)}
+
+
+def said_in_pair(pair: PairRecord, seed: int) -> Said:
+    said: Said = {
+        derive_seed(seed, pair["id"], "response", number): None if pair["problem"] == TOO_LONG else text
+        for number, text in enumerate(pair["responses"])
+    }
+    if "revised" in pair:
+        said |= said_in_round(pair["revised"], pair["id"], seed, 0)
+    return said
+
+
+def said_in_votes(votes: Sequence[Vote], pair: str, settings: config.Feedback, seed: int) -> Said:
+    """The chains of thought behind votes for the pair's first answer."""
+    return {
+        derive_seed(seed, "reasoning", f"{pair}/{number}/{swapped}"): text
+        for number, vote in enumerate(votes)
+        for swapped, text in zip(orders_of(pair, number, settings, seed), vote["reasoning"], strict=False)
+    }
+
+
+def together(said: Iterable[Said]) -> Said:
+    return {seed: text for each in said for seed, text in each.items()}
+
+
+def difference(stored: Any, made: Any, place: str = "") -> str | None:
+    """Where two records differ first, as a dotted name; None where they do not."""
+    if isinstance(stored, dict) and isinstance(made, dict):
+        pairs = [(name, stored.get(name), made.get(name)) for name in {**stored, **made}]
+    elif isinstance(stored, list) and isinstance(made, list) and len(stored) == len(made):
+        pairs = [(str(number), *both) for number, both in enumerate(zip(stored, made, strict=True))]
+    else:
+        return None if alike(stored, made) else place
+    found = (difference(one, other, f"{place}.{name}".strip(".")) for name, one, other in pairs)
+    return next((each for each in found if each is not None), None)
+
+
+def alike(stored: Any, made: Any) -> bool:
+    """Whether two values are equal, or numbers that are but for how they were rounded."""
+    if isinstance(stored, float) and isinstance(made, float):
+        return close(stored, made)
+    return bool(stored == made)
