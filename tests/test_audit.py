@@ -253,9 +253,9 @@ def test_a_run_of_the_pipeline_passes(tiny_model: Path, tmp_path: Path) -> None:
         "human": "people.jsonl",
     }
     said = {check.name: check.says for check in checks}
-    assert "9 human labels from people.jsonl" in said["human labels are helpfulness comparisons of the file"]
+    assert "9 human labels from people.jsonl" in said["human labels are those of the files named"]
     change(folder, PREFERENCES, lambda r: r[-1].update(probability=0.8))
-    assert set(failures(folder)) == {"human labels are helpfulness comparisons of the file"}
+    assert set(failures(folder)) == {"human labels are those of the files named"}
     human.write_text(json.dumps(rows[0]) + "\n")
     assert "files and models are those recorded" in failures(folder)
     settings = yaml.safe_load((folder / "config.yaml").read_text())

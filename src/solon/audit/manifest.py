@@ -14,6 +14,7 @@ SOURCES = {
     "red_team.red_team.hash": "red_team.red_team.source",
     "red_team.helpful.hash": "red_team.helpful.source",
     "preference_model.helpfulness.hash": "preference_model.helpfulness",
+    "preference_model.harmlessness.hash": "preference_model.harmlessness",
 }
 
 

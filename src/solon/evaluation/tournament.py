@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import TypedDict, TypeVar, cast
 
-from solon import config
+from solon import config, marks
 from solon.config import Config
 from solon.constitution import Constitution
 from solon.errors import TooLong
@@ -73,6 +73,7 @@ def compare(
 
     Of ``asked`` it takes the engine, the feedback's and the evaluation's settings and the seed.
     """
+    marks.admit(judge, "the judge")
     watcher = watcher or Watcher()
     texts: dict[str, dict[str, str]] = {}
     with watcher.stage("Answers"):

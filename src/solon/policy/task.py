@@ -1,10 +1,11 @@
 """What a way to the policy is given."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from solon import config
+from solon.marks import Mark
 from solon.progress import Progress
 from solon.records import PromptRecord
 
@@ -20,3 +21,4 @@ class Task:
     settings: config.Reinforce
     seed: int
     progress: Progress
+    mark: Mark = field(default_factory=dict)  # that the policy will bear

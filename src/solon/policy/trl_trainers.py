@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers import set_seed
 
-from solon import models
+from solon import marks, models
 from solon.policy.kept_policies import KeepPolicies
 from solon.policy.online import Reward
 from solon.policy.rollouts import Sampler
@@ -69,7 +69,7 @@ def learn(
     dataset = setup.conversational(rows, tokenizer, "id", "prompt")
     set_seed(task.seed)
     trainer: Any = trainer_of(
-        model=models.load_model(task.policy),
+        model=marks.put(models.load_model(task.policy), task.mark),
         reward_funcs=trl_reward,
         args=arguments_of(
             **{**arguments, "logging_steps": passes},

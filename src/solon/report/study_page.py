@@ -59,7 +59,9 @@ def gather(runs: Mapping[str, Mapping[str, RunFolder]], scores: Mapping[str, flo
     return [
         Variation(
             key=f"variation-{number}",
-            look=Look(name, PALETTE[number % len(PALETTE)]),
+            look=Look(
+                runs_compared.labelled(name, next(iter(folders.values()))), PALETTE[number % len(PALETTE)]
+            ),
             runs=folders,
             elo=_elo(list(folders.values())),
             revised=_revised(folders.values(), scores),

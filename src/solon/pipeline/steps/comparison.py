@@ -6,7 +6,7 @@ from typing import Any
 
 from solon.feedback import METHODS
 from solon.feedback.method import Material
-from solon.pipeline.steps.inputs import of_model, of_rules
+from solon.pipeline.steps.inputs import of_human_harm, of_model, of_rules
 from solon.pipeline.workbench import Workbench
 from solon.pipeline.workspace import Done, Workspace
 from solon.records import ASPECT_OF, SETS, PairRecord, PromptRecord, RevisionRecord
@@ -27,6 +27,8 @@ def pairs(
 
     ``revisions`` and ``answers``, by the prompts' ids, are what stage 2 made, for methods that revise.
     """
+    if not prompts:
+        file.append()  # so that it is there
     asked, method = bench.config, METHODS[bench.config.feedback.method]
     material = Material(
         laws={name: bench.laws[ASPECT_OF[name]] for name in SETS},
@@ -43,9 +45,11 @@ def pairs(
 
 
 def run(work: Workspace) -> Done:
-    prompts = work.prompts("red-team", "train")
-    if work.config.preference_model.helpfulness == "ai":
-        prompts += work.prompts("helpful", "train")
+    prompts = [
+        prompt
+        for prompt_set in work.config.preference_model.by_models
+        for prompt in work.prompts(prompt_set, "train")
+    ]
     made = pairs(
         work,
         prompts,
@@ -54,7 +58,7 @@ def run(work: Workspace) -> Done:
         {record["id"]: record for record in work.file("02-critique/revisions.jsonl")},
         critique.texts(work.file("02-critique/helpful.jsonl")),
     )
-    notes = []
+    notes = [] if prompts else ["People labelled all comparisons, so no pairs were made."]
     if unusable := sum(bool(pair["problem"]) for pair in made):
         notes.append(
             f"{unusable} of {len(made)} pairs had identical, empty or degenerate answers and get no label."
@@ -68,6 +72,7 @@ def inputs(work: Workspace) -> dict[str, Any]:
         "comparison": work.config.comparison.model_dump(),
         "preference_model.held_out": settings.held_out,
         "preference_model.helpfulness": source_name(settings.helpfulness),
+        **of_human_harm(work),
     }
     if METHODS[work.config.feedback.method].pairs_by == "feedback":  # their making is the feedback
         deciding |= {
