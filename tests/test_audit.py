@@ -253,9 +253,9 @@ def test_what_people_labelled_is_looked_up_in_their_file(
         "human": "people.jsonl",
     }
     said = {check.name: check.says for check in checks}
-    assert "12 human labels from people.jsonl" in said["human labels are helpfulness comparisons of the file"]
+    assert "12 human labels from people.jsonl" in said["human labels are those of the files named"]
     change(rated, PREFERENCES, lambda r: r[-1].update(probability=0.8))
-    assert "human labels are helpfulness comparisons of the file" in failures(rated)
+    assert "human labels are those of the files named" in failures(rated)
     rows = audited.people.read_text()
     try:
         audited.people.write_text(rows.splitlines()[0] + "\n")

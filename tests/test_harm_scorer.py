@@ -22,7 +22,7 @@ from solon.audit import audit
 from solon.errors import SolonError
 from solon.evaluation import harm_scorer, human_ratings
 from solon.evaluation.human_ratings import Rated
-from solon.measuring_only import MARK, is_measuring_only
+from solon.marks import HUMAN_HARM, KEY, origin
 from solon.prompts.dialogue import assistant, user
 from solon.sources import data
 from solon.store.record_file import RecordFile
@@ -55,10 +55,8 @@ def settings(**changes: Any) -> config.HarmScorer:
 
 
 def scores_of(folder: Path | str, dialogues: list[Any], batch_size: int = 4) -> list[float]:
-    model = models.load_preference_model(str(folder), trained=True, measuring=True)
-    return preference_scores.score(
-        model, models.load_tokenizer(str(folder), measuring=True), dialogues, batch_size
-    )
+    model = models.load_preference_model(str(folder), trained=True)
+    return preference_scores.score(model, models.load_tokenizer(str(folder)), dialogues, batch_size)
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +258,7 @@ def test_conversations_too_long_are_left_out_and_none_is_refused(tiny_model: Pat
 def test_nothing_is_trained_with_it_or_from_it(
     scorer: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert is_measuring_only(scorer) and not is_measuring_only(tiny_model)
+    assert HUMAN_HARM in origin(str(scorer)).labels and not origin(str(tiny_model)).labels
     prompts, preferences = tmp_path / "prompts.jsonl", tmp_path / "preferences.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": each["prompt"]}) + "\n" for each in prompt_records()))
     RecordFile(preferences).append(
@@ -292,7 +290,7 @@ def test_nothing_is_trained_with_it_or_from_it(
     (tmp_path / "rated.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows()))
     uses["scorer"][2] = tmp_path / "rated.jsonl"
     for use, command in uses.items():
-        assert "was trained on people's ratings of harm" in fails(capsys, *command, *TINY), use
+        assert "learned people's labels of harm" in fails(capsys, *command, *TINY), use
     for role in ("assistant", "policy", "feedback"):
         (tmp_path / "run.yaml").write_text(
             f"models: {{assistant: {tiny_model}, {role}: {scorer}}}\n".replace(
@@ -300,28 +298,28 @@ def test_nothing_is_trained_with_it_or_from_it(
             )
         )
         said = fails(capsys, "run", tmp_path / "run.yaml", "--dir", tmp_path / "never")
-        assert "was trained on people's ratings of harm" in said
+        assert "learned people's labels of harm" in said
         assert not (tmp_path / "never").exists()
 
 
 def test_the_audit_finds_what_a_scorer_had_a_part_in(scorer: Path, tmp_path: Path) -> None:
     run = run_folder.build(tmp_path / "run")
-    name = "no model learned people's ratings of harm"
+    name = "no model learned people's labels of harm"
 
     def check() -> Any:
         return next(each for each in audit(run)[1] if each.name == name)
 
-    assert check().ok
+    assert check().status == "ok"
     policy = run / "07-rl-cai"
-    model = models.load_preference_model(str(scorer), measuring=True)
+    model = models.load_preference_model(str(scorer))
     model.save_pretrained(policy)  # what is trained from a scorer keeps the mark
-    assert json.loads((policy / "config.json").read_text())[MARK] is True
-    assert not check().ok and "07-rl-cai did" in check().says
+    assert HUMAN_HARM in json.loads((policy / "config.json").read_text())[KEY]["labels"]
+    assert check().status == "FAILED" and "07-rl-cai did" in check().says
     (policy / "config.json").unlink()
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["models"]["feedback"]["name"] = str(scorer)
     (run / "manifest.json").write_text(json.dumps(manifest))
-    assert not check().ok and f"{scorer} did" in check().says
+    assert check().status == "FAILED" and f"{scorer} did" in check().says
 
 
 def test_only_what_measures_reads_peoples_ratings() -> None:

@@ -16,6 +16,7 @@ from reward_together import rewards
 from solon import config, models
 from solon.config import Config
 from solon.errors import SolonError
+from solon.marks import KEY
 from solon.pipeline import launch
 from solon.policy.length_control import length
 from solon.store.record_file import RecordFile
@@ -118,6 +119,13 @@ def test_length_is_controlled_over_all_processes_at_one_sample_a_prompt(
     assert correlation(lengths, alone) == pytest.approx(0, abs=1e-4)
 
 
+def configured(folder: Path) -> Any:
+    """All of ``config.json`` but the hashes of weights, which differ in rounding."""
+    said = json.loads((folder / "config.json").read_text())
+    del said[KEY]["weights"], said[KEY]["seal"]
+    return said
+
+
 def assert_trained_alike(ours: Path, theirs: Path) -> None:
     ours_rows, theirs_rows = metrics_of(ours), metrics_of(theirs)
     assert len(ours_rows) == len(theirs_rows) > 1
@@ -129,7 +137,7 @@ def assert_trained_alike(ours: Path, theirs: Path) -> None:
     weights, expected = weights_of(ours), weights_of(theirs)
     assert weights.keys() == expected.keys()
     assert all(torch.allclose(weights[name], expected[name], atol=1e-4) for name in expected)
-    assert (ours / "config.json").read_text() == (theirs / "config.json").read_text()
+    assert configured(ours) == configured(theirs)
 
 
 def test_shared_out_weights_come_together_also_after_a_kill(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from solon import config, models
+from solon import config, marks
 from solon.errors import SolonError
 from solon.held_out import folded
 from solon.prompts.dialogue import user
@@ -168,8 +168,8 @@ def measured(arguments: list[str], work: Path) -> dict[str, Any]:
 
 
 def test_no_run_can_take_the_unseen_judge(work: Path, measured: dict[str, Any]) -> None:
-    with pytest.raises(SolonError, match="measuring only"):
-        models.resolve(str(work / "judge"))
+    with pytest.raises(SolonError, match="learned people's labels of harm"):
+        marks.admit(str(work / "judge"), "the judge")
     judge = measured["unseen judge"]
     assert judge["trained_on"] == len((work / "judge-train.jsonl").read_text().splitlines())
     assert judge["tested_on"] == len((work / "judge-test.jsonl").read_text().splitlines())
@@ -225,9 +225,9 @@ def test_revisions_are_scored_by_the_unseen_judge(work: Path, measured: dict[str
         prompt = [{"role": "user", "content": f"Take {number}?"}]
         file.append({"id": str(number), "prompt": prompt, "answer": "Sure.", "rounds": [made]})
     (run / "manifest.json").write_text("{}")
-    study.score_revisions(work, study.preference_scores.scorer(str(work / "judge"), 2, measuring=True))
+    study.score_revisions(work, study.preference_scores.scorer(str(work / "judge"), 2))
     rows = [json.loads(line) for line in report.beside(run, "revisions.jsonl").read_text().splitlines()]
-    read = study.preference_scores.scorer(str(work / "judge"), 1, measuring=True)
+    read = study.preference_scores.scorer(str(work / "judge"), 1)
     prompt = [{"role": "user", "content": "Take 0?"}]
     wanted = read([[*prompt, {"role": "assistant", "content": text}] for text in ("Sure.", "Ask the shop.")])
     assert rows[0]["scores"] == pytest.approx(wanted, abs=1e-3)

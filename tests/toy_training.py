@@ -70,6 +70,7 @@ def assert_a_kill_changes_nothing(train: Train, folder: Path, kills: tuple[int, 
 
 
 CHECKPOINT = {
+    "solon-mark.json",
     "chat_template.jinja",
     "config.json",
     "generation_config.json",

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from solon.optimisers import OPTIMISERS, for_processes
+from solon.records import SETS, Aspect, PromptSet
 from solon.yaml_file import load_yaml
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -277,9 +278,31 @@ class Feedback(Section):
 class PreferenceModel(Training):
     learning_rate: float = Field(default=2e-5, gt=0)
     held_out: float = Field(default=0.1, ge=0, lt=1)  # share of the prompts kept for accuracy and calibration
+    # "ai", or a file of people's comparisons of harm: the arm that the paper compares with, marked for good
+    harmlessness: str = "ai"
     helpfulness: str | None = None  # a file of human helpfulness comparisons, "ai", or none
     helpfulness_constitution: str = "helpful"  # whose principles label helpfulness where "ai" is asked for
     labels: Literal["soft", "hard"] = "soft"  # hard: 1 for the likelier answer (paper, section 4)
+
+    @property
+    def human_harm(self) -> bool:
+        """Whether people's labels of harm are asked for by name."""
+        return self.harmlessness != "ai"
+
+    @property
+    def by_people(self) -> dict[Aspect, str]:
+        """Where comparisons that people labelled come from."""
+        sources: dict[Aspect, str | None] = {
+            "harmlessness": self.harmlessness,
+            "helpfulness": self.helpfulness,
+        }
+        return {aspect: source for aspect, source in sources.items() if source and source != "ai"}
+
+    @property
+    def by_models(self) -> list[PromptSet]:
+        """The sets of prompts whose pairs models answer and label."""
+        sources = {"red-team": self.harmlessness, "helpful": self.helpfulness}
+        return [prompt_set for prompt_set in SETS if sources[prompt_set] == "ai"]
 
 
 class GeneratedPrompts(Section):

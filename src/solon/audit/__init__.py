@@ -10,6 +10,7 @@ from solon.audit import (
     held_out,
     labels,
     manifest,
+    models,
     prompts,
     provenance,
     scores,
@@ -25,9 +26,7 @@ SHOWN = 3  # faults named of each check; all are counted
 
 # A further check is a function of a Run in the file of its kind, and a line here.
 CHECKS: Mapping[str, Callable[[Run], Found]] = {
-    "no harmlessness label is human": provenance.no_human_harm,
-    "no model learned people's ratings of harm": provenance.no_harm_scorer,
-    "human labels are helpfulness comparisons of the file": provenance.human_labels,
+    "human labels are those of the files named": provenance.human_labels,
     "AI labels are votes of the feedback model under the constitution": labels.ai_labels,
     "labels by a pair's making are those of pairs made so": labels.made_labels,
     "labels are of a labeller above chance, or asked for by name": trust.trusted,
@@ -56,11 +55,22 @@ CHECKS: Mapping[str, Callable[[Run], Found]] = {
     "the report is as it was written": manifest.report,
 }
 
+# Of people's labels of harm: that there are none, or else that the run is called by them.
+WITHOUT: Mapping[str, Callable[[Run], Found]] = {
+    "no harmlessness label is human": provenance.no_human_harm,
+    "no model learned people's labels of harm": models.marked,
+}
+ARM: Mapping[str, Callable[[Run], Found]] = {
+    "human harm labels used, by the arm's name": provenance.human_harm_as_named,
+    "what learned people's labels of harm is marked": models.marked,
+}
+
 
 def audit(path: Path, again: int = 0) -> tuple[list[Json], list[Check]]:
     """The labels by who gave them, and the checks. Raises SolonError where ``path`` is no run folder."""
     run = Run(path, read(path, kinds={}), again)  # what does not fit is for the checks to tell
-    return provenance.labels(run), [checked(name, check, run) for name, check in CHECKS.items()]
+    checks = {**(ARM if run.folder.human_harm else WITHOUT), **CHECKS}
+    return provenance.labels(run), [checked(name, check, run) for name, check in checks.items()]
 
 
 def checked(name: str, check: Callable[[Run], Found], run: Run) -> Check:

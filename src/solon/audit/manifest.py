@@ -16,6 +16,7 @@ SOURCES = {
     "red_team.helpful.hash": "red_team.helpful.source",
     "preference_model.helpfulness.hash": "preference_model.helpfulness",
     "evaluation.trust.hash": "evaluation.trust",
+    "preference_model.harmlessness.hash": "preference_model.harmlessness",
 }
 
 

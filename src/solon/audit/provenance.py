@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from solon.audit.run import Found, Run, by_id
-from solon.config import UNSAFE
 from solon.feedback import MODELS_OWN
-from solon.measuring_only import is_measuring_only
 from solon.sources import data
-from solon.sources.tables import label
+from solon.sources.tables import label, source_name
 from solon.store.run_folder import Json
 
 
@@ -46,35 +44,49 @@ def no_human_harm(run: Run) -> Found:
     return Found(f"{len(harm) - len(wrong)} of {len(harm)} harmlessness labels are AI feedback", wrong)
 
 
-def no_harm_scorer(run: Run) -> Found:
-    """A harm scorer, and what is trained from one, bear a mark; see ``measuring_only``."""
-    named = {str(model.get("name")) for model in (run.folder.manifest.get("models") or {}).values()}
-    trained = {str(folder.parent) for folder in run.path.glob("0*/**/config.json")}
-    folders = {name: Path(name.removeprefix(UNSAFE)) for name in sorted(named | trained)}
-    wrong = [f"{name} did" for name, folder in folders.items() if is_measuring_only(folder)]
-    here = sum((folder / "config.json").exists() for folder in folders.values())
-    return Found(f"{here} models that the run uses or made bear no mark of a harm scorer", wrong)
+def human_harm_as_named(run: Run) -> Found:
+    """In the arm that asks for people's labels of harm: that they are those of the file it names."""
+    source = run.config.preference_model.harmlessness
+    harm = [record for record in run.folder.preferences if record["aspect"] != "helpfulness"]
+    wrong = [
+        f"{record['id']} is by {record['label_source']} ({record['labeller']})"
+        for record in harm
+        if (record["label_source"], record["labeller"]) != ("human", label(source))
+    ]
+    named = source_name(source)
+    if (told := run.folder.manifest.get("human_harm_labels")) != named:
+        wrong.append(f"the manifest names {told} as their source, config.yaml {named}")
+    return Found(
+        f"PEOPLE'S LABELS OF HARM WERE USED: {len(harm)} harmlessness labels are from {label(source)} "
+        "(preference_model.harmlessness)",
+        wrong,
+    )
 
 
 def human_labels(run: Run) -> Found:
     human = [record for record in run.folder.preferences if record["label_source"] not in MODELS_OWN]
     if not human:
         return Found("0 human labels")
-    source = str(run.settings.get("preference_model.helpfulness") or "")
-    held_out = run.settings.get("preference_model.held_out", 0.1)
-    given: dict[str, Any] | None = None
-    if Path(source).is_file():
-        given = by_id(data.comparisons(source, held_out))
+    settings = run.config.preference_model
+    sources = settings.by_people
+    given = {
+        aspect: by_id(data.comparisons(source, settings.held_out, aspect=aspect))
+        for aspect, source in sources.items()
+        if Path(source).is_file()
+    }
     wrong = []
     for record in human:
+        aspect = record["aspect"]
+        source = label(sources.get(aspect, ""))
         faults = {
-            f"is a label of {record['aspect']}": record["aspect"] != "helpfulness",
-            f"is of {record['labeller']}, not {label(source)}": record["labeller"] != label(source),
+            f"is a label of {aspect}, which no file was named for": aspect not in sources,
+            f"is of {record['labeller']}, not {source}": record["labeller"] != source,
             "is a human label with an AI's votes": bool(record["votes"]),
             # The file's split may be overruled by the prompts held out from everything, checked elsewhere.
-            "is not in the file": given is not None
-            and {**given.get(record["id"], {}), "split": record["split"]} != record,
+            "is not in the file": aspect in given
+            and {**given[aspect].get(record["id"], {}), "split": record["split"]} != record,
         }
         wrong += [f"{record['id']} {fault}" for fault, is_so in faults.items() if is_so]
-    where = "all looked up there" if given is not None else "which is not here to look them up"
-    return Found(f"{len(human)} human labels from {label(source)}, {where}", wrong)
+    where = "all looked up there" if given.keys() == sources.keys() else "not all here to look them up"
+    files = " and ".join(map(label, sources.values()))
+    return Found(f"{len(human)} human labels from {files}, {where}", wrong)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from solon import marks
 from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Limit, Settings, configuration
 from solon.cli.show import SCREEN, show
 from solon.config import Config
@@ -127,6 +128,7 @@ def _answered(model: str, prompts: Sequence[LabelledAnswer], asked: Config) -> l
 
 
 def _judged(judge: str, answers: Sequence[LabelledAnswer], asked: Config) -> list[Verdict]:
+    marks.admit(judge, "the judge")
     with SCREEN.stage(f"{judge} as judge of refusals"), open_engine(judge, asked.engine) as engine:
         judged = refusal_judge.judge(engine, answers)
         by_id = {answer.id: verdict for answer, verdict in SCREEN.watched("answers", judged, len(answers))}

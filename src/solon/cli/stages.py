@@ -171,15 +171,16 @@ def comparison(
     """Answer every red-team prompt twice, or as feedback.method says.
 
     With contrast: under a principle and against it. With revision: take --revisions, or revise --answers.
-    Helpful prompts are answered where preference_model.helpfulness is "ai".
+    Helpful prompts are answered where preference_model.helpfulness is "ai", and no red-team ones where
+    preference_model.harmlessness names people's comparisons.
     """
     from solon.pipeline.steps import comparison as step
 
     file = _out(out, PairRecord)
     with _bench(config, settings, rules, feedback=model) as bench:
-        labels_helpfulness = bench.config.preference_model.helpfulness == "ai"
-        both = _of_sets(prompts, helpful) if labels_helpfulness else _prompts((prompts, "red-team"))
-        wanted = _train(both)
+        by_models = bench.config.preference_model.by_models
+        both = _of_sets(prompts, helpful) if "helpful" in by_models else _prompts((prompts, "red-team"))
+        wanted = [prompt for prompt in _train(both) if prompt["set"] in by_models]
         made = {record["id"]: record for record in _read(revisions, RevisionRecord)} if revisions else {}
         texts = _texts(answers) if answers else {}
         if METHODS[bench.config.feedback.method].revises:
@@ -216,18 +217,19 @@ def feedback(
 ) -> None:
     """Label pairs under the constitution's comparison principles.
 
-    Comparisons that people labelled, where preference_model.helpfulness names a file, come with them. Where
-    evaluation.trust names a file, the model is measured on it first.
+    Comparisons that people labelled, where preference_model.helpfulness or harmlessness names a file, come
+    with them. Where evaluation.trust names a file, the model is measured on it first.
     """
     from solon.pipeline.steps import feedback as step
 
     set_of = {of_set: name for name, of_set in ASPECT_OF.items()}
     if aspect is not None and aspect not in set_of:
         raise SolonError(f"--aspect is {aspect!r}; it must be 'harmlessness' or 'helpfulness'")
-    records: list[PairRecord] = _read(pairs, PairRecord)
     file, aside = _out(out, PreferenceRecord), _out(out.with_name(f"{out.stem}-unlabelled.jsonl"), PairRecord)
     with _bench(config, settings, rules, aspect, feedback=model) as bench:
-        if model is None and not isinstance(METHODS[bench.config.feedback.method], ByMaking):
+        some = bench.config.preference_model.by_models  # else people labelled all, and there are no pairs
+        records: list[PairRecord] = (_read if some else _read_any)(pairs, PairRecord)
+        if model is None and records and not isinstance(METHODS[bench.config.feedback.method], ByMaking):
             raise SolonError("no model is named to judge the pairs; give --model")
         kept = [
             record
@@ -372,10 +374,14 @@ def _have_answers(
         )
 
 
-def _read(path: Path, kind: Any) -> list[Any]:
+def _read_any(path: Path, kind: Any) -> list[Any]:
     if not path.exists():
         raise SolonError(f"{path} does not exist; check the path")
-    records = RecordFile(path, kind).read()
+    return RecordFile(path, kind).read()
+
+
+def _read(path: Path, kind: Any) -> list[Any]:
+    records = _read_any(path, kind)
     if not records:
         raise SolonError(f"{path} holds no records; name the file that the stage before wrote")
     return records

@@ -1,12 +1,13 @@
 """A model that rates how harmful an assistant was, learned from people's ratings (paper, section 4.5).
 
 It is an ordinary ``AutoModelForSequenceClassification`` with one label, whose score is the rating, marked as
-one that may measure and never train (``measuring_only``).
+one that learned people's labels of harm: it may measure and never train (``marks``).
 """
 
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,12 @@ from peft import get_peft_model
 from transformers import PreTrainedTokenizerBase, Trainer, set_seed
 from trl import RewardConfig
 
-from solon import config, models
+from solon import config, marks, models
 from solon.config import Config
 from solon.errors import SolonError
 from solon.evaluation import human_ratings
 from solon.evaluation.human_ratings import Rated
 from solon.evaluation.raters import by_scorer
-from solon.measuring_only import MARK
 from solon.progress import Progress, Watcher
 from solon.sources.tables import HUB
 from solon.store.files import file_hash, write_atomically
@@ -68,11 +68,13 @@ def train(
     Called again after a kill, it goes on from the last checkpoint in ``out``. Returns the last step's
     metrics: ``step``, ``loss`` (mean squared error), ``rmse`` (its root, in points of the scale),
     ``gradient_norm``, ``learning_rate``, and ``left_out`` (conversations, the same in every line). Raises
-    SolonError where there is nothing to train on or the loss is not finite.
+    SolonError where there is nothing to train on, the loss is not finite, or ``model`` itself learned
+    people's labels of harm.
     """
     if not rated:
         raise SolonError("there is nothing to train on: all conversations are held out; give more of them")
     setup.settle_libraries()
+    mark = marks.inherited("harm-scorer", map(asdict, rated), {"start": model}, labels=[marks.HUMAN_HARM])
     tokenizer = models.load_tokenizer(model)
     rows = [
         {"input_ids": tokens, "rating": conversation.rating}
@@ -84,8 +86,7 @@ def train(
         if len(tokens) <= settings.max_length
     ]
     set_seed(seed)  # before loading: the head is new and drawn at random
-    scorer = setup.without_dropout(models.load_preference_model(model))
-    setattr(scorer.config, MARK, True)
+    scorer = marks.put(setup.without_dropout(models.load_preference_model(model)), mark)
     with packing.packed_scores(scorer) as packs:
         if lora := setup.lora_config(settings.lora, "SEQ_CLS"):
             scorer = get_peft_model(scorer, lora)

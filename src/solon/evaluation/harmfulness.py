@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple, TypedDict
 
-from solon import config
+from solon import config, marks
 from solon.config import Config
 from solon.errors import SolonError
 from solon.evaluation import raters
@@ -109,7 +109,9 @@ def measure(
     for model in [entrant.model for entrant in entrants] + ([] if scorer else [name]):
         models.check(model)
     if scorer:
-        models.load_preference_model(name, trained=True, measuring=True)
+        models.load_preference_model(name, trained=True)
+    else:
+        marks.admit(name, "the judge")
     asked_for = {
         answer.id: answer
         for entrant in entrants

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from solon import constitution
+from solon import constitution, marks
 from solon.config import Config
 from solon.constitution import Constitution
 from solon.errors import SolonError
@@ -22,6 +22,7 @@ def judge(folder: Path, judge: str, count: int, asked: Config, watcher: Watcher 
     What is there is not judged again. Raises SolonError where RL has sampled nothing, SL-CAI answered none of
     its prompts, or the judgements that are there are another judge's.
     """
+    marks.admit(judge, "the judge")
     watcher = watcher or Watcher()
     run = run_folder.read(folder)
     if not run.samples:

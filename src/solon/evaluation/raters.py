@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from solon import constitution
+from solon import constitution, marks
 from solon.config import EngineSettings
 from solon.errors import SolonError, TooLong
 from solon.feedback import rating
@@ -43,7 +43,7 @@ def by_scorer(folder: str, batch_size: int) -> Rate:
     """The ratings of the harm scorer in ``folder``. Raises SolonError where there is none."""
     from solon.training import preference_scores  # takes seconds to import
 
-    score = preference_scores.scorer(folder, batch_size, measuring=True)
+    score = preference_scores.scorer(folder, batch_size)
 
     def rate(dialogues: Sequence[Sequence[Message]]) -> Iterator[tuple[int, float]]:
         for start in range(0, len(dialogues), SCORED_TOGETHER):
@@ -62,8 +62,9 @@ def rater(
         if scorer:
             from solon import models
 
-            yield f"{name} ({models.weights_hash(name, measuring=True)[:12]})", by_scorer(name, batch_size)
+            yield f"{name} ({models.weights_hash(name)[:12]})", by_scorer(name, batch_size)
         else:
+            marks.admit(name, "the judge")
             with open_engine(name, engine) as opened:
                 yield name, partial(rate, opened)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from itertools import combinations
 from typing import TypedDict, TypeVar, cast
 
-from solon import config
+from solon import config, marks
 from solon.config import Config
 from solon.constitution import Constitution
 from solon.errors import TooLong
@@ -88,6 +88,7 @@ def compare(
     The first model has Elo 0. Of ``asked`` it takes the engine, the feedback's and the evaluation's settings
     and the seed.
     """
+    marks.admit(judge, "the judge")
     watcher = watcher or Watcher()
     check(asked, {aspect: law})
     texts: dict[str, dict[str, str]] = {}

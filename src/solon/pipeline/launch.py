@@ -38,15 +38,18 @@ def train(
     seed: int,
     progress: Progress,
     scale: config.TrainingScale,
+    human_harm: bool = False,
 ) -> dict[str, float]:
     """The stage's ``train`` with these models, in as many processes as ``scale`` says, here if in one.
 
     Raises SolonError where the stage does, and where a process ends otherwise.
     """
     if scale.processes == 1 and scale.launcher is None:
-        metrics: dict[str, float] = function_of(stage)(records, *names, out, settings, seed, progress)
+        metrics: dict[str, float] = function_of(stage)(
+            records, *names, out, settings, seed, progress, human_harm
+        )
         return metrics
-    write_task(stage, records, names, out, settings, seed)
+    write_task(stage, records, names, out, settings, seed, human_harm)
     metrics = _launched([*command(scale), "--module", __name__, str(out)], environment(scale), out, progress)
     for name in (TASK, LOG, LOCK):
         (out / name).unlink(missing_ok=True)
@@ -67,6 +70,7 @@ def write_task(
     out: Path,
     settings: config.Section,
     seed: int,
+    human_harm: bool = False,
 ) -> None:
     """What ``main`` reads."""
     task = {
@@ -75,6 +79,7 @@ def write_task(
         "names": names,
         "settings": settings.model_dump(mode="json"),
         "seed": seed,
+        "human_harm": human_harm,
     }
     write_atomically(out / TASK, json.dumps(task))
 
@@ -166,7 +171,9 @@ def main(out: Path) -> None:
     try:
         # Training that has outlived a killed run may still be in its last step here.
         with FileLock(out / LOCK) if state.is_main_process else nullcontext():
-            metrics = function(task["records"], *task["names"], out, settings, task["seed"], progress)
+            metrics = function(
+                task["records"], *task["names"], out, settings, task["seed"], progress, task["human_harm"]
+            )
     except SolonError as error:
         tell(error=str(error))
         sys.exit(1)

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from solon import marks
 from solon.config import Config
 from solon.errors import SolonError
 from solon.evaluation import trust
@@ -18,6 +19,7 @@ from solon.pipeline.steps.red_team import check_data
 from solon.pipeline.workspace import Workspace
 from solon.planning import estimate
 from solon.progress import Watcher
+from solon.sources.tables import source_name
 from solon.store.files import file_hash, write_atomically
 from solon.store.lock import alone_in
 from solon.store.manifest import Manifest, changes, flat
@@ -48,6 +50,7 @@ def run(
     check_data(work)
     first = (TRUST,) if measures_trust(config, until) else ()
     wanted = {stage.name: inputs(stage, work) for stage in (*first, *STAGES)}
+    human_harm = config.preference_model.harmlessness
     with alone_in(folder):
         manifest = Manifest(folder / "manifest.json")
         set_stale_aside(work, manifest, wanted)
@@ -58,7 +61,11 @@ def run(
             seed=config.seed,
             constitution={"name": work.constitution.name, "hash": work.constitution.content_hash},
             engine=work.settle_engine(manifest.facts.get("engine") or reuse.engine(donors)),
-            models={role: {"name": name, "hash": work.hashes[name]} for role, name in work.roles.items()},
+            models={
+                role: {"name": name, "hash": work.hashes[name], **marks.told(name)}
+                for role, name in work.roles.items()
+            },
+            **({"human_harm_labels": source_name(human_harm)} if human_harm != "ai" else {}),
         )
         for stage in (*first, *STAGES):
             entry = manifest.stages.get(stage.name)
@@ -90,6 +97,8 @@ def run_stage(stage: Stage, work: Workspace, manifest: Manifest, wanted: dict[st
             done = steps.of(stage).run(work)
     finally:
         manifest.add(stage.name, time.monotonic() - started, work.take_usage())
+    if stage.training:
+        manifest.stages[stage.name]["mark"] = marks.of_folder(work.folder / stage.folder)
     manifest.finish(
         stage.name, done.records, [*done.notes, *work.take_notes()], files_left(stage, work.folder)
     )

@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from solon import constitution
+from solon import constitution, marks
 from solon.config import Config, EngineSettings
 from solon.constitution import Constitution
 from solon.inference import blocks, open_engine, settled
@@ -24,9 +24,17 @@ from solon.store.record_file import RecordFile, complete
 
 class Workbench:
     def __init__(self, config: Config, watcher: Watcher) -> None:
+        """Raises SolonError for a model that learned people's labels of harm, in any of the roles.
+
+        The policy may have where the configuration asks for such labels by name. What others write or judge
+        would carry them on without a mark.
+        """
         self.config = config
         self.watcher = watcher
         self.roles = config.models.by_role
+        for role, name in self.roles.items():
+            asked = role == "policy" and config.preference_model.human_harm
+            marks.admit(name, f"models.{role}", asked)
         self._engine: Engine | None = None
         self._used: Counter[str] = Counter()
         self._notes: list[str] = []
@@ -145,7 +153,8 @@ class Workbench:
         training = trains(stage)
         settings = getattr(self.config, training.section)
         progress, scale = partial(self.watcher.advance, "steps"), self.config.scale.training
-        metrics = launch.train(stage, records, models, out, settings, seed, progress, scale)
+        human_harm = self.config.preference_model.human_harm
+        metrics = launch.train(stage, records, models, out, settings, seed, progress, scale, human_harm)
         for note in training.too_long(metrics, getattr(settings, training.limit), len(records)):
             self._note(note)
         return metrics

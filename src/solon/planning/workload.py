@@ -206,8 +206,7 @@ class Workload:
         engine = self.engine("policy" if method.pairs_by == "sl-cai" else "feedback")
         work = StageWork("comparison")
         pairs: dict[PromptSet, list[Any]] = {}
-        asked = SETS if self.config.preference_model.helpfulness == "ai" else SETS[:1]
-        for name in asked:
+        for name in self.config.preference_model.by_models:
             held_out = self.config.preference_model.held_out
             pairs[name], loads = sampled(engine, train[name], comparison.pairs, method, material, held_out)
             work.loads = together(work.loads, loads)
@@ -253,15 +252,15 @@ class Workload:
     def _human(
         self, labelled: list[tuple[list[PreferenceRecord], float]]
     ) -> list[tuple[list[PreferenceRecord], float]]:
-        source, held_out = self.config.preference_model.helpfulness, self.config.preference_model.held_out
-        asked = self.assumptions.comparisons
-        if source in {None, "ai"} or (asked is not None and not labelled):
-            return []
+        settings, asked = self.config.preference_model, self.assumptions.comparisons
         if asked is not None:  # taken to be as long as those that the models make
-            return [(labelled[0][0], asked / len(labelled[0][0]))]
-        records = data.comparisons(str(source), held_out)
-        some = generator(self._seed("human")).sample(records, min(len(records), self.assumptions.sample))
-        return [(some, len(records) / len(some))]
+            return [(labelled[0][0], asked / len(labelled[0][0]))] if labelled and settings.by_people else []
+        human = []
+        for aspect, source in settings.by_people.items():
+            records = data.comparisons(source, settings.held_out, aspect=aspect)
+            some = generator(self._seed("human")).sample(records, min(len(records), self.assumptions.sample))
+            human.append((some, len(records) / len(some)))
+        return human
 
     def _preference_model(
         self, labelled: list[tuple[list[PreferenceRecord], float]]

@@ -12,7 +12,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
-from solon import config
+from solon import config, marks
 from solon.policy.rollouts import plain_weights
 from solon.store.files import flush
 from solon.training import checkpoints, processes, trainers
@@ -56,6 +56,7 @@ def keep(
         model, weights = model.get_base_model(), dict(plain_weights(model))
     model.save_pretrained(partial, state_dict=weights)
     tokenizer.save_pretrained(partial)
+    marks.seal(partial)
     flush(partial)
     partial.rename(folder)
     shutil.rmtree(out / checkpoints.ASIDE)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
-from solon import config, models, trackers
+from solon import config, marks, models, trackers
 from solon.policy import online
 from solon.policy.kept_policies import keep, steps_to_keep
 from solon.policy.rollouts import Sampler
@@ -135,7 +135,7 @@ def learn(task: Task, schedule: Schedule, reward: online.Reward) -> dict[str, fl
     accelerator = _accelerator(settings, out)
     torch.manual_seed(derive_seed(seed, "ppo"))  # adapters start at random
     tokenizer = models.load_tokenizer(task.policy)
-    model = models.load_model(task.policy)
+    model = marks.put(models.load_model(task.policy), task.mark)
     if lora := setup.lora_config(settings.lora, "CAUSAL_LM"):
         model = get_peft_model(model, lora)
     actor = Policy(setup.without_dropout(model), settings.temperature).to(accelerator.device)

@@ -1,10 +1,11 @@
 """What a way to the policy is given."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from solon import config
+from solon.marks import Mark
 from solon.progress import Progress
 from solon.records import PromptRecord
 
@@ -21,3 +22,4 @@ class Task:
     seed: int
     progress: Progress
     left_out: int = 0  # prompts, for their length
+    mark: Mark = field(default_factory=dict)  # that the policy will bear

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from transformers import set_seed
 
-from solon import config, models
+from solon import config, marks, models
 from solon.libraries.trl import add_metric
 from solon.policy.kept_policies import KeepPolicies
 from solon.policy.online import Reward, learned
@@ -75,7 +75,7 @@ def learn(
     dataset = setup.conversational(rows, tokenizer, "id", "prompt")
     set_seed(task.seed)
     trainer: Any = trainer_of(
-        model=models.load_model(task.policy),
+        model=marks.put(models.load_model(task.policy), task.mark),
         reward_funcs=trl_reward,
         args=arguments_of(
             **{**arguments, "logging_steps": passes},

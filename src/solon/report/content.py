@@ -20,6 +20,7 @@ from solon.report import elo_plots, plots
 from solon.report.judging import ASPECTS, judging, quality, ratings, way, withheld
 from solon.report.plots import MODELS, Look
 from solon.report.roles import models
+from solon.sources import tables
 from solon.store.run_folder import Json, RunFolder
 from solon.texts.refusal import can_tell, is_evasive
 
@@ -214,11 +215,22 @@ def human_harm_labels(run: RunFolder) -> str:
     if not harm:
         return "There are no harmlessness labels yet."
     if human:
-        return f"{human:,} of {len(harm):,} harmlessness labels were given by humans."
+        return f"People gave {human:,} of {len(harm):,} harmlessness labels."
     made = sum(label["label_source"] in MAKINGS for label in harm)
     if made:
         return f"No human harm label was used: the making of {made:,} of {len(harm):,} pairs is their label."
     return f"No human harm label was used: AI feedback gave all {len(harm):,} harmlessness labels."
+
+
+def human_harm(run: RunFolder) -> str:
+    """That the run is the arm of human harm labels, in words that its report begins with; "" if it is not."""
+    if not run.human_harm:
+        return ""
+    source = tables.label(run.human_harm)
+    return (
+        f"This run uses people's labels of harm ({source}): its preference model learned harmlessness from "
+        "them and not from AI feedback. It is the arm to compare with, and does not do without human labels."
+    )
 
 
 def label_counts(run: RunFolder) -> list[tuple[tuple[str, str, str, str], int]]:

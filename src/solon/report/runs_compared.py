@@ -67,12 +67,18 @@ def gather(folders: Sequence[Path]) -> list[Compared]:
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
+    names = [labelled(name, run) for name, run in zip(names, runs, strict=True)]
     if len(set(names)) < len(names):
         raise SolonError("a run folder is given twice; name different ones")
     return [
         _compared(f"run-{number}", Look(name, colour), run)
         for number, (name, colour, run) in enumerate(zip(names, PALETTE, runs, strict=False))
     ]
+
+
+def labelled(name: str, run: RunFolder) -> str:
+    """A run's name, which says so where people's labels of harm trained it."""
+    return f"{name} (human harm labels)" if run.human_harm else name
 
 
 def _compared(key: str, look: Look, run: RunFolder) -> Compared:
@@ -169,6 +175,8 @@ def caveats(runs: Sequence[Compared]) -> list[str]:
     alike["how it was asked"] = list(ways)
     differ = [what for what, values in alike.items() if len(set(values)) > 1]
     told = ["Every gain is over the run's own initial model."] if evaluated else []
+    if human := [compared.look.label for compared in runs if compared.run.human_harm]:
+        told.append(f"People's labels of harm trained {_and(human)}, the arm to compare with.")
     if differ:
         told.append(f"The gains are not measured alike, since the runs differ in {_and(differ)}.")
     told += [

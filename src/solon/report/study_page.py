@@ -66,7 +66,9 @@ def gather(runs: Mapping[str, Mapping[str, RunFolder]], scores: Mapping[str, flo
     return [
         Variation(
             key=f"variation-{number}",
-            look=Look(name, PALETTE[number % len(PALETTE)]),
+            look=Look(
+                runs_compared.labelled(name, next(iter(folders.values()))), PALETTE[number % len(PALETTE)]
+            ),
             runs=folders,
             together=_together(list(folders.values())),
             revised=_revised(folders.values(), scores),

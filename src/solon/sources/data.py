@@ -12,7 +12,7 @@ from solon.constitution import Constitution
 from solon.errors import SolonError
 from solon.held_out import apart, folded, opening, split_of, split_of_comparison
 from solon.misfits import misfits
-from solon.records import Message, PreferenceRecord, PromptRecord, PromptSet, Split
+from solon.records import Aspect, Message, PreferenceRecord, PromptRecord, PromptSet, Split
 from solon.seeds import generator, stable_id
 from solon.sources.row_dialogues import comparison_of, kind_of, probability_of, prompt_of
 from solon.sources.tables import HUB, Row, label, rows
@@ -120,14 +120,15 @@ def none_to_train_on(source: str, prompt_set: PromptSet, found: Sequence[PromptR
     )
 
 
-def comparisons(source: str, held_out: float) -> list[PreferenceRecord]:
-    """Human helpfulness comparisons from a file or "datasets:NAME".
+def comparisons(source: str, held_out: float, aspect: Aspect = "helpfulness") -> list[PreferenceRecord]:
+    """People's comparisons from a file or "datasets:NAME".
 
     A row's ``probability`` that chosen is better is 1 unless given. Rows with a blank answer or two equal
-    ones say nothing about helpfulness and are left out. For ``held_out`` see ``split_of_comparison``.
-    Raises SolonError naming file, line and field, and for human harmlessness labels.
+    ones say nothing and are left out. For ``held_out`` see ``split_of_comparison``. Raises SolonError naming
+    file, line and field, and where harmlessness labels are given for helpfulness.
     """
-    refuse_harmlessness(source)
+    if aspect == "helpfulness":
+        refuse_harmlessness(source)
     records: dict[str, PreferenceRecord] = {}
     for row in rows(source):
         prompt, chosen, rejected = comparison_of(row)
@@ -136,14 +137,20 @@ def comparisons(source: str, held_out: float) -> list[PreferenceRecord]:
             continue
         if probability < 0.5:
             chosen, rejected, probability = rejected, chosen, 1 - probability
-        name = stable_id("comparison", canonical(prompt), canonical(chosen), canonical(rejected))
+        name = stable_id(
+            "comparison",
+            *(() if aspect == "helpfulness" else (aspect,)),  # one file may be named for both
+            canonical(prompt),
+            canonical(chosen),
+            canonical(rejected),
+        )
         records[name] = {
             "id": name,
             "prompt": prompt,
             "chosen": chosen,
             "rejected": rejected,
             "probability": probability,
-            "aspect": "helpfulness",
+            "aspect": aspect,
             "kind": kind_of(row),
             "split": split_of_comparison(prompt, held_out),
             "label_source": "human",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from solon import config
+from solon import config, marks
 from solon.constitution import Constitution
 from solon.errors import TooLong
 from solon.feedback import labelling
@@ -26,8 +26,9 @@ def label(
 
     A pair that does not fit the model's context comes back as it is, with the problem "too long". The answer
     more likely to be better becomes ``chosen``. Raises SolonError where the constitution lacks what the
-    method needs.
+    method needs, and for a model that learned people's labels of harm.
     """
+    marks.admit(engine.model_name, "the feedback model")
     sound = {pair["id"]: pair for pair in pairs if not pair["problem"]}
     method, settings = labelling(settings, constitution, aspect)
     asked = (

@@ -9,7 +9,7 @@ from torch.nn.functional import logsigmoid
 from transformers import set_seed
 from trl import RewardConfig
 
-from solon import config, models
+from solon import config, marks, models
 from solon.libraries.transformers import OwnBatches
 from solon.libraries.trl import DataCollatorForPreference, Reward, add_metric
 from solon.progress import Progress
@@ -35,6 +35,7 @@ def train(
     settings: config.PreferenceModel,
     seed: int,
     progress: Progress,
+    human_harm: bool = False,
 ) -> dict[str, float]:
     """Train ``model`` with a scoring head on the labelled pairs and save it to ``out``.
 
@@ -42,14 +43,17 @@ def train(
     again after a kill, it goes on from the last checkpoint in ``out``. Returns the last step's metrics:
     ``step``, ``loss`` (nats a pair), ``accuracy`` (share of pairs with the chosen answer ahead), ``margin``,
     ``gradient_norm``, ``learning_rate``, and ``left_out`` (pairs, the same in every line).
-    Raises SolonError where there is nothing to train on or the loss is not finite.
+    Raises SolonError where there is nothing to train on, the loss is not finite, or people's labels of harm
+    are among the pairs' or what ``model`` learned, unless ``human_harm`` says that they were asked for by
+    name.
     """
     setup.settle_libraries()
+    mark = marks.inherited("preference-model", preferences, {"policy": model}, human_harm)
     tokenizer = models.load_tokenizer(model)
     labelled = [_hard(record) for record in preferences] if settings.labels == "hard" else preferences
     dataset = setup.conversational(labelled, tokenizer, "prompt", "chosen", "rejected", "probability")
     set_seed(seed)  # before loading: the head is new and drawn at random
-    scorer = setup.without_dropout(models.load_preference_model(model))
+    scorer = marks.put(setup.without_dropout(models.load_preference_model(model)), mark)
     with packing.packed_scores(scorer) as packs:
         collator = PackedCollator if packs else SoftLabelCollator
         trainer = SoftLabelTrainer(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from solon import config
+from solon import config, marks
 from solon.errors import SolonError
 from solon.optimisers import OPTIMISERS, for_processes
 from solon.policy.task import Task
@@ -21,6 +21,7 @@ def train(
     settings: config.Reinforce,
     seed: int,
     progress: Progress,
+    human_harm: bool = False,
 ) -> dict[str, float]:
     """Train ``policy`` to answer as the preference model likes, held to its start by a KL penalty.
 
@@ -48,8 +49,9 @@ def train(
     Adapters are trained without dropout, which would make the policy that learns another than the one that
     sampled.
 
-    Raises SolonError where too few prompts fit ``max_prompt_length``, a loss or reward is not finite, or
-    several processes were started for an algorithm that trains in one.
+    Raises SolonError where too few prompts fit ``max_prompt_length``, a loss or reward is not finite,
+    several processes were started for an algorithm that trains in one, or one of the two models learned
+    people's labels of harm, unless ``human_harm`` says that these were asked for by name.
     """
     optimiser = OPTIMISERS[settings.algorithm]
     if processes() > 1 and not optimiser.processes:
@@ -58,4 +60,6 @@ def train(
             f"{for_processes()}"
         )
     setup.settle_libraries()
-    return optimiser.train(Task(prompts, policy, preference_model, out, settings, seed, progress))
+    forebears = {"policy": policy, "preference model": preference_model}
+    mark = marks.inherited("reinforce", prompts, forebears, human_harm)
+    return optimiser.train(Task(prompts, policy, preference_model, out, settings, seed, progress, mark=mark))

@@ -8,7 +8,7 @@ import torch
 from transformers import set_seed
 from trl import SFTConfig
 
-from solon import config, models
+from solon import config, marks, models
 from solon.libraries.trl import SFT
 from solon.progress import Progress
 from solon.records import Example
@@ -25,6 +25,7 @@ def train(
     settings: config.Supervised,
     seed: int,
     progress: Progress,
+    human_harm: bool = False,
 ) -> dict[str, float]:
     """Finetune ``model`` on the examples' completions and save it to ``out``.
 
@@ -33,13 +34,15 @@ def train(
     from the last checkpoint in ``out``. Returns the last step's metrics: ``step``, ``loss`` (nats a
     completion token), ``accuracy`` (of the likeliest token), ``gradient_norm``, ``learning_rate``, and, the
     same in every line, ``left_out`` and ``cut_off`` (examples).
-    Raises SolonError where there is nothing to train on or the loss is not finite.
+    Raises SolonError where there is nothing to train on, the loss is not finite, or ``model`` learned
+    people's labels of harm, unless ``human_harm`` says that these were asked for by name.
     """
     setup.settle_libraries()
+    mark = marks.inherited("supervised", examples, {"policy": model}, human_harm)
     tokenizer = models.load_tokenizer(model)
     dataset = setup.conversational(examples, tokenizer, "prompt", "completion")
     set_seed(seed)
-    student = setup.without_dropout(models.load_model(model))
+    student = marks.put(setup.without_dropout(models.load_model(model)), mark)
     with packing.packed(student) as packs:
         trainer = Finetuner(
             model=student,

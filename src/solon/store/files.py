@@ -32,6 +32,15 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def local(place: str) -> Path | None:
+    """The file or folder at ``place``, where there is one."""
+    try:
+        path = Path(place).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # a name too long for any file, or the home of nobody
+        return None
+
+
 SEAL = "\n<!-- SHA-256 of the page above: {} -->\n"
 
 

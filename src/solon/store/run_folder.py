@@ -75,6 +75,16 @@ class RunFolder:
         """The manifest's entry of every stage that was begun."""
         return self.manifest.get("stages") or {}
 
+    @property
+    def human_harm(self) -> str:
+        """Where people's labels of harm come from, where the run asks for them by name; "" where it does not.
+
+        The manifest's word stays where the configuration's is taken back.
+        """
+        settings = self.settings.get("preference_model") or {}
+        named = str(settings.get("harmlessness") or "ai")
+        return named if named != "ai" else str(self.manifest.get("human_harm_labels") or "")
+
     def law(self, aspect: Aspect) -> Constitution | None:
         """The constitution that the aspect is labelled by; None where it is gone or has changed since."""
         setting, default = CONSTITUTIONS[aspect]

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from solon import marks
 from solon.errors import SolonError, first_line
 from solon.inference.dialogue_tokens import end_tokens
 from solon.store.files import flush
@@ -64,7 +65,8 @@ def save(
 ) -> None:
     """Write an ordinary transformers folder, and wait until it is on disk.
 
-    Adapters are merged into the weights they adapt. ``weights`` are the model's where it has not all of them.
+    Adapters are merged into the weights they adapt, and the model's mark, if it has one, is sealed.
+    ``weights`` are the model's where it has not all of them.
     """
     if isinstance(model, PeftModel):
         model = model.merge_and_unload()
@@ -75,4 +77,5 @@ def save(
     with writing(out):
         model.save_pretrained(out, state_dict=weights)
         tokenizer.save_pretrained(out)
+        marks.seal(out)
     flush(out)

@@ -14,13 +14,10 @@ from solon.records import Message
 from solon.training import packing
 
 
-def scorer(folder: str, batch_size: int, measuring: bool = False) -> Callable[..., list[float]]:
-    """``score`` by the preference model in ``folder``, or a harm scorer where the purpose is ``measuring``.
-
-    Raises SolonError where there is none.
-    """
-    model = models.load_preference_model(folder, trained=True, measuring=measuring).to(models.best_device())
-    return partial(score, model, models.load_tokenizer(folder, measuring), batch_size=batch_size)
+def scorer(folder: str, batch_size: int) -> Callable[..., list[float]]:
+    """``score`` by the preference model, or harm scorer, in ``folder``. SolonError where there is none."""
+    model = models.load_preference_model(folder, trained=True).to(models.best_device())
+    return partial(score, model, models.load_tokenizer(folder), batch_size=batch_size)
 
 
 def tokens_of(

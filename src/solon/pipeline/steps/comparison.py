@@ -6,7 +6,7 @@ from typing import Any
 
 from solon.feedback import METHODS
 from solon.feedback.method import Material
-from solon.pipeline.steps.inputs import of_model, of_rules
+from solon.pipeline.steps.inputs import of_human_harm, of_model, of_rules
 from solon.pipeline.workbench import Workbench
 from solon.pipeline.workspace import Done, Workspace
 from solon.records import ASPECT_OF, SETS, PairRecord, PromptRecord, RevisionRecord
@@ -28,6 +28,8 @@ def pairs(
 
     ``revisions`` and ``answers``, by the prompts' ids, are what stage 2 made, for methods that revise.
     """
+    if not prompts:
+        file.append()  # so that it is there
     asked, method = bench.config, METHODS[bench.config.feedback.method]
     material = Material(
         laws={name: bench.laws[ASPECT_OF[name]] for name in SETS},
@@ -44,9 +46,11 @@ def pairs(
 
 
 def run(work: Workspace) -> Done:
-    prompts = work.prompts("red-team", "train")
-    if work.config.preference_model.helpfulness == "ai":
-        prompts += work.prompts("helpful", "train")
+    prompts = [
+        prompt
+        for prompt_set in work.config.preference_model.by_models
+        for prompt in work.prompts(prompt_set, "train")
+    ]
     made = pairs(
         work,
         prompts,
@@ -56,6 +60,8 @@ def run(work: Workspace) -> Done:
         critique.texts(work.file("02-critique/helpful.jsonl")),
     )
     notes = cut_note((cut for pair in made for cut in pair.get("cut", ())), "the token limit")
+    if not prompts:
+        notes.append("People labelled all comparisons, so no pairs were made.")
     if unusable := sum(bool(pair["problem"]) for pair in made):
         notes.append(
             f"{unusable} of {len(made)} pairs had identical, empty or degenerate answers and get no label."
@@ -69,6 +75,7 @@ def inputs(work: Workspace) -> dict[str, Any]:
         "comparison": work.config.comparison.model_dump(),
         "preference_model.held_out": settings.held_out,
         "preference_model.helpfulness": source_name(settings.helpfulness),
+        **of_human_harm(work),
     }
     if METHODS[work.config.feedback.method].pairs_by == "feedback":  # their making is the feedback
         deciding |= {

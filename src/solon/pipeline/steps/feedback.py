@@ -11,7 +11,7 @@ from solon.feedback import METHODS
 from solon.feedback.made import ByMaking
 from solon.held_out import opening
 from solon.inference.engine import Engine
-from solon.pipeline.steps.inputs import of_model, of_rules, of_source
+from solon.pipeline.steps.inputs import of_human_harm, of_model, of_rules, of_source
 from solon.pipeline.workbench import Workbench
 from solon.pipeline.workspace import Done, Workspace
 from solon.records import ASPECT_OF, SETS, Aspect, PairRecord, PreferenceRecord, PromptRecord
@@ -32,6 +32,8 @@ def label(
     Pairs that are too long for the feedback model go to ``aside``.
     """
     wanted = [*(pair for pair in pairs if not pair["problem"]), *human]
+    if not pairs:  # no model is loaded for nothing
+        return bench.complete(file, wanted, lambda missing: missing)
     settings, method = bench.config.feedback, METHODS[bench.config.feedback.method]
     if isinstance(method, ByMaking):
         return bench.complete(file, wanted, partial(_made, method=method))
@@ -45,12 +47,11 @@ def human(settings: config.PreferenceModel, kept: Collection[PromptRecord]) -> l
 
     Prompts that the models are evaluated on, ``kept``, must not be trained on, whoever labelled them.
     """
-    if settings.helpfulness in {None, "ai"}:
-        return []
     evaluated = {opening(record["prompt"]) for record in kept}
     return [
         {**record, "split": "held-out"} if opening(record["prompt"]) in evaluated else record
-        for record in data.comparisons(str(settings.helpfulness), settings.held_out)
+        for aspect, source in settings.by_people.items()
+        for record in data.comparisons(source, settings.held_out, aspect=aspect)
     ]
 
 
@@ -82,17 +83,18 @@ def run(work: Workspace) -> Done:
     pairs: list[PairRecord] = work.file("04-comparison/pairs.jsonl").read()
     settings = work.config.preference_model
     by_people = human(settings, [prompt for name in SETS for prompt in work.prompts(name, "held-out")])
+    notes = [
+        f"{len(of_aspect)} {aspect} comparisons were labelled by people ({of_aspect[0]['labeller']})."
+        for aspect in settings.by_people
+        for of_aspect in [[record for record in by_people if record["aspect"] == aspect]]
+    ]
     if settings.helpfulness == "ai":
-        note = "No human helpfulness comparisons were given: AI feedback labelled helpfulness, too."
+        notes.append("No human helpfulness comparisons were given: AI feedback labelled helpfulness, too.")
     elif settings.helpfulness is None:
-        note = (
+        notes.append(
             "No human helpfulness comparisons were given, so the preference model learns harmlessness alone."
         )
-    else:
-        note = (
-            f"{len(by_people)} helpfulness comparisons were labelled by people ({by_people[0]['labeller']})."
-        )
-    notes, aside = [note, *_asked_for(work)], work.file("05-feedback/unlabelled.jsonl")
+    notes, aside = [*notes, *_asked_for(work)], work.file("05-feedback/unlabelled.jsonl")
     labels = label(work, pairs, by_people, work.file("05-feedback/preferences.jsonl"), aside)
     if unlabelled := len(aside.read()):
         sound = sum(not pair["problem"] for pair in pairs)
@@ -116,6 +118,7 @@ def inputs(work: Workspace) -> dict[str, Any]:
     return {
         "feedback": work.config.feedback.model_dump(exclude={"untrusted"}),
         "preference_model.helpfulness.hash": of_source(work.config.preference_model.helpfulness),
+        **of_human_harm(work),
         **of_rules("constitution", work.constitution),
         **of_rules("preference_model.helpfulness_constitution", work.helpful_labels),
         **of_model(work, "feedback"),

@@ -7,7 +7,7 @@ from solon.config import SERVER_MODEL
 from solon.constitution import Constitution
 from solon.errors import SolonError
 from solon.pipeline.workspace import Workspace
-from solon.sources.tables import HUB
+from solon.sources.tables import HUB, source_name
 from solon.store.files import file_hash
 
 
@@ -30,6 +30,17 @@ def of_model(work: Workspace, role: str) -> dict[str, Any]:
             f"engine.openai.{field}": getattr(server, field) for field in ("base_url", "mode", "votes")
         }
     return deciding
+
+
+def of_human_harm(work: Workspace) -> dict[str, Any]:
+    """Where people's labels of harm come from, where they are asked for by name."""
+    settings = work.config.preference_model
+    if not settings.human_harm:
+        return {}
+    return {
+        "preference_model.harmlessness": source_name(settings.harmlessness),
+        "preference_model.harmlessness.hash": of_source(settings.harmlessness),
+    }
 
 
 def of_rules(name: str, rules: Constitution) -> dict[str, str]:

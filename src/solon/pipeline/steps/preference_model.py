@@ -29,5 +29,6 @@ def inputs(work: Workspace) -> dict[str, Any]:
     return {
         "preference_model": settings.model_dump(),
         "preference_model.helpfulness": source_name(settings.helpfulness),
+        "preference_model.harmlessness": source_name(settings.harmlessness),
         **of_model(work, "policy"),
     }

@@ -71,8 +71,9 @@ def given(work: Workspace) -> list[PromptRecord]:
 def check_data(work: Workspace) -> None:
     """Read all data that the run names, so that a broken row is told now and not after hours of work."""
     given(work)
-    if (source := work.config.preference_model.helpfulness) not in {None, "ai"}:
-        data.comparisons(str(source), work.config.preference_model.held_out)
+    settings = work.config.preference_model
+    for aspect, source in settings.by_people.items():
+        data.comparisons(source, settings.held_out, aspect=aspect)
     if work.config.evaluation.trust:
         trust.people(work.config.evaluation.trust)
 
