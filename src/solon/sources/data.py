@@ -12,8 +12,10 @@ from solon.held_out import folded, split_of, split_of_comparison
 from solon.misfits import misfits
 from solon.records import Message, PreferenceRecord, PromptRecord, PromptSet, Split
 from solon.seeds import generator, stable_id
+from solon.sources import harm_labels
+from solon.sources.harm_labels import Finding, Look
 from solon.sources.row_dialogues import comparison_of, kind_of, probability_of, prompt_of
-from solon.sources.tables import HUB, Row, label, rows
+from solon.sources.tables import Row, label, rows
 
 PROMPT: TypeAdapter[PromptRecord] = TypeAdapter(PromptRecord)
 
@@ -85,22 +87,36 @@ def select(records: Sequence[PromptRecord], split: Split, count: int | None, see
     return drawn[:count]
 
 
-def comparisons(source: str, held_out: float) -> list[PreferenceRecord]:
+def comparisons(source: str, held_out: float, vouched_for: str | None = None) -> list[PreferenceRecord]:
     """Human helpfulness comparisons from a file or "datasets:NAME".
+
+    Raises SolonError naming file, line and field, and for human labels of harm: see ``harm_labels``, also for
+    ``vouched_for``.
+    """
+    harm_labels.refuse_name(source)
+    records, finding = looked_at(source, held_out)
+    harm_labels.refuse(finding, vouched_for)
+    return records
+
+
+def looked_at(source: str, held_out: float) -> tuple[list[PreferenceRecord], Finding]:
+    """Comparisons that people labelled, and whether their rows are labels of harm.
 
     A row's ``probability`` that chosen is better is 1 unless given. Rows with a blank answer or two equal
     ones say nothing about helpfulness and are left out. For ``held_out`` see ``split_of_comparison``.
-    Raises SolonError naming file, line and field, and for human harmlessness labels.
+    Raises SolonError naming file, line and field.
     """
-    refuse_harmlessness(source)
     records: dict[str, PreferenceRecord] = {}
+    look = Look(source)
     for row in rows(source):
         prompt, chosen, rejected = comparison_of(row)
         probability = probability_of(row)
+        look.at_names(row.values, row.place)
         if not chosen or not rejected or chosen == rejected:
             continue
         if probability < 0.5:
             chosen, rejected, probability = rejected, chosen, 1 - probability
+        look.at_texts(prompt, chosen, rejected, row.place)
         name = stable_id("comparison", canonical(prompt), canonical(chosen), canonical(rejected))
         records[name] = {
             "id": name,
@@ -117,22 +133,7 @@ def comparisons(source: str, held_out: float) -> list[PreferenceRecord]:
         }
     if not records:
         raise SolonError(f"{source}: no row has two different answers; name a source of comparisons")
-    return list(records.values())
-
-
-def refuse_harmlessness(source: str) -> None:
-    """Harmlessness is learned from the constitution, without human labels of harm (paper, abstract)."""
-    name = source.lower()
-    if "harmless" in name:
-        raise SolonError(
-            f"{source}: human harmlessness labels are never used, the constitution takes their place; "
-            "name helpfulness comparisons, at a path without 'harmless' in it"
-        )
-    if name.startswith(HUB) and "hh-rlhf" in name and "helpful" not in name:
-        raise SolonError(
-            f"{source} mixes human harmlessness labels in, which are never used; "
-            f"name its helpful part, {HUB}Anthropic/hh-rlhf/helpful-base"
-        )
+    return list(records.values()), look.finding()
 
 
 def packaged_rows(prompt_set: PromptSet) -> list[Row]:
