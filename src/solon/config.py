@@ -270,6 +270,8 @@ class PreferenceModel(Training):
     learning_rate: float = Field(default=2e-5, gt=0)
     held_out: float = Field(default=0.1, ge=0, lt=1)  # share of the prompts kept for accuracy and calibration
     helpfulness: str | None = None  # a file of human helpfulness comparisons, "ai", or none
+    # a signature where it can't be known that nobody labelled harm there: what people were asked, who says so
+    vouched_for: Annotated[str | None, Field(min_length=1)] = None
     helpfulness_constitution: str = "helpful"  # whose principles label helpfulness where "ai" is asked for
     labels: Literal["soft", "hard"] = "soft"  # hard: 1 for the likelier answer (paper, section 4)
 

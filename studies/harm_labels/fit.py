@@ -20,8 +20,10 @@ from sklearn.linear_model import LogisticRegression
 
 from solon.sources import data
 from solon.sources import red_team_words as lexicon
+from solon.sources.harm_labels import Finding
 from solon.sources.row_dialogues import comparison_of
 from solon.sources.tables import rows
+from solon.texts.refusal import is_refusal
 
 OUT = Path(lexicon.__file__).with_name("red_team_words.npz")
 HH = "hh-rlhf, harmless-base"
@@ -30,6 +32,7 @@ FOLDS = 5
 RUNS_EACH = 2  # kept of an answer: those with the smallest hashes, which a shorter or longer copy has too
 LEAST = 0.05  # smaller weights are left out
 
+DRAWN = 100  # files of each kind
 JOINED = 2  # dialogues that are made of each helpful prompt and others of its set, as long as hh-rlhf's
 
 Sets = dict[str, list[str]]
@@ -45,7 +48,7 @@ def of_hh(data_folder: Path) -> list[Comparison]:
     for row in rows(str(data_folder / "hh-rlhf/harmless-base/test.even.jsonl.gz")):
         prompt, *answers = comparison_of(row)
         turns = [turn["content"] for turn in prompt if turn["role"] == "user"]
-        found.append(Comparison(turns, [turn[-1]["content"] for turn in answers if turn]))
+        found.append(Comparison(turns, [turn[-1]["content"] if turn else "" for turn in answers]))
     return found
 
 
@@ -196,6 +199,55 @@ def table(unseen: dict[str, np.ndarray], packed: dict[str, np.ndarray], red: Seq
     return "\n".join(lines) + "\n"
 
 
+def as_files(unseen: dict[str, np.ndarray], comparisons: Sequence[Comparison], never: Sets) -> str:
+    """What becomes of files of comparisons of which nothing was fitted or collected."""
+    lines = [
+        f"Of {DRAWN} files drawn from sets that were never fitted, some with comparisons of hh-rlhf, scored by "
+        "fits without them and none of their answers known: how many are refused, how many want a signature, "
+        "and the share of red-team prompts that is told.",
+        "",
+        "| the rest | rows | of hh-rlhf | refused | signature | share told |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    rest = {name: np.array([*map(lexicon.score, prompts)]) for name, prompts in never.items()}
+    kinds = [(name, scores, (0.0,)) for name, scores in rest.items()]
+    kinds.append(("all of these", np.concatenate([*rest.values()]), (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)))
+    draw = np.random.default_rng(0)
+    for name, others, parts in kinds:
+        for size, part in ((size, part) for size in (50, 200, 1000) for part in parts):
+            found = [drawn(draw, unseen[HH], comparisons, others, size, part) for _ in range(DRAWN)]
+            refused = np.mean([bool(each.refused) for each in found])
+            doubt = np.mean([bool(each.doubt) and not each.refused for each in found])
+            told = np.mean([each.share for each in found])
+            lines.append(f"| {name} | {size} | {part:.0%} | {refused:.0%} | {doubt:.0%} | {told:.0%} |")
+    return "\n".join(lines) + "\n"
+
+
+def drawn(
+    draw: np.random.Generator,
+    scores: np.ndarray,
+    comparisons: Sequence[Comparison],
+    others: np.ndarray,
+    size: int,
+    part: float,
+) -> Finding:
+    """What is seen of a file of ``size`` rows, ``part`` of them hh-rlhf's with these scores."""
+    own = draw.choice(len(comparisons), round(part * size))
+    both = np.concatenate([scores[own], draw.choice(others, size - len(own))])
+    declined = [0, 0]
+    for number in own:
+        refuses = [bool(text) and is_refusal(text) for text in comparisons[number].answers]
+        if refuses[0] != refuses[1]:
+            declined[refuses.index(True)] += 1
+    return Finding(
+        source="",
+        rows=size,
+        looked_at=size,
+        red_team=int((both > lexicon.FLAG).sum()),
+        declined=(declined[0], declined[1]),
+    )
+
+
 def share(scores: np.ndarray) -> float:
     return float((scores > lexicon.FLAG).mean())
 
@@ -222,7 +274,9 @@ def main() -> None:
     sets = {HH: [" ".join(each.turns) for each in comparisons]} | red | helpful | never
     packed = {name: np.array([*map(lexicon.score, prompts)]) for name, prompts in sets.items()}
     TABLE.parent.mkdir(exist_ok=True)
-    TABLE.write_text(table(unseen_scores(comparisons, red, helpful), packed, [HH, *red]))
+    unseen = unseen_scores(comparisons, red, helpful)
+    pages = [table(unseen, packed, [HH, *red]), as_files(unseen, comparisons, named(asked.prompts, "unseen"))]
+    TABLE.write_text("\n".join(pages))
     print(TABLE.read_text(), f"{OUT.stat().st_size} bytes, {len(order)} words", sep="\n")
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from solon.audit import held_out, labels, manifest, provenance, texts
+from solon.audit import held_out, human_labels, labels, manifest, provenance, texts
 from solon.audit.run import Check, Found, Run
 from solon.errors import SolonError
 from solon.store.run_folder import Json, read
@@ -16,6 +16,7 @@ CHECKS: Mapping[str, Callable[[Run], Found]] = {
     "no harmlessness label is human": provenance.no_human_harm,
     "no model learned people's ratings of harm": provenance.no_harm_scorer,
     "human labels are helpfulness comparisons of the file": provenance.human_labels,
+    "people's labels are not of harm": human_labels.not_of_harm,
     "AI labels are votes of the feedback model under the constitution": labels.ai_labels,
     "labels by a pair's making are those of pairs made so": labels.made_labels,
     "the answers compared are those of the pairs": labels.compared_answers,

@@ -64,7 +64,7 @@ def human_labels(run: Run) -> Found:
     held_out = run.settings.get("preference_model.held_out", 0.1)
     given: dict[str, Any] | None = None
     if Path(source).is_file():
-        given = by_id(data.comparisons(source, held_out))
+        given = by_id(data.looked_at(source, held_out)[0])
     wrong = []
     for record in human:
         faults = {

@@ -21,7 +21,8 @@ from solon.store.files import write_atomically
 from solon.store.lock import alone_in
 from solon.store.manifest import Manifest, changes, flat
 
-NOT_INPUTS = (".save_steps", ".report_to")  # they change how a stage is run and not what comes of it
+# They change how a stage is run, or what is said of it, and not what comes of it.
+NOT_INPUTS = (".save_steps", ".report_to", ".vouched_for")
 
 
 def run(
@@ -44,7 +45,7 @@ def run(
     reuse.check(donors)
     estimate.check(config, folder, watcher, NAMES[: NAMES.index(until) + 1])
     work = Workspace(config, folder, watcher)
-    check_data(work)
+    by_people = check_data(work)
     wanted = {stage.name: inputs(stage, work) for stage in STAGES}
     with alone_in(folder):
         manifest = Manifest(folder / "manifest.json")
@@ -57,6 +58,7 @@ def run(
             constitution={"name": work.constitution.name, "hash": work.constitution.content_hash},
             engine=work.settle_engine(manifest.facts.get("engine") or reuse.engine(donors)),
             models={role: {"name": name, "hash": work.hashes[name]} for role, name in work.roles.items()},
+            **({"human_labels": by_people} if by_people else {}),
         )
         for stage in STAGES:
             entry = manifest.stages.get(stage.name)

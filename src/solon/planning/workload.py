@@ -253,7 +253,7 @@ class Workload:
             return []
         if asked is not None:  # taken to be as long as those that the models make
             return [(labelled[0][0], asked / len(labelled[0][0]))]
-        records = data.comparisons(str(source), held_out)
+        records = data.comparisons(str(source), held_out, self.config.preference_model.vouched_for)
         some = generator(self._seed("human")).sample(records, min(len(records), self.assumptions.sample))
         return [(some, len(records) / len(some))]
 

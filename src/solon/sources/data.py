@@ -93,14 +93,19 @@ def comparisons(source: str, held_out: float, vouched_for: str | None = None) ->
     Raises SolonError naming file, line and field, and for human labels of harm: see ``harm_labels``, also for
     ``vouched_for``.
     """
+    return vouched(source, held_out, vouched_for)[0]
+
+
+def vouched(source: str, held_out: float, vouched_for: str | None) -> tuple[list[PreferenceRecord], Finding]:
+    """The same, and what was seen of the rows."""
     harm_labels.refuse_name(source)
     records, finding = looked_at(source, held_out)
     harm_labels.refuse(finding, vouched_for)
-    return records
+    return records, finding
 
 
 def looked_at(source: str, held_out: float) -> tuple[list[PreferenceRecord], Finding]:
-    """Comparisons that people labelled, and whether their rows are labels of harm.
+    """Comparisons that people labelled, whatever they are, and whether their rows are labels of harm.
 
     A row's ``probability`` that chosen is better is 1 unless given. Rows with a blank answer or two equal
     ones say nothing about helpfulness and are left out. For ``held_out`` see ``split_of_comparison``.
@@ -133,7 +138,7 @@ def looked_at(source: str, held_out: float) -> tuple[list[PreferenceRecord], Fin
         }
     if not records:
         raise SolonError(f"{source}: no row has two different answers; name a source of comparisons")
-    return list(records.values()), look.finding()
+    return list(records.values()), look.finding([*harm_labels.by_name(source)])
 
 
 def packaged_rows(prompt_set: PromptSet) -> list[Row]:

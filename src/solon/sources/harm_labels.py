@@ -16,12 +16,12 @@ from scipy.stats import binomtest
 from solon.errors import SolonError
 from solon.records import Message, PreferenceRecord
 from solon.sources import harm_names, red_team_words
-from solon.sources.tables import HUB
+from solon.sources.tables import HUB, label
 from solon.texts.refusal import is_refusal
 
 ROWS = 20_000  # looked at of a larger source, at even steps
 SHOWN = 3  # lines named
-USUAL = red_team_words.MISTAKEN  # more red-team prompts than this are told, at 95 % confidence
+USUAL = 0.025  # as many of helpful prompts read like red-team prompts; more are told, at 95 % confidence
 UNREAD = 0.2  # share of prompts in other languages from which too little is known
 SURE = 0.01  # how unlikely it must be that the chosen answer declines more often by chance
 FEWEST = 3  # rows that say something, before a share of them does
@@ -128,7 +128,7 @@ class Finding:
         return self.refused or self.doubt or usual
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {"says": self.says, "can_be_known": not self.doubt}
+        return asdict(self) | {"source": label(self.source), "says": self.says, "in_doubt": bool(self.doubt)}
 
 
 @dataclass
@@ -160,7 +160,8 @@ class Look:
         said = " ".join(turn["content"] for turn in prompt if turn["role"] != "assistant")
         self.texts.append((place, said, written(chosen), written(rejected)))
 
-    def finding(self) -> Finding:
+    def finding(self, names: Sequence[str]) -> Finding:
+        """``names`` are what ``by_name`` says."""
         step = max(1, math.ceil(len(self.texts) / ROWS))
         looked_at = self.texts[::step]
         declined = [0, 0]
@@ -179,7 +180,7 @@ class Look:
             looked_at=len(looked_at),
             declined=(declined[0], declined[1]),
             columns=tuple(self.columns),
-            names=tuple(by_name(self.source)),
+            names=tuple(names),
             lines=self._most_telling(),
             **self.counts,
         )
@@ -234,21 +235,23 @@ def refuse(finding: Finding, vouched_for: str | None) -> None:
         )
     if finding.doubt and not vouched_for:
         raise SolonError(
-            f"{finding.source}: it can't be known whether people labelled harm there: {finding.doubt}{lines}; "
-            f"find out what they were asked and sign for it in {SETTING} ('which answer helps more; J. Doe'), "
-            "or name other comparisons"
+            f"{finding.source}: it can't be known whether people labelled harm there: "
+            f"{finding.doubt}{lines}; find out what they were asked and sign for it in {SETTING} "
+            "('which answer helps more; J. Doe'), or name other comparisons"
         )
 
 
-def of_records(records: Sequence[PreferenceRecord], source: str) -> Finding:
-    """What the labels of people among records are; those made by models and methods tell of no people."""
-    look = Look(source)
+def of_records(records: Sequence[PreferenceRecord], place: str) -> Finding:
+    """What the labels of people among records are. An AI's label without a vote may be anybody's."""
+    look, labellers = Look(place), set()
     for record in records:
-        if record["label_source"] == "human":
-            place = f"{source} {record['id']}"
-            look.at_names({"kind": record["kind"], "aspect": record["aspect"]}, place)
-            look.at_texts(record["prompt"], record["chosen"], record["rejected"], place)
-    return look.finding()
+        unproved = record["label_source"] == "ai" and not record["votes"]
+        if record["label_source"] == "human" or unproved:
+            where = f"{place} {record['id']}"
+            look.at_names({"kind": record["kind"], "aspect": "" if unproved else record["aspect"]}, where)
+            look.at_texts(record["prompt"], record["chosen"], record["rejected"], where)
+            labellers |= set() if unproved else {record["labeller"]}
+    return look.finding([phrase for name in sorted(labellers) for phrase in by_name(name)])
 
 
 def written(answer: Sequence[Message]) -> str:

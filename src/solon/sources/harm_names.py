@@ -86,13 +86,13 @@ def is_of_harm(name: str) -> bool:
 
 
 def known_set(name: str) -> bool:
-    """Whether it is the name of a public set of human labels of harm; hh-rlhf is one but for its helpful part."""
+    """Whether it names a public set of human labels of harm, as hh-rlhf is but for its helpful part."""
     joined = "".join(tokens(name))
     return any(each in joined for each in SETS) and not ("hhrlhf" in joined and "helpful" in joined)
 
 
 def says_harm(value: Any) -> bool:
-    """Whether a column's value says that the row is about harm, and says no more: "unsafe", "harmless-base"."""
+    """Whether a value says that its row is about harm, and says no more: "unsafe", "harmless-base"."""
     if not isinstance(value, str) or len(value) > 40:
         return False
     found = tokens(value)

@@ -1,8 +1,9 @@
 """What the words of a comparison tell: is its prompt a red-team prompt, and are its answers known ones?
 
-What is needed is in ``red_team_words.npz`` as hashes, fitted and collected by ``studies/harm_labels``: weights
-of content words, and runs of words from answers in public sets of human harm labels. Words of chat ("I", "can
-you") carry no weight: they tell people who type from people who write instructions, and not harm from help.
+What is needed is in ``red_team_words.npz`` as hashes, fitted and collected by ``studies/harm_labels``:
+weights of content words, and runs of words from answers in public sets of human harm labels. Words of chat
+("I", "can you") carry no weight: they tell people who type from people who write instructions, and not harm
+from help.
 """
 
 import hashlib

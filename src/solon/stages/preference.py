@@ -14,6 +14,7 @@ from solon.libraries.transformers import OwnBatches
 from solon.libraries.trl import DataCollatorForPreference, Reward, add_metric
 from solon.progress import Progress
 from solon.records import PreferenceRecord
+from solon.sources import harm_labels
 from solon.training import packing, setup, trainers
 
 
@@ -42,8 +43,10 @@ def train(
     again after a kill, it goes on from the last checkpoint in ``out``. Returns the last step's metrics:
     ``step``, ``loss`` (nats a pair), ``accuracy`` (share of pairs with the chosen answer ahead), ``margin``,
     ``gradient_norm`` and ``learning_rate``.
-    Raises SolonError where there is nothing to train on or the loss is not finite.
+    Raises SolonError where there is nothing to train on, the loss is not finite, or people's labels are of
+    harm (see ``sources.harm_labels``).
     """
+    harm_labels.refuse(harm_labels.of_records(preferences, "the labels"), settings.vouched_for)
     setup.settle_libraries()
     tokenizer = models.load_tokenizer(model)
     labelled = [_hard(record) for record in preferences] if settings.labels == "hard" else preferences

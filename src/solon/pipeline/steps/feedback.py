@@ -49,7 +49,7 @@ def human(settings: config.PreferenceModel, kept: Collection[PromptRecord]) -> l
     evaluated = {opening(record["prompt"]) for record in kept}
     return [
         {**record, "split": "held-out"} if opening(record["prompt"]) in evaluated else record
-        for record in data.comparisons(str(settings.helpfulness), settings.held_out)
+        for record in data.comparisons(str(settings.helpfulness), settings.held_out, settings.vouched_for)
     ]
 
 

@@ -69,11 +69,18 @@ def given(work: Workspace) -> list[PromptRecord]:
     return prompts
 
 
-def check_data(work: Workspace) -> None:
-    """Read all data that the run names, so that a broken row is told now and not after hours of work."""
+def check_data(work: Workspace) -> dict[str, Any]:
+    """Read all data that the run names, so that a broken row is told now and not after hours of work.
+
+    Returns what was seen of comparisons that people labelled, and who vouches for them, for the manifest.
+    """
     given(work)
-    if (source := work.config.preference_model.helpfulness) not in {None, "ai"}:
-        data.comparisons(str(source), work.config.preference_model.held_out)
+    settings = work.config.preference_model
+    if settings.helpfulness in {None, "ai"}:
+        return {}
+    source = str(settings.helpfulness)
+    _, finding = data.vouched(source, settings.held_out, settings.vouched_for)
+    return finding.as_json() | {"hash": of_source(source), "vouched_for": settings.vouched_for}
 
 
 def run(work: Workspace) -> Done:
