@@ -202,9 +202,9 @@ def table(unseen: dict[str, np.ndarray], packed: dict[str, np.ndarray], red: Seq
 def as_files(unseen: dict[str, np.ndarray], comparisons: Sequence[Comparison], never: Sets) -> str:
     """What becomes of files of comparisons of which nothing was fitted or collected."""
     lines = [
-        f"Of {DRAWN} files drawn from sets that were never fitted, some with comparisons of hh-rlhf, scored by "
-        "fits without them and none of their answers known: how many are refused, how many want a signature, "
-        "and the share of red-team prompts that is told.",
+        f"Of {DRAWN} files drawn from sets that were never fitted, some with comparisons of hh-rlhf, scored "
+        "by fits without them and none of their answers known: how many are refused, how many want a "
+        "signature, and the share of red-team prompts that is told.",
         "",
         "| the rest | rows | of hh-rlhf | refused | signature | share told |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",

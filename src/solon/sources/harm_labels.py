@@ -19,11 +19,12 @@ from solon.sources import harm_names, red_team_words
 from solon.sources.tables import HUB, label
 from solon.texts.refusal import is_refusal
 
-ROWS = 20_000  # looked at of a larger source, at even steps
+ROWS = 10_000  # looked at of a larger source, at even steps
 SHOWN = 3  # lines named
 USUAL = 0.025  # as many of helpful prompts read like red-team prompts; more are told, at 95 % confidence
 UNREAD = 0.2  # share of prompts in other languages from which too little is known
 SURE = 0.01  # how unlikely it must be that the chosen answer declines more often by chance
+MANY = 0.05  # share of chosen answers that alone refuse, from which one asks what people were asked
 FEWEST = 3  # rows that say something, before a share of them does
 
 TEXTS = {
@@ -85,6 +86,8 @@ class Finding:
             reasons.append(f"{self.about_harm} of {self.rows} rows have a value that names harm")
         if self.is_red_team:
             reasons.append(f"{self.says_red_team}, and {self.says_declined}")
+        elif self.leans and more_than(self.declined[0], self.looked_at, MANY):
+            reasons.append(self.says_declined)
         if self.unread > UNREAD * self.looked_at:
             reasons.append(
                 f"{self.unread} of {self.looked_at} prompts are in no language that Solon can judge"

@@ -55,9 +55,8 @@ KINDS = _words(
 # Public sets of human labels of harm, by a part of their names without what parts words.
 SETS = _words(
     """
-    saferlhf beavertails hhrlhf redteam toxicchat wildguard wildjailbreak aegis advbench harmbench donotanswer
-    realtoxicity cvalues safetyprompts diasafety prosocial diceslabel jailbreakbench xsafety safeedit
-    safetybench
+    saferlhf beavertails hhrlhf toxicchat wildguard wildjailbreak advbench harmbench donotanswer
+    realtoxicity cvalues safetyprompts diasafety jailbreakbench xsafety safeedit safetybench
     """
 )
 
