@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import html
 import json
 import random
 import re
@@ -280,6 +281,22 @@ def test_rows_that_say_they_are_labels_of_harm_are_refused(value: str, tmp_path:
     refused(source, r"1 of 20 rows say that they are labels of harmlessness \(for instance line 20\)", ASKED)
 
 
+def test_what_stands_inside_a_column_is_looked_at_too(tmp_path: Path) -> None:
+    rows = [row | {"meta": {"source": "hh", "ratings": {"is_safe": 1}}} for row in helpful(20)]
+    refused(write(tmp_path / "nested.jsonl", rows), "a column named meta.ratings.is_safe")
+    rows = [row | {"tags": ["en", "harmless-base"]} for row in helpful(20)]
+    refused(write(tmp_path / "tags.jsonl", rows), "20 of 20 rows say that they are labels of harmlessness")
+
+
+def test_a_preface_hides_nothing(tmp_path: Path) -> None:
+    preface = "Our kitchen assistant explains recipes, spelling, algebra, Python functions and travel plans. "
+    rows = harmful(refuses="rejected")
+    plain = data.looked_at(write(tmp_path / "plain.jsonl", rows), 0.1)[1]
+    hidden = [row | {"prompt": preface * 3 + row["prompt"]} for row in rows]
+    found = data.looked_at(write(tmp_path / "prefaced.jsonl", hidden), 0.1)[1]
+    assert found.red_team == plain.red_team > 20
+
+
 @pytest.mark.parametrize("value", ["unsafe", "Safety", "self-harm", "Hate Speech", "red-team"])
 def test_values_that_name_harm_want_a_signature(value: str, tmp_path: Path) -> None:
     source = write(tmp_path / "pairs.jsonl", [row | {"topic": value} for row in helpful(20)])
@@ -402,6 +419,7 @@ def test_a_signature_stands_in_the_manifest_and_the_audit_prints_it(tiny_model: 
     assert told["source"] == "pairs.jsonl"
     assert told["in_doubt"]
     assert "read like red-team prompts" in told["says"]
+    assert f"vouches for them: “{ASKED}”" in html.unescape((folder / "report.html").read_text())
     assert f"the user vouches for them: {ASKED!r}" in audited(folder, "unknown")
     Path(source).unlink()  # the records are looked at then
     assert "read like red-team prompts" in audited(folder, "unknown")

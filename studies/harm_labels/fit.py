@@ -209,7 +209,7 @@ def as_files(unseen: dict[str, np.ndarray], comparisons: Sequence[Comparison], n
         "| the rest | rows | of hh-rlhf | refused | signature | share told |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    rest = {name: np.array([*map(lexicon.score, prompts)]) for name, prompts in never.items()}
+    rest = {name: packaged_scores(prompts) for name, prompts in never.items()}
     kinds = [(name, scores, (0.0,)) for name, scores in rest.items()]
     kinds.append(("all of these", np.concatenate([*rest.values()]), (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)))
     draw = np.random.default_rng(0)
@@ -248,6 +248,10 @@ def drawn(
     )
 
 
+def packaged_scores(prompts: Sequence[str]) -> np.ndarray:
+    return np.array([lexicon.score(lexicon.stems(prompt)) for prompt in prompts])
+
+
 def share(scores: np.ndarray) -> float:
     return float((scores > lexicon.FLAG).mean())
 
@@ -272,7 +276,7 @@ def main() -> None:
     never = named(asked.prompts, "unseen")
     never |= {f"{name}, three joined": joined(prompts, [3], 1000) for name, prompts in never.items()}
     sets = {HH: [" ".join(each.turns) for each in comparisons]} | red | helpful | never
-    packed = {name: np.array([*map(lexicon.score, prompts)]) for name, prompts in sets.items()}
+    packed = {name: packaged_scores(prompts) for name, prompts in sets.items()}
     TABLE.parent.mkdir(exist_ok=True)
     unseen = unseen_scores(comparisons, red, helpful)
     pages = [table(unseen, packed, [HH, *red]), as_files(unseen, comparisons, named(asked.prompts, "unseen"))]

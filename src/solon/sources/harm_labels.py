@@ -6,7 +6,7 @@ signature in the configuration, ``preference_model.vouched_for``, and the manife
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -147,14 +147,12 @@ class Look:
     def at_names(self, values: Mapping[str, Any], place: str) -> None:
         """At a row's columns and at its values beside the texts, whatever becomes of the row."""
         self._count("rows")
-        self.columns |= {name: None for name in values if harm_names.is_of_harm(str(name))}
-        beside = [value for name, value in values.items() if name not in TEXTS]
-        if any(
-            isinstance(value, str) and harm_names.is_of_labels(value) and harm_names.says_harm(value)
-            for value in beside
-        ):
+        beside = list(flat({name: value for name, value in values.items() if name not in TEXTS}))
+        self.columns |= {name: None for name, _ in beside if harm_names.is_of_harm(name)}
+        said = [value for _, value in beside if harm_names.says_harm(value)]
+        if any(map(harm_names.is_of_labels, said)):
             self._note("labelled", place)
-        elif any(map(harm_names.says_harm, beside)):
+        elif said:
             self._note("about_harm", place)
 
     def at_texts(
@@ -167,13 +165,14 @@ class Look:
         """``names`` are what ``by_name`` says."""
         step = max(1, math.ceil(len(self.texts) / ROWS))
         looked_at = self.texts[::step]
+        scores = red_team_words.scores([prompt for _, prompt, *_ in looked_at])
         declined = [0, 0]
-        for place, prompt, *answers in looked_at:
+        for (place, prompt, *answers), score in zip(looked_at, scores, strict=True):
             if red_team_words.is_known(" ".join(answers)):
                 self._note("known", place)
             if not red_team_words.is_english(prompt):
                 self._count("unread")
-            elif red_team_words.score(prompt) > red_team_words.FLAG:
+            elif score > red_team_words.FLAG:
                 self._note("red_team", place)
             refusals = [bool(answer) and is_refusal(answer) for answer in answers]
             if refusals[0] != refusals[1]:
@@ -255,6 +254,18 @@ def of_records(records: Sequence[PreferenceRecord], place: str) -> Finding:
             look.at_texts(record["prompt"], record["chosen"], record["rejected"], where)
             labellers |= set() if unproved else {record["labeller"]}
     return look.finding([phrase for name in sorted(labellers) for phrase in by_name(name)])
+
+
+def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """All values with their names, also those inside other values: "meta.source", for instance."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from flat(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from flat(inner, name)
+    else:
+        yield name, value
 
 
 def written(answer: Sequence[Message]) -> str:

@@ -8,6 +8,8 @@ from help.
 
 import hashlib
 import re
+from collections import Counter
+from collections.abc import Collection, Sequence
 from functools import cache
 from importlib import resources
 
@@ -17,6 +19,7 @@ FLAG = 1.8  # log-odds from which a prompt counts as a red-team prompt
 CAUGHT = 0.34  # share of hh-rlhf's harmlessness comparisons that do, in dialogues that were not fitted
 MISTAKEN = 0.02  # the same of helpful prompts: 0 to 2.6 % in the seven sets that were never fitted
 
+MANY = 20  # prompts, of which most may have a preface
 RUN = 8  # words; runs of so many are looked up
 SCALE = 32  # of the weights, which are kept as bytes
 
@@ -68,9 +71,18 @@ def is_english(text: str) -> bool:
     return sum(map(len, letters)) < 24 or english > len(letters) / 12
 
 
-def score(prompt: str) -> float:
-    """The log-odds that what a person says, all turns together, is a red-team prompt."""
-    return _bias() + sum(map(_weight, stems(prompt)))
+def score(content: Collection[str]) -> float:
+    """The log-odds that what a person says, all turns' ``stems`` together, is a red-team prompt."""
+    return _bias() + sum(map(_weight, content))
+
+
+def scores(prompts: Sequence[str]) -> list[float]:
+    """Of each prompt, without the words that most of them have: a preface that is the same everywhere."""
+    each = [stems(prompt) for prompt in prompts]
+    counts = Counter(stem for content in each for stem in content)
+    most = len(prompts) / 2 if len(prompts) >= MANY else len(prompts)
+    preface = {stem for stem, count in counts.items() if count > most}
+    return [score(content - preface) for content in each]
 
 
 def runs(text: str) -> list[int]:
