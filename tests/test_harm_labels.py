@@ -83,12 +83,12 @@ def harmful(refuses: str = "chosen") -> Rows:
 
 
 def passes(source: str, vouched_for: str | None = None) -> list[PreferenceRecord]:
-    return comparisons(source, 0.1, vouched_for)
+    return comparisons(source, 0.1, vouched_for=vouched_for)
 
 
 def refused(source: str, says: str, vouched_for: str | None = None) -> None:
     with pytest.raises(SolonError, match=says) as raised:
-        comparisons(source, 0.1, vouched_for)
+        comparisons(source, 0.1, vouched_for=vouched_for)
     assert "\n" not in str(raised.value)
 
 

@@ -49,7 +49,9 @@ def human(settings: config.PreferenceModel, kept: Collection[PromptRecord]) -> l
     evaluated = {opening(record["prompt"]) for record in kept}
     return [
         {**record, "split": "held-out"} if opening(record["prompt"]) in evaluated else record
-        for record in data.comparisons(str(settings.helpfulness), settings.held_out, settings.vouched_for)
+        for record in data.comparisons(
+            str(settings.helpfulness), settings.held_out, vouched_for=settings.vouched_for
+        )
     ]
 
 
