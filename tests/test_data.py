@@ -18,7 +18,7 @@ import pytest
 from solon.errors import SolonError
 from solon.held_out import opening
 from solon.sources import tables
-from solon.sources.data import comparisons, prompts, select
+from solon.sources.data import comparisons, looked_at, prompts, select
 
 ROWS = [
     {"prompt": "How do I pick a lock?", "kind": "theft"},
@@ -265,7 +265,7 @@ def test_no_held_out_prompt_opens_a_comparison_that_is_trained_on(shared_data: P
     shutil.copy(shared_data / "hh-rlhf/harmless-base/test.even.jsonl.gz", source)
     kept = [record for record in prompts(str(source), "red-team") if record["split"] == "held-out"]
     assert len(kept) > 200
-    trained = [record for record in comparisons(str(source), 0.1) if record["split"] == "train"]
+    trained = [record for record in looked_at(str(source), 0.1)[0] if record["split"] == "train"]
     assert len(trained) > 600
     assert not {opening(record["prompt"]) for record in kept} & {opening(each["prompt"]) for each in trained}
 

@@ -281,6 +281,8 @@ class PreferenceModel(Training):
     # "ai", or a file of people's comparisons of harm: the arm that the paper compares with, marked for good
     harmlessness: str = "ai"
     helpfulness: str | None = None  # a file of human helpfulness comparisons, "ai", or none
+    # a signature where it can't be known that nobody labelled harm there: what people were asked, who says so
+    vouched_for: Annotated[str | None, Field(min_length=1)] = None
     helpfulness_constitution: str = "helpful"  # whose principles label helpfulness where "ai" is asked for
     labels: Literal["soft", "hard"] = "soft"  # hard: 1 for the likelier answer (paper, section 4)
 

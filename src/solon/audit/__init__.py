@@ -8,6 +8,7 @@ from solon.audit import (
     again,
     evaluation,
     held_out,
+    human_labels,
     labels,
     manifest,
     models,
@@ -27,6 +28,7 @@ SHOWN = 3  # faults named of each check; all are counted
 # A further check is a function of a Run in the file of its kind, and a line here.
 CHECKS: Mapping[str, Callable[[Run], Found]] = {
     "human labels are those of the files named": provenance.human_labels,
+    "people's helpfulness labels are not of harm": human_labels.not_of_harm,
     "AI labels are votes of the feedback model under the constitution": labels.ai_labels,
     "labels by a pair's making are those of pairs made so": labels.made_labels,
     "labels are of a labeller above chance, or asked for by name": trust.trusted,

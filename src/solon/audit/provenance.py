@@ -70,7 +70,7 @@ def human_labels(run: Run) -> Found:
     settings = run.config.preference_model
     sources = settings.by_people
     given = {
-        aspect: by_id(data.comparisons(source, settings.held_out, aspect=aspect))
+        aspect: by_id(data.looked_at(source, settings.held_out, aspect)[0])
         for aspect, source in sources.items()
         if Path(source).is_file()
     }

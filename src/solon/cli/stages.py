@@ -29,7 +29,7 @@ from solon.records import (
     RevisionRecord,
     TrustRecord,
 )
-from solon.sources import data
+from solon.sources import data, harm_labels
 from solon.stages import critique as critiques
 from solon.stages import examples, red_team
 from solon.store.record_file import RecordFile
@@ -277,7 +277,12 @@ def preference_model(
     from solon.pipeline.steps import preference_model as step
 
     with _bench(config, settings, policy=model) as bench:
-        records = [record for file in preferences for record in _read(file, PreferenceRecord)]
+        records = []
+        for file in preferences:
+            of_file = _read(file, PreferenceRecord)
+            found = harm_labels.of_records(of_file, str(file))
+            harm_labels.refuse(found, bench.config.preference_model.vouched_for)
+            records += of_file
         known = {record["id"] for record in records}  # 'solon feedback' may have put people's there already
         records += [
             record for record in labels.human(bench.config.preference_model, []) if record["id"] not in known

@@ -24,7 +24,8 @@ from solon.store.files import file_hash, write_atomically
 from solon.store.lock import alone_in
 from solon.store.manifest import Manifest, changes, flat
 
-NOT_INPUTS = (".save_steps", ".report_to")  # they change how a stage is run and not what comes of it
+# They change how a stage is run, or what is said of it, and not what comes of it.
+NOT_INPUTS = (".save_steps", ".report_to", ".vouched_for")
 
 
 def run(
@@ -47,7 +48,7 @@ def run(
     reuse.check(donors)
     estimate.check(config, folder, watcher, NAMES[: NAMES.index(until) + 1])
     work = Workspace(config, folder, watcher)
-    check_data(work)
+    by_people = check_data(work)
     first = (TRUST,) if measures_trust(config, until) else ()
     wanted = {stage.name: inputs(stage, work) for stage in (*first, *STAGES)}
     human_harm = config.preference_model.harmlessness
@@ -66,6 +67,7 @@ def run(
                 for role, name in work.roles.items()
             },
             **({"human_harm_labels": source_name(human_harm)} if human_harm != "ai" else {}),
+            **({"human_labels": by_people} if by_people else {}),
         )
         for stage in (*first, *STAGES):
             entry = manifest.stages.get(stage.name)

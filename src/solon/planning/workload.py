@@ -257,7 +257,7 @@ class Workload:
             return [(labelled[0][0], asked / len(labelled[0][0]))] if labelled and settings.by_people else []
         human = []
         for aspect, source in settings.by_people.items():
-            records = data.comparisons(source, settings.held_out, aspect=aspect)
+            records = data.comparisons(source, settings.held_out, aspect, settings.vouched_for)
             some = generator(self._seed("human")).sample(records, min(len(records), self.assumptions.sample))
             human.append((some, len(records) / len(some)))
         return human

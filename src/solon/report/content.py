@@ -233,6 +233,17 @@ def human_harm(run: RunFolder) -> str:
     )
 
 
+def vouched_for(run: RunFolder) -> str:
+    """What people's helpfulness labels rest on where it can't be known that none is of harm; "" elsewhere."""
+    labels = run.manifest.get("human_labels") or {}
+    if not labels.get("in_doubt"):
+        return ""
+    return (
+        f"Whether people labelled harm in {labels['source']} can't be known ({labels['says']}); who ran this "
+        f"vouches for them: “{labels['vouched_for']}”."
+    )
+
+
 def label_counts(run: RunFolder) -> list[tuple[tuple[str, str, str, str], int]]:
     """Comparisons by who labelled them, for what, and in which split."""
     counts: Counter[tuple[str, str, str, str]] = Counter(

@@ -14,8 +14,10 @@ from solon.held_out import apart, folded, opening, split_of, split_of_comparison
 from solon.misfits import misfits
 from solon.records import Aspect, Message, PreferenceRecord, PromptRecord, PromptSet, Split
 from solon.seeds import generator, stable_id
+from solon.sources import harm_labels
+from solon.sources.harm_labels import Finding, Look
 from solon.sources.row_dialogues import comparison_of, kind_of, probability_of, prompt_of
-from solon.sources.tables import HUB, Row, label, rows
+from solon.sources.tables import Row, label, rows
 
 PROMPT: TypeAdapter[PromptRecord] = TypeAdapter(PromptRecord)
 
@@ -120,23 +122,49 @@ def none_to_train_on(source: str, prompt_set: PromptSet, found: Sequence[PromptR
     )
 
 
-def comparisons(source: str, held_out: float, aspect: Aspect = "helpfulness") -> list[PreferenceRecord]:
+def comparisons(
+    source: str, held_out: float, aspect: Aspect = "helpfulness", vouched_for: str | None = None
+) -> list[PreferenceRecord]:
     """People's comparisons from a file or "datasets:NAME".
+
+    Raises SolonError naming file, line and field, and for labels of harm that are given for helpfulness: see
+    ``harm_labels``, also for ``vouched_for``.
+    """
+    return vouched(source, held_out, aspect, vouched_for)[0]
+
+
+def vouched(
+    source: str, held_out: float, aspect: Aspect, vouched_for: str | None
+) -> tuple[list[PreferenceRecord], Finding]:
+    """The same, and what was seen of the rows."""
+    if aspect == "helpfulness":
+        harm_labels.refuse_name(source)
+    records, finding = looked_at(source, held_out, aspect)
+    if aspect == "helpfulness":
+        harm_labels.refuse(finding, vouched_for)
+    return records, finding
+
+
+def looked_at(
+    source: str, held_out: float, aspect: Aspect = "helpfulness"
+) -> tuple[list[PreferenceRecord], Finding]:
+    """Comparisons that people labelled, whatever they are, and whether their rows are labels of harm.
 
     A row's ``probability`` that chosen is better is 1 unless given. Rows with a blank answer or two equal
     ones say nothing and are left out. For ``held_out`` see ``split_of_comparison``. Raises SolonError naming
-    file, line and field, and where harmlessness labels are given for helpfulness.
+    file, line and field.
     """
-    if aspect == "helpfulness":
-        refuse_harmlessness(source)
     records: dict[str, PreferenceRecord] = {}
+    look = Look(source)
     for row in rows(source):
         prompt, chosen, rejected = comparison_of(row)
         probability = probability_of(row)
+        look.at_names(row.values, row.place)
         if not chosen or not rejected or chosen == rejected:
             continue
         if probability < 0.5:
             chosen, rejected, probability = rejected, chosen, 1 - probability
+        look.at_texts(prompt, chosen, rejected, row.place)
         name = stable_id(
             "comparison",
             *(() if aspect == "helpfulness" else (aspect,)),  # one file may be named for both
@@ -159,22 +187,7 @@ def comparisons(source: str, held_out: float, aspect: Aspect = "helpfulness") ->
         }
     if not records:
         raise SolonError(f"{source}: no row has two different answers; name a source of comparisons")
-    return list(records.values())
-
-
-def refuse_harmlessness(source: str) -> None:
-    """Harmlessness is learned from the constitution, without human labels of harm (paper, abstract)."""
-    name = source.lower()
-    if "harmless" in name:
-        raise SolonError(
-            f"{source}: human harmlessness labels are never used, the constitution takes their place; "
-            "name helpfulness comparisons, at a path without 'harmless' in it"
-        )
-    if name.startswith(HUB) and "hh-rlhf" in name and "helpful" not in name:
-        raise SolonError(
-            f"{source} mixes human harmlessness labels in, which are never used; "
-            f"name its helpful part, {HUB}Anthropic/hh-rlhf/helpful-base"
-        )
+    return list(records.values()), look.finding([*harm_labels.by_name(source)])
 
 
 def packaged_rows(prompt_set: PromptSet) -> list[Row]:

@@ -14,6 +14,7 @@ from solon.libraries.transformers import OwnBatches
 from solon.libraries.trl import DataCollatorForPreference, Reward, add_metric
 from solon.progress import Progress
 from solon.records import PreferenceRecord
+from solon.sources import harm_labels
 from solon.training import packing, setup, trainers
 
 
@@ -44,9 +45,10 @@ def train(
     ``step``, ``loss`` (nats a pair), ``accuracy`` (share of pairs with the chosen answer ahead), ``margin``,
     ``gradient_norm``, ``learning_rate``, and ``left_out`` (pairs, the same in every line).
     Raises SolonError where there is nothing to train on, the loss is not finite, or people's labels of harm
-    are among the pairs' or what ``model`` learned, unless ``human_harm`` says that they were asked for by
-    name.
+    are among the pairs' (see ``sources.harm_labels``) or what ``model`` learned, unless ``human_harm`` says
+    that they were asked for by name.
     """
+    harm_labels.refuse(harm_labels.of_records(preferences, "the labels"), settings.vouched_for)
     setup.settle_libraries()
     mark = marks.inherited("preference-model", preferences, {"policy": model}, human_harm)
     tokenizer = models.load_tokenizer(model)

@@ -51,7 +51,7 @@ def human(settings: config.PreferenceModel, kept: Collection[PromptRecord]) -> l
     return [
         {**record, "split": "held-out"} if opening(record["prompt"]) in evaluated else record
         for aspect, source in settings.by_people.items()
-        for record in data.comparisons(source, settings.held_out, aspect=aspect)
+        for record in data.comparisons(source, settings.held_out, aspect, settings.vouched_for)
     ]
 
 

@@ -68,14 +68,21 @@ def given(work: Workspace) -> list[PromptRecord]:
     return data.given(work.config.red_team, laws, work.seed)
 
 
-def check_data(work: Workspace) -> None:
-    """Read all data that the run names, so that a broken row is told now and not after hours of work."""
+def check_data(work: Workspace) -> dict[str, Any]:
+    """Read all data that the run names, so that a broken row is told now and not after hours of work.
+
+    Returns what was seen of comparisons that people labelled, and who vouches for them, for the manifest.
+    """
     given(work)
     settings = work.config.preference_model
+    seen: dict[str, Any] = {}
     for aspect, source in settings.by_people.items():
-        data.comparisons(source, settings.held_out, aspect=aspect)
+        _, finding = data.vouched(source, settings.held_out, aspect, settings.vouched_for)
+        if aspect == "helpfulness":
+            seen = finding.as_json() | {"hash": of_source(source), "vouched_for": settings.vouched_for}
     if work.config.evaluation.trust:
         trust.people(work.config.evaluation.trust)
+    return seen
 
 
 def run(work: Workspace) -> Done:
