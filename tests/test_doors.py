@@ -153,7 +153,7 @@ def test_what_is_written_for_rl_alone_is_new_and_nothing_else_is_trained_on_it(f
     assert f"{len(written)} of 8 prompts asked for were generated for RL alone." in stage["notes"]
     assert stage["records"] == len(written) + sum(record["split"] == "train" for record in prompts)
     _, checks = audit(finished)
-    assert [check for check in checks if check.status != "ok"] == []
+    assert [check for check in checks if not check.ok] == []
     sampled = {record["prompt_id"] for record in records(finished / "07-rl-cai/samples.jsonl")}
     assert sampled <= {record["id"] for record in [*prompts, *written]}
 
