@@ -7,25 +7,29 @@ from. ``solon init`` writes a small configuration that overrides the sizes.
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from solon.engine_settings import (  # noqa: F401 (all settings are to be had here)
+    Count,
+    EngineSettings,
+    OpenAISettings,
+    Positive,
+    Scale,
+    Section,
+    TrainingScale,
+    VLLMSettings,
+)
 from solon.optimisers import OPTIMISERS, for_processes
 from solon.records import SETS, Aspect, PromptSet
 from solon.yaml_file import load_yaml
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
 
 
 SERVER_MODEL = "openai:"
 """Begins the names of models that are on a server; the rest is the server's own name for the model."""
 UNSAFE = "unsafe:"
 """Begins the names of models whose pickled weights may be loaded; the rest is a folder or a hub name."""
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def named_on_server(model: str | None) -> str | None:
@@ -35,12 +39,6 @@ def named_on_server(model: str | None) -> str | None:
 
 
 ModelName = Annotated[str, AfterValidator(named_on_server)]
-
-
-def without_key(url: Any) -> Any:
-    if "@" in str(url):  # not shown: it may be the key
-        raise ValueError("has a user name or password in it; leave it out and set OPENAI_API_KEY")
-    return url
 
 
 class Models(Section):
@@ -82,66 +80,6 @@ class Models(Section):
             "feedback": self.feedback_or_default,
             "judge": self.judge_or_default,
         }
-
-
-class OpenAISettings(Section):
-    """How models named ``openai:NAME`` are reached. The key is in the environment: OPENAI_API_KEY."""
-
-    # None: OPENAI_BASE_URL, or else OpenAI's own server. No user name or password in it.
-    base_url: Annotated[str | None, Field(pattern=r"^https?://."), BeforeValidator(without_key)] = None
-    mode: Literal["chat", "completion"] = "chat"
-    tokenizer: str | None = None  # completion mode: a model with the same tokenizer; NAME by default
-    continue_final_message: bool = False  # chat mode: the server continues an assistant's message (vLLM does)
-    votes: Positive = 5  # answers sampled for a question where the server gives no log-probabilities
-    retries: Count = 14  # more than a minute of waiting, so that a server may be started anew
-    timeout: float = Field(default=120, gt=0)  # seconds for one try
-    time_limit: float = Field(default=900, gt=0)  # seconds for a request with all its tries
-    input_price: float = Field(default=0, ge=0)  # of a million tokens, in any currency
-    output_price: float = Field(default=0, ge=0)
-    budget: float | None = Field(default=None, gt=0)  # most that one command may spend, at these prices
-    token_budget: Positive | None = None  # most tokens, read and written, that one command may pay for
-
-    @model_validator(mode="after")
-    def priced(self) -> "OpenAISettings":
-        if self.budget and not (self.input_price or self.output_price):
-            raise ValueError("budget is set, but no price; set input_price and output_price too")
-        return self
-
-
-class VLLMSettings(Section):
-    """What only the vllm engine needs to know. The names are vLLM's own."""
-
-    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)  # share of each GPU's memory that it takes
-    tensor_parallel_size: Positive = 1  # GPUs that share the model
-    enforce_eager: bool = False  # nothing is compiled: starts sooner, runs slower
-
-
-class EngineSettings(Section):
-    kind: Literal["transformers", "vllm"] = "transformers"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = (
-        "auto"  # auto: the faster of the two where measured
-    )
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
-    batch_size: Positive = 64  # sequences decoded together, or requests with the server at a time
-    vllm: VLLMSettings = VLLMSettings()
-    openai: OpenAISettings = OpenAISettings()
-
-
-class TrainingScale(Section):
-    processes: Positive = 1  # one a GPU; what is computed is that of one process with the same batch_size
-    strategy: Literal["ddp", "fsdp"] = "ddp"  # fsdp shares the weights out over the processes
-    # in their place: a command that starts the processes, e.g. accelerate launch --config_file FILE
-    launcher: Annotated[str | None, Field(min_length=1)] = None
-
-
-class Scale(Section):
-    """More than one engine and more than one training process, on one machine or many."""
-
-    engine: Literal["ray"] | None = None  # ray: replicas of the engine as actors of a Ray cluster
-    replicas: Positive = 1
-    cpus: Positive = 1  # cores that Ray sets aside for a replica; on a CPU also its threads
-    gpus: Count | None = None  # the same for GPUs; as many as the engine takes by default
-    training: TrainingScale = TrainingScale()
 
 
 class PromptSettings(Section):
@@ -212,7 +150,7 @@ class Training(Section):
     max_length: Positive = 1024  # tokens
     lora: Lora | None = None  # None: all weights
     save_steps: Positive = 50  # a killed run goes on from the last multiple of this
-    report_to: list[Literal["wandb", "tensorboard", "trackio"]] = []
+    report_to: list[Literal["wandb", "tensorboard", "trackio"]] = Field(default=[])
 
     @model_validator(mode="after")
     def whole_micro_batches(self) -> "Training":
@@ -343,7 +281,7 @@ class Reinforce(Section):
     generate: GeneratedPrompts = GeneratedPrompts()  # more prompts, for RL alone (paper, section 4.2)
     checkpoints: Count = 0  # policies kept on the way and evaluated too (paper, Figure 8)
     save_steps: Positive = 20
-    report_to: list[Literal["wandb", "tensorboard", "trackio"]] = []
+    report_to: list[Literal["wandb", "tensorboard", "trackio"]] = Field(default=[])
 
     @model_validator(mode="after")
     def whole_micro_batches(self) -> "Reinforce":
