@@ -1,19 +1,20 @@
 """An engine that says what is recorded: a stage run with it makes its records again, or others."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from solon import config
 from solon.errors import TooLong
 from solon.feedback.method import close
 from solon.feedback.multiple_choice import orders_of
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
-from solon.records import AnswerRecord, PairRecord, RevisionRecord, Round, Vote
+from solon.records import AnswerRecord, Cut, PairRecord, RevisionRecord, Round, Vote
 from solon.seeds import derive_seed
 from solon.texts.degenerate import TOO_LONG
+from solon.texts.written import Written
 
-Said = dict[int, str | None]  # by the seeds of requests; None where the prompt was too long
-UNSEEN = ""  # of an attempt before the last: it was degenerate, and nobody kept it
+Said = dict[int, Written | None]  # by the seeds of requests; None where the prompt was too long
+UNSEEN = Written("")  # of an attempt before the last: it was degenerate, and nobody kept it
 
 
 class Recorded(Engine):
@@ -22,17 +23,19 @@ class Recorded(Engine):
     What is to be scored goes to ``judge``, where there is one.
     """
 
-    def __init__(self, said: Mapping[int, str | None], judge: Engine | None = None) -> None:
+    def __init__(self, said: Mapping[int, Written | None], judge: Engine | None = None) -> None:
         self.said, self.judge, self.usage = said, judge, Usage()
         self.model_name = judge.model_name if judge else "records"
         self.concurrency = judge.concurrency if judge else 1
         self._ready: list[Completion | TooLong] = []
 
     def submit(self, request: Request) -> None:
-        text = self.said.get(request.seed, UNSEEN)
-        self._ready.append(
-            TooLong(request.id, "was too long") if text is None else Completion(request.id, text, "stop", 0)
-        )
+        written = self.said.get(request.seed, UNSEEN)
+        if written is None:
+            self._ready.append(TooLong(request.id, "was too long"))
+        else:  # what was trimmed stays so when it is trimmed again
+            finish: Literal["stop", "length"] = "length" if written.cut else "stop"
+            self._ready.append(Completion(request.id, written.text, finish, 0))
 
     def poll(self) -> list[Completion | TooLong]:
         ready, self._ready = self._ready, []
@@ -53,8 +56,8 @@ class Recorded(Engine):
 def said_in_round(made: Round, prompt: str, seed: int, number: int) -> Said:
     """The texts of a round by the seeds they were sampled with, as ``revising.one_round`` derives them."""
     last = made["attempts"]
-    revision = None if made["problem"] == TOO_LONG else made["revision"]
-    critique = None if revision is None and not made["critique"] else made["critique"]
+    revision = None if made["problem"] == TOO_LONG else Written(made["revision"], made.get("cut", ""))
+    critique = None if revision is None and not made["critique"] else Written(made["critique"])
     return {
         derive_seed(seed, prompt, "critique", number, last): critique,
         derive_seed(seed, prompt, "revision", number, last): revision,
@@ -62,21 +65,28 @@ def said_in_round(made: Round, prompt: str, seed: int, number: int) -> Said:
 
 
 def said_in_revisions(record: RevisionRecord, seed: int) -> Said:
-    said: Said = {derive_seed(seed, record["id"], "answer"): record["answer"]}
+    answer = Written(record["answer"], record.get("cut", ""))
+    said: Said = {derive_seed(seed, record["id"], "answer"): answer}
     for number, made in enumerate(record["rounds"]):
         said |= said_in_round(made, record["id"], seed, number)
     return said
 
 
 def said_in_answer(record: AnswerRecord, seed: int, attempts: int) -> Said:
-    text = None if record["problem"] == TOO_LONG else record["messages"][-1]["content"]
-    return {derive_seed(seed, record["id"], "helpful", attempt): text for attempt in range(1, attempts + 1)}
+    text = record["messages"][-1]["content"]
+    written = None if record["problem"] == TOO_LONG else Written(text, record.get("cut", ""))
+    return {
+        derive_seed(seed, record["id"], "helpful", attempt): written for attempt in range(1, attempts + 1)
+    }
 
 
 def said_in_pair(pair: PairRecord, seed: int) -> Said:
+    cuts: list[Cut] = pair.get("cut", ["", ""])
     said: Said = {
-        derive_seed(seed, pair["id"], "response", number): None if pair["problem"] == TOO_LONG else text
-        for number, text in enumerate(pair["responses"])
+        derive_seed(seed, pair["id"], "response", number): (
+            None if pair["problem"] == TOO_LONG else Written(text, cut)
+        )
+        for number, (text, cut) in enumerate(zip(pair["responses"], cuts, strict=True))
     }
     if "revised" in pair:
         said |= said_in_round(pair["revised"], pair["id"], seed, 0)
@@ -86,7 +96,7 @@ def said_in_pair(pair: PairRecord, seed: int) -> Said:
 def said_in_votes(votes: Sequence[Vote], pair: str, settings: config.Feedback, seed: int) -> Said:
     """The chains of thought behind votes for the pair's first answer."""
     return {
-        derive_seed(seed, "reasoning", f"{pair}/{number}/{swapped}"): text
+        derive_seed(seed, "reasoning", f"{pair}/{number}/{swapped}"): Written(text)
         for number, vote in enumerate(votes)
         for swapped, text in zip(orders_of(pair, number, settings, seed), vote["reasoning"], strict=False)
     }
