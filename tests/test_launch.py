@@ -18,6 +18,7 @@ from solon.config import Config
 from solon.errors import SolonError
 from solon.marks import KEY
 from solon.pipeline import launch
+from solon.policy import rollouts
 from solon.policy.length_control import length
 from solon.store.record_file import RecordFile
 from toy_training import (
@@ -70,8 +71,10 @@ def tasks(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 def alone(tasks: dict[str, Task], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one process makes of all tasks."""
     folder = tmp_path_factory.mktemp("alone")
-    for name, (stage, records, names, settings) in tasks.items():
-        launch.train(stage, records, names, folder / name, settings, 3, unwatched, config.TrainingScale())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rollouts, "number_type", lambda: "float32")  # as in the two: see train_together.py
+        for name, (stage, records, names, settings) in tasks.items():
+            launch.train(stage, records, names, folder / name, settings, 3, unwatched, config.TrainingScale())
     return folder
 
 

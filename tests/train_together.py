@@ -12,6 +12,7 @@ from accelerate import PartialState
 from accelerate.utils import DistributedType
 
 from solon.pipeline import launch
+from solon.policy import rollouts
 
 
 class Told(PartialState):
@@ -24,6 +25,8 @@ class Told(PartialState):
 begin = PartialState.__init__
 if os.environ.get("ACCELERATE_USE_FSDP"):
     PartialState.__init__ = Told.__init__
+
+rollouts.number_type = lambda: "float32"  # bfloat16 makes other samples of what differs by rounding alone
 
 for given in sys.argv[1:]:
     if Path(given).is_dir():  # not what is meant for the module that this stands for

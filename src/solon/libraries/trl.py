@@ -45,6 +45,9 @@ class Reward(NoTelemetry, RewardTrainer):  # type: ignore[misc]
 class OwnSamples(NoTelemetry):
     """Goes before RLOOTrainer and GRPOTrainer: samples and their log-probabilities are of our making."""
 
+    # Of a micro-batch's answers those that are learned from, [sequences, 1]; None before its loss is computed
+    with_gradient: Tensor | None = None
+
     def answers(self, prompts: list[list[int]]) -> list[list[int]]:
         """What the policy of now answers to each prompt, both as tokens."""
         raise NotImplementedError
@@ -109,7 +112,7 @@ class OwnSamples(NoTelemetry):
             logprobs, entropies, mixture = super()._get_per_token_logps_and_entropies(  # type: ignore[misc]
                 model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **rest
             )
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and self.with_gradient is not None:
             logprobs = torch.where(self.with_gradient, logprobs, logprobs.detach())
         return logprobs, entropies, mixture
 
