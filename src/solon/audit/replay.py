@@ -81,7 +81,7 @@ def said_in_answer(record: AnswerRecord, seed: int, attempts: int) -> Said:
 
 
 def said_in_pair(pair: PairRecord, seed: int) -> Said:
-    cuts: list[Cut] = pair.get("cut", ["", ""])
+    cuts: Sequence[Cut] = pair.get("cut", ("", ""))
     said: Said = {
         derive_seed(seed, pair["id"], "response", number): (
             None if pair["problem"] == TOO_LONG else Written(text, cut)
