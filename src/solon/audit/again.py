@@ -63,10 +63,11 @@ def judgements(run: Run) -> Found:
 
 
 def judgements_anew(run: Run, engine: Engine, drawn: Sequence[Any]) -> Iterator[tuple[Any, float]]:
-    laws = {aspect: law for aspect, setting in evaluation.LAWS.items() if (law := run.law(setting))}
-    of_id = by_id(drawn)
+    laws, of_id = evaluation.laws_of(run), by_id(drawn)
+    settings, seed = tournament.settings_of(run.config), run.seed("evaluation")
     wanted = [match for match in evaluation.wanted(run) if match["id"] in of_id]
-    for now in tournament.play(engine, wanted, laws, run.config.feedback, run.seed("evaluation")):
+    judge = replay.Recorded(evaluation.Judge(run).said, engine)  # chains of thought are taken as recorded
+    for now in tournament.play(judge, wanted, laws, settings, seed):
         yield of_id[now["id"]], apart([of_id[now["id"]]], [now])
 
 

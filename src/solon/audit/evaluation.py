@@ -1,6 +1,8 @@
 """The evaluation's answers, judgements and Elo scores, put together again from its records."""
 
 import dataclasses
+import json
+import math
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
@@ -10,9 +12,12 @@ from scipy.special import logit
 from solon.audit import replay
 from solon.audit.run import SETTING_OF, Found, Run, by_id
 from solon.audit.texts import compared
+from solon.constitution import Constitution
 from solon.evaluation import tournament
 from solon.inference.engine import ChoiceScores, Engine, Question
-from solon.records import SETS, JudgementRecord, PromptRecord
+from solon.prompts import rating
+from solon.prompts.dialogue import assistant
+from solon.records import ASPECT_OF, SETS, Aspect, JudgementRecord, PromptRecord
 from solon.store.record_file import RecordFile
 
 LAWS = {**SETTING_OF, "helpfulness": "evaluation.helpfulness_constitution"}
@@ -45,8 +50,10 @@ def judgements(run: Run) -> Found:
     counted = f"{len(stored)} judgements"
     if not stored and not run.done("evaluation"):
         return Found(counted)
-    laws = {aspect: law for aspect, setting in LAWS.items() if (law := run.law(setting))}
-    played = tournament.play(Judge(stored), wanted(run), laws, run.config.feedback, run.seed("evaluation"))
+    laws = laws_of(run)
+    played = tournament.play(
+        Judge(run), wanted(run), laws, tournament.settings_of(run.config), run.seed("evaluation")
+    )
     here = [record for record in stored if record["aspect"] in laws]
     unknown = [
         f"principles of {one}: their constitution is no longer here" for one in LAWS.keys() - laws.keys()
@@ -57,19 +64,66 @@ def judgements(run: Run) -> Found:
 
 
 class Judge(replay.Recorded):
-    """Judges as recorded: log-probabilities that make the two orders' probabilities."""
+    """Judges the matches as recorded: log-probabilities that make what the judgements say."""
 
-    def __init__(self, recorded: Sequence[JudgementRecord]) -> None:
-        super().__init__({})
-        self._recorded = by_id(recorded)
+    def __init__(self, run: Run) -> None:
+        self._letters: dict[tuple[str, str], tuple[float, float]] = {}  # by match and whether it is swapped
+        self._priors: dict[str, float] = {}  # by principle
+        self._readings: dict[str, float] = {}  # by the question about an answer
+        said: replay.Said = {}
+        recorded, laws, seed = by_id(run.folder.judgements), laws_of(run), run.seed("evaluation")
+        for match in wanted(run):
+            judgement, law = recorded.get(match["id"]), laws.get(ASPECT_OF[match["prompt"]["set"]])
+            if judgement is None or law is None:
+                continue
+            self._take(judgement, match, law)
+            settings = tournament.settings_of(run.config)
+            _, judging = tournament.way(settings, law, judgement["aspect"])
+            said |= replay.said_in_votes(judgement.get("votes") or [], match["id"], judging, seed)
+        super().__init__(said)
+
+    def _take(self, judgement: JudgementRecord, match: tournament.Match, law: Constitution) -> None:
+        votes = judgement.get("votes") or []
+        if not votes:  # of before: by multiple choice, and the probabilities alone
+            odds = [float(logit(min(max(order, SURE), 1 - SURE))) for order in judgement["orders"]]
+            pairs = [(odds[0], 0.0), (0.0, odds[1])]
+        else:
+            pairs = [(a, b) for vote in votes for a, b in vote.get("letters") or []]
+        for swapped, letters in zip((False, True), pairs, strict=False):
+            self._letters[match["id"], str(swapped)] = letters
+        for vote in votes:
+            self._priors[vote["principle"]] = vote.get("prior", 0.0)
+            for falling, both in zip((False, True), vote.get("readings") or [], strict=False):
+                for text, reading in zip(match["texts"], both, strict=True):
+                    dialogue = [*match["prompt"]["prompt"], assistant(text)]
+                    asked = rating.question(dialogue, law.scale_of_answers(), falling)
+                    self._readings[asked["content"]] = reading
 
     def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores]:
         for question in questions:
-            name, *_, swapped = question.id.rsplit("/", 2)
-            orders = self._recorded[name]["orders"] if name in self._recorded else [0.5, 0.5]
-            first = min(max(orders[swapped == "True"], SURE), 1 - SURE)
-            odds = float(logit(first))
-            yield ChoiceScores(question.id, (0.0, odds) if swapped == "True" else (odds, 0.0))
+            yield ChoiceScores(question.id, self._said_to(question))
+
+    def _said_to(self, question: Question) -> tuple[float, ...]:
+        if (reading := self._readings.get(question.messages[-1]["content"])) is not None:
+            return making(reading, len(question.choices))
+        name, *_, swapped = question.id.rsplit("/", 2)
+        if letters := self._letters.get((name, swapped)):
+            return letters
+        return self._priors.get(question.id.split("/", 1)[-1], 0.0), *[0.0] * (len(question.choices) - 1)
+
+
+def making(mean: float, count: int) -> tuple[float, ...]:
+    """Log-probabilities of 0, 1, ... that have this mean."""
+    low = min(int(mean), count - 2)
+    weights = [
+        max(0.0, 1 - abs(mean - number)) if number in {low, low + 1} else 0.0 for number in range(count)
+    ]
+    return tuple(math.log(weight) if weight else -math.inf for weight in weights)
+
+
+def laws_of(run: Run) -> dict[Aspect, Constitution]:
+    """The constitutions that are here, by the aspect that is judged under each."""
+    return {aspect: law for aspect, setting in LAWS.items() if (law := run.law(setting))}
 
 
 def elo(run: Run) -> Found:
@@ -92,6 +146,19 @@ def elo(run: Run) -> Found:
                 for name, value in made[model].items()
                 if name != "model" and not near(stored[model].get(name), value)
             ]
+    decided = {
+        aspect: found
+        for aspect in LAWS
+        if (
+            found := tournament.judging(
+                run.folder.judgements, aspect, "initial", settings.bootstrap, run.seed("evaluation")
+            )
+        )
+    }
+    if "judging" in run.folder.summary and (
+        place := replay.difference(run.folder.summary["judging"], json.loads(json.dumps(decided)))
+    ):
+        wrong.append(f"what the judge decided is said to have another {place}")
     return Found(f"{count} Elo scores fitted again to {len(run.folder.judgements)} judgements", wrong)
 
 
