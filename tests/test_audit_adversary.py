@@ -417,9 +417,9 @@ CAUGHT: dict[str, tuple[str, Forgery, str, str]] = {
     ),
     "length control said to be off": (
         "rated",
-        in_settings("reinforce", "reinforce.length_control", False),
-        REWARDS,
-        "has the reward",
+        lambda run: config(run, "reinforce.length_control", False),
+        MANIFEST,
+        "length_control",
     ),
     "half of RL presented as all": (
         "judged",
@@ -681,4 +681,6 @@ def test_a_run_of_before_raises_no_alarm(name: str, audited: Runs, tmp_path: Pat
     (run / "report.html").write_text(page[: page.rindex("\n<!-- SHA")])
     checks = found(run)
     assert {full: said for full, (status, said) in checks.items() if status == "FAILED"} == {}
-    assert {of_check(checks, check)[0] for check in (VOTES, TEXTS, PAIRS_OF, LEFT, REPORT)} == {"unknown"}
+    assert {of_check(checks, check)[0] for check in (VOTES, DRAWN, TEXTS, PAIRS_OF, LEFT, REPORT)} == {
+        "unknown"
+    }
