@@ -48,7 +48,7 @@ RUNS: dict[str, dict[str, Any]] = {
     },
     "all-principles": {
         "feedback": {"principles": "all", "few_shot": True},
-        "critique": {"critique": False, "few_shot": True},
+        "critique": {"critique": False, "max_tokens": 32},
         "reinforce": {"steps": 1},
     },
     "one-order": {

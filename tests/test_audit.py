@@ -128,7 +128,7 @@ TAMPERINGS: dict[str, tuple[str, Change, str, str]] = {
         REVISIONS,
         lambda r: next(m for o in r for m in o["rounds"] if not m["problem"]).update(problem="empty"),
         "supervised examples",
-        "comes from nothing",
+        "comes from nothing|none of the . records has a sound revision",
     ),
     "a helpful answer to another question": (
         HELPFUL,

@@ -18,7 +18,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from audited import RUNS, Runs, change, change_json, cover
-from solon import constitution
+from solon import constitution, marks
 from solon.audit import audit
 from solon.config import Config
 from solon.evaluation import tournament
@@ -417,9 +417,9 @@ CAUGHT: dict[str, tuple[str, Forgery, str, str]] = {
     ),
     "length control said to be off": (
         "rated",
-        in_settings("reinforce", "reinforce.length_control", False),
-        REWARDS,
-        "has the reward",
+        lambda run: config(run, "reinforce.length_control", False),
+        MANIFEST,
+        "length_control",
     ),
     "half of RL presented as all": (
         "judged",
@@ -658,20 +658,29 @@ def test_a_sound_run_raises_no_alarm(name: str, audited: Runs) -> None:
     assert {full for full, (status, _) in checks.items() if status == "unknown"} == {UNKEPT}
 
 
-def test_a_run_of_before_raises_no_alarm(audited: Runs, tmp_path: Path) -> None:
-    """It kept no letters or readings, no hashes of what stages left, and sealed no report."""
-    for name in ("both", "rated"):
-        run = Path(shutil.copytree(audited(name), tmp_path / name))
+@pytest.mark.parametrize("name", ["both", "one-order"])
+def test_a_run_of_before_raises_no_alarm(name: str, audited: Runs, tmp_path: Path) -> None:
+    """It kept no letters or readings, no cuts, marks and hashes, and sealed no report."""
+    run = Path(shutil.copytree(audited(name), tmp_path / name))
 
-        def forget(label: Any) -> None:
-            for vote in label["votes"]:
-                for later in ("letters", "prior", "readings"):
-                    vote.pop(later, None)
+    def forget(record: Any) -> None:
+        for part in [record, *record.get("votes", []), *record.get("rounds", []), record.get("revised", {})]:
+            for later in ("letters", "prior", "readings", "cut"):
+                part.pop(later, None)
 
-        change(run, LABELS, lambda records: [forget(label) for label in records])
-        change_json(run, lambda m: [entry.pop("files") for entry in m["stages"].values()])
-        page = (run / "report.html").read_text()
-        (run / "report.html").write_text(page[: page.rindex("\n<!-- SHA")])
-        checks = found(run)
-        assert {full: said for full, (status, said) in checks.items() if status == "FAILED"} == {}
-        assert {of_check(checks, check)[0] for check in (VOTES, LEFT, REPORT)} == {"unknown"}
+    for file in (REVISIONS, HELPFUL, PAIRS, LABELS):
+        change(run, file, lambda records: [forget(record) for record in records])
+    change_json(
+        run,
+        lambda m: [entry.pop(name, None) for entry in m["stages"].values() for name in ("files", "mark")],
+    )
+    for folder in (each.parent for each in run.glob("0*/**/config.json")):
+        (folder / marks.FILE).unlink(missing_ok=True)
+        change_json(folder, lambda settings: settings.pop(marks.KEY, None), "config.json")
+    page = (run / "report.html").read_text()
+    (run / "report.html").write_text(page[: page.rindex("\n<!-- SHA")])
+    checks = found(run)
+    assert {full: said for full, (status, said) in checks.items() if status == "FAILED"} == {}
+    assert {of_check(checks, check)[0] for check in (VOTES, DRAWN, TEXTS, PAIRS_OF, LEFT, REPORT)} == {
+        "unknown"
+    }

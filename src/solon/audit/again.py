@@ -64,7 +64,7 @@ def judgements(run: Run) -> Found:
 
 def judgements_anew(run: Run, engine: Engine, drawn: Sequence[Any]) -> Iterator[tuple[Any, float]]:
     laws, of_id = evaluation.laws_of(run), by_id(drawn)
-    settings, seed = tournament.settings_of(run.config), run.seed("evaluation")
+    settings, seed = evaluation.settings_of(run), run.seed("evaluation")
     wanted = [match for match in evaluation.wanted(run) if match["id"] in of_id]
     judge = replay.Recorded(evaluation.Judge(run).said, engine)  # chains of thought are taken as recorded
     for now in tournament.play(judge, wanted, laws, settings, seed):

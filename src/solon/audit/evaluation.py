@@ -12,6 +12,7 @@ from scipy.special import logit
 from solon.audit import replay
 from solon.audit.run import SETTING_OF, Found, Run, by_id
 from solon.audit.texts import compared
+from solon.config import Feedback
 from solon.constitution import Constitution
 from solon.evaluation import tournament
 from solon.inference.engine import ChoiceScores, Engine, Question
@@ -51,8 +52,10 @@ def judgements(run: Run) -> Found:
     if not stored and not run.done("evaluation"):
         return Found(counted)
     laws = laws_of(run)
-    played = tournament.play(
-        Judge(run), wanted(run), laws, tournament.settings_of(run.config), run.seed("evaluation")
+    later = ("way", "votes") if is_of_before(run) else ()
+    played = (
+        {name: value for name, value in record.items() if name not in later}
+        for record in tournament.play(Judge(run), wanted(run), laws, settings_of(run), run.seed("evaluation"))
     )
     here = [record for record in stored if record["aspect"] in laws]
     unknown = [
@@ -77,7 +80,7 @@ class Judge(replay.Recorded):
             if judgement is None or law is None:
                 continue
             self._take(judgement, match, law)
-            settings = tournament.settings_of(run.config)
+            settings = settings_of(run)
             _, judging = tournament.way(settings, law, judgement["aspect"])
             said |= replay.said_in_votes(judgement.get("votes") or [], match["id"], judging, seed)
         super().__init__(said)
@@ -140,7 +143,7 @@ def elo(run: Run) -> Found:
         stored = {each["model"]: each for each in said.get(aspect) or []}
         count += len(made)
         wrong += [f"{model} is there once only" for model in stored.keys() ^ made.keys()]
-        for model in stored.keys() & made.keys():
+        for model in stored.keys() & made.keys() if not is_of_before(run) else ():
             wrong += [
                 f"{model}'s {aspect} {name} is {stored[model].get(name)}, its judgements make {value}"
                 for name, value in made[model].items()
@@ -159,7 +162,22 @@ def elo(run: Run) -> Found:
         place := replay.difference(run.folder.summary["judging"], json.loads(json.dumps(decided)))
     ):
         wrong.append(f"what the judge decided is said to have another {place}")
-    return Found(f"{count} Elo scores fitted again to {len(run.folder.judgements)} judgements", wrong)
+    counted = f"{count} Elo scores fitted again to {len(run.folder.judgements)} judgements"
+    old = "how they were fitted: the run is of before 2026-12, when probabilities counted and not decisions"
+    return Found(counted, wrong, [old] if count and is_of_before(run) else [])
+
+
+def is_of_before(run: Run) -> bool:
+    """Whether all was judged by multiple choice, and by its probabilities, as runs of before 2026-12 are."""
+    return "judging" not in run.folder.summary
+
+
+def settings_of(run: Run) -> Feedback:
+    """How the run judges."""
+    if is_of_before(run):
+        plainly = {"method": "multiple-choice", "chain_of_thought": False}
+        return run.config.feedback.model_copy(update=plainly)
+    return tournament.settings_of(run.config)
 
 
 def near(one: Any, other: float) -> bool:

@@ -35,6 +35,8 @@ def drawn(run: Run) -> Found:
 
 def unseen(run: Run, source: PromptSettings) -> str:
     """Why a source cannot be drawn from again; "" where it can."""
+    if run.done("red-team") and not run.stages["red-team"].get("files"):
+        return "the run is of before 2026-12, when sides were told otherwise"
     if source.source != "packaged":
         return "" if Path(source.source).is_file() else "it is not here"
     made_by = run.folder.manifest.get("solon")

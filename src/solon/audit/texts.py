@@ -48,7 +48,8 @@ def revisions(run: Run) -> Found:
         made_again = answers_by(run, prompt_set, replay.Recorded(said))
         wrong += compared(answers, made_again, run.done("critique")) if answers else []
     counted += f" and {len(first) + len(run.folder.helpful)} further answers, all made again from their texts"
-    return Found(counted, wrong)
+    every = [*records, *first, *run.folder.helpful]
+    return Found(counted, wrong, kept_otherwise(every, "revisions and answers"))
 
 
 def answers_by(
@@ -87,6 +88,7 @@ def pairs(run: Run) -> Found:
     checked = [record for record in records if record["set"] in known]
     made = pairs_by(run, engine)
     unknown = [f"those of the {name} prompts: {GONE}" for name in SETS if name not in known]
+    unknown += kept_otherwise(checked, "pairs")
     return Found(
         f"{counted} made again from their texts", compared(checked, made, run.done("comparison")), unknown
     )
@@ -128,11 +130,26 @@ def compared(stored: Sequence[Any], made: Iterable[Mapping[str, Any]], done: boo
     for record in stored:
         if record["id"] not in again:
             wrong.append(f"{record['id']} comes from nothing that is there")
+        elif of_before(record, again[record["id"]]):
+            continue
         elif place := replay.difference(record, dict(again[record["id"]])):
             wrong.append(f"{record['id']} has another {place} than its stage makes of what is there")
     if done:
         wrong += [f"{name} is not there" for name in sorted(again.keys() - by_id(stored).keys())]
     return wrong
+
+
+def of_before(stored: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
+    """Whether a record was kept by other rules than today's: it does not say how its texts were cut."""
+    return "cut" in made and "cut" not in stored
+
+
+def kept_otherwise(records: Sequence[Mapping[str, Any]], what: str) -> list[str]:
+    """What to say of records of before, whose texts were kept by other rules."""
+    count = sum("cut" not in record for record in records)
+    return (
+        [f"{count} {what}: they are of before 2026-12, when texts were kept by other rules"] if count else []
+    )
 
 
 def of_set(run: Run, prompt_set: str) -> list[PromptRecord]:
