@@ -9,6 +9,7 @@ import pytest
 
 from solon import config
 from solon.policy.length_control import LengthControl
+from solon.policy.rollouts import Rollout
 from solon.policy.sample_log import SampleLog
 from solon.prompts.dialogue import user
 from solon.records import PromptRecord
@@ -107,7 +108,7 @@ def test_prompts_with_the_same_text_are_told_apart_by_their_ids(tmp_path: Path) 
     ours.controlled(1, prompts, list(map(said, words)), scores)
     assert ours.slope == pytest.approx(SLOPE)
     log = SampleLog(tmp_path, [{**record, "prompt": [user("Same?")]} for record in records("a", "b")])
-    log.append(1, prompts, list(map(said, words)), scores)
+    log.append(1, prompts, [Rollout([], said(count), False) for count in words], scores)
     again = control(tmp_path / "samples.jsonl")
     assert again.controlled(2, ["a"], [said(7)], [1.0]) == ours.controlled(2, ["a"], [said(7)], [1.0])
 

@@ -16,7 +16,6 @@ from solon import config, models
 from solon.errors import SolonError
 from solon.policy import kept_policies
 from solon.policy.length_control import LengthControl
-from solon.policy.rollouts import Rollout
 from solon.policy.schedule import prompts_by_step, within_length
 from solon.prompts.dialogue import assistant
 from solon.stages import preference, reinforce
@@ -333,7 +332,7 @@ def test_it_learns_from_rewards_without_length(
             scores = [each["reward"] for each in of_step]  # the records keep the preference model's scores
             if controlled:
                 prompts = [each["prompt_id"] for each in of_step]
-                answers = [Rollout([], each["response"], each["truncated"]) for each in of_step]
+                answers = [each["response"] for each in of_step]
                 scores = again.controlled(row["step"], prompts, answers, scores)
             assert row["reward"] == pytest.approx(sum(scores) / len(scores), abs=1e-4)
         said[controlled] = {(each["step"], each["id"]): each["response"] for each in samples}
