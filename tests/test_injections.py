@@ -163,7 +163,7 @@ def test_the_trainers_and_the_score_read_no_control_token_from_text(
     tokenizer = models.load_tokenizer(str(tiny_model))
     seen: list[list[int]] = []
 
-    def watch(trainer: Any, *_: Any) -> dict[str, float]:
+    def watch(trainer: Any, *_: Any, **__: Any) -> dict[str, float]:
         columns = [name for name in trainer.train_dataset.column_names if name.endswith("_ids")]
         seen.extend(row[name] for row in trainer.train_dataset for name in columns)
         return {}

@@ -294,9 +294,9 @@ def steps(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Steps:
 
         return call
 
-    def run(trainer: Any, *args: Any) -> dict[str, float]:
+    def run(trainer: Any, *args: Any, **options: Any) -> dict[str, float]:
         seen.attributes[type(trainer).__name__] = set(vars(trainer))
-        return training_run(trainer, *args)
+        return training_run(trainer, *args, **options)
 
     training_run = trainers.run
     pairs = [pair(question, "Yes.", "No, no.", 0.8) for question in QUESTIONS[:2]]

@@ -534,7 +534,12 @@ def test_a_run_keeps_the_key_to_itself(
     assert caplog.text
     assert KEY not in caplog.text + repr(config)
     manifest = json.loads((tmp_path / "run/manifest.json").read_text())
-    assert manifest["models"]["assistant"] == {"name": "openai:tiny", "hash": ""}
+    assert manifest["models"]["assistant"] == {
+        "name": "openai:tiny",
+        "hash": "",
+        "learned_from": [],
+        "unknown": ["openai:tiny (origin unknown: on a server)"],
+    }
     assert manifest["models"]["policy"]["hash"]
     assert manifest["stages"]["critique"]["usage"]["cost"] > 0
     with pytest.raises(SolonError, match=r"set models\.policy to a local model"):

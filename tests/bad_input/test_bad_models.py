@@ -72,6 +72,8 @@ def larger_tokenizer(folder: Path) -> None:
     """The end of a turn gets a token that the model does not have."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_special_tokens({"eos_token": "<|over|>"})
+    # Were it the end of text alone, what the template writes would be taken for that (prompts/turn_end.py).
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|im_end|>", "<|over|>")
     tokenizer.save_pretrained(folder)
 
 

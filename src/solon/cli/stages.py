@@ -4,7 +4,8 @@ Each command goes through the door that a run goes through: given a run's files 
 leaves the run's bytes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -109,10 +110,11 @@ def critique(
     """Answer red-team prompts, then critique and revise the answers, or those of another model."""
     from solon.pipeline.steps import critique as step
 
-    wanted, file = _train(_prompts((prompts, "red-team"))), _out(out, RevisionRecord)
+    found, notes = _prompts((prompts, "red-team"))
+    wanted, file = _train(found), _out(out, RevisionRecord)
     texts = _texts(answers) if answers else None
     _have_answers(wanted, texts, answers)
-    with _bench(config, settings, rules, critic=model) as bench, SCREEN.stage(stage("critique").title):
+    with _bench(config, settings, rules, critic=model) as bench, _noted(stage("critique").title, notes):
         step.revise(bench, wanted, file, texts)
 
 
@@ -130,9 +132,10 @@ def answer(
     named: PromptSet = "red-team" if prompt_set == "red-team" else "helpful"
     if prompt_set != named:
         raise SolonError(f"--set-name is {prompt_set!r}; it must be 'helpful' or 'red-team'")
-    wanted, file = _train(_prompts((prompts, named))), _out(out, AnswerRecord)
+    found, notes = _prompts((prompts, named))
+    wanted, file = _train(found), _out(out, AnswerRecord)
     title = "Helpful answers" if named == "helpful" else "Answers to red-team prompts"
-    with _bench(config, settings, assistant=model) as bench, SCREEN.stage(title):
+    with _bench(config, settings, assistant=model) as bench, _noted(title, notes):
         step.answer(bench, wanted, named, file)
 
 
@@ -179,8 +182,9 @@ def comparison(
     file = _out(out, PairRecord)
     with _bench(config, settings, rules, feedback=model) as bench:
         by_models = bench.config.preference_model.by_models
-        both = _of_sets(prompts, helpful) if "helpful" in by_models else _prompts((prompts, "red-team"))
-        wanted = [prompt for prompt in _train(both) if prompt["set"] in by_models]
+        with_helpful = "helpful" in by_models
+        found, notes = _of_sets(prompts, helpful) if with_helpful else _prompts((prompts, "red-team"))
+        wanted = [prompt for prompt in _train(found) if prompt["set"] in by_models]
         made = {record["id"]: record for record in _read(revisions, RevisionRecord)} if revisions else {}
         texts = _texts(answers) if answers else {}
         if METHODS[bench.config.feedback.method].revises:
@@ -193,7 +197,7 @@ def comparison(
         elif revisions or answers:
             given = "--answers" if answers else "--revisions"
             raise SolonError(f"{given} is given, but nothing revises them; set feedback.method to {REVISING}")
-        with SCREEN.stage(stage("comparison").title):
+        with _noted(stage("comparison").title, notes):
             step.pairs(bench, wanted, file, model, made, texts)
 
 
@@ -305,8 +309,8 @@ def reinforce(
     """Train the policy against the preference model, with a KL penalty: RL-CAI."""
     from solon.pipeline.steps import reinforce as step
 
-    records = _of_sets(prompts, helpful)
-    with _bench(config, settings) as bench, SCREEN.stage(stage("reinforce").title):
+    records, notes = _of_sets(prompts, helpful)
+    with _bench(config, settings) as bench, _noted(stage("reinforce").title, notes):
         figures, _ = step.train(bench, records, policy, preference_model, out)
         show(figures, as_json)
 
@@ -334,8 +338,18 @@ def _ruled(asked: Config, rules: str, aspect: str | None) -> Config:
     return asked.model_copy(update={"constitution": rules})
 
 
-def _prompts(*sources: tuple[str, PromptSet]) -> list[PromptRecord]:
-    """The sources' prompts of both splits; says how many are held out. Raises SolonError where all are."""
+@contextmanager
+def _noted(title: str, notes: Sequence[str]) -> Iterator[None]:
+    """Around a stage; the notes are said once it is done, so that a refusal is the one thing said."""
+    with SCREEN.stage(title):
+        yield
+    for note in notes:
+        SCREEN.say(note)
+
+
+def _prompts(*sources: tuple[str, PromptSet]) -> tuple[list[PromptRecord], list[str]]:
+    """The sources' prompts of both splits, and notes of those held out. Raises SolonError where all are."""
+    notes = []
     found = [record for source, prompt_set in sources for record in data.prompts(source, prompt_set)]
     usable = apart(found)
     for source, prompt_set in sources:
@@ -344,19 +358,19 @@ def _prompts(*sources: tuple[str, PromptSet]) -> list[PromptRecord]:
         if not left:
             raise SolonError(data.none_to_train_on(source, prompt_set, found))
         if left < count:
-            SCREEN.say(
+            notes.append(
                 f"{count - left} of {count} {prompt_set} prompts are held out for evaluations, by how they "
                 f"open, and left out here; {left} are taken."
             )
-    return usable
+    return usable, notes
 
 
 def _train(prompts: Sequence[PromptRecord]) -> list[PromptRecord]:
     return [record for record in prompts if record["split"] == "train"]
 
 
-def _of_sets(source: str, helpful: str | None) -> list[PromptRecord]:
-    """Red-team prompts, and helpful ones where there are some."""
+def _of_sets(source: str, helpful: str | None) -> tuple[list[PromptRecord], list[str]]:
+    """Red-team prompts, and helpful ones where there are some; as ``_prompts``."""
     if helpful is None and data.tells_sets(source) and data.prompts(source, "helpful"):
         helpful = source
     return _prompts((source, "red-team"), (helpful, "helpful")) if helpful else _prompts((source, "red-team"))
