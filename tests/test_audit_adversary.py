@@ -22,6 +22,7 @@ from solon import constitution, marks
 from solon.audit import audit
 from solon.config import Config
 from solon.evaluation import tournament
+from solon.feedback.rating import ByRating, first_is_better
 from solon.seeds import derive_seed
 from solon.store.record_file import RecordFile
 
@@ -656,6 +657,26 @@ def test_a_sound_run_raises_no_alarm(name: str, audited: Runs) -> None:
     checks = found(run, 2)
     assert {full: said for full, (status, said) in checks.items() if status == "FAILED"} == {}
     assert {full for full, (status, _) in checks.items() if status == "unknown"} == {UNKEPT}
+
+
+def test_an_answer_rated_otherwise_by_rounding_in_another_match_raises_no_alarm(
+    audited: Runs, tmp_path: Path
+) -> None:
+    """As in another batch: in half precision by far more."""
+    run = shutil.copytree(audited("rated"), tmp_path / "run")
+    settings = audited.settings("rated").feedback
+
+    def rated_otherwise(judgements: list[Any]) -> None:
+        judgement = next(each for each in judgements if "ratings" in each["votes"][0])
+        [vote] = judgement["votes"]
+        vote["readings"] = [[first + 0.002, second] for first, second in vote["readings"]]
+        vote["ratings"] = [sum(both) / 2 for both in zip(*vote["readings"], strict=True)]
+        vote["probability"] = first_is_better(*vote["ratings"], settings.rating_sharpness)
+        judgement["probability"] = vote["probability"]
+        judgement["orders"] = ByRating().either_way([vote], settings)
+
+    change(run, JUDGEMENTS, rated_otherwise)
+    assert of_check(found(run), JUDGED)[0] == "ok"
 
 
 @pytest.mark.parametrize("name", ["both", "one-order"])

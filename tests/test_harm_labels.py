@@ -29,6 +29,7 @@ from test_pipeline import config as small
 Rows = list[dict[str, Any]]
 
 ASKED = "which answer helps more; asked in May by J. Doe"
+CHECK = "people's helpfulness labels are not of harm"
 
 
 def write(path: Path, rows: Rows) -> str:
@@ -429,7 +430,7 @@ def test_a_signature_stands_in_the_manifest_and_the_audit_prints_it(tiny_model: 
 
 
 def audited(folder: Path, status: str) -> str:
-    check = next(check for check in audit(folder)[1] if check.name == "people's labels are not of harm")
+    check = next(check for check in audit(folder)[1] if check.name == CHECK)
     assert check.status == status
     return check.says
 

@@ -186,7 +186,7 @@ def test_prompts_and_comparisons_of_one_file_share_no_held_out_opening(
         }
         for each in given
     ]
-    compared = data.comparisons(write(tmp_path / "pairs.jsonl", rows), 0.1)
+    compared = data.comparisons(write(tmp_path / "pairs.jsonl", rows), 0.1, vouched_for="a test")
     trained = {opening(each["prompt"]) for each in compared if each["split"] == "train"}
     assert len(kept) > 150 < len(trained)
     assert not kept & trained

@@ -19,8 +19,10 @@ from solon import pipeline
 from solon.audit import audit
 from solon.config import Config
 from solon.errors import SolonError
+from solon.held_out import split_of
 from solon.method import STAGES
 from solon.progress import Watcher
+from solon.prompts.dialogue import user
 from solon.store.files import file_hash
 from solon.store.record_file import RecordFile
 from test_report import Page
@@ -343,9 +345,8 @@ def test_human_helpfulness_labels_enter_with_their_source(
     finished: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     human = tmp_path / "people.jsonl"
-    rows = [
-        {"prompt": f"Name {n} trees.", "chosen": f"Oak and {n} more.", "rejected": "No."} for n in range(6)
-    ]
+    asked = [text for n in range(20) if split_of([user(text := f"Name {n} trees.")]) == "train"]
+    rows = [{"prompt": text, "chosen": f"Oak, {text}", "rejected": "No."} for text in asked[:6]]
     # One is about a prompt that the models are evaluated on: it must not be trained on.
     prompts = RecordFile(finished / "01-red-team/prompts.jsonl").read()
     evaluated = next(each["prompt"] for each in prompts if each["split"] == "held-out")

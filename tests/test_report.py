@@ -194,7 +194,7 @@ def test_human_harm_labels_are_not_hidden(copied: Path) -> None:
     path.unlink()
     RecordFile(path).append(*records)
     text = Page.at(report.write(copied)).text
-    assert "1 of 23 harmlessness labels were given by humans." in text
+    assert "People gave 1 of 23 harmlessness labels." in text
     assert "No human harm label was used" not in text
     assert "harm.jsonl" in text
 

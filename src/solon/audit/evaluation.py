@@ -16,8 +16,6 @@ from solon.config import Feedback
 from solon.constitution import Constitution
 from solon.evaluation import tournament
 from solon.inference.engine import ChoiceScores, Engine, Question
-from solon.prompts import rating
-from solon.prompts.dialogue import assistant
 from solon.records import ASPECT_OF, SETS, Aspect, JudgementRecord, PromptRecord
 from solon.store.record_file import RecordFile
 
@@ -55,7 +53,7 @@ def judgements(run: Run) -> Found:
     later = ("way", "votes") if is_of_before(run) else ()
     played = (
         {name: value for name, value in record.items() if name not in later}
-        for record in tournament.play(Judge(run), wanted(run), laws, settings_of(run), run.seed("evaluation"))
+        for record in played_again(run, laws)
     )
     here = [record for record in stored if record["aspect"] in laws]
     unknown = [
@@ -66,26 +64,36 @@ def judgements(run: Run) -> Found:
     )
 
 
+def played_again(run: Run, laws: Mapping[Aspect, Constitution]) -> Iterator[Any]:
+    """One match at a time: what the judge says of an answer differs from match to match by rounding."""
+    judge, settings, seed = Judge(run), settings_of(run), run.seed("evaluation")
+    for match in wanted(run):
+        judge.playing = match["id"]
+        yield from tournament.play(judge, [match], laws, settings, seed)
+
+
 class Judge(replay.Recorded):
     """Judges the matches as recorded: log-probabilities that make what the judgements say."""
+
+    playing = ""  # the match that is judged by ratings, whose questions don't name it
 
     def __init__(self, run: Run) -> None:
         self._letters: dict[tuple[str, str], tuple[float, float]] = {}  # by match and whether it is swapped
         self._priors: dict[str, float] = {}  # by principle
-        self._readings: dict[str, float] = {}  # by the question about an answer
+        self._readings: dict[tuple[str, str], float] = {}  # by match and question
         said: replay.Said = {}
         recorded, laws, seed = by_id(run.folder.judgements), laws_of(run), run.seed("evaluation")
         for match in wanted(run):
             judgement, law = recorded.get(match["id"]), laws.get(ASPECT_OF[match["prompt"]["set"]])
             if judgement is None or law is None:
                 continue
-            self._take(judgement, match, law)
+            self._take(judgement, match["id"])
             settings = settings_of(run)
             _, judging = tournament.way(settings, law, judgement["aspect"])
             said |= replay.said_in_votes(judgement.get("votes") or [], match["id"], judging, seed)
         super().__init__(said)
 
-    def _take(self, judgement: JudgementRecord, match: tournament.Match, law: Constitution) -> None:
+    def _take(self, judgement: JudgementRecord, match: str) -> None:
         votes = judgement.get("votes") or []
         if not votes:  # of before: by multiple choice, and the probabilities alone
             odds = [float(logit(min(max(order, SURE), 1 - SURE))) for order in judgement["orders"]]
@@ -93,21 +101,19 @@ class Judge(replay.Recorded):
         else:
             pairs = [(a, b) for vote in votes for a, b in vote.get("letters") or []]
         for swapped, letters in zip((False, True), pairs, strict=False):
-            self._letters[match["id"], str(swapped)] = letters
+            self._letters[match, str(swapped)] = letters
         for vote in votes:
             self._priors[vote["principle"]] = vote.get("prior", 0.0)
             for falling, both in zip((False, True), vote.get("readings") or [], strict=False):
-                for text, reading in zip(match["texts"], both, strict=True):
-                    dialogue = [*match["prompt"]["prompt"], assistant(text)]
-                    asked = rating.question(dialogue, law.scale_of_answers(), falling)
-                    self._readings[asked["content"]] = reading
+                for place, reading in enumerate(both):  # as ``feedback.rating`` names its questions
+                    self._readings[match, f"{place}/{falling}"] = reading
 
     def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores]:
         for question in questions:
             yield ChoiceScores(question.id, self._said_to(question))
 
     def _said_to(self, question: Question) -> tuple[float, ...]:
-        if (reading := self._readings.get(question.messages[-1]["content"])) is not None:
+        if (reading := self._readings.get((self.playing, question.id))) is not None:
             return making(reading, len(question.choices))
         name, *_, swapped = question.id.rsplit("/", 2)
         if letters := self._letters.get((name, swapped)):

@@ -111,13 +111,12 @@ def pairs_by(run: Run, engine: Engine, names: Container[str] | None = None) -> I
         revisions=by_id(run.folder.revisions),
         answers=critique.texts(run.folder.helpful),
     )
-    prompts = of_set(run, "red-team")
-    if asked.preference_model.helpfulness == "ai":
-        prompts += of_set(run, "helpful")
     prompts = [
         prompt
-        for prompt in prompts
-        if prompt["set"] in material.laws and (names is None or prompt["id"] in names)
+        for prompt_set in asked.preference_model.by_models
+        if prompt_set in material.laws
+        for prompt in of_set(run, prompt_set)
+        if names is None or prompt["id"] in names
     ]
     method = METHODS[asked.feedback.method]
     return comparison.pairs(engine, prompts, method, material, asked.preference_model.held_out)

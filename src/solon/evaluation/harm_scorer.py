@@ -71,10 +71,10 @@ def train(
     SolonError where there is nothing to train on, the loss is not finite, or ``model`` itself learned
     people's labels of harm.
     """
+    mark = marks.inherited("harm-scorer", map(asdict, rated), {"start": model}, labels=[marks.HUMAN_HARM])
     if not rated:
         raise SolonError("there is nothing to train on: all conversations are held out; give more of them")
     setup.settle_libraries()
-    mark = marks.inherited("harm-scorer", map(asdict, rated), {"start": model}, labels=[marks.HUMAN_HARM])
     tokenizer = models.load_tokenizer(model)
     rows = [
         {"input_ids": tokens, "rating": conversation.rating}
