@@ -1,13 +1,13 @@
-"""Small GGUF files: a random Llama of two layers with the embedded model's tokenizer."""
+"""Small GGUF files: a random Llama of two layers with the tiny model's tokenizer."""
 
+import json
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
 
-from solon.models import embedded_file
+from conftest import CHATML
 
 HIDDEN, HEADS, KEY_HEADS, FEED, LAYERS = 32, 4, 2, 64, 2
 
@@ -30,13 +30,11 @@ def shapes(vocabulary: int) -> dict[str, tuple[int, ...]]:
     return whole
 
 
-def write(path: Path, without: Collection[str] = (), **more: int) -> Path:
+def write(path: Path, tokenizer_of: Path, without: Collection[str] = (), **more: int) -> Path:
     """A file of all tensors but those ``without``, with ``more`` 16-bit fields ("split_count=3")."""
-    reader = gguf.GGUFReader(embedded_file("smollm2"))
-
-    def field(name: str) -> Any:
-        return reader.fields[name].contents()
-
+    bpe = json.loads((tokenizer_of / "tokenizer.json").read_text())["model"]
+    words = sorted(bpe["vocab"], key=bpe["vocab"].get)
+    merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in bpe["merges"]]
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_block_count(LAYERS)
     writer.add_context_length(512)
@@ -47,19 +45,19 @@ def write(path: Path, without: Collection[str] = (), **more: int) -> Path:
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_freq_base(10000.0)
     writer.add_rope_dimension_count(HIDDEN // HEADS)
-    writer.add_vocab_size(len(field("tokenizer.ggml.tokens")))
+    writer.add_vocab_size(len(words))
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(field("tokenizer.ggml.pre"))
-    writer.add_token_list(field("tokenizer.ggml.tokens"))
-    writer.add_token_types(field("tokenizer.ggml.token_type"))
-    writer.add_token_merges(field("tokenizer.ggml.merges"))
-    writer.add_bos_token_id(field("tokenizer.ggml.bos_token_id"))
-    writer.add_eos_token_id(field("tokenizer.ggml.eos_token_id"))
-    writer.add_chat_template(field("tokenizer.chat_template"))
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(words)
+    writer.add_token_types([3 if word.startswith("<|") else 1 for word in words])
+    writer.add_token_merges(merges)
+    writer.add_bos_token_id(words.index("<|im_start|>"))
+    writer.add_eos_token_id(words.index("<|im_end|>"))
+    writer.add_chat_template(CHATML)
     for name, value in more.items():
         writer.add_uint16(name.replace("_", "."), value)
     draw = np.random.default_rng(0)
-    for name, shape in shapes(len(field("tokenizer.ggml.tokens"))).items():
+    for name, shape in shapes(len(words)).items():
         if name not in without:
             writer.add_tensor(name, draw.normal(0, 0.1, shape).astype(np.float32))
     writer.write_header_to_file()

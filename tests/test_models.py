@@ -59,14 +59,19 @@ def test_a_folder_without_weights_is_named(tiny_model: Path, tmp_path: Path) -> 
     ],
 )
 def test_a_gguf_file_without_some_of_its_tensors_is_never_filled_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without: list[str], fields: dict[str, int], said: str
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    without: list[str],
+    fields: dict[str, int],
+    said: str,
 ) -> None:
     monkeypatch.setenv("SOLON_CACHE", str(tmp_path / "cache"))
-    path = str(gguf_files.write(tmp_path / "model.gguf", without, **fields))
+    path = str(gguf_files.write(tmp_path / "model.gguf", tiny_model, without, **fields))
     for _ in range(2):  # nor is it there the second time
         with pytest.raises(SolonError, match=said):
             models.load_model(path)
-    assert models.load_model(str(gguf_files.write(tmp_path / "whole.gguf"))).num_parameters()
+    assert models.load_model(str(gguf_files.write(tmp_path / "whole.gguf", tiny_model))).num_parameters()
 
 
 def test_a_file_that_is_no_gguf_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

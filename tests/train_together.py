@@ -31,4 +31,5 @@ rollouts.number_type = lambda: "float32"  # bfloat16 makes other samples of what
 for given in sys.argv[1:]:
     if Path(given).is_dir():  # not what is meant for the module that this stands for
         launch.main(Path(given))
+PartialState().wait_for_everyone()
 PartialState().destroy_process_group()  # as launch does; without it a process that ends late may abort

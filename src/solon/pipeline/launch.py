@@ -183,4 +183,5 @@ def main(out: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    PartialState().wait_for_everyone()  # what a process that ends first leaves may abort another
     PartialState().destroy_process_group()

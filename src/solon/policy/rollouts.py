@@ -93,12 +93,14 @@ class Sampler:
     ) -> list[list[int]]:
         first = process * len(prompts)
         engine.load_weights(plain_weights(model))
-        answers = engine.continue_tokens(
-            [np.array(prompt, dtype=np.int64) for prompt in prompts],
-            [derive_seed(self.seed, "rollout", step, first + number) for number in range(len(prompts))],
-            self.settings.max_tokens,
-            self.settings.temperature,
-        )
+        # In the engine's own number type, whatever the training around it computes in.
+        with torch.autocast(engine.device.type, enabled=False):
+            answers = engine.continue_tokens(
+                [np.array(prompt, dtype=np.int64) for prompt in prompts],
+                [derive_seed(self.seed, "rollout", step, first + number) for number in range(len(prompts))],
+                self.settings.max_tokens,
+                self.settings.temperature,
+            )
         engine.unload()  # the update needs the memory
         return answers
 
