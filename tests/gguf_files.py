@@ -7,8 +7,6 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from conftest import CHATML
-
 HIDDEN, HEADS, KEY_HEADS, FEED, LAYERS = 32, 4, 2, 64, 2
 
 
@@ -53,7 +51,7 @@ def write(path: Path, tokenizer_of: Path, without: Collection[str] = (), **more:
     writer.add_token_merges(merges)
     writer.add_bos_token_id(words.index("<|im_start|>"))
     writer.add_eos_token_id(words.index("<|im_end|>"))
-    writer.add_chat_template(CHATML)
+    writer.add_chat_template((tokenizer_of / "chat_template.jinja").read_text())
     for name, value in more.items():
         writer.add_uint16(name.replace("_", "."), value)
     draw = np.random.default_rng(0)
