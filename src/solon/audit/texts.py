@@ -17,11 +17,6 @@ from solon.records import ASPECT_OF, KINDS, SETS, AnswerRecord, PairRecord, Prom
 from solon.stages import comparison, critique, examples
 from solon.store.record_file import RecordFile
 
-# As ``pipeline.steps.critique`` names them.
-ANSWER_SEEDS: Mapping[PromptSet, tuple[str, ...]] = {
-    "red-team": ("first answers", "02-critique"),
-    "helpful": ("helpful",),
-}
 GONE = "the constitution is no longer here"
 
 
@@ -64,7 +59,7 @@ def answers_by(
 
 
 def answer_seed(run: Run, prompt_set: PromptSet) -> int:
-    return run.seed(*ANSWER_SEEDS[prompt_set])
+    return run.seed(*critique.SEEDS[prompt_set])
 
 
 def supervised_examples(run: Run) -> Found:

@@ -4,6 +4,8 @@ import os
 
 import torch
 
+from solon.errors import SolonError
+
 MEMORY_SHARE = 8  # finished sequences are kept in at most this part (1/8) of the device's memory
 
 
@@ -16,6 +18,24 @@ def out_of_memory(error: Exception) -> bool:
     words = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "a primitive")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         phrase in str(error) for phrase in words
+    )
+
+
+def fewer(error: Exception, concurrency: int, model: str) -> tuple[int, str]:
+    """Half of ``concurrency``, for an engine to go on with, and what to tell the user when it does.
+
+    Raises ``error`` itself where it is not for want of memory, SolonError where no less can be done.
+    """
+    if not out_of_memory(error):
+        raise error
+    if concurrency == 1:
+        raise SolonError(
+            f"memory does not suffice for one sequence of {model!r}: lower max_tokens, use a smaller model "
+            "or engine.dtype bfloat16, or give it more memory"
+        ) from None
+    return concurrency // 2, (
+        f"Memory did not suffice for {concurrency} sequences of {model} at a time: it went on with "
+        f"{concurrency // 2}. Set engine.batch_size to that to lose no time next time."
     )
 
 

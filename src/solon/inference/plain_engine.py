@@ -22,11 +22,11 @@ from transformers import (
 )
 
 from solon.config import EngineSettings
-from solon.errors import SolonError, TooLong
+from solon.errors import TooLong
 from solon.inference.active import Active
 from solon.inference.dialogue_tokens import DialogueTokens
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
-from solon.inference.memory import out_of_memory
+from solon.inference.memory import fewer
 from solon.inference.precision import choose_dtype
 from solon.inference.prefix import Tokens
 from solon.inference.sampling import sample
@@ -90,7 +90,7 @@ class PlainEngine(Engine):
             try:
                 finished += self._generate(batch)
             except (RuntimeError, MemoryError) as error:
-                self._halve(error, batch)
+                self._halve(error)
                 continue
             done = {id(sequence) for sequence in batch}
             self._waiting = deque(sequence for sequence in self._waiting if id(sequence) not in done)
@@ -113,7 +113,7 @@ class PlainEngine(Engine):
                     self._scores(row, logits) for row, logits in zip(batch, self._logits(batch), strict=True)
                 ]
             except (RuntimeError, MemoryError) as error:
-                self._halve(error, ())
+                self._halve(error)
                 continue
             for row_scores in scores:
                 yield from sheet.enter(waiting.popleft(), row_scores)
@@ -226,25 +226,12 @@ class PlainEngine(Engine):
             scores[choice] = float(picked.sum())
         return scores
 
-    def _halve(self, error: Exception, batch: Sequence[Active]) -> None:
-        """Work on half as many at a time; the batch is made anew, by the same draws.
-
-        Raises ``error`` itself where it is not for want of memory, SolonError where no less can be done.
-        """
-        if not out_of_memory(error):
-            raise error
-        if self.concurrency == 1:
-            raise SolonError(
-                f"memory does not suffice for one sequence of {self.model_name!r}: lower max_tokens, use a "
-                "smaller model or engine.dtype bfloat16, or give it more memory"
-            ) from None
-        self.concurrency //= 2
+    def _halve(self, error: Exception) -> None:
+        """Work on half as many at a time; what was begun is made anew, by the same draws. See ``fewer``."""
+        self.concurrency, told = fewer(error, self.concurrency, self.model_name)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.say(
-            f"Memory did not suffice for {2 * self.concurrency} sequences of {self.model_name} at a time: it "
-            f"went on with {self.concurrency}. Set engine.batch_size to that to lose no time next time."
-        )
+        self.say(told)
 
 
 class Drawn(LogitsProcessor):  # type: ignore[misc]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from solon.config import EngineSettings
-from solon.errors import SolonError, TooLong, first_line
+from solon.errors import TooLong, first_line
 from solon.inference.active import Active
 from solon.inference.cache import FinishedSequences
 from solon.inference.cached_model import CachedModel, Group
@@ -18,7 +18,7 @@ from solon.inference.choice_scores import choice_scores
 from solon.inference.cuda_graphs import DecodeGraphs
 from solon.inference.dialogue_tokens import DialogueTokens
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
-from solon.inference.memory import MEMORY_SHARE, device_memory, out_of_memory
+from solon.inference.memory import MEMORY_SHARE, device_memory, fewer, out_of_memory
 from solon.inference.precision import choose_dtype
 from solon.inference.prefill import Prefill
 from solon.inference.prefix import Tokens
@@ -177,18 +177,8 @@ class TransformersEngine(Engine):
         self.usage.tokens_computed += tokens
 
     def _halve(self, error: Exception) -> None:
-        """Work on half as many sequences at a time; those under way begin again, with the same draws.
-
-        Raises ``error`` itself where it is not for want of memory, SolonError where no less can be done.
-        """
-        if not out_of_memory(error):
-            raise error
-        if self.concurrency == 1:
-            raise SolonError(
-                f"memory does not suffice for one sequence of {self.model_name!r}: lower max_tokens, use a "
-                "smaller model or engine.dtype bfloat16, or give it more memory"
-            ) from None
-        before, self.concurrency = self.concurrency, self.concurrency // 2
+        """Work on half as many at a time; those under way begin again, with the same draws. See ``fewer``."""
+        self.concurrency, told = fewer(error, self.concurrency, self.model_name)
         for sequence in self._active:
             sequence.restart()
         self._waiting.extendleft(reversed(self._active))
@@ -197,10 +187,7 @@ class TransformersEngine(Engine):
         self.forget()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.say(
-            f"Memory did not suffice for {before} sequences of {self.model_name} at a time: it went on with "
-            f"{self.concurrency}. Set engine.batch_size to that to lose no time next time."
-        )
+        self.say(told)
 
     def _admit(self, count: int) -> list[Completion]:
         first, sequences = len(self._active), list(islice(self._waiting, count))

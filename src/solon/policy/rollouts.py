@@ -65,11 +65,8 @@ class Sampler:
         """
         try:
             if self._engine:
-                try:
-                    answers = self._by_engine(self._engine, model, prompts, step, process)
-                except UnsupportedModel:  # some kinds of attention show at the first pass only
-                    self._engine = None
-            if not self._engine:
+                answers = self._by_engine(self._engine, model, prompts, step, process)
+            else:
                 answers = self._by_generate(model, prompts, step, process)
         except NotFinite as error:
             raise SolonError(

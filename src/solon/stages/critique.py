@@ -8,11 +8,18 @@ from solon.errors import TooLong
 from solon.inference.engine import Chain, Engine
 from solon.prompts.critique import worked_examples
 from solon.prompts.dialogue import assistant
-from solon.records import AnswerRecord, Message, PromptRecord, RevisionRecord, Round
+from solon.records import AnswerRecord, Message, PromptRecord, PromptSet, RevisionRecord, Round
 from solon.revising import one_round, request
 from solon.seeds import generator
 from solon.texts.degenerate import TOO_LONG, problem
 from solon.texts.written import Written, mended
+
+# Names the seed of answers, by the prompts' set: those to red-team prompts are for another model, the critic,
+# to revise.
+SEEDS: Mapping[PromptSet, tuple[str, ...]] = {
+    "red-team": ("first answers", "02-critique"),
+    "helpful": ("helpful",),
+}
 
 
 def revise(

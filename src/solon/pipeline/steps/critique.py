@@ -13,18 +13,12 @@ from solon.stages import critique
 from solon.store.record_file import RecordFile
 from solon.texts.written import Written, cut_note
 
-# By the prompts' set: answers to red-team prompts are those that another model, the critic, is to revise.
-SEEDS: Mapping[PromptSet, tuple[str, ...]] = {
-    "red-team": ("first answers", "02-critique"),
-    "helpful": ("helpful",),
-}
-
 
 def answer(
     bench: Workbench, prompts: Sequence[PromptRecord], prompt_set: PromptSet, file: RecordFile
 ) -> list[AnswerRecord]:
     """The assistant's answers, kept as they are: one to a red-team prompt, ``helpful_answers`` to others."""
-    seed = bench.seed(*SEEDS[prompt_set])
+    seed = bench.seed(*critique.SEEDS[prompt_set])
     settings = bench.config.critique
     times = settings.helpful_answers if prompt_set == "helpful" else 1
     wanted, prompt_ids = critique.several(prompts, times)
