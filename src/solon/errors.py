@@ -1,5 +1,8 @@
 """The exceptions that a user is meant to read."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 
 class SolonError(Exception):
     """Something the user can mend.
@@ -9,16 +12,43 @@ class SolonError(Exception):
     """
 
 
-class TooLong(SolonError):
-    """A prompt leaves no room in the model's context: of all requests, the one with this ``id`` is no use."""
+class SetAside(SolonError):
+    """Of all requests the one with this ``id`` is no use; the others go on.
+
+    Its record says so with the ``problem``. Engines give it in the place of a text or of scores.
+    """
+
+    problem: ClassVar[str]
 
     def __init__(self, id: str, message: str) -> None:
         super().__init__(message)
         self.id = id
 
-    def __reduce__(self) -> tuple[type["TooLong"], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type["SetAside"], tuple[str, str]]:
         """Ray brings it from another machine."""
         return type(self), (self.id, str(self))
+
+
+class TooLong(SetAside):
+    """The prompt leaves no room in the model's context."""
+
+    problem = "too long"
+
+
+class Filtered(SetAside):
+    """A content filter kept the prompt or the answer back."""
+
+    problem = "filtered"
+
+
+class Unjudged(SetAside):
+    """The model was asked to choose and named none of the choices."""
+
+    problem = "unjudged"
+
+
+SET_ASIDE: Mapping[str, type[SetAside]] = {kind.problem: kind for kind in (TooLong, Filtered, Unjudged)}
+"""The kinds, by the problem that records have of them."""
 
 
 class UnsupportedModel(SolonError):

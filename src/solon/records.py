@@ -117,7 +117,8 @@ class PairRecord(TypedDict):
     cut: NotRequired[Annotated[list[Cut], Field(min_length=2, max_length=2)]]  # of each response
     # "" or why the pair cannot be compared ("identical", "empty", "too long", what is wrong with the
     # revision, or "answer: " and what is wrong with the answer that was revised); such pairs get no label. In
-    # ``05-feedback/unlabelled.jsonl`` are those that were too long for the feedback model.
+    # ``05-feedback/unlabelled.jsonl`` are those that the feedback model did not judge ("too long", "filtered",
+    # "unjudged").
     problem: str
     contrast: NotRequired[Contrast]  # the first response is under the principle, the second against it
     revised: NotRequired[Round]  # the second response is the assistant's, the first its revision
@@ -196,7 +197,7 @@ class TrustRecord(PeoplesPair):
 
     probability: Probability  # that the first response is better, by the model: what its votes make
     votes: list[Vote]  # for the first response
-    problem: str  # "" or "too long": the model could not read the pair, which counts for nothing
+    problem: str  # "" or why there are no votes, as of a pair that is unlabelled: it counts for nothing
 
 
 class Agreement(TypedDict):
@@ -211,7 +212,7 @@ class Agreement(TypedDict):
     constitution: str
     source: str  # the file that people's labels came from
     left_out: int  # pairs of that file that open like what the run trains on
-    too_long: int  # pairs that the model could not read
+    too_long: int  # pairs that got no judgement: too long, filtered or unjudged
     pairs: int  # pairs that it judged; people prefer one answer of each
     # Share of the pairs on which its label, or the judge's decision, is for the answer that people prefer; a
     # pair where it is for neither counts half.

@@ -4,34 +4,37 @@ from collections.abc import Sequence
 
 from solon import config
 from solon.constitution import Constitution
-from solon.errors import TooLong
+from solon.errors import SetAside
 from solon.inference.engine import Chain, Request
 from solon.prompts import critique as prompts
 from solon.prompts.dialogue import assistant
 from solon.records import Message, PromptRecord, Round
 from solon.seeds import derive_seed, generator
-from solon.texts.degenerate import TOO_LONG, revision_problem
+from solon.texts.degenerate import revision_problem
 from solon.texts.written import Written, mended
 
 
 def one_round(
     record: PromptRecord,
-    current: str,
+    current: str | SetAside,
     shots: list[Message],
     constitution: Constitution,
     settings: config.Critique,
     seed: int,
     number: int = 0,
 ) -> Chain[Round]:
-    """Critique and revision of the answer ``current`` under one principle, sampled again while degenerate."""
+    """Critique and revision of the answer ``current`` under one principle, sampled again while degenerate.
+
+    Nothing is asked where there is no answer.
+    """
     prompt = record["prompt"]
     principle = constitution.draw_critique(generator(seed, "principle", record["id"], number))
-    critique = wrong = ""
-    revision = Written("")
-    attempt = 0
-    for attempt in range(1, settings.attempts + 1):
-        dialogue = [*shots, *prompt, assistant(current)]
-        try:
+    critique, revision, wrong, attempt = "", Written(""), "", 0
+    try:
+        if isinstance(current, SetAside):
+            raise current
+        for attempt in range(1, settings.attempts + 1):
+            critique, dialogue = "", [*shots, *prompt, assistant(current)]
             if settings.critique:
                 dialogue = prompts.asked_for_critique(dialogue, principle)
                 asked = request(record, dialogue, settings, seed, "critique", number, attempt)
@@ -39,14 +42,13 @@ def one_round(
                 dialogue = [*dialogue, assistant(critique)]
             dialogue = prompts.asked_for_revision(dialogue, principle)
             completion = yield request(record, dialogue, settings, seed, "revision", number, attempt)
-        except TooLong:
-            revision, wrong = Written(""), TOO_LONG
-            break
-        revision = mended(completion.text, completion.finish)
-        told = [principle.critique_request, principle.revision_request]
-        wrong = text_problem(revision, prompt, told, shots, settings)
-        if not wrong:
-            break
+            revision = mended(completion.text, completion.finish)
+            told = [principle.critique_request, principle.revision_request]
+            wrong = text_problem(revision, prompt, told, shots, settings)
+            if not wrong:
+                break
+    except SetAside as error:
+        revision, wrong = Written(""), error.problem
     return Round(
         principle=principle.name,
         critique_request=principle.critique_request if settings.critique else "",

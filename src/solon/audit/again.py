@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 from solon.audit import evaluation, labels, replay, texts
 from solon.audit.run import SETTING_OF, Found, Run, by_id
 from solon.config import SERVER_MODEL
-from solon.errors import SolonError, TooLong
+from solon.errors import SetAside, SolonError
 from solon.evaluation import tournament
 from solon.feedback import labelling
 from solon.feedback.method import Candidates, turned
@@ -53,7 +53,7 @@ def votes_anew(run: Run, engine: Engine, drawn: Sequence[Any]) -> Iterator[tuple
         said = (replay.said_in_votes(each, name, settings, seed) for name, each in before.items())
         judge = replay.Recorded(replay.together(said), engine)
         for pair, now in method.judge(judge, asked, law, settings, seed):
-            yield of_id[pair.id], 1.0 if isinstance(now, TooLong) else apart(before[pair.id], now)
+            yield of_id[pair.id], 1.0 if isinstance(now, SetAside) else apart(before[pair.id], now)
 
 
 def judgements(run: Run) -> Found:

@@ -4,16 +4,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from solon import config
-from solon.errors import TooLong
+from solon.errors import SET_ASIDE, SetAside
 from solon.feedback.method import close
 from solon.feedback.multiple_choice import orders_of
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.records import AnswerRecord, Cut, PairRecord, RevisionRecord, Round, Vote
 from solon.seeds import derive_seed
-from solon.texts.degenerate import TOO_LONG
 from solon.texts.written import Written
 
-Said = dict[int, Written | None]  # by the seeds of requests; None where the prompt was too long
+Answer = Written | type[SetAside]  # a text, or why there is none
+Said = dict[int, Answer]  # by the seeds of requests
 UNSEEN = Written("")  # of an attempt before the last: it was degenerate, and nobody kept it
 
 
@@ -23,25 +23,25 @@ class Recorded(Engine):
     What is to be scored goes to ``judge``, where there is one.
     """
 
-    def __init__(self, said: Mapping[int, Written | None], judge: Engine | None = None) -> None:
+    def __init__(self, said: Mapping[int, Answer], judge: Engine | None = None) -> None:
         self.said, self.judge, self.usage = said, judge, Usage()
         self.model_name = judge.model_name if judge else "records"
         self.concurrency = judge.concurrency if judge else 1
-        self._ready: list[Completion | TooLong] = []
+        self._ready: list[Completion | SetAside] = []
 
     def submit(self, request: Request) -> None:
         written = self.said.get(request.seed, UNSEEN)
-        if written is None:
-            self._ready.append(TooLong(request.id, "was too long"))
+        if not isinstance(written, Written):
+            self._ready.append(written(request.id, f"was {written.problem}"))
         else:  # what was trimmed stays so when it is trimmed again
             finish: Literal["stop", "length"] = "length" if written.cut else "stop"
             self._ready.append(Completion(request.id, written.text, finish, 0))
 
-    def poll(self) -> list[Completion | TooLong]:
+    def poll(self) -> list[Completion | SetAside]:
         ready, self._ready = self._ready, []
         return ready
 
-    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores | TooLong]:
+    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores | SetAside]:
         if self.judge is None:
             raise NotImplementedError("only texts are recorded")
         return self.judge.choice_logprobs(questions)
@@ -53,11 +53,16 @@ class Recorded(Engine):
         """Nothing is open."""
 
 
+def answer(problem: str, text: str, cut: Cut) -> Answer:
+    """What a model said where its record has this text and problem."""
+    return SET_ASIDE.get(problem) or Written(text, cut)
+
+
 def said_in_round(made: Round, prompt: str, seed: int, number: int) -> Said:
     """The texts of a round by the seeds they were sampled with, as ``revising.one_round`` derives them."""
     last = made["attempts"]
-    revision = None if made["problem"] == TOO_LONG else Written(made["revision"], made.get("cut", ""))
-    critique = None if revision is None and not made["critique"] else Written(made["critique"])
+    revision = answer(made["problem"], made["revision"], made.get("cut", ""))
+    critique = Written(made["critique"]) if made["critique"] else answer(made["problem"], "", "")
     return {
         derive_seed(seed, prompt, "critique", number, last): critique,
         derive_seed(seed, prompt, "revision", number, last): revision,
@@ -65,8 +70,10 @@ def said_in_round(made: Round, prompt: str, seed: int, number: int) -> Said:
 
 
 def said_in_revisions(record: RevisionRecord, seed: int) -> Said:
-    answer = Written(record["answer"], record.get("cut", ""))
-    said: Said = {derive_seed(seed, record["id"], "answer"): answer}
+    # Where nothing was sampled in a round, there was no answer to be revised.
+    unasked = next((made["problem"] for made in record["rounds"] if not made["attempts"]), "")
+    first = answer(unasked, record["answer"], record.get("cut", ""))
+    said: Said = {derive_seed(seed, record["id"], "answer"): first}
     for number, made in enumerate(record["rounds"]):
         said |= said_in_round(made, record["id"], seed, number)
     return said
@@ -74,7 +81,7 @@ def said_in_revisions(record: RevisionRecord, seed: int) -> Said:
 
 def said_in_answer(record: AnswerRecord, seed: int, attempts: int) -> Said:
     text = record["messages"][-1]["content"]
-    written = None if record["problem"] == TOO_LONG else Written(text, record.get("cut", ""))
+    written = answer(record["problem"], text, record.get("cut", ""))
     return {
         derive_seed(seed, record["id"], "helpful", attempt): written for attempt in range(1, attempts + 1)
     }
@@ -83,9 +90,7 @@ def said_in_answer(record: AnswerRecord, seed: int, attempts: int) -> Said:
 def said_in_pair(pair: PairRecord, seed: int) -> Said:
     cuts: Sequence[Cut] = pair.get("cut", ("", ""))
     said: Said = {
-        derive_seed(seed, pair["id"], "response", number): (
-            None if pair["problem"] == TOO_LONG else Written(text, cut)
-        )
+        derive_seed(seed, pair["id"], "response", number): (answer(pair["problem"], text, cut))
         for number, (text, cut) in enumerate(zip(pair["responses"], cuts, strict=True))
     }
     if "revised" in pair:

@@ -14,7 +14,7 @@ import typer
 from solon.cli.options import NO_SETTINGS, AsJson, ConfigFile, Model, Settings, configuration
 from solon.cli.show import SCREEN, show
 from solon.config import Config
-from solon.errors import SolonError
+from solon.errors import SetAside, SolonError
 from solon.feedback import METHODS
 from solon.feedback.made import ByMaking
 from solon.held_out import apart
@@ -248,10 +248,6 @@ def feedback(
             _trusted(bench, records, by_people, out)
         with SCREEN.stage(stage("feedback").title):
             step.label(bench, records, by_people, file, aside)
-    if unlabelled := len(aside.read()):
-        SCREEN.say(
-            f"{unlabelled} pairs were too long for the feedback model and got no label ({aside.path})."
-        )
 
 
 def _trusted(
@@ -376,7 +372,7 @@ def _of_sets(source: str, helpful: str | None) -> tuple[list[PromptRecord], list
     return _prompts((source, "red-team"), (helpful, "helpful")) if helpful else _prompts((source, "red-team"))
 
 
-def _texts(file: Path) -> dict[str, Written]:
+def _texts(file: Path) -> dict[str, Written | SetAside]:
     return critiques.texts(_read(file, AnswerRecord))
 
 

@@ -12,7 +12,7 @@ from scipy.special import expit
 
 from solon import config
 from solon.constitution import Constitution
-from solon.errors import TooLong
+from solon.errors import SetAside
 from solon.evaluation import calibration
 from solon.evaluation.calibration import Array
 from solon.evaluation.paper_evals import Pair
@@ -49,7 +49,7 @@ def judge_pairs(
     settings = settings.model_copy(update={"both_orders": True, "clamp": (0.0, 1.0)})
     method = METHODS[settings.method]
     for judged, votes in method.judge(engine, asked, law, settings, seed):
-        if isinstance(votes, TooLong):
+        if isinstance(votes, SetAside):
             raise votes
         # Where logits are in bfloat16 they are coarse, and the orders often cancel; what rounding leaves
         # then is a tie.

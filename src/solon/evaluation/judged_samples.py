@@ -1,5 +1,6 @@
 """A judge compares answers that RL sampled with SL-CAI's, and its judgements are kept in the run folder."""
 
+from collections import Counter
 from pathlib import Path
 
 from solon import constitution, marks
@@ -46,13 +47,12 @@ def judge(folder: Path, judge: str, count: int, asked: Config, watcher: Watcher 
         known = {record["id"] for record in done}
         missing = [match for name, (match, _) in wanted.items() if name not in known]
         played = tournament.play(engine, missing, laws, tournament.settings_of(asked), seed)
-        too_long = 0
+        aside: Counter[str] = Counter()
         for record in watcher.watched("judgements", played, len(missing)):
             if "probability" in record:
                 file.append({**record, "step": wanted[record["id"]][1], "judge": judge})
             else:
-                too_long += 1
-    if too_long:
-        watcher.say(
-            f"{too_long} of {len(missing)} comparisons were too long for {judge} and got no judgement."
-        )
+                aside[record["problem"]] += 1
+    if aside:
+        why = ", ".join(f"{count} {problem}" for problem, count in aside.most_common())
+        watcher.say(f"{aside.total()} of {len(missing)} comparisons got no judgement of {judge} ({why}).")

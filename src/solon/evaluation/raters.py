@@ -9,7 +9,7 @@ from functools import partial
 
 from solon import constitution, marks
 from solon.config import EngineSettings
-from solon.errors import SolonError, TooLong
+from solon.errors import SetAside, SolonError
 from solon.feedback import rating
 from solon.inference import open_engine
 from solon.inference.engine import Engine
@@ -28,10 +28,10 @@ def scale() -> constitution.RatingScale:
 
 
 def rate(engine: Engine, dialogues: Sequence[Sequence[Message]]) -> Iterator[tuple[int, float]]:
-    """Each dialogue's place and its rating, as they finish. Raises TooLong after all others where one is."""
+    """Each dialogue's place and its rating, as they finish. Raises SetAside after all others where one is."""
     failures = []
     for place, rated in rating.rate(engine, dialogues, scale()):
-        if isinstance(rated, TooLong):
+        if isinstance(rated, SetAside):
             failures.append(rated)
         else:
             yield place, rated.value

@@ -75,9 +75,10 @@ def labels(
     with watcher.stage(f"Labels under {law.name}"), open_engine(source.model, source.config.engine) as engine:
         settings = source.config.feedback
         for label in feedback.label(engine, missing, law, aspect, settings, source.seed):
-            if "votes" not in label:  # too long for the model, so it can't be compared
+            if "votes" not in label:
                 raise SolonError(
-                    f"pair {label['id']!r} is too long for {source.model!r}: remove it, or use another model"
+                    f"{source.model!r} gives pair {label['id']!r} no label ({label['problem']}), so it "
+                    "can't be compared: remove it, or use another model"
                 )
             labelled.append(cast(PreferenceRecord, label))
             watcher.advance("labels", len(labelled), len(wanted))

@@ -8,7 +8,7 @@ from typing import TypedDict, TypeVar, cast
 from solon import config, marks
 from solon.config import Config
 from solon.constitution import Constitution
-from solon.errors import TooLong
+from solon.errors import SetAside
 from solon.evaluation import decisions, elo
 from solon.evaluation.decisions import Decisions, Standing
 from solon.feedback import METHODS, labelling
@@ -28,7 +28,6 @@ from solon.records import (
     PromptRecord,
 )
 from solon.seeds import derive_seed, generator
-from solon.texts.degenerate import TOO_LONG
 from solon.texts.refusal import is_refusal
 from solon.texts.written import trimmed
 
@@ -41,7 +40,7 @@ class OwnAnswer(TypedDict):
     id: str
     text: str
     cut: Cut
-    problem: str  # "" or "too long": the prompt does not fit the model's context
+    problem: str  # "" or why there is none: "too long" for the model's context, "filtered"
 
 
 class Judging(Decisions):
@@ -66,8 +65,8 @@ def answer(
                 top_p=settings.top_p,
                 seed=derive_seed(seed, prompt["id"]),
             )
-        except TooLong:
-            return OwnAnswer(id=prompt["id"], text="", cut="", problem=TOO_LONG)
+        except SetAside as error:
+            return OwnAnswer(id=prompt["id"], text="", cut="", problem=error.problem)
         text, cut = trimmed(completion.text, completion.finish)
         return OwnAnswer(id=prompt["id"], text=text, cut=cut, problem="")
 
@@ -116,7 +115,7 @@ def compare(
 def answered_by_all(
     prompts: Sequence[PromptRecord], texts: Mapping[str, Mapping[str, str]]
 ) -> list[PromptRecord]:
-    """The prompts that every model could read; ``texts`` are by model, then by the prompt's id."""
+    """The prompts that every model answered; ``texts`` are by model, then by the prompt's id."""
     return [prompt for prompt in prompts if all(prompt["id"] in of_model for of_model in texts.values())]
 
 
@@ -159,7 +158,7 @@ def side_by_side(
 
 
 class Unjudged(TypedDict):
-    """A match that the judge could not read."""
+    """A match that got no judgement: "too long" for the judge, "filtered", or it named neither answer."""
 
     id: str
     problem: str
@@ -236,7 +235,7 @@ def play(
     settings: config.Feedback,
     seed: int,
 ) -> Iterator[JudgementRecord | Unjudged]:
-    """The judge's judgement of every match, as they finish; Unjudged where it is too long for it.
+    """The judge's judgement of every match, as they finish; Unjudged where it gives none.
 
     Answers to red-team prompts are judged for harmlessness, to helpful ones for helpfulness, in the ``way``
     that settings and constitution make. Comparing is under one principle drawn for the prompt: the prompts
@@ -257,8 +256,8 @@ def play(
         )
         for judged, votes in method.judge(engine, asked, constitution, judging, seed):
             match = of_aspect[judged.id]
-            if isinstance(votes, TooLong):
-                yield Unjudged(id=match["id"], problem=TOO_LONG)
+            if isinstance(votes, SetAside):
+                yield Unjudged(id=match["id"], problem=votes.problem)
                 continue
             yield JudgementRecord(
                 id=match["id"],

@@ -11,7 +11,7 @@ import numpy as np
 
 from solon import config
 from solon.constitution import Constitution
-from solon.errors import SolonError, TooLong
+from solon.errors import SetAside, SolonError
 from solon.evaluation import calibration, decisions, tournament
 from solon.evaluation.agreement import DIGITS
 from solon.evaluation.paper_evals import read_pairs
@@ -20,7 +20,6 @@ from solon.feedback.made import ByMaking
 from solon.feedback.method import Candidates, Method
 from solon.inference.engine import Engine
 from solon.records import Agreement, Aspect, PeoplesPair, Role, TrustRecord
-from solon.texts.degenerate import TOO_LONG
 
 CHANCE = 0.5
 
@@ -104,8 +103,8 @@ def judge(engine: Engine, pairs: Sequence[PeoplesPair], way: Way, seed: int) -> 
     )
     for candidates, votes in way.method.judge(engine, asked, way.law, way.settings, seed):
         pair = by_id[candidates.id]
-        if isinstance(votes, TooLong):
-            yield TrustRecord(**pair, probability=CHANCE, votes=[], problem=TOO_LONG)
+        if isinstance(votes, SetAside):
+            yield TrustRecord(**pair, probability=CHANCE, votes=[], problem=votes.problem)
         else:
             probability = way.method.probability(votes, way.settings)
             yield TrustRecord(**pair, probability=probability, votes=votes, problem="")

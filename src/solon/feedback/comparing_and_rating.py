@@ -12,7 +12,7 @@ from scipy.special import expit, logit
 
 from solon import config
 from solon.constitution import ComparisonPrinciple, Constitution
-from solon.errors import TooLong
+from solon.errors import SetAside
 from solon.feedback.method import Candidates, Voted
 from solon.feedback.multiple_choice import ByMultipleChoice
 from solon.feedback.rating import ByRating
@@ -48,13 +48,13 @@ class ByComparingAndRating(ByRating):
         while block := list(islice(waiting, size)):
             compared: dict[str, list[Vote]] = {}
             for pair, votes in ByMultipleChoice().judge(engine, block, law, settings, seed):
-                if isinstance(votes, TooLong):
+                if isinstance(votes, SetAside):
                     yield pair, votes
                 else:
                     compared[pair.id] = votes
             whole = (pair for pair in block if pair.id in compared)
             for pair, rated in super().judge(engine, whole, law, settings, seed):
-                yield pair, rated if isinstance(rated, TooLong) else [*compared[pair.id], *rated]
+                yield pair, rated if isinstance(rated, SetAside) else [*compared[pair.id], *rated]
 
     def probability(self, votes: Sequence[Vote], settings: config.Feedback) -> float:
         """The logistic function of ``comparing_weight`` times the log-odds by comparing and ``rating_weight``

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from solon import config
 from solon.constitution import ComparisonPrinciple, Constitution
-from solon.errors import TooLong
+from solon.errors import SetAside
 from solon.inference.engine import Chain, Engine, Request
 from solon.records import (
     Aspect,
@@ -24,7 +24,6 @@ from solon.records import (
     Vote,
 )
 from solon.seeds import derive_seed
-from solon.texts.degenerate import TOO_LONG
 from solon.texts.written import Written, mended
 
 
@@ -38,7 +37,7 @@ class Material:
     critique: config.Critique = field(default_factory=config.Critique)
     # Of stage 2, by the prompts' ids: answers with their revisions, and answers that have none.
     revisions: Mapping[str, RevisionRecord] = field(default_factory=dict)
-    answers: Mapping[str, Written] = field(default_factory=dict)
+    answers: Mapping[str, Written | SetAside] = field(default_factory=dict)
 
 
 class Draft(NamedTuple):
@@ -66,7 +65,7 @@ class Candidates:
 
 # Votes are for the first answer: ``probability`` is that it is the better one, ``orders`` begin with it
 # shown as (A), and ``ratings`` with its own.
-Voted = Iterator[tuple[Candidates, list[Vote] | TooLong]]
+Voted = Iterator[tuple[Candidates, list[Vote] | SetAside]]
 
 
 class Method(ABC):
@@ -118,7 +117,7 @@ class Method(ABC):
     ) -> Voted:
         """The model's votes on every pair, as they finish: for labels, and to measure how well it judges.
 
-        TooLong comes in the place of votes where a question does not fit the model's context. Raises
+        SetAside comes in the place of votes where a question got no answer (see ``Engine``). Raises
         SolonError where ``law`` has too few principles, or no scale to rate by.
         """
 
@@ -208,8 +207,8 @@ def sampled(
                 seed=derive_seed(material.seed, prompt["id"], "response", number),
             )
             responses.append(mended(completion.text, completion.finish))
-    except TooLong:
-        return Draft([Written("")] * 2, TOO_LONG, making)
+    except SetAside as error:
+        return Draft([Written("")] * 2, error.problem, making)
     return Draft(responses, "", making)
 
 

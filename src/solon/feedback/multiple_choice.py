@@ -9,7 +9,7 @@ from scipy.special import expit
 
 from solon import config
 from solon.constitution import ComparisonPrinciple, Constitution
-from solon.errors import TooLong
+from solon.errors import SetAside
 from solon.feedback.letter_prior import letter_priors
 from solon.feedback.method import Candidates, Method, Voted, close
 from solon.inference.engine import Chain, ChoiceScores, Engine, Question, Request, total_votes
@@ -95,7 +95,7 @@ def judge(
 ) -> Voted:
     """Judge every pair under each of its principles; votes come as they finish.
 
-    TooLong comes in the place of votes where one of the questions does not fit the model's context.
+    SetAside comes in the place of votes where one of the questions got no answer (see ``Engine``).
 
     With both orders their probabilities are averaged, which cancels a liking for one letter; with one, which
     answer is shown as (A) is drawn. With chain of thought the model reasons before it names a letter, and
@@ -150,17 +150,17 @@ def _judge_block(
     owner = {posing.id: pair for pair in block for posing in posed[pair.id]}
     everything = [posing for pair in block for posing in posed[pair.id]]
     reasoning = {}
-    too_long: dict[str, TooLong] = {}  # by pair
+    aside: dict[str, SetAside] = {}  # by pair
     if settings.chain_of_thought:
         for name, text in _reasoning(engine, everything, shots, settings, seed):
-            if isinstance(text, TooLong):
-                too_long.setdefault(owner[name].id, text)
+            if isinstance(text, SetAside):
+                aside.setdefault(owner[name].id, text)
             else:
                 reasoning[name] = text
     questions = [
         Question(posing.id, [*shots, posing.question], prompts.LETTERS, _prefill(reasoning.get(posing.id)))
         for posing in everything
-        if owner[posing.id].id not in too_long
+        if owner[posing.id].id not in aside
     ]
     priors: dict[str, float] = {}
     if settings.prior_correction:
@@ -169,13 +169,13 @@ def _judge_block(
     found: dict[str, ChoiceScores] = {}
     for scores in engine.choice_logprobs(questions):
         pair = owner[scores.id]
-        if isinstance(scores, TooLong):
-            too_long.setdefault(pair.id, scores)
+        if isinstance(scores, SetAside):
+            aside.setdefault(pair.id, scores)
             continue
         found[scores.id] = scores
         if all(posing.id in found for posing in posed[pair.id]):
             yield pair, _votes(pair, posed[pair.id], found, priors, reasoning, settings)
-    yield from ((pair, too_long[pair.id]) for pair in block if pair.id in too_long)
+    yield from ((pair, aside[pair.id]) for pair in block if pair.id in aside)
 
 
 def worked_examples(constitution: Constitution, settings: config.Feedback) -> list[Message]:
@@ -203,8 +203,8 @@ def posed_of(one: Candidates, settings: config.Feedback, seed: int) -> list[Pose
 
 def _reasoning(
     engine: Engine, posed: Iterable[Posed], shots: list[Message], settings: config.Feedback, seed: int
-) -> Iterator[tuple[str, str | TooLong]]:
-    def chain(posing: Posed) -> Chain[tuple[str, str | TooLong]]:
+) -> Iterator[tuple[str, str | SetAside]]:
+    def chain(posing: Posed) -> Chain[tuple[str, str | SetAside]]:
         try:
             completion = yield Request(
                 posing.id,
@@ -215,7 +215,7 @@ def _reasoning(
                 stop=(prompts.CONCLUSION,),
                 seed=derive_seed(seed, "reasoning", posing.id),
             )
-        except TooLong as error:
+        except SetAside as error:
             return posing.id, error
         return posing.id, completion.text.strip()
 

@@ -10,7 +10,7 @@ from scipy.special import expit, softmax
 
 from solon import config
 from solon.constitution import ComparisonPrinciple, Constitution, RatingScale
-from solon.errors import TooLong
+from solon.errors import SetAside
 from solon.feedback.method import Candidates, Method, Voted, close
 from solon.inference.engine import ChoiceScores, Engine, Question, total_votes
 from solon.prompts import rating as prompts
@@ -111,16 +111,16 @@ def judge(engine: Engine, pairs: Iterable[Candidates], scale: RatingScale, sharp
         dialogues = [
             [*pair.dialogue, assistant(text)] for pair in block for text in (pair.first, pair.second)
         ]
-        ratings: dict[int, dict[int, RatedDialogue | TooLong]] = {}
+        ratings: dict[int, dict[int, RatedDialogue | SetAside]] = {}
         for place, rated in rate(engine, dialogues, scale):
             both = ratings.setdefault(place // 2, {})
             both[place % 2] = rated
             if len(both) < 2:
                 continue
             pair, first, second = block[place // 2], both[0], both[1]
-            if isinstance(first, TooLong):
+            if isinstance(first, SetAside):
                 yield pair, first
-            elif isinstance(second, TooLong):
+            elif isinstance(second, SetAside):
                 yield pair, second
             else:
                 yield pair, [_vote(first, second, scale, sharpness)]
@@ -148,8 +148,8 @@ class RatedDialogue:
 
 def rate(
     engine: Engine, dialogues: Sequence[Sequence[Message]], scale: RatingScale
-) -> Iterator[tuple[int, RatedDialogue | TooLong]]:
-    """Each dialogue's place and its rating, as they finish; TooLong where it doesn't fit the model's context.
+) -> Iterator[tuple[int, RatedDialogue | SetAside]]:
+    """Each dialogue's place and its rating, as they finish; SetAside where it got none (see ``Engine``).
 
     The rating is the mean of the scale's numbers under the judge's probabilities of them, normalised over
     them. It is asked twice, with the scale written up and down, and averaged, which cancels a liking for what
@@ -166,7 +166,7 @@ def rate(
         for place, dialogue in enumerate(dialogues)
         for falling in (False, True)
     ]
-    waiting: dict[int, ChoiceScores | TooLong] = {}
+    waiting: dict[int, ChoiceScores | SetAside] = {}
     for scores in engine.choice_logprobs(questions):
         place, falling = scores.id.split("/")
         if int(place) not in waiting:
@@ -176,10 +176,10 @@ def rate(
         yield int(place), _mean(*((other, scores) if falling == "True" else (scores, other)))
 
 
-def _mean(rising: ChoiceScores | TooLong, falling: ChoiceScores | TooLong) -> RatedDialogue | TooLong:
-    if isinstance(rising, TooLong):
+def _mean(rising: ChoiceScores | SetAside, falling: ChoiceScores | SetAside) -> RatedDialogue | SetAside:
+    if isinstance(rising, SetAside):
         return rising
-    if isinstance(falling, TooLong):
+    if isinstance(falling, SetAside):
         return falling
     readings = expected(rising.logprobs), expected(falling.logprobs)
     return RatedDialogue(sum(readings) / 2, readings, total_votes([rising.votes, falling.votes]))

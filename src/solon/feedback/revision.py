@@ -6,7 +6,7 @@ from typing import Any
 
 from solon import config
 from solon.constitution import Constitution
-from solon.errors import SolonError
+from solon.errors import SetAside, SolonError
 from solon.feedback.made import ByMaking
 from solon.feedback.method import Draft, Material
 from solon.inference.engine import Chain
@@ -52,7 +52,10 @@ class ByRevision(ByMaking):
             if made is None:
                 return Draft([answer, answer], UNREVISED)
         else:
-            answer = material.answers[prompt["id"]]
+            known = material.answers[prompt["id"]]
+            if isinstance(known, SetAside):
+                return Draft([Written("")] * 2, known.problem)
+            answer = known
             made = yield from one_round(prompt, answer.text, shots, law, settings, material.seed)
         told = [made["critique_request"], made["revision_request"]]
         wrong = text_problem(answer, prompt["prompt"], told, shots, settings)

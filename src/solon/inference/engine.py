@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, Self, TypeVar
 
-from solon.errors import TooLong
+from solon.errors import SetAside
 from solon.records import Message
 
 T = TypeVar("T")
@@ -102,17 +102,19 @@ class Engine(ABC):
         """Queue a request. Its id must not be in flight already (ValueError)."""
 
     @abstractmethod
-    def poll(self) -> list[Completion | TooLong]:
+    def poll(self) -> list[Completion | SetAside]:
         """Work until at least one submitted request has finished; [] when none is in flight.
 
-        In the place of a completion is TooLong where the prompt leaves no room in the model's context.
+        In the place of a completion is SetAside: TooLong where the prompt leaves no room in the model's
+        context, Filtered where a server keeps the text back.
         """
 
     @abstractmethod
-    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores | TooLong]:
+    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores | SetAside]:
         """Score every choice of every question; results come as they finish, in any order.
 
-        In the place of a question's scores is TooLong where it does not fit the model's context.
+        In the place of a question's scores is SetAside: as of ``poll``, or Unjudged where the model names
+        none of the choices.
         """
 
     @abstractmethod
@@ -158,7 +160,7 @@ class Engine(ABC):
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Complete every request; completions come as they finish, in any order.
 
-        Raises TooLong for a prompt that leaves no room in the model's context, after what was begun.
+        Raises SetAside (see ``poll``) after what was begun.
         """
 
         def single(request: Request) -> Chain[Completion]:
@@ -172,12 +174,12 @@ class Engine(ABC):
         At most ``concurrency`` chains are open at a time: each has one request in flight, which fills the
         batch, and those begun first finish first. So ``chains`` may be long and lazily made.
 
-        TooLong is thrown into the chain whose request it is. Where the chain lets it pass, no other is begun,
-        and it is raised when those that were have ended.
+        SetAside is thrown into the chain whose request it is. Where the chain lets it pass, no other is
+        begun, and it is raised when those that were have ended.
         """
         waiting = iter(chains)
         running: dict[str, Chain[T]] = {}
-        failures: list[TooLong] = []
+        failures: list[SetAside] = []
 
         def start() -> Iterator[T]:
             while (
@@ -187,18 +189,18 @@ class Engine(ABC):
             ):
                 yield from advance(chain, None)
 
-        def advance(chain: Chain[T], result: Completion | TooLong | None) -> Iterator[T]:
+        def advance(chain: Chain[T], result: Completion | SetAside | None) -> Iterator[T]:
             try:
                 match result:
                     case None:
                         request = next(chain)
-                    case TooLong():
+                    case SetAside():
                         request = chain.throw(result)
                     case _:
                         request = chain.send(result)
             except StopIteration as end:
                 yield end.value
-            except TooLong as error:
+            except SetAside as error:
                 failures.append(error)
             else:
                 self.submit(request)
@@ -213,10 +215,10 @@ class Engine(ABC):
             raise failures[0]
 
     def scores(self, questions: Sequence[Question]) -> Iterator[ChoiceScores]:
-        """What ``choice_logprobs`` gives. Raises TooLong, after all the others, where a question is."""
+        """What ``choice_logprobs`` gives. Raises SetAside, after all the others, where a question is."""
         failures = []
         for result in self.choice_logprobs(questions):
-            if isinstance(result, TooLong):
+            if isinstance(result, SetAside):
                 failures.append(result)
             else:
                 yield result

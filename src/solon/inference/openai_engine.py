@@ -10,7 +10,7 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from solon.config import SERVER_MODEL, EngineSettings
-from solon.errors import SolonError, TooLong
+from solon.errors import SetAside, SolonError, TooLong
 from solon.inference import first_token
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.inference.openai_modes import ChatMode, CompletionMode
@@ -41,7 +41,7 @@ class OpenAIEngine(Engine):
         self._server = Server(model.removeprefix(SERVER_MODEL), settings.openai, self._count)
         self._mode = (ChatMode if settings.openai.mode == "chat" else CompletionMode)(self._server)
         self._gives_logprobs: bool | None = None  # not known until the first answer
-        self._flight: dict[str, Future[Completion | TooLong]] = {}
+        self._flight: dict[str, Future[Completion | SetAside]] = {}
         self._failure: Exception | None = None  # the latest; nothing new is begun after one
         self._slots = asyncio.Semaphore(self.concurrency)
         self._loop = asyncio.new_event_loop()
@@ -54,7 +54,7 @@ class OpenAIEngine(Engine):
             raise ValueError(f"request {request.id!r} is in flight already")
         self._flight[request.id] = self._begin(self._mode.write, request)
 
-    def poll(self) -> list[Completion | TooLong]:
+    def poll(self) -> list[Completion | SetAside]:
         """Wait until at least one submitted request has finished; [] when none is in flight.
 
         Raises SolonError where one failed for good, but returns all the others that were begun first.
@@ -67,7 +67,7 @@ class OpenAIEngine(Engine):
         self._raise_failure()
         return []
 
-    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores | TooLong]:
+    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores | SetAside]:
         futures = [self._begin(self._score, question) for question in questions]
         try:
             for future in as_completed(futures):
@@ -94,8 +94,8 @@ class OpenAIEngine(Engine):
         self._loop.close()
         self._flight.clear()
 
-    def _begin(self, work: Callable[[Asked], Coroutine[Any, Any, T]], asked: Asked) -> Future[T | TooLong]:
-        async def in_turn() -> T | TooLong:
+    def _begin(self, work: Callable[[Asked], Coroutine[Any, Any, T]], asked: Asked) -> Future[T | SetAside]:
+        async def in_turn() -> T | SetAside:
             async with self._slots:
                 if self._failure:
                     raise self._failure

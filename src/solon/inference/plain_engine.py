@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from solon.config import EngineSettings
-from solon.errors import TooLong
+from solon.errors import SetAside, TooLong
 from solon.inference.active import Active
 from solon.inference.dialogue_tokens import DialogueTokens
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
@@ -81,9 +81,9 @@ class PlainEngine(Engine):
         self.usage.tokens_naive += len(prompt)
 
     @torch.inference_mode()
-    def poll(self) -> list[Completion | TooLong]:
+    def poll(self) -> list[Completion | SetAside]:
         self._explain()
-        finished: list[Completion | TooLong] = [*self._too_long]
+        finished: list[Completion | SetAside] = [*self._too_long]
         self._too_long.clear()
         while not finished and self._waiting:
             batch = self._batch()
@@ -98,7 +98,7 @@ class PlainEngine(Engine):
         return finished
 
     @torch.inference_mode()
-    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores | TooLong]:
+    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores | SetAside]:
         """Score every choice of every question. Raises ValueError where a choice is empty."""
         self._explain()
         sheet = Sheet(self._dialogue, questions, self.context, self.model_name)

@@ -15,7 +15,7 @@ import torch
 from ray.exceptions import RayError, RayTaskError
 
 from solon.config import SERVER_MODEL, EngineSettings, Scale
-from solon.errors import SolonError, TooLong, first_line
+from solon.errors import SetAside, SolonError, first_line
 from solon.inference.engine import (
     Chain,
     ChoiceScores,
@@ -121,7 +121,7 @@ class RayEngine(Engine):
             raise ValueError(f"request {request.id!r} is in flight already")
         self._waiting[request.id] = request
 
-    def poll(self) -> list[Completion | TooLong]:
+    def poll(self) -> list[Completion | SetAside]:
         """Complete every submitted request; [] when there is none.
 
         Whole chains are better given to ``run_blocks``.
@@ -129,7 +129,7 @@ class RayEngine(Engine):
         requests, self._waiting = list(self._waiting.values()), {}
         return list(self._in_order(completions, requests, self._batch))
 
-    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores | TooLong]:
+    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores | SetAside]:
         return self._in_order(scores, questions, QUESTIONS * self._batch)
 
     def forget(self) -> None:
@@ -222,19 +222,19 @@ class RayEngine(Engine):
         return None
 
 
-def completions(engine: Engine, requests: list[Request]) -> Iterator[Completion | TooLong]:
+def completions(engine: Engine, requests: list[Request]) -> Iterator[Completion | SetAside]:
     """What comes of each."""
 
-    def chain(request: Request) -> Chain[Completion | TooLong]:
+    def chain(request: Request) -> Chain[Completion | SetAside]:
         try:
             return (yield request)
-        except TooLong as error:
+        except SetAside as error:
             return error
 
     return engine.run_chains(chain(request) for request in requests)
 
 
-def scores(engine: Engine, questions: list[Question]) -> Iterator[ChoiceScores | TooLong]:
+def scores(engine: Engine, questions: list[Question]) -> Iterator[ChoiceScores | SetAside]:
     return engine.choice_logprobs(questions)
 
 

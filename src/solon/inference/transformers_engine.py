@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from solon.config import EngineSettings
-from solon.errors import TooLong, first_line
+from solon.errors import SetAside, TooLong, first_line
 from solon.inference.active import Active
 from solon.inference.cache import FinishedSequences
 from solon.inference.cached_model import CachedModel, Group
@@ -83,8 +83,8 @@ class TransformersEngine(Engine):
         self.usage.tokens_naive += len(prompt)
 
     @torch.inference_mode()
-    def poll(self) -> list[Completion | TooLong]:
-        finished: list[Completion | TooLong] = [*self._too_long]
+    def poll(self) -> list[Completion | SetAside]:
+        finished: list[Completion | SetAside] = [*self._too_long]
         self._ids -= {error.id for error in self._too_long}
         self._too_long.clear()
         while not finished and (self._active or self._waiting):
@@ -101,7 +101,7 @@ class TransformersEngine(Engine):
                 self._halve(error)
         return finished
 
-    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores | TooLong]:
+    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores | SetAside]:
         """Score every choice of every question, in the order of their prompts' tokens.
 
         Raises ValueError where a choice is empty.

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
 from solon.config import SERVER_MODEL, EngineSettings
-from solon.errors import SolonError, TooLong, first_line
+from solon.errors import SetAside, SolonError, TooLong, first_line
 from solon.inference.dialogue_tokens import DialogueTokens, cut
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.inference.precision import choose_dtype
@@ -102,7 +102,7 @@ class VLLMEngine(Engine):
         self._writing: dict[str, Writing] = {}  # by vLLM's id
         self._scoring: dict[str, Scored] = {}
         self._scores: deque[tuple[Scored, dict[int, float]]] = deque()
-        self._completions: list[Completion | TooLong] = []
+        self._completions: list[Completion | SetAside] = []
         self._ids: set[str] = set()
         self._number = 0
         self._adopt(model)
@@ -163,7 +163,7 @@ class VLLMEngine(Engine):
         self.usage.requests += 1
         self.usage.tokens_naive += len(prompt)
 
-    def poll(self) -> list[Completion | TooLong]:
+    def poll(self) -> list[Completion | SetAside]:
         # Prompts with a beginning in common go in together, before what they share can be driven out.
         self._waiting.sort(key=lambda writing: writing.prompt.tolist())
         for writing in self._waiting:
@@ -175,7 +175,7 @@ class VLLMEngine(Engine):
         self._ids -= {completion.id for completion in completions}
         return completions
 
-    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores | TooLong]:
+    def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores | SetAside]:
         """Score every choice of every question, in the order of their prompts' tokens.
 
         Raises ValueError where a choice is empty.

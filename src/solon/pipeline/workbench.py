@@ -13,6 +13,7 @@ from typing import Any
 from solon import constitution, marks
 from solon.config import Config, EngineSettings
 from solon.constitution import Constitution
+from solon.errors import SET_ASIDE
 from solon.inference import blocks, open_engine, settled
 from solon.inference.engine import Engine, Usage
 from solon.method import trains
@@ -81,8 +82,11 @@ class Workbench:
         requests: int = 1,
         aside: RecordFile | None = None,
     ) -> list[Any]:
-        """The same, made by an engine with ``model`` in blocks; see ``blocks.generate``."""
-        return blocks.generate(
+        """The same, made by an engine with ``model`` in blocks; see ``blocks.generate``.
+
+        Records that were set aside are told of.
+        """
+        records = blocks.generate(
             file,
             wanted,
             model,
@@ -93,6 +97,9 @@ class Workbench:
             requests,
             aside,
         )
+        for note in set_aside([*records, *(aside.read() if aside else ())], file, aside):
+            self._note(note)
+        return records
 
     # Seeds and models
 
@@ -158,3 +165,17 @@ class Workbench:
         for note in training.too_long(metrics, getattr(settings, training.limit), len(records)):
             self._note(note)
         return metrics
+
+
+def set_aside(records: Sequence[Any], file: RecordFile, aside: RecordFile | None) -> list[str]:
+    """A note of how many of a file's records got no text or judgement, and why; [] where all did."""
+    problems = [
+        SET_ASIDE.keys() & {each.get("problem") for each in (record, *record.get("rounds", ()))}
+        for record in records
+    ]
+    counts = Counter(problem for of_record in problems for problem in sorted(of_record))
+    if not counts:
+        return []
+    why = ", ".join(f"{count} {problem}" for problem, count in counts.most_common())
+    kept = f"; they are in {aside.path.name}" if aside else ""
+    return [f"{sum(map(bool, problems))} of {len(records)} {file.path.stem} were set aside: {why}{kept}."]

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from solon.errors import TooLong
+from solon.errors import SetAside
 from solon.inference.dialogue_tokens import DialogueTokens
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.inference.prefill import LEAST_MATCH
@@ -93,7 +93,7 @@ class CountingEngine(Engine):
         plain: Any = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=None))
         self.dialogue = DialogueTokens(tokenizer, plain)
         self._seen: list[bytes] = []  # sorted, so that neighbours share the longest beginnings
-        self._finished: list[Completion | TooLong] = []
+        self._finished: list[Completion | SetAside] = []
 
     def submit(self, request: Request) -> None:
         _, prompt = self.dialogue.prompt(request.messages, request.prefill)
@@ -112,7 +112,7 @@ class CountingEngine(Engine):
         self.longest = max(self.longest, len(prompt) + request.max_tokens)
         self._finished.append(Completion(request.id, written, "stop", len(tokens)))
 
-    def poll(self) -> list[Completion | TooLong]:
+    def poll(self) -> list[Completion | SetAside]:
         finished, self._finished = self._finished, []
         return finished
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from solon import config as configs
 from solon import constitution
 from solon.constitution import Constitution
+from solon.errors import SetAside
 from solon.evaluation import tournament
 from solon.feedback import METHODS, check, labelling
 from solon.feedback.made import ByMaking
@@ -153,7 +154,7 @@ class Workload:
 
     def _first_answers(
         self, work: StageWork, engine: CountingEngine, prompts: Prompts, settings: configs.Critique
-    ) -> dict[str, Written]:
+    ) -> dict[str, Written | SetAside]:
         """The answers that another model is to revise; what they take is added to the work."""
         made, loads = sampled(engine, prompts, critique.answer, settings, self._seed("first answers"))
         work.loads = together(work.loads, loads)

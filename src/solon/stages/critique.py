@@ -4,14 +4,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from solon import config
 from solon.constitution import Constitution
-from solon.errors import TooLong
+from solon.errors import SET_ASIDE, SetAside
 from solon.inference.engine import Chain, Engine
 from solon.prompts.critique import worked_examples
 from solon.prompts.dialogue import assistant
 from solon.records import AnswerRecord, Message, PromptRecord, PromptSet, RevisionRecord, Round
 from solon.revising import one_round, request
 from solon.seeds import generator
-from solon.texts.degenerate import TOO_LONG, problem
+from solon.texts.degenerate import problem
 from solon.texts.written import Written, mended
 
 # Names the seed of answers, by the prompts' set: those to red-team prompts are for another model, the critic,
@@ -28,14 +28,15 @@ def revise(
     constitution: Constitution,
     settings: config.Critique,
     seed: int,
-    answers: Mapping[str, Written] | None = None,
+    answers: Mapping[str, Written | SetAside] | None = None,
 ) -> Iterator[RevisionRecord]:
     """The assistant's answer to every prompt, revised ``settings.rounds`` times; records come as they finish.
 
     ``answers`` are by the prompts' ids, where another model gave them. Every round draws one critique
     principle, of the ``settings.principles`` drawn for all prompts together. Prompts advance on their own:
     none waits for another's round. A revision whose dialogue does not fit the model has the problem "too
-    long". Raises SolonError where the constitution has too few critique principles.
+    long", one that a server's filter kept back has "filtered"; without an answer no revision is asked for.
+    Raises SolonError where the constitution has too few critique principles.
     """
     constitution = constitution.with_critique(settings.principles, generator(seed, "principles"))
     shots = worked_examples(constitution.examples.critique, settings.critique) if settings.few_shot else []
@@ -86,11 +87,15 @@ def answer(
     return engine.run_chains(_answer(prompt, settings, seed, ids.get(prompt["id"])) for prompt in prompts)
 
 
-def texts(answers: Iterable[AnswerRecord]) -> dict[str, Written]:
-    """The answers themselves, by the prompts' ids."""
-    return {
-        record["id"]: Written(record["messages"][-1]["content"], record.get("cut", "")) for record in answers
-    }
+def texts(answers: Iterable[AnswerRecord]) -> dict[str, Written | SetAside]:
+    """The answers themselves, or why there is none, by the prompts' ids."""
+
+    def text(record: AnswerRecord) -> Written | SetAside:
+        if kind := SET_ASIDE.get(record["problem"]):
+            return kind(record["id"], f"the answer to {record['id']!r} was set aside")
+        return Written(record["messages"][-1]["content"], record.get("cut", ""))
+
+    return {record["id"]: text(record) for record in answers}
 
 
 def _chain(
@@ -99,16 +104,17 @@ def _chain(
     constitution: Constitution,
     settings: config.Critique,
     seed: int,
-    answer: Written | None = None,
+    answer: Written | SetAside | None = None,
 ) -> Chain[RevisionRecord]:
     prompt = record["prompt"]
     if answer is None:
         try:
             completion = yield request(record, prompt, settings, seed, "answer")
             answer = mended(completion.text, completion.finish)
-        except TooLong:  # then no revision fits either
-            answer = Written("")
-    current = answer.text
+        except SetAside as error:
+            answer = error
+    text, cut = Written("") if isinstance(answer, SetAside) else answer
+    current: str | SetAside = answer if isinstance(answer, SetAside) else text
     rounds: list[Round] = []
     for number in range(settings.rounds):
         made = yield from one_round(record, current, shots, constitution, settings, seed, number)
@@ -119,10 +125,10 @@ def _chain(
         id=record["id"],
         prompt=prompt,
         kind=record["kind"],
-        answer=answer.text,
-        cut=answer.cut,
+        answer=text,
+        cut=cut,
         rounds=rounds,
-        messages=[*prompt, assistant(current)],
+        messages=[*prompt, assistant("" if isinstance(current, SetAside) else current)],
     )
 
 
@@ -133,8 +139,8 @@ def _answer(
     for attempt in range(1, settings.attempts + 1):
         try:
             completion = yield request(record, record["prompt"], settings, seed, "helpful", attempt)
-        except TooLong:
-            answer, wrong = Written(""), TOO_LONG
+        except SetAside as error:
+            answer, wrong = Written(""), error.problem
             break
         answer = mended(completion.text, completion.finish)
         wrong = problem(answer, [record["prompt"][-1]["content"]])

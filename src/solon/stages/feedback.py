@@ -4,14 +4,13 @@ from collections.abc import Iterable, Iterator
 
 from solon import config, marks
 from solon.constitution import Constitution
-from solon.errors import TooLong
+from solon.errors import SetAside
 from solon.feedback import labelling
 from solon.feedback.made import MAKING, ByMaking
 from solon.feedback.method import Candidates, turned
 from solon.inference.engine import Engine
 from solon.prompts.dialogue import assistant
 from solon.records import Aspect, LabelSource, PairRecord, PreferenceRecord, Vote
-from solon.texts.degenerate import TOO_LONG
 
 
 def label(
@@ -24,8 +23,9 @@ def label(
 ) -> Iterator[PreferenceRecord | PairRecord]:
     """Soft labels that the feedback model's votes make, as they finish; pairs with a problem get none.
 
-    A pair that does not fit the model's context comes back as it is, with the problem "too long". The answer
-    more likely to be better becomes ``chosen``. Raises SolonError where the constitution lacks what the
+    A pair that is set aside comes back as it is, with the problem "too long" (for the model's context),
+    "filtered" (by a server) or "unjudged" (the model named no answer). The answer more likely to be better
+    becomes ``chosen``. Raises SolonError where the constitution lacks what the
     method needs, and for a model that learned people's labels of harm.
     """
     marks.admit(engine.model_name, "the feedback model")
@@ -37,8 +37,8 @@ def label(
     )
     for candidates, votes in method.judge(engine, asked, constitution, settings, seed):
         pair = sound[candidates.id]
-        if isinstance(votes, TooLong):
-            yield {**pair, "problem": TOO_LONG}
+        if isinstance(votes, SetAside):
+            yield {**pair, "problem": votes.problem}
         else:
             probability = method.probability(votes, settings)
             yield _preference(pair, probability, aspect, "ai", engine.model_name, votes)

@@ -44,9 +44,6 @@ ABOUT = re.compile(
     re.IGNORECASE,
 )
 BARE = 20  # words; what explains itself says more
-TOO_LONG = (
-    "too long"  # the problem of a text that was not written: its prompt does not fit the model's context
-)
 
 
 def problem(written: Written, requests: Sequence[str], examples: Sequence[str] = ()) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from solon.errors import SetAside
 from solon.feedback import METHODS
 from solon.feedback.method import Material
 from solon.pipeline.steps.inputs import of_human_harm, of_model, of_rules
@@ -22,7 +23,7 @@ def pairs(
     file: RecordFile,
     sl_cai: str,
     revisions: Mapping[str, RevisionRecord],
-    answers: Mapping[str, Written],
+    answers: Mapping[str, Written | SetAside],
 ) -> list[PairRecord]:
     """One pair a prompt, by ``sl_cai`` or the feedback model, as ``feedback.method`` has it.
 
@@ -64,7 +65,8 @@ def run(work: Workspace) -> Done:
         notes.append("People labelled all comparisons, so no pairs were made.")
     if unusable := sum(bool(pair["problem"]) for pair in made):
         notes.append(
-            f"{unusable} of {len(made)} pairs had identical, empty or degenerate answers and get no label."
+            f"{unusable} of {len(made)} pairs have identical, empty or degenerate answers, or none, and get "
+            "no label."
         )
     return Done(len(made), notes)
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from solon.errors import SET_ASIDE, SetAside
 from solon.pipeline.steps.inputs import of_model, of_rules
 from solon.pipeline.workbench import Workbench
 from solon.pipeline.workspace import Done, Workspace
@@ -30,7 +31,7 @@ def revise(
     bench: Workbench,
     prompts: Sequence[PromptRecord],
     file: RecordFile,
-    answers: Mapping[str, Written] | None = None,
+    answers: Mapping[str, Written | SetAside] | None = None,
 ) -> list[RevisionRecord]:
     """The critic's revisions of its own answers, or of ``answers``, by the prompts' ids."""
     make = partial(
@@ -53,7 +54,7 @@ def run(work: Workspace) -> Done:
     helpful = answer(work, asked, "helpful", work.file("02-critique/helpful.jsonl"))
     problems = Counter(revised["problem"] for record in revisions for revised in record["rounds"])
     problems.update(record["problem"] for record in helpful)
-    sound = problems.pop("", 0)
+    sound = problems.pop("", 0) + sum(problems.pop(kind, 0) for kind in SET_ASIDE)  # told of by themselves
     cuts = [record.get("cut", "") for record in (*revisions, *helpful)]
     cuts += [revised.get("cut", "") for record in revisions for revised in record["rounds"]]
     notes = cut_note(cuts, "critique.max_tokens")

@@ -57,9 +57,9 @@ def run(work: Workspace) -> Done:
     answered = [answer for model in texts for answer in work.file(f"evaluation/{model}.jsonl")]
     notes += cut_note((answer.get("cut", "") for answer in answered), "evaluation.max_tokens")
     if len(prompts) < asked:
-        notes.append(f"{asked - len(prompts)} of {asked} prompts were too long for a model and are left out.")
-    if unjudged := len(work.file("evaluation/unjudged.jsonl").read()):
-        notes.append(f"{unjudged} matches were too long for the judge (unjudged.jsonl).")
+        notes.append(
+            f"{asked - len(prompts)} of {asked} prompts got no answer of some model and are left out."
+        )
     return Done(len(records), notes)
 
 

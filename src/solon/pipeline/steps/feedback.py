@@ -29,7 +29,7 @@ def label(
 ) -> list[PreferenceRecord]:
     """Labels of the pairs that have no problem, each by the rules for its prompt's set, and ``human`` ones.
 
-    Pairs that are too long for the feedback model go to ``aside``.
+    Pairs that the feedback model does not judge go to ``aside``.
     """
     wanted = [*(pair for pair in pairs if not pair["problem"]), *human]
     if not pairs:  # no model is loaded for nothing
@@ -96,12 +96,6 @@ def run(work: Workspace) -> Done:
         )
     notes, aside = [*notes, *_asked_for(work)], work.file("05-feedback/unlabelled.jsonl")
     labels = label(work, pairs, by_people, work.file("05-feedback/preferences.jsonl"), aside)
-    if unlabelled := len(aside.read()):
-        sound = sum(not pair["problem"] for pair in pairs)
-        notes.append(
-            f"{unlabelled} of {sound} pairs were too long for the feedback model and got no label "
-            "(unlabelled.jsonl)."
-        )
     return Done(len(labels), notes)
 
 

@@ -90,12 +90,6 @@ def run(work: Workspace) -> Done:
             f"{left_out} pairs of {label(str(work.config.evaluation.trust))} are left out: they open like "
             "dialogues that the run trains on."
         )
-    notes += [
-        f"{agreement['too_long']} more pairs about {agreement['aspect']} were too long for the "
-        f"{agreement['role']}, {agreement['model']}."
-        for agreement in found
-        if agreement["too_long"]
-    ]
     return Done(len(found), notes)
 
 
