@@ -117,8 +117,7 @@ class PairRecord(TypedDict):
     cut: NotRequired[Annotated[list[Cut], Field(min_length=2, max_length=2)]]  # of each response
     # "" or why the pair cannot be compared ("identical", "empty", "too long", what is wrong with the
     # revision, or "answer: " and what is wrong with the answer that was revised); such pairs get no label. In
-    # ``05-feedback/unlabelled.jsonl`` are those that the feedback model did not judge ("too long", "filtered",
-    # "unjudged").
+    # ``05-feedback/unlabelled.jsonl`` are those that nobody judged: "too long", "filtered" or "unjudged".
     problem: str
     contrast: NotRequired[Contrast]  # the first response is under the principle, the second against it
     revised: NotRequired[Round]  # the second response is the assistant's, the first its revision
