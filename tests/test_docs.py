@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from solon import cli, constitution
 from solon.config import Config, Lora
+from solon.role_settings import Role, Roles
 
 ROOT = Path(__file__).parent.parent
 SIGNS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}  # of JSON schema
@@ -21,7 +22,9 @@ def settings(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, str
     schema = type(model).model_json_schema(mode="serialization")
     for name in type(model).model_fields:
         value = getattr(model, name)
-        if isinstance(value, BaseModel):
+        if isinstance(value, Roles):  # all have the same
+            yield from settings(Role(), f"{prefix}{name}.ROLE.")
+        elif isinstance(value, BaseModel):
             yield from settings(value, f"{prefix}{name}.")
         else:
             default = list(value) if isinstance(value, tuple) else value
@@ -45,6 +48,8 @@ def allowed(schema: dict[str, Any]) -> str:
             words = f"{len(kinds)} of: {allowed(kinds[0])}"
         case {"type": "array", "items": kind}:
             words = f"list of {allowed(kind)}"
+        case {"type": "object"}:
+            words = "mapping"
         case {"type": "string"}:
             words = "text"
         case {"type": "integer" | "number" as kind}:
@@ -57,7 +62,7 @@ def allowed(schema: dict[str, Any]) -> str:
 
 def test_every_setting_is_documented_with_its_default_and_bounds() -> None:
     text = (ROOT / "docs/configuration.md").read_text()
-    rows = re.findall(r"^\| `([a-z_.]+)` \| ([^|]*) \| ([^|]*) \| [^|]+ \|$", text, flags=re.MULTILINE)
+    rows = re.findall(r"^\| `([A-Za-z_.]+)` \| ([^|]*) \| ([^|]*) \| [^|]+ \|$", text, flags=re.MULTILINE)
     written = {name: (default, values) for name, default, values in rows}
     assert len(written) == len(rows)
     known = {name: (default, values) for name, default, values in settings(Config())}

@@ -133,9 +133,9 @@ def test_the_workspace_exchanges_weights_in_place(
     pytest.importorskip("vllm")
     config = Config(models={"assistant": str(tiny_model), "feedback": str(other_model)}, engine=SETTINGS)
     work = Workspace(config, tmp_path, Watcher())
-    first = work.engine(str(tiny_model))
+    first = work.engine("policy", str(tiny_model))
     list(first.generate(REQUESTS))
-    second = work.engine(str(other_model))
+    second = work.engine("policy", str(other_model))
     assert second is first
     assert second.model_name == str(other_model)
     work.close_engine()

@@ -21,6 +21,7 @@ from solon.engine_settings import (  # noqa: F401 (all settings are to be had he
 )
 from solon.optimisers import OPTIMISERS, for_processes
 from solon.records import SETS, Aspect, PromptSet
+from solon.role_settings import TAKEN_FROM, Role, RoleName, Roles
 from solon.yaml_file import load_yaml
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -333,6 +334,7 @@ class Config(Section):
     seed: int = 0
     constitution: str = "harmless"  # a packaged constitution's name or a YAML file
     models: Models = Models()
+    roles: Roles = Roles()
     engine: EngineSettings = EngineSettings()
     scale: Scale = Scale()
     red_team: RedTeam = RedTeam()
@@ -344,6 +346,22 @@ class Config(Section):
     reinforce: Reinforce = Reinforce()
     evaluation: Evaluation = Evaluation()
     harm_scorer: HarmScorer = HarmScorer()
+
+    def role(self, name: RoleName, model: str | None = None) -> Role:
+        """The role's settings, with those of the role whose model it takes, unless ``model`` is another."""
+        own: Role = getattr(self.roles, name)
+        takes = getattr(self.models, name) is None and model in {None, self.models.by_role[name]}
+        return own.over(self.role(TAKEN_FROM[name])) if takes else own
+
+    def apart(self, one: RoleName, other: RoleName) -> bool:
+        """Whether the two roles differ in their models or their settings."""
+        models = self.models.by_role
+        return (models[one], self.role(one)) != (models[other], self.role(other))
+
+    def with_models(self, **models: str | None) -> "Config":
+        """The same with the models that are given in these roles."""
+        given = {role: model for role, model in models.items() if model}
+        return self.model_copy(update={"models": self.models.model_copy(update=given)})
 
     @model_validator(mode="after")
     def fits_processes(self) -> "Config":

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -186,12 +186,15 @@ def load_config(name: str) -> PreTrainedConfig:
     return config
 
 
-def load_tokenizer(name: str, weights: bool = True) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    name: str, weights: bool = True, chat_template_kwargs: Mapping[str, Any] | None = None
+) -> PreTrainedTokenizerBase:
     """The tokenizer, ready for dialogues: it has a chat template and a padding token.
 
     A tokenizer without a chat template (a base model's) gets the paper's Human/Assistant format. It is saved
     with every checkpoint, so the format travels with the model. Where the ``weights`` are not needed, a GGUF
-    file's are not unpacked for it. Raises SolonError where it cannot write dialogues.
+    file's are not unpacked for it. ``chat_template_kwargs`` are arguments of the template. Raises SolonError
+    where it cannot write dialogues.
     """
     source, options = (resolve(name), {}) if weights else described(name)
     tokenizer = _load_from(source, AutoTokenizer, name, **options)

@@ -17,6 +17,7 @@ from solon.method import stage
 from solon.pipeline.workbench import Workbench
 from solon.progress import Watcher
 from solon.records import PairRecord, Vote
+from solon.role_settings import RoleName
 from solon.seeds import generator
 from solon.stages import critique
 
@@ -36,8 +37,7 @@ NOT_ASKED = "solon audit --again N asks N anew"
 def votes(run: Run) -> Found:
     """A draw of the labels' votes, judged anew; chains of thought are taken as recorded."""
     judged = [record for record in labels.not_by_people(run) if record["votes"]]
-    model = run.config.models.feedback_or_default
-    return asked_again(run, "votes", judged, model, partial(votes_anew, run))
+    return asked_again(run, "votes", judged, "feedback", partial(votes_anew, run))
 
 
 def votes_anew(run: Run, engine: Engine, drawn: Sequence[Any]) -> Iterator[tuple[Any, float]]:
@@ -58,8 +58,7 @@ def votes_anew(run: Run, engine: Engine, drawn: Sequence[Any]) -> Iterator[tuple
 
 def judgements(run: Run) -> Found:
     """A draw of the evaluation's judgements, asked anew."""
-    model = run.config.models.by_role.get("judge", run.config.models.feedback_or_default)
-    return asked_again(run, "judgements", run.folder.judgements, model, partial(judgements_anew, run))
+    return asked_again(run, "judgements", run.folder.judgements, "judge", partial(judgements_anew, run))
 
 
 def judgements_anew(run: Run, engine: Engine, drawn: Sequence[Any]) -> Iterator[tuple[Any, float]]:
@@ -75,17 +74,18 @@ def asked_again(
     run: Run,
     what: str,
     recorded: Sequence[Any],
-    model: str,
+    role: RoleName,
     anew: Callable[[Engine, Sequence[Any]], Iterable[tuple[Any, float]]],
 ) -> Found:
     if not recorded:
         return Found(f"0 {what}")
+    model = run.config.models.by_role[role]
     if not run.again:
         return Found(f"0 of {len(recorded)} asked anew", (), [f"whether {model} gave them: {NOT_ASKED}"])
     drawn = draw(run, what, recorded)
     try:
         with bench(run) as work:
-            engine = work.engine(model)
+            engine = work.engine(role)
             engine.forget()
             found = list(anew(engine, drawn))
     except SolonError as error:
@@ -141,6 +141,7 @@ class Kind(NamedTuple):
     """Texts of one kind that a model wrote."""
 
     name: str
+    role: RoleName
     model: str
     records: Sequence[Any]
     write: Callable[[Engine, set[str]], Iterable[Any]]  # those with these ids, anew
@@ -165,7 +166,7 @@ def written(run: Run) -> Found:
                 unknown.append(f"{kind.name}: a server writes another text each time")
                 continue
             try:
-                engine = work.engine(kind.model)
+                engine = work.engine(kind.role, kind.model)
                 engine.forget()
                 now = by_id(kind.write(engine, by_id(drawn).keys()))  # type: ignore[arg-type]
             except SolonError as error:
@@ -205,13 +206,16 @@ def kinds_of_texts(run: Run) -> Iterator[Kind]:
         return [record["answer"], *(text for both in said for text in both)]
 
     if law:
-        yield Kind("revisions", critic, folder.revisions, revise, of_rounds)
+        yield Kind("revisions", "critic", critic, folder.revisions, revise, of_rounds)
     answers = partial(texts.answers_by, run)
-    yield Kind("first answers", assistant, first, partial(answers, "red-team"), last)
-    yield Kind("helpful answers", assistant, folder.helpful, partial(answers, "helpful"), last)
+    yield Kind("first answers", "assistant", assistant, first, partial(answers, "red-team"), last)
+    yield Kind("helpful answers", "assistant", assistant, folder.helpful, partial(answers, "helpful"), last)
     makes = labels.method_of(run).pairs_by
+    role: RoleName = "policy" if makes == "sl-cai" else "feedback"
     maker = str(run.path / stage("supervised").folder) if makes == "sl-cai" else models["feedback"]
-    yield Kind("pairs", maker, folder.pairs, partial(texts.pairs_by, run), lambda pair: pair["responses"])
+    yield Kind(
+        "pairs", role, maker, folder.pairs, partial(texts.pairs_by, run), lambda pair: pair["responses"]
+    )
     for model, of_model in evaluation.files(run).items():
         place = {"initial": models["policy"], "sl-cai": str(run.path / stage("supervised").folder)}
         rl = run.path / stage("reinforce").folder
@@ -219,6 +223,7 @@ def kinds_of_texts(run: Run) -> Iterator[Kind]:
         name = place.get(model) or str(rl if step == model else rl / f"step-{step}")
         yield Kind(
             f"answers of {model}",
+            "policy",
             name,
             of_model,
             partial(evaluation.answers_by, run),

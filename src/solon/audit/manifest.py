@@ -8,8 +8,10 @@ from solon import constitution
 from solon.audit.run import CONSTITUTIONS, Found, Run
 from solon.errors import SolonError
 from solon.method import STAGES
+from solon.role_settings import ROLES
 from solon.sources.tables import HUB, source_name
 from solon.store.files import file_hash, unsealed
+from solon.store.manifest import flat
 
 SOURCES = {
     "red_team.red_team.hash": "red_team.red_team.source",
@@ -35,6 +37,7 @@ def manifest_fits(run: Run) -> Found:
     ]
     wrong += facts(run) + order(run)
     settings = run.settings | {f"models.{role}": name for role, name in run.config.models.by_role.items()}
+    settings |= flat({"roles": {role: run.config.role(role).deciding() for role in ROLES}})
     for name in SOURCES.values():  # stages record a file by its name and its hash
         settings[name] = source_name(settings.get(name))
     compared = 0

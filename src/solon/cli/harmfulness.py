@@ -82,7 +82,7 @@ def measure_scorer(
     )
     if not rated:
         raise SolonError(f"{file} has no held-out conversation; give --all to take every one")
-    with raters.rater(scorer, judge, asked.engine, batch_size, SCREEN) as (name, rate):
+    with raters.rater(scorer, judge, asked, batch_size, SCREEN) as (name, rate):
         agreed = human_ratings.measure(rated, rate, asked.evaluation.bootstrap, asked.seed, SCREEN)
     figures = {"scorer": name, **agreed}
     _print_agreement(figures, as_json)

@@ -75,7 +75,7 @@ def helpful_honest_harmless(
     if model and wanted:
         with (
             SCREEN.stage(f"{model} on helpful, honest and harmless"),
-            open_engine(model, asked.engine) as engine,
+            open_engine(model, asked.engine, role=asked.role("feedback", model)) as engine,
         ):
             for way in JUDGING:
                 if way in wanted:
@@ -119,7 +119,10 @@ def preferences(
         figures["people"] = people
     if model:
         judging = _judging(asked.feedback, few_shot, chain_of_thought)
-        with SCREEN.stage(f"{model} as judge"), open_engine(model, asked.engine) as engine:
+        with (
+            SCREEN.stage(f"{model} as judge"),
+            open_engine(model, asked.engine, role=asked.role("feedback", model)) as engine,
+        ):
             judged = agreement.measure_judge(engine, pairs, law, judging, *drawing, SCREEN)
             figures["judge"] = {"constitution": named, **judged}
     if scorer:
@@ -155,7 +158,10 @@ def harmful(
     if not rest:
         raise SolonError(f"--shots {shots} leaves none of the {len(rows)} rows of {file} to ask; give fewer")
     choices = paper_evals.drawn(rest, limit, asked.seed)
-    with SCREEN.stage(f"{model} on harm"), open_engine(model, asked.engine) as engine:
+    with (
+        SCREEN.stage(f"{model} on harm"),
+        open_engine(model, asked.engine, role=asked.role("feedback", model)) as engine,
+    ):
         figures = kinds_of_harm.measure(
             engine, choices, judging, examples, asked.evaluation.bootstrap, asked.seed, SCREEN
         )

@@ -121,7 +121,10 @@ def over_refusal(
 
 
 def _answered(model: str, prompts: Sequence[LabelledAnswer], asked: Config) -> list[LabelledAnswer]:
-    with SCREEN.stage(f"{model} answers"), open_engine(model, asked.engine) as engine:
+    with (
+        SCREEN.stage(f"{model} answers"),
+        open_engine(model, asked.engine, role=asked.role("policy")) as engine,
+    ):
         made = measure.answer(engine, prompts, asked.evaluation, asked.seed)
         by_id = {answer.id: answer for answer in SCREEN.watched("answers", made, len(prompts))}
     return [by_id[prompt.id] for prompt in prompts]
@@ -129,7 +132,10 @@ def _answered(model: str, prompts: Sequence[LabelledAnswer], asked: Config) -> l
 
 def _judged(judge: str, answers: Sequence[LabelledAnswer], asked: Config) -> list[Verdict]:
     marks.admit(judge, "the judge")
-    with SCREEN.stage(f"{judge} as judge of refusals"), open_engine(judge, asked.engine) as engine:
+    with (
+        SCREEN.stage(f"{judge} as judge of refusals"),
+        open_engine(judge, asked.engine, role=asked.role("judge", judge)) as engine,
+    ):
         judged = refusal_judge.judge(engine, answers)
         by_id = {answer.id: verdict for answer, verdict in SCREEN.watched("answers", judged, len(answers))}
     return [by_id[answer.id] for answer in answers]

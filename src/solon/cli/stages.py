@@ -321,9 +321,7 @@ def _bench(
     """A workbench of the configuration, with the roles' models and the aspect's rules that are given."""
     from solon.pipeline.workbench import Workbench
 
-    asked = configuration(config, settings)
-    roles = {role: model for role, model in models.items() if model}
-    asked = asked.model_copy(update={"models": asked.models.model_copy(update=roles)})
+    asked = configuration(config, settings).with_models(**models)
     return Workbench(_ruled(asked, rules, aspect) if rules else asked, SCREEN)
 
 

@@ -124,7 +124,7 @@ def measure(
         for answer in answers
     }
     file = RecordFile(folder / "harm-scores.jsonl", HarmScore)
-    with raters.rater(scorer, judge, asked.engine, batch_size, watcher) as (name, rate):
+    with raters.rater(scorer, judge, asked, batch_size, watcher) as (name, rate):
         scores = _scores(file, dialogues, name, rate, watcher)
     return summary(answers, scores)
 
@@ -146,7 +146,7 @@ def _answers(
     seed = derive_seed(asked.seed, "harmfulness") % 2**31
     with watcher.stage("Answers"):
         for model, mine in missing.items():
-            with open_engine(model, asked.engine) as engine:
+            with open_engine(model, asked.engine, role=asked.role("policy")) as engine:
                 sampled = sample(engine, mine, asked.evaluation, seed)
                 for number, made in enumerate(sampled, 1):
                     file.append(made)

@@ -39,7 +39,11 @@ def judge(folder: Path, judge: str, count: int, asked: Config, watcher: Watcher 
         "helpfulness": constitution.load(asked.evaluation.helpfulness_constitution),
     }
     path = folder / "evaluation/rl-judgements.jsonl"
-    with alone_in(folder), watcher.stage("Answers of RL"), open_engine(judge, asked.engine) as engine:
+    with (
+        alone_in(folder),
+        watcher.stage("Answers of RL"),
+        open_engine(judge, asked.engine, role=asked.role("judge", judge)) as engine,
+    ):
         file = RecordFile(path).recover()
         done = file.read()
         if others := {record["judge"] for record in done} - {judge}:

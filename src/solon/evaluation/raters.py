@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from solon import constitution, marks
-from solon.config import EngineSettings
+from solon.config import Config
 from solon.errors import SetAside, SolonError
 from solon.feedback import rating
 from solon.inference import open_engine
@@ -54,7 +54,7 @@ def by_scorer(folder: str, batch_size: int) -> Rate:
 
 @contextmanager
 def rater(
-    scorer: str | None, judge: str | None, engine: EngineSettings, batch_size: int, watcher: Watcher
+    scorer: str | None, judge: str | None, asked: Config, batch_size: int, watcher: Watcher
 ) -> Iterator[tuple[str, Rate]]:
     """What rates dialogues, and its name: the ``scorer`` in a folder, or a ``judge`` opened by an engine."""
     name = one_of(scorer, judge)
@@ -65,7 +65,7 @@ def rater(
             yield f"{name} ({models.weights_hash(name)[:12]})", by_scorer(name, batch_size)
         else:
             marks.admit(name, "the judge")
-            with open_engine(name, engine) as opened:
+            with open_engine(name, asked.engine, role=asked.role("judge", name)) as opened:
                 yield name, partial(rate, opened)
 
 

@@ -72,7 +72,12 @@ def labels(
     missing = [pair for pair in wanted if pair["id"] not in known]
     if not missing:
         return labelled
-    with watcher.stage(f"Labels under {law.name}"), open_engine(source.model, source.config.engine) as engine:
+    with (
+        watcher.stage(f"Labels under {law.name}"),
+        open_engine(
+            source.model, source.config.engine, role=source.config.role("feedback", source.model)
+        ) as engine,
+    ):
         settings = source.config.feedback
         for label in feedback.label(engine, missing, law, aspect, settings, source.seed):
             if "votes" not in label:

@@ -94,12 +94,15 @@ def compare(
     with watcher.stage("Answers"):
         for model in models:
             texts[model] = {}
-            with open_engine(model, asked.engine) as engine:
+            with open_engine(model, asked.engine, role=asked.role("policy")) as engine:
                 made = answer(engine, prompts, asked.evaluation, asked.seed)
                 for answered in watcher.watched(model, made, len(prompts)):
                     if not answered["problem"]:
                         texts[model][answered["id"]] = answered["text"]
-    with watcher.stage("Judgements"), open_engine(judge, asked.engine) as engine:
+    with (
+        watcher.stage("Judgements"),
+        open_engine(judge, asked.engine, role=asked.role("judge", judge)) as engine,
+    ):
         wanted = matches(answered_by_all(prompts, texts), texts)
         played = play(engine, wanted, {aspect: law}, settings_of(asked), asked.seed)
         judgements = [

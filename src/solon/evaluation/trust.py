@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from solon import config
+from solon import config, role_settings
 from solon.constitution import Constitution
 from solon.errors import SetAside, SolonError
 from solon.evaluation import calibration, decisions, tournament
@@ -20,8 +20,10 @@ from solon.feedback.made import ByMaking
 from solon.feedback.method import Candidates, Method
 from solon.inference.engine import Engine
 from solon.records import Agreement, Aspect, PeoplesPair, Role, TrustRecord
+from solon.role_settings import RoleName
 
 CHANCE = 0.5
+PLAYED_AS: Mapping[Role, RoleName] = {"labeller": "feedback", "judge": "judge"}
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Way:
     """How a model judges one aspect. Equal ways put the same questions to the same model."""
 
     model: str
+    role: role_settings.Role  # its settings
     aspect: Aspect
     method: Method
     settings: config.Feedback
@@ -50,9 +53,9 @@ def labelling_ways(
     """
     if isinstance(METHODS[asked.feedback.method], ByMaking):
         return []
-    model = asked.models.feedback_or_default
+    model = asked.models.feedback_or_default, asked.role("feedback")
     return [
-        ("labeller", _way(model, aspect, law, *labelling(asked.feedback, law, aspect)))
+        ("labeller", _way(*model, aspect, law, *labelling(asked.feedback, law, aspect)))
         for aspect, law in laws.items()
         if aspect in aspects
     ]
@@ -60,15 +63,23 @@ def labelling_ways(
 
 def judging_ways(asked: config.Config, laws: Mapping[Aspect, Constitution]) -> list[tuple[Role, Way]]:
     """How the judge judges each aspect in the evaluation, by these ``laws``."""
-    model, settings = asked.models.judge_or_default, tournament.settings_of(asked)
+    model = asked.models.judge_or_default, asked.role("judge")
+    settings = tournament.settings_of(asked)
     return [
-        ("judge", _way(model, aspect, law, *tournament.way(settings, law, aspect)))
+        ("judge", _way(*model, aspect, law, *tournament.way(settings, law, aspect)))
         for aspect, law in laws.items()
     ]
 
 
-def _way(model: str, aspect: Aspect, law: Constitution, method: Method, settings: config.Feedback) -> Way:
-    return Way(model, aspect, method, method.deciding(settings), law)
+def _way(
+    model: str,
+    role: role_settings.Role,
+    aspect: Aspect,
+    law: Constitution,
+    method: Method,
+    settings: config.Feedback,
+) -> Way:
+    return Way(model, role, aspect, method, method.deciding(settings), law)
 
 
 def people(source: str) -> list[PeoplesPair]:

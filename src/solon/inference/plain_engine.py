@@ -33,6 +33,7 @@ from solon.inference.sampling import sample
 from solon.inference.scoring import Scored, Sheet, room
 from solon.inference.trial import agree, prompts_to_try
 from solon.models import best_device, load_model, load_tokenizer
+from solon.role_settings import DEFAULT, Role
 
 SCORED_LOGITS = 2**28  # logits of one pass of scoring, at most: a gigabyte in float32
 
@@ -47,15 +48,16 @@ class PlainEngine(Engine):
     Raises SolonError where the model cannot be loaded.
     """
 
-    def __init__(self, model: str, settings: EngineSettings, reason: str = "") -> None:
-        self.model_name = model
+    def __init__(self, model: str, settings: EngineSettings, reason: str = "", role: Role = DEFAULT) -> None:
+        self.model_name, self.role = model, role
         self.concurrency = settings.batch_size
         self.usage = Usage()
         self.device = torch.device(best_device() if settings.device == "auto" else settings.device)
         dtype = choose_dtype(settings.dtype, self.device)
         self.dtype = str(dtype).removeprefix("torch.")
         self._network: Any = load_model(model, dtype).to(self.device)
-        self._dialogue = DialogueTokens(load_tokenizer(model), self._network)
+        tokenizer = load_tokenizer(model, chat_template_kwargs=role.chat_template_kwargs)
+        self._dialogue = DialogueTokens(tokenizer, self._network)
         self._network.generation_config = GenerationConfig()  # a model's own would change how it is sampled
         config = self._network.config.get_text_config()
         self.context: int = getattr(config, "max_position_embeddings", None) or 2**31

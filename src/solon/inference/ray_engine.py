@@ -27,10 +27,11 @@ from solon.inference.engine import (
     T,
     Usage,
 )
+from solon.role_settings import DEFAULT, Role
 
 LOG = logging.getLogger(__name__)
 Make = Callable[[Engine, list[Record]], Iterable[T]]
-Open = Callable[[str, EngineSettings], Engine]
+Open = Callable[[str, EngineSettings, Scale, Role], Engine]
 
 DEATHS = 4  # after the block has ended as many replicas, it is what ends them
 PATIENCE = 60  # seconds without any replica, after which the log says what is waited for
@@ -45,12 +46,12 @@ class Replica:
         self._settings = settings
         self._engine: Engine | None = None
 
-    def open(self, model: str) -> None:
-        if self._engine and (self._engine.model_name == model or self._engine.load(model)):
+    def open(self, model: str, role: Role) -> None:
+        if self._engine and self._engine.serves(model, role):
             return
         if self._engine:
             self._engine.close()
-        self._engine = self._open_engine(model, self._settings)
+        self._engine = self._open_engine(model, self._settings, Scale(), role)
 
     def run(self, make: Make[Record, T], block: list[Record]) -> tuple[list[T], Usage]:
         """What comes of the block, and what it took."""
@@ -79,7 +80,14 @@ class RayEngine(Engine):
     machine alone where there is none.
     """
 
-    def __init__(self, model: str, settings: EngineSettings, scale: Scale, open_engine: Open) -> None:
+    def __init__(
+        self,
+        model: str,
+        settings: EngineSettings,
+        scale: Scale,
+        open_engine: Open,
+        role: Role = DEFAULT,
+    ) -> None:
         """``open_engine`` is how a replica opens its engine.
 
         Raises SolonError where there is no cluster or the first replica cannot open the model.
@@ -94,11 +102,11 @@ class RayEngine(Engine):
         self._replicas = [actor.remote(open_engine, settings) for _ in range(scale.replicas)]
         self._idle: deque[Any] = deque()
         self._coming: dict[Any, Any] = {}  # replicas that are not idle yet, by what is waited for
-        self.load(model)
+        self.load(model, role)
 
-    def load(self, model: str) -> bool:
+    def load(self, model: str, role: Role = DEFAULT) -> bool:
         """Have every replica open ``model``. Raises SolonError where the first to answer cannot."""
-        self.model_name = model
+        self.model_name, self.role = model, role
         self._idle.clear()
         self._coming.clear()
         for replica in self._replicas:
@@ -192,7 +200,7 @@ class RayEngine(Engine):
 
     def _open(self, replica: Any) -> None:
         """Have the replica open the model, after what it does now; Ray asks one that it starts anew again."""
-        opening = replica.open.options(max_task_retries=-1).remote(self.model_name)
+        opening = replica.open.options(max_task_retries=-1).remote(self.model_name, self.role)
         self._coming[opening] = replica
 
     def _await(self, running: Iterable[Any]) -> Any | None:

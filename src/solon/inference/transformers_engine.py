@@ -25,6 +25,7 @@ from solon.inference.prefix import Tokens
 from solon.inference.sampling import sample
 from solon.inference.scoring import Sheet, room
 from solon.models import best_device, load_tokenizer
+from solon.role_settings import DEFAULT, Role
 
 
 class TransformersEngine(Engine):
@@ -38,15 +39,16 @@ class TransformersEngine(Engine):
     Raises SolonError where the model cannot be loaded or is not a plain attention model.
     """
 
-    def __init__(self, model: str, settings: EngineSettings) -> None:
-        self.model_name = model
+    def __init__(self, model: str, settings: EngineSettings, role: Role = DEFAULT) -> None:
+        self.model_name, self.role = model, role
         self.concurrency = settings.batch_size
         self.usage = Usage()
         self.device = torch.device(best_device() if settings.device == "auto" else settings.device)
         dtype = choose_dtype(settings.dtype, self.device)
         self.dtype = str(dtype).removeprefix("torch.")
         self._model = CachedModel(model, dtype, self.device)
-        self._dialogue = DialogueTokens(load_tokenizer(model), self._model.network)
+        tokenizer = load_tokenizer(model, chat_template_kwargs=role.chat_template_kwargs)
+        self._dialogue = DialogueTokens(tokenizer, self._model.network)
         self._records = self.device.type == "cuda"  # decoding steps as graphs
         self.forget()
         self._too_long: list[TooLong] = []

@@ -30,6 +30,7 @@ from solon.libraries.vllm import (
     tokens_input,
 )
 from solon.models import load_tokenizer, resolve
+from solon.role_settings import DEFAULT, Role
 
 CPU_BLOCK = 32  # tokens; prefixes are shared in whole blocks, and vLLM's own 128 on a CPU would lose much
 NAMES_ONLY = {SOURCE, "transformers_version", "dtype", "torch_dtype", "use_cache"}
@@ -57,7 +58,8 @@ class VLLMEngine(Engine):
     Raises SolonError where vLLM cannot run the model or has not the memory for it.
     """
 
-    def __init__(self, model: str, settings: EngineSettings) -> None:
+    def __init__(self, model: str, settings: EngineSettings, role: Role = DEFAULT) -> None:
+        self.role = role
         self.concurrency = settings.batch_size
         self.usage = Usage()
         device = current_platform.device_type
@@ -111,10 +113,11 @@ class VLLMEngine(Engine):
         """Take the name, the tokenizer and the dialogue format of ``model``."""
         self.model_name = model
         ends = SimpleNamespace(generation_config=generation_config(resolve(model)))
-        self._dialogue = DialogueTokens(load_tokenizer(model), ends)
+        tokenizer = load_tokenizer(model, chat_template_kwargs=self.role.chat_template_kwargs)
+        self._dialogue = DialogueTokens(tokenizer, ends)
         self._ends = sorted(self._dialogue.ends)
 
-    def load(self, model: str) -> bool:
+    def load(self, model: str, role: Role = DEFAULT) -> bool:
         """Read the weights of ``model`` into the running workers where it is another checkpoint of theirs.
 
         Nothing may be in flight (ValueError). Raises SolonError where the weights cannot be read; the engine
@@ -122,12 +125,14 @@ class VLLMEngine(Engine):
         """
         if self._ids or self._scoring:
             raise ValueError("requests are in flight")
-        if model.startswith(SERVER_MODEL):
+        if model.startswith(SERVER_MODEL) or role != self.role:
             return False
         source, current = resolve(model), resolve(self.model_name)
         if not alike(AutoConfig.from_pretrained(source), AutoConfig.from_pretrained(current)):
             return False
-        if not same_tokens(load_tokenizer(model), self._dialogue.tokenizer):
+        if not same_tokens(
+            load_tokenizer(model, chat_template_kwargs=role.chat_template_kwargs), self._dialogue.tokenizer
+        ):
             return False
         try:
             reload_weights(self._engine, source)

@@ -18,6 +18,7 @@ from solon import config, models
 from solon.errors import SolonError
 from solon.method import trains
 from solon.progress import Progress
+from solon.role_settings import DEFAULT, Role
 from solon.store.files import write_atomically
 
 TASK, LOG, LOCK = "launched.json", "launched.log", "launched.lock"
@@ -39,17 +40,20 @@ def train(
     progress: Progress,
     scale: config.TrainingScale,
     human_harm: bool = False,
+    role: Role = DEFAULT,
 ) -> dict[str, float]:
     """The stage's ``train`` with these models, in as many processes as ``scale`` says, here if in one.
+
+    ``role`` is the policy's.
 
     Raises SolonError where the stage does, and where a process ends otherwise.
     """
     if scale.processes == 1 and scale.launcher is None:
         metrics: dict[str, float] = function_of(stage)(
-            records, *names, out, settings, seed, progress, human_harm
+            records, *names, out, settings, seed, progress, human_harm, role
         )
         return metrics
-    write_task(stage, records, names, out, settings, seed, human_harm)
+    write_task(stage, records, names, out, settings, seed, human_harm, role)
     metrics = _launched([*command(scale), "--module", __name__, str(out)], environment(scale), out, progress)
     for name in (TASK, LOG, LOCK):
         (out / name).unlink(missing_ok=True)
@@ -71,6 +75,7 @@ def write_task(
     settings: config.Section,
     seed: int,
     human_harm: bool = False,
+    role: Role = DEFAULT,
 ) -> None:
     """What ``main`` reads."""
     task = {
@@ -80,6 +85,7 @@ def write_task(
         "settings": settings.model_dump(mode="json"),
         "seed": seed,
         "human_harm": human_harm,
+        "role": role.model_dump(mode="json"),
     }
     write_atomically(out / TASK, json.dumps(task))
 
@@ -172,7 +178,14 @@ def main(out: Path) -> None:
         # Training that has outlived a killed run may still be in its last step here.
         with FileLock(out / LOCK) if state.is_main_process else nullcontext():
             metrics = function(
-                task["records"], *task["names"], out, settings, task["seed"], progress, task["human_harm"]
+                task["records"],
+                *task["names"],
+                out,
+                settings,
+                task["seed"],
+                progress,
+                task["human_harm"],
+                Role.model_validate(task["role"]),
             )
     except SolonError as error:
         tell(error=str(error))

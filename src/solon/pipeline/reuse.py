@@ -121,9 +121,18 @@ def _same_models(theirs: Manifest, evaluation: Stage, wanted: Inputs) -> list[st
         return []
     if _alike(theirs, supervised, wanted):
         return ["initial", "sl-cai"]
-    policy = ("models.policy", "models.policy.hash")
-    inputs = theirs.stages[supervised.name]["inputs"]
-    return ["initial"] if all(inputs[name] == wanted[supervised.name][name] for name in policy) else []
+    return (
+        ["initial"]
+        if _policy(theirs.stages[supervised.name]["inputs"]) == _policy(wanted[supervised.name])
+        else []
+    )
+
+
+def _policy(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The policy's model and its settings in that role."""
+    return {
+        name: value for name, value in inputs.items() if name.startswith(("models.policy", "roles.policy"))
+    }
 
 
 def _copy(source: Path, target: Path) -> None:

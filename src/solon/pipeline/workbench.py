@@ -19,6 +19,7 @@ from solon.inference.engine import Engine, Usage
 from solon.method import trains
 from solon.progress import Watcher
 from solon.records import Aspect
+from solon.role_settings import RoleName
 from solon.seeds import derive_seed
 from solon.store.record_file import RecordFile, complete
 
@@ -77,21 +78,23 @@ class Workbench:
         self,
         file: RecordFile,
         wanted: Sequence[Any],
-        model: str,
+        role: RoleName,
         make: Callable[[Engine, list[Any]], Iterable[Mapping[str, Any]]],
         requests: int = 1,
         aside: RecordFile | None = None,
+        model: str | None = None,
     ) -> list[Any]:
-        """The same, made by an engine with ``model`` in blocks; see ``blocks.generate``.
+        """The same, made in blocks by the role's model, or another; see ``blocks.generate``.
 
         Records that were set aside are told of.
         """
+        model = model or self.roles[role]
         records = blocks.generate(
             file,
             wanted,
             model,
             self.config.engine,
-            lambda: self.engine(model),
+            lambda: self.engine(role, model),
             make,
             partial(self.watcher.advance, file.path.stem),
             requests,
@@ -112,12 +115,13 @@ class Workbench:
         """The configuration's, with what "auto" means here."""
         return settled(self.config.engine, {}, self.config.scale)
 
-    def engine(self, model: str) -> Engine:
-        """The engine with the model loaded; one model is in memory at a time."""
-        if self._engine and (self._engine.model_name == model or self._engine.load(model)):
+    def engine(self, role: RoleName, model: str | None = None) -> Engine:
+        """The engine with the role's model loaded, or another in that role; one is in memory at a time."""
+        model, settings = model or self.roles[role], self.config.role(role)
+        if self._engine and self._engine.serves(model, settings):
             return self._engine
         self.close_engine()
-        self._engine = open_engine(model, self.engine_settings, self.config.scale)
+        self._engine = open_engine(model, self.engine_settings, self.config.scale, settings)
         self._engine.say = self._note  # type: ignore[method-assign]
         return self._engine
 
@@ -161,7 +165,8 @@ class Workbench:
         settings = getattr(self.config, training.section)
         progress, scale = partial(self.watcher.advance, "steps"), self.config.scale.training
         human_harm = self.config.preference_model.human_harm
-        metrics = launch.train(stage, records, models, out, settings, seed, progress, scale, human_harm)
+        role = self.config.role("policy")
+        metrics = launch.train(stage, records, models, out, settings, seed, progress, scale, human_harm, role)
         for note in training.too_long(metrics, getattr(settings, training.limit), len(records)):
             self._note(note)
         return metrics

@@ -39,7 +39,7 @@ def measure(config: configs.Config, size: ModelSize) -> Throughput:
     """
     name, settings = config.models.assistant, config.engine
     tokenizer = models.load_tokenizer(name)
-    with open_engine(name, settings) as engine:
+    with open_engine(name, settings, role=config.role("assistant")) as engine:
         rates = {}
         for turn in ("warm", "timed"):
             requests = [_request(f"{turn} {number}", 1) for number in range(settings.batch_size)]

@@ -25,7 +25,7 @@ def work(planned: Workload) -> list[StageWork]:
             continue
         known.append(way)
         of_aspect = [pair for pair in pairs if pair["aspect"] == way.aspect]
-        engine = planned.engine("feedback" if role == "labeller" else "judge")
+        engine = planned.engine(trust.PLAYED_AS[role])
         questions = way.method.questions(way.settings, len(way.law.comparison))
         some = Prompts(of_aspect[:sample], len(of_aspect))
         made, loads = sampled(engine, some, trust.judge, way, asked.seed, requests=questions)

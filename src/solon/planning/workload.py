@@ -139,7 +139,7 @@ class Workload:
         settings, engine = self.config.critique, self.engine("assistant")
         red, kind = train["red-team"], train["helpful"]
         work, critic, answers = StageWork("critique", red.count + kind.count), engine, None
-        if self.config.models.critic_or_default != self.config.models.assistant:
+        if self.config.apart("critic", "assistant"):
             critic, answers = self.engine("critic"), self._first_answers(work, engine, red, settings)
         revisions, loads = sampled(
             critic, red, critique.revise, self.law, settings, self._seed("critique"), answers

@@ -134,7 +134,7 @@ def learn(task: Task, schedule: Schedule, reward: online.Reward) -> dict[str, fl
     settings, out, seed = task.settings, task.out, task.seed
     accelerator = _accelerator(settings, out)
     torch.manual_seed(derive_seed(seed, "ppo"))  # adapters start at random
-    tokenizer = models.load_tokenizer(task.policy)
+    tokenizer = models.load_tokenizer(task.policy, chat_template_kwargs=task.role.chat_template_kwargs)
     model = marks.put(models.load_model(task.policy), task.mark)
     if lora := setup.lora_config(settings.lora, "CAUSAL_LM"):
         model = get_peft_model(model, lora)
@@ -150,7 +150,7 @@ def learn(task: Task, schedule: Schedule, reward: online.Reward) -> dict[str, fl
         ],
         weight_decay=0.0,
     )
-    sampler = Sampler(task.policy, settings, seed)
+    sampler = Sampler(task.policy, settings, seed, task.role)
     state = out / STATE
     done = _load(state, actor, optimizer) if state.exists() else 0
     log = MetricsLog(out, done)

@@ -70,7 +70,7 @@ def learn(
     arguments = setup.common_arguments(
         out, task.seed, sequences, settings.micro_batch_size, settings.report_to
     )
-    tokenizer = models.load_tokenizer(task.policy)
+    tokenizer = models.load_tokenizer(task.policy, chat_template_kwargs=task.role.chat_template_kwargs)
     rows = [record for step in schedule for record in step]
     dataset = setup.conversational(rows, tokenizer, "id", "prompt")
     set_seed(task.seed)
@@ -97,7 +97,7 @@ def learn(
         processing_class=tokenizer,
         peft_config=setup.lora_config(settings.lora, "CAUSAL_LM"),
     )
-    trainer.rl, trainer.sampler = settings, Sampler(task.policy, settings, task.seed)
+    trainer.rl, trainer.sampler = settings, Sampler(task.policy, settings, task.seed, task.role)
     trainer.add_callback(KeepPolicies(trainer, settings, out))
     with trainer.shared_prompts():
         return trainers.run(

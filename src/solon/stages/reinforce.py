@@ -9,6 +9,7 @@ from solon.optimisers import OPTIMISERS, for_processes
 from solon.policy.task import Task
 from solon.progress import Progress
 from solon.records import PromptRecord
+from solon.role_settings import DEFAULT, Role
 from solon.training import setup
 from solon.training.processes import processes
 
@@ -22,6 +23,7 @@ def train(
     seed: int,
     progress: Progress,
     human_harm: bool = False,
+    role: Role = DEFAULT,
 ) -> dict[str, float]:
     """Train ``policy`` to answer as the preference model likes, held to its start by a KL penalty.
 
@@ -62,4 +64,5 @@ def train(
     setup.settle_libraries()
     forebears = {"policy": policy, "preference model": preference_model}
     mark = marks.inherited("reinforce", prompts, forebears, human_harm)
-    return optimiser.train(Task(prompts, policy, preference_model, out, settings, seed, progress, mark=mark))
+    task = Task(prompts, policy, preference_model, out, settings, seed, progress, mark=mark, role=role)
+    return optimiser.train(task)

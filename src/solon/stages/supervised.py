@@ -12,6 +12,7 @@ from solon import config, marks, models
 from solon.libraries.trl import SFT
 from solon.progress import Progress
 from solon.records import Example
+from solon.role_settings import DEFAULT, Role
 from solon.training import packing, setup, trainers
 from solon.training.preference_scores import tokens_of
 
@@ -26,6 +27,7 @@ def train(
     seed: int,
     progress: Progress,
     human_harm: bool = False,
+    role: Role = DEFAULT,
 ) -> dict[str, float]:
     """Finetune ``model`` on the examples' completions and save it to ``out``.
 
@@ -39,7 +41,7 @@ def train(
     """
     setup.settle_libraries()
     mark = marks.inherited("supervised", examples, {"policy": model}, human_harm)
-    tokenizer = models.load_tokenizer(model)
+    tokenizer = models.load_tokenizer(model, chat_template_kwargs=role.chat_template_kwargs)
     dataset = setup.conversational(examples, tokenizer, "prompt", "completion")
     set_seed(seed)
     student = marks.put(setup.without_dropout(models.load_model(model)), mark)

@@ -42,8 +42,9 @@ def pairs(
     )
     held_out = asked.preference_model.held_out
     make = partial(comparison.pairs, method=method, material=material, held_out=held_out)
-    model = sl_cai if method.pairs_by == "sl-cai" else bench.roles["feedback"]
-    return bench.generate(file, prompts, model, make)
+    if method.pairs_by == "sl-cai":
+        return bench.generate(file, prompts, "policy", make, model=sl_cai)
+    return bench.generate(file, prompts, "feedback", make)
 
 
 def run(work: Workspace) -> Done:

@@ -24,7 +24,7 @@ def answer(
     times = settings.helpful_answers if prompt_set == "helpful" else 1
     wanted, prompt_ids = critique.several(prompts, times)
     make = partial(critique.answer, settings=settings, seed=seed, prompt_ids=prompt_ids)
-    return bench.generate(file, wanted, bench.roles["assistant"], make)
+    return bench.generate(file, wanted, "assistant", make)
 
 
 def revise(
@@ -41,12 +41,12 @@ def revise(
         seed=bench.seed("critique"),
         answers=answers,
     )
-    return bench.generate(file, prompts, bench.roles["critic"], make)
+    return bench.generate(file, prompts, "critic", make)
 
 
 def run(work: Workspace) -> Done:
     prompts, answers = work.prompts("red-team", "train"), None
-    if work.roles["critic"] != work.roles["assistant"]:
+    if work.config.apart("critic", "assistant"):
         first = answer(work, prompts, "red-team", work.file("02-critique/first-answers.jsonl"))
         answers = critique.texts(first)
     revisions = revise(work, prompts, work.file("02-critique/revisions.jsonl"), answers)
@@ -72,5 +72,9 @@ def inputs(work: Workspace) -> dict[str, Any]:
         "critique": work.config.critique.model_dump(),
         **of_rules("constitution", work.constitution),
         **of_model(work, "assistant"),
-        **(of_model(work, "critic") if work.config.models.critic else {}),
+        **(
+            of_model(work, "critic")
+            if work.config.models.critic or work.config.apart("critic", "assistant")
+            else {}
+        ),
     }

@@ -33,7 +33,7 @@ def run(work: Workspace) -> Done:
     judgements = work.generate(
         work.file("evaluation/judgements.jsonl"),
         tournament.matches(tournament.first_of_sets(prompts, settings.judged), texts, passing=kept),
-        work.roles["judge"],
+        "judge",
         partial(tournament.play, constitutions=rules, settings=how, seed=seed),
         requests=tournament.questions(how, rules),
         aside=work.file("evaluation/unjudged.jsonl"),
@@ -67,8 +67,9 @@ def _answers(work: Workspace, model: str, name: str, prompts: Sequence[PromptRec
     answers = work.generate(
         work.file(f"evaluation/{model}.jsonl"),
         prompts,
-        name,
+        "policy",
         partial(tournament.answer, settings=work.config.evaluation, seed=work.seed("evaluation")),
+        model=name,
     )
     return {answer["id"]: answer["text"] for answer in answers if not answer["problem"]}
 
@@ -103,5 +104,5 @@ def inputs(work: Workspace) -> dict[str, Any]:
     return {
         "evaluation": work.config.evaluation.model_dump(exclude={"trust", "trust_pairs"}),
         **of_rules("evaluation.helpfulness_constitution", work.helpful_evaluation),
-        **of_model(work, "judge" if work.roles["judge"] != work.roles["feedback"] else "feedback"),
+        **of_model(work, "judge" if work.config.apart("judge", "feedback") else "feedback"),
     }

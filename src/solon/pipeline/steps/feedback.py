@@ -39,7 +39,7 @@ def label(
         return bench.complete(file, wanted, partial(_made, method=method))
     make = partial(_label, laws=bench.laws, settings=settings, seed=bench.seed("feedback"))
     questions = method.questions(settings, len(bench.constitution.comparison))
-    return bench.generate(file, wanted, bench.roles["feedback"], make, questions, aside)
+    return bench.generate(file, wanted, "feedback", make, questions, aside)
 
 
 def human(settings: config.PreferenceModel, kept: Collection[PromptRecord]) -> list[PreferenceRecord]:

@@ -7,6 +7,7 @@ from solon.config import SERVER_MODEL
 from solon.constitution import Constitution
 from solon.errors import SolonError
 from solon.pipeline.workspace import Workspace
+from solon.role_settings import RoleName
 from solon.sources.tables import HUB, source_name
 from solon.store.files import file_hash
 
@@ -21,9 +22,10 @@ def of_source(source: str | None) -> str:
     return file_hash(path)
 
 
-def of_model(work: Workspace, role: str) -> dict[str, Any]:
+def of_model(work: Workspace, role: RoleName) -> dict[str, Any]:
     name = work.roles[role]
     deciding: dict[str, Any] = {f"models.{role}": name, f"models.{role}.hash": work.hashes[name]}
+    deciding[f"roles.{role}"] = work.config.role(role).deciding()
     if name.startswith(SERVER_MODEL):
         server = work.config.engine.openai
         deciding |= {

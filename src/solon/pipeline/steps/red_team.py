@@ -49,7 +49,7 @@ def _written(
     make: Callable[..., Iterator[PromptRecord]],
 ) -> list[PromptRecord]:
     if len(written) < count:
-        engine, settings = bench.engine(bench.roles["assistant"]), bench.config.red_team
+        engine, settings = bench.engine("assistant"), bench.config.red_team
         for record in make(engine, seeds, list(written), count, settings):
             file.append(record)
             written.append(record)

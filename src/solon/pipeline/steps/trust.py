@@ -70,7 +70,9 @@ def measure(
         if not (same := [known for known in asked if known[0] == way]):
             name, make = f"{role}-{way.aspect}", partial(trust.judge, way=way, seed=bench.seed("trust"))
             questions = way.method.questions(way.settings, len(way.law.comparison))
-            same = [(way, name, bench.generate(file(name), of_aspect, way.model, make, questions))]
+            same = [
+                (way, name, bench.generate(file(name), of_aspect, trust.PLAYED_AS[role], make, questions))
+            ]
             asked += same
         _, said_in, records = same[0]
         found.append(trust.agreement(role, way, records, said_in, source, left_out))
@@ -115,5 +117,5 @@ def inputs(work: Workspace) -> dict[str, Any]:
         **of_rules("preference_model.helpfulness_constitution", work.helpful_labels),
         **of_rules("evaluation.helpfulness_constitution", work.helpful_evaluation),
         **of_model(work, "feedback"),
-        **(of_model(work, "judge") if work.roles["judge"] != work.roles["feedback"] else {}),
+        **(of_model(work, "judge") if work.config.apart("judge", "feedback") else {}),
     }
