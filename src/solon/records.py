@@ -24,6 +24,12 @@ LabelSource = Literal["ai", "human", "contrast", "revision"]
 Cut = Literal["", "trimmed", "unfinished"]
 
 
+class Thought(TypedDict):
+    """What a model that thinks before it answers thought; no column where it did not."""
+
+    thinking: NotRequired[str]
+
+
 class Message(TypedDict):
     """One turn of a dialogue, in the usual chat form."""
 
@@ -55,6 +61,8 @@ class Round(TypedDict):
     revision_request: str
     revision: str
     cut: NotRequired[Cut]
+    critique_thinking: NotRequired[str]  # what a model that thinks first thought before the critique
+    thinking: NotRequired[str]  # and before the revision
     problem: str  # "" for a sound revision, else what is wrong with it (see texts/degenerate.py)
     attempts: int  # how many times the critique and revision were sampled
 
@@ -67,6 +75,7 @@ class RevisionRecord(TypedDict):
     kind: str
     answer: str
     cut: NotRequired[Cut]  # of the answer
+    thinking: NotRequired[str]  # what a model that thinks first thought before the answer
     rounds: list[Round]
     messages: Dialogue  # the prompt with the last sound revision (the answer itself, if none was sound)
 
@@ -83,6 +92,7 @@ class AnswerRecord(TypedDict):
     kind: str
     messages: Dialogue
     cut: NotRequired[Cut]
+    thinking: NotRequired[str]  # what a model that thinks first thought
     problem: str  # "" or what is wrong with the answer; only sound answers are trained on
 
 
@@ -115,6 +125,8 @@ class PairRecord(TypedDict):
     split: Split
     responses: Annotated[list[str], Field(min_length=2, max_length=2)]
     cut: NotRequired[Annotated[list[Cut], Field(min_length=2, max_length=2)]]  # of each response
+    # what a model that thinks first thought before each; no column where it did not
+    thinking: NotRequired[Annotated[list[str], Field(min_length=2, max_length=2)]]
     # "" or why the pair cannot be compared ("identical", "empty", "too long", what is wrong with the
     # revision, or "answer: " and what is wrong with the answer that was revised); such pairs get no label. In
     # ``05-feedback/unlabelled.jsonl`` are those that nobody judged: "too long", "filtered" or "unjudged".
@@ -132,6 +144,7 @@ class Vote(TypedDict):
     # the same before clamping: chosen shown as (A), then (where asked) shown as (B); [] of ratings
     orders: list[float]
     reasoning: list[str]  # chain of thought for each order; [] without chain of thought
+    thinking: NotRequired[list[str]]  # what a judge that thinks first thought, for each order
     samples: int | None  # sampled answers counted; None where the probability is the model's own
     ratings: NotRequired[list[float]]  # of chosen and rejected, in numbers of the scale, 0 the best
     # What the model said of the pair's own first and second answer, whichever was chosen: so the vote tells
@@ -169,6 +182,7 @@ class SampleRecord(TypedDict):
     # ``max_tokens`` came before the response's end, so the preference model saw none; runs of before 2026-12
     # do not say
     truncated: NotRequired[bool]
+    thinking: NotRequired[str]  # what it thought first; the reward did not see it
 
 
 class ModelAnswer(TypedDict):
@@ -176,6 +190,7 @@ class ModelAnswer(TypedDict):
 
     model: str  # "initial", "sl-cai" or "rl-cai"
     text: str
+    thinking: NotRequired[str]  # what it thought first, if it did
     preference_score: float
     refusal: bool
     words: int
@@ -270,6 +285,7 @@ class HarmAnswer(TypedDict):
     max_tokens: int
     text: str
     cut: NotRequired[Cut]
+    thinking: NotRequired[str]  # what it thought first, if it did
 
 
 class HarmScore(TypedDict):

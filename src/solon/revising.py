@@ -10,7 +10,7 @@ from solon.prompts import critique as prompts
 from solon.prompts.dialogue import assistant
 from solon.records import Message, PromptRecord, Round
 from solon.seeds import derive_seed, generator
-from solon.texts.degenerate import revision_problem
+from solon.texts.degenerate import NO_ANSWER, revision_problem
 from solon.texts.written import Written, mended
 
 
@@ -29,36 +29,44 @@ def one_round(
     """
     prompt = record["prompt"]
     principle = constitution.draw_critique(generator(seed, "principle", record["id"], number))
-    critique, revision, wrong, attempt = "", Written(""), "", 0
+    wrong, attempt = "", 0
+    critique = revision = Written("")
     try:
         if isinstance(current, SetAside):
             raise current
         for attempt in range(1, settings.attempts + 1):
-            critique, dialogue = "", [*shots, *prompt, assistant(current)]
+            critique, dialogue = Written(""), [*shots, *prompt, assistant(current)]
             if settings.critique:
                 dialogue = prompts.asked_for_critique(dialogue, principle)
                 asked = request(record, dialogue, settings, seed, "critique", number, attempt)
-                critique = (yield asked).text.strip()
-                dialogue = [*dialogue, assistant(critique)]
+                completion = yield asked
+                critique = Written(completion.text.strip(), thinking=completion.thinking)
+                if critique.thinking and not critique.text:
+                    revision, wrong = Written(""), NO_ANSWER
+                    continue
+                dialogue = [*dialogue, assistant(critique.text)]
             dialogue = prompts.asked_for_revision(dialogue, principle)
             completion = yield request(record, dialogue, settings, seed, "revision", number, attempt)
-            revision = mended(completion.text, completion.finish)
+            revision = mended(completion.text, completion.finish, completion.thinking)
             told = [principle.critique_request, principle.revision_request]
             wrong = text_problem(revision, prompt, told, shots, settings)
             if not wrong:
                 break
     except SetAside as error:
         revision, wrong = Written(""), error.problem
-    return Round(
+    made = Round(
         principle=principle.name,
         critique_request=principle.critique_request if settings.critique else "",
-        critique=critique,
+        critique=critique.text,
         revision_request=principle.revision_request,
         revision=revision.text,
         cut=revision.cut,
         problem=wrong,
         attempts=attempt,
     )
+    if critique.thinking:
+        made["critique_thinking"] = critique.thinking
+    return {**made, **revision.thought}
 
 
 def text_problem(

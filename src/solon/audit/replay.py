@@ -35,7 +35,7 @@ class Recorded(Engine):
             self._ready.append(written(request.id, f"was {written.problem}"))
         else:  # what was trimmed stays so when it is trimmed again
             finish: Literal["stop", "length"] = "length" if written.cut else "stop"
-            self._ready.append(Completion(request.id, written.text, finish, 0))
+            self._ready.append(Completion(request.id, written.text, finish, 0, written.thinking))
 
     def poll(self) -> list[Completion | SetAside]:
         ready, self._ready = self._ready, []
@@ -53,16 +53,24 @@ class Recorded(Engine):
         """Nothing is open."""
 
 
-def answer(problem: str, text: str, cut: Cut) -> Answer:
+def answer(problem: str, written: Written) -> Answer:
     """What a model said where its record has this text and problem."""
-    return SET_ASIDE.get(problem) or Written(text, cut)
+    return SET_ASIDE.get(problem) or written
+
+
+def of(text: str, record: Mapping[str, Any]) -> Written:
+    """The text of a record that says what the token limit did to it, and what was thought before."""
+    return Written(text, record.get("cut", ""), record.get("thinking", ""))
 
 
 def said_in_round(made: Round, prompt: str, seed: int, number: int) -> Said:
     """The texts of a round by the seeds they were sampled with, as ``revising.one_round`` derives them."""
     last = made["attempts"]
-    revision = answer(made["problem"], made["revision"], made.get("cut", ""))
-    critique = Written(made["critique"]) if made["critique"] else answer(made["problem"], "", "")
+    thoughts = made.get("critique_thinking", "")
+    revision = answer(made["problem"], of(made["revision"], made))
+    critique = Written(made["critique"], thinking=thoughts)
+    if not made["critique"]:
+        critique = answer(made["problem"], critique)
     return {
         derive_seed(seed, prompt, "critique", number, last): critique,
         derive_seed(seed, prompt, "revision", number, last): revision,
@@ -72,7 +80,7 @@ def said_in_round(made: Round, prompt: str, seed: int, number: int) -> Said:
 def said_in_revisions(record: RevisionRecord, seed: int) -> Said:
     # Where nothing was sampled in a round, there was no answer to be revised.
     unasked = next((made["problem"] for made in record["rounds"] if not made["attempts"]), "")
-    first = answer(unasked, record["answer"], record.get("cut", ""))
+    first = answer(unasked, of(record["answer"], record))
     said: Said = {derive_seed(seed, record["id"], "answer"): first}
     for number, made in enumerate(record["rounds"]):
         said |= said_in_round(made, record["id"], seed, number)
@@ -81,7 +89,7 @@ def said_in_revisions(record: RevisionRecord, seed: int) -> Said:
 
 def said_in_answer(record: AnswerRecord, seed: int, attempts: int) -> Said:
     text = record["messages"][-1]["content"]
-    written = answer(record["problem"], text, record.get("cut", ""))
+    written = answer(record["problem"], of(text, record))
     return {
         derive_seed(seed, record["id"], "helpful", attempt): written for attempt in range(1, attempts + 1)
     }
@@ -89,9 +97,10 @@ def said_in_answer(record: AnswerRecord, seed: int, attempts: int) -> Said:
 
 def said_in_pair(pair: PairRecord, seed: int) -> Said:
     cuts: Sequence[Cut] = pair.get("cut", ("", ""))
+    thoughts = pair.get("thinking", ("", ""))
     said: Said = {
-        derive_seed(seed, pair["id"], "response", number): (answer(pair["problem"], text, cut))
-        for number, (text, cut) in enumerate(zip(pair["responses"], cuts, strict=True))
+        derive_seed(seed, pair["id"], "response", number): answer(pair["problem"], Written(*written))
+        for number, written in enumerate(zip(pair["responses"], cuts, thoughts, strict=True))
     }
     if "revised" in pair:
         said |= said_in_round(pair["revised"], pair["id"], seed, 0)
@@ -101,9 +110,14 @@ def said_in_pair(pair: PairRecord, seed: int) -> Said:
 def said_in_votes(votes: Sequence[Vote], pair: str, settings: config.Feedback, seed: int) -> Said:
     """The chains of thought behind votes for the pair's first answer."""
     return {
-        derive_seed(seed, "reasoning", f"{pair}/{number}/{swapped}"): Written(text)
+        derive_seed(seed, "reasoning", f"{pair}/{number}/{swapped}"): Written(text, thinking=thoughts)
         for number, vote in enumerate(votes)
-        for swapped, text in zip(orders_of(pair, number, settings, seed), vote["reasoning"], strict=False)
+        for swapped, text, thoughts in zip(
+            orders_of(pair, number, settings, seed),
+            vote["reasoning"],
+            vote.get("thinking", [""] * len(vote["reasoning"])),
+            strict=False,
+        )
     }
 
 

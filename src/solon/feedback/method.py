@@ -206,7 +206,7 @@ def sampled(
                 top_p=settings.top_p,
                 seed=derive_seed(material.seed, prompt["id"], "response", number),
             )
-            responses.append(mended(completion.text, completion.finish))
+            responses.append(mended(completion.text, completion.finish, completion.thinking))
     except SetAside as error:
         return Draft([Written("")] * 2, error.problem, making)
     return Draft(responses, "", making)
@@ -225,6 +225,8 @@ def turned(vote: Vote) -> Vote:
         "orders": [1 - order for order in reversed(vote["orders"])],
         "reasoning": vote["reasoning"][::-1],
     }
+    if "thinking" in vote:
+        mirrored["thinking"] = vote["thinking"][::-1]
     if "ratings" in vote:
         mirrored["ratings"] = vote["ratings"][::-1]
     return mirrored

@@ -16,6 +16,7 @@ from solon.inference.engine import Chain, ChoiceScores, Engine, Question, Reques
 from solon.prompts import comparison as prompts
 from solon.records import Message, Vote
 from solon.seeds import derive_seed, generator
+from solon.texts.written import Written
 
 
 class ByMultipleChoice(Method):
@@ -149,16 +150,16 @@ def _judge_block(
     posed = {pair.id: posed_of(pair, settings, seed) for pair in block}
     owner = {posing.id: pair for pair in block for posing in posed[pair.id]}
     everything = [posing for pair in block for posing in posed[pair.id]]
-    reasoning = {}
+    reasoning: dict[str, Written] = {}
     aside: dict[str, SetAside] = {}  # by pair
     if settings.chain_of_thought:
-        for name, text in _reasoning(engine, everything, shots, settings, seed):
-            if isinstance(text, SetAside):
-                aside.setdefault(owner[name].id, text)
+        for name, reasoned in _reasoning(engine, everything, shots, settings, seed):
+            if isinstance(reasoned, SetAside):
+                aside.setdefault(owner[name].id, reasoned)
             else:
-                reasoning[name] = text
+                reasoning[name] = reasoned
     questions = [
-        Question(posing.id, [*shots, posing.question], prompts.LETTERS, _prefill(reasoning.get(posing.id)))
+        _question(posing, shots, reasoning.get(posing.id))
         for posing in everything
         if owner[posing.id].id not in aside
     ]
@@ -203,13 +204,15 @@ def posed_of(one: Candidates, settings: config.Feedback, seed: int) -> list[Pose
 
 def _reasoning(
     engine: Engine, posed: Iterable[Posed], shots: list[Message], settings: config.Feedback, seed: int
-) -> Iterator[tuple[str, str | SetAside]]:
-    def chain(posing: Posed) -> Chain[tuple[str, str | SetAside]]:
+) -> Iterator[tuple[str, Written | SetAside]]:
+    """A model that thinks by itself needs no words to begin with."""
+
+    def chain(posing: Posed) -> Chain[tuple[str, Written | SetAside]]:
         try:
             completion = yield Request(
                 posing.id,
                 [*shots, posing.question],
-                prefill=prompts.REASONING,
+                prefill="" if engine.thinks else prompts.REASONING,
                 max_tokens=settings.max_tokens,
                 temperature=settings.temperature,
                 stop=(prompts.CONCLUSION,),
@@ -217,15 +220,19 @@ def _reasoning(
             )
         except SetAside as error:
             return posing.id, error
-        return posing.id, completion.text.strip()
+        return posing.id, Written(completion.text.strip(), thinking=completion.thinking)
 
     return engine.run_chains(chain(posing) for posing in posed)
 
 
-def _prefill(reasoning: str | None) -> str:
-    if reasoning is None:
-        return prompts.VERDICT
-    return f"{prompts.REASONING} {reasoning}\n\n{prompts.CONCLUSION} ("
+def _question(posing: Posed, shots: list[Message], reasoned: Written | None) -> Question:
+    """For the letter, which comes after what the model reasoned and thought, if it did."""
+    asked = [*shots, posing.question]
+    if reasoned is None:
+        return Question(posing.id, asked, prompts.LETTERS, prompts.VERDICT)
+    text = reasoned.text if reasoned.thinking else f"{prompts.REASONING} {reasoned.text}"
+    prefill = f"{text}\n\n{prompts.CONCLUSION} (".lstrip()
+    return Question(posing.id, asked, prompts.LETTERS, prefill, reasoned.thinking)
 
 
 def _votes(
@@ -233,21 +240,24 @@ def _votes(
     posed: Sequence[Posed],
     found: Mapping[str, ChoiceScores],
     priors: Mapping[str, float],
-    reasoning: Mapping[str, str],
+    reasoning: Mapping[str, Written],
     settings: config.Feedback,
 ) -> list[Vote]:
     votes = []
     for principle in pair.principles:
         mine = [posing for posing in posed if posing.principle is principle]
+        reasons = [reasoning[posing.id] for posing in mine if posing.id in reasoning]
         vote = Vote(
             principle=principle.name,
             instruction=principle.instruction,
             probability=0.5,
             orders=[],
-            reasoning=[reasoning[posing.id] for posing in mine if posing.id in reasoning],
+            reasoning=[reasoned.text for reasoned in reasons],
             samples=total_votes(found[posing.id].votes for posing in mine),
             letters=[list(found[posing.id].logprobs) for posing in mine],
         )
+        if any(reasoned.thinking for reasoned in reasons):
+            vote["thinking"] = [reasoned.thinking for reasoned in reasons]
         if principle.name in priors:
             vote["prior"] = priors[principle.name]
         vote["orders"] = by_letters(vote, [posing.swapped for posing in mine])

@@ -47,7 +47,7 @@ class ByRevision(ByMaking):
         shots = worked_examples(law.examples.critique, settings.critique) if settings.few_shot else []
         made: Round | None
         if record := material.revisions.get(prompt["id"]):
-            answer = Written(record["answer"], record.get("cut", ""))
+            answer = Written(record["answer"], record.get("cut", ""), record.get("thinking", ""))
             made = next((revised for revised in reversed(record["rounds"]) if not revised["problem"]), None)
             if made is None:
                 return Draft([answer, answer], UNREVISED)
@@ -59,7 +59,7 @@ class ByRevision(ByMaking):
             made = yield from one_round(prompt, answer.text, shots, law, settings, material.seed)
         told = [made["critique_request"], made["revision_request"]]
         wrong = text_problem(answer, prompt["prompt"], told, shots, settings)
-        revision = Written(made["revision"], made.get("cut", ""))
+        revision = Written(made["revision"], made.get("cut", ""), made.get("thinking", ""))
         return Draft([revision, answer], made["problem"] or (wrong and f"answer: {wrong}"), {"revised": made})
 
     def grounds(self, law: Constitution) -> set[tuple[str, str]]:

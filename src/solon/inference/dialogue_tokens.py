@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from solon.prompts.dialogue import (
     neutral_messages,
     reserved,
 )
+from solon.prompts.thinking import Thinking
+from solon.prompts.thoughts import Parted, part
 from solon.prompts.turn_end import turn_end
 from solon.records import Message
 
@@ -30,22 +32,35 @@ class DialogueTokens:
     generated text is left out. In every other format texts are as the model wrote them.
 
     Messages, prefills and choices are text: what looks like a special token in them is broken (``neutral``).
+    Prefills and choices belong to the answer: they come after the model's thoughts, of which there are none
+    unless some are given.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
         self.tokenizer = tokenizer
         self.reserved = reserved(tokenizer)
         self.plain = tokenizer.chat_template == HUMAN_ASSISTANT_TEMPLATE
+        self.thinking = Thinking(tokenizer)
+        self._thought_marks = special_in("".join(self.thinking.format or ()), tokenizer)
         self.ends = end_tokens(tokenizer, model)
+        # What ends a thought, and the turn only where the model answers.
+        self.thought_ends = set(special_in((self.thinking.format or ("",))[-1], tokenizer))
         self.turn_ends = tuple(turn_end(tokenizer).strings)
         self._marks = re.compile("|".join(map(re.escape, marks(tokenizer))) or r"(?!)")
         self._encode_piece = lru_cache(PIECES)(self._encode_anew)
 
-    def prompt(self, messages: Sequence[Message], prefill: str) -> tuple[str, Tokens]:
-        """Everything before the text to be generated or scored, as text and as tokens."""
+    def prompt(
+        self, messages: Sequence[Message], prefill: str, thoughts: str | None = None
+    ) -> tuple[str, Tokens]:
+        """Everything before the text to be generated or scored, as text and as tokens.
+
+        Where ``thoughts`` are None and nothing is prefilled, the model's own may come.
+        """
         text: str = self.tokenizer.apply_chat_template(
             neutral_messages(messages, self.reserved), add_generation_prompt=True, tokenize=False
         )
+        if prefill or thoughts is not None:
+            text += self.thinking.after(neutral(thoughts or "", self.reserved))
         if prefill:
             text += self._opening(neutral(prefill, self.reserved))
         return text, self._encode(text)
@@ -69,16 +84,42 @@ class DialogueTokens:
         )
         return text.removeprefix(" ") if self.plain and not prefilled else text
 
-    def written(self, generated: Sequence[int]) -> tuple[str, bool]:
-        """An answer's text, and whether it came to its end: one of the model's, or what a text stops before.
+    def marked(self, generated: Sequence[int], prefilled: bool) -> str:
+        """The same with what marks thoughts, where that is special tokens."""
+        places = [place for place, token in enumerate(generated) if token in self._thought_marks]
+        if not places:
+            return self.text(generated, prefilled)
+        pieces = [self.text(generated[: places[0]], prefilled)]
+        for place, following in zip(places, [*places[1:], len(generated)], strict=True):
+            pieces += [
+                self._thought_marks[generated[place]],
+                self.text(generated[place + 1 : following], True),
+            ]
+        return "".join(pieces)
+
+    def parted(self, generated: Sequence[int], prefilled: bool = False) -> Parted:
+        """What the model thought, and what it answered."""
+        thinking = self.thinking
+        text = self.marked(generated, prefilled)
+        closed = prefilled or thinking.closed
+        return part(text, thinking.format, thinking.opened and not prefilled, closed)
+
+    @cached_property
+    def closing(self) -> list[int]:
+        """The tokens that close a thought."""
+        form = self.thinking.format
+        return self._encode(form.closing).tolist() if form else []
+
+    def written(self, generated: Sequence[int]) -> tuple[Parted, bool]:
+        """An answer, and whether it came to its end: one of the model's, or what a text stops before.
 
         Either is among the tokens, as their last, and not in the text.
         """
         if generated and generated[-1] in self.ends:
-            return self.text(generated[:-1], prefilled=False), True
-        text = self.text(generated, prefilled=False)
-        whole = cut(text, self.stops(()))
-        return (text, False) if whole is None else (whole, True)
+            return self.parted(generated[:-1]), True
+        parted = self.parted(generated)
+        whole = cut(parted.text, self.stops(()))
+        return (parted, False) if whole is None else (parted._replace(text=whole), True)
 
     def stops(self, asked: tuple[str, ...]) -> tuple[str, ...]:
         """The strings a text ends before. A base model would write the human's next turn by itself."""
@@ -118,6 +159,12 @@ def marks(tokenizer: PreTrainedTokenizerBase) -> list[str]:
         and not (token.lstrip or token.rstrip or token.single_word or token.normalized)
         and not any(token.content in other.content for other in added if other is not token)
     ]
+
+
+def special_in(text: str, tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """The special tokens in a text."""
+    added = tokenizer.added_tokens_decoder.items()
+    return {number: token.content for number, token in added if token.special and token.content in text}
 
 
 def end_tokens(tokenizer: PreTrainedTokenizerBase, model: Any) -> set[int]:

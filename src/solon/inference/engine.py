@@ -26,7 +26,7 @@ class Request:
     id: str
     messages: Sequence[Message]
     prefill: str = ""  # how the assistant's turn begins; not repeated in the completion's text
-    max_tokens: int = 256
+    max_tokens: int = 256  # of the text; thoughts that come before it have their own limit, the role's
     temperature: float = 1.0  # 0 is greedy
     top_p: float = 1.0
     stop: tuple[str, ...] = ()  # the text ends before the first of these
@@ -41,6 +41,7 @@ class Completion:
     text: str
     finish: Literal["stop", "length"]  # "stop": end of turn or a stop string; "length": max_tokens reached
     tokens: int
+    thinking: str = ""  # what a model that thinks before it answers thought; no part of the text
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Question:
     messages: Sequence[Message]
     choices: tuple[str, ...]
     prefill: str = ""
+    thinking: str = ""  # what the model thought before (``Completion.thinking``)
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Usage:
     tokens_generated: int = 0
     tokens_computed: int = 0  # prompt tokens that went through the model
     tokens_naive: int = 0  # prompt tokens had every request been computed on its own
+    thoughts_cut: int = 0  # closed for the model, since they came to the role's limit
     cost: float = 0.0  # of a server's tokens, at the configured prices
 
     def add(self, other: "Usage") -> None:
@@ -98,6 +101,7 @@ class Engine(ABC):
     role: Role = DEFAULT
     concurrency: int  # how many requests the engine works on at a time
     usage: Usage
+    thinks: bool = False  # its model thinks before it answers, where nothing is prefilled
 
     @abstractmethod
     def submit(self, request: Request) -> None:

@@ -5,7 +5,6 @@ model: states of recurrent layers, convolutions, latent attention, sinks, chunks
 by ``generate``, each request from draws of its own; choices are scored by whole passes. Nothing is shared.
 """
 
-import random
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -23,7 +22,7 @@ from transformers import (
 
 from solon.config import EngineSettings
 from solon.errors import SetAside, TooLong
-from solon.inference.active import Active
+from solon.inference.active import Active, begin
 from solon.inference.dialogue_tokens import DialogueTokens
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.inference.memory import fewer
@@ -73,12 +72,11 @@ class PlainEngine(Engine):
         self._ids.add(request.id)
         _, prompt = self._dialogue.prompt(request.messages, request.prefill)
         try:
-            most = min(request.max_tokens, room(self.context, prompt, request.id, self.model_name))
+            left = room(self.context, prompt, request.id, self.model_name)
         except TooLong as error:
             self._too_long.append(error)
             return
-        stops = self._dialogue.stops(request.stop)
-        self._waiting.append(Active(request, prompt, stops, most, random.Random(request.seed)))
+        self._waiting.append(begin(request, prompt, self._dialogue, left, self.role.thoughts))
         self.usage.requests += 1
         self.usage.tokens_naive += len(prompt)
 
@@ -165,6 +163,7 @@ class PlainEngine(Engine):
         )
         self.usage.tokens_computed += sum(len(sequence.prompt) for sequence in batch)
         self.usage.tokens_generated += sum(len(sequence.generated) for sequence in batch)
+        self.usage.thoughts_cut += sum(sequence.cut_short for sequence in batch)
         return [drawn.completions[row] for row in range(len(batch))]
 
     def _padded(self, prompts: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
@@ -252,9 +251,9 @@ class Drawn(LogitsProcessor):  # type: ignore[misc]
         tokens = sample(scores, self._temperature.float(), self._top_p.float(), draws)
         for row, (sequence, token) in enumerate(zip(self._batch, tokens.tolist(), strict=True)):
             if row not in self.completions:
-                sequence.generated.append(token)
-                if completion := sequence.completion(self._dialogue):
+                if completion := sequence.add(token, self._dialogue):
                     self.completions[row] = completion
+                tokens[row] = sequence.generated[-1]
         return torch.full_like(scores, -torch.inf).scatter_(1, tokens[:, None], 0)
 
 

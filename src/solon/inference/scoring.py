@@ -70,7 +70,7 @@ class Sheet:
 
 
 def _rows(dialogue: DialogueTokens, number: int, question: Question, most: int) -> list[Scored]:
-    text, prompt = dialogue.prompt(question.messages, question.prefill)
+    text, prompt = dialogue.prompt(question.messages, question.prefill, question.thinking)
     rows: dict[tuple[bytes, int], Scored] = {}
     for index, choice in enumerate(question.choices):
         target = dialogue.continuation(text, prompt, choice, bool(question.prefill))

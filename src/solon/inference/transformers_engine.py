@@ -11,7 +11,7 @@ from torch import Tensor
 
 from solon.config import EngineSettings
 from solon.errors import SetAside, TooLong, first_line
-from solon.inference.active import Active
+from solon.inference.active import Active, begin
 from solon.inference.cache import FinishedSequences
 from solon.inference.cached_model import CachedModel, Group
 from solon.inference.choice_scores import choice_scores
@@ -68,19 +68,11 @@ class TransformersEngine(Engine):
         self._ids.add(request.id)
         _, prompt = self._dialogue.prompt(request.messages, request.prefill)
         try:
-            most = min(request.max_tokens, self._room(prompt, request.id))
+            room_left = self._room(prompt, request.id)
         except TooLong as error:
             self._too_long.append(error)
             return
-        self._waiting.append(
-            Active(
-                request,
-                prompt,
-                self._dialogue.stops(request.stop),
-                most,
-                random.Random(request.seed),
-            )
-        )
+        self._waiting.append(begin(request, prompt, self._dialogue, room_left, self.role.thoughts))
         self.usage.requests += 1
         self.usage.tokens_naive += len(prompt)
 
@@ -258,9 +250,9 @@ class TransformersEngine(Engine):
         )
         completions = []
         for sequence, token in zip(sequences, tokens.tolist(), strict=True):
-            sequence.generated.append(token)
-            if completion := sequence.completion(self._dialogue):
+            if completion := sequence.add(token, self._dialogue):
                 completions.append(completion)
+                self.usage.thoughts_cut += sequence.cut_short
         self._remove({completion.id for completion in completions})
         self.usage.tokens_generated += len(sequences)
         return completions

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import Environment
 from transformers import PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward  # what attention "sdpa" calls
 from transformers.masking_utils import sdpa_mask  # makes the mask that attention "sdpa" is given
 from transformers.modeling_layers import GenericForSequenceClassification  # a trunk with ``score`` on it
+from transformers.utils.chat_template_utils import _compile_jinja_template
 
 __all__ = ["GenericForSequenceClassification", "sdpa_attention_forward", "sdpa_mask"]
 
@@ -25,6 +27,12 @@ def attention_of(model: PreTrainedModel) -> str:
     """The name of the model's attention, as ``set_attn_implementation`` takes it."""
     name: str = model.config._attn_implementation
     return name
+
+
+def template_environment() -> Environment:
+    """In which chat templates are read and rendered."""
+    environment: Environment = _compile_jinja_template("").environment
+    return environment
 
 
 def no_activation_checkpointing() -> dict[str, bool]:

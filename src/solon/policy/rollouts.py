@@ -34,6 +34,7 @@ class Rollout:
     tokens: list[int]  # with its end, unless it was cut off
     text: str  # as the engine gives it in every other stage
     truncated: bool  # ``max_tokens`` came before its end
+    thinking: str = ""  # what it thought first, which the reward does not see
 
 
 class Sampler:
@@ -76,9 +77,9 @@ class Sampler:
             ) from error
         dialogue = DialogueTokens(self._tokenizer, model)
         return [
-            Rollout(answer, text, not ended)
+            Rollout(answer, said.text, not ended, said.thinking)
             for answer in answers
-            for text, ended in [dialogue.written(answer)]
+            for said, ended in [dialogue.written(answer)]
         ]
 
     def _by_engine(

@@ -36,6 +36,7 @@ class SampleLog:
                 "response": answer.text,
                 "reward": reward,
                 "truncated": answer.truncated,
+                **({"thinking": answer.thinking} if answer.thinking else {}),
             }
             for number, (prompt, answer, reward) in enumerate(zip(prompts, answers, rewards, strict=True))
         ]

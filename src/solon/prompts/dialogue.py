@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from solon.prompts.thoughts import format_of, part
 from solon.records import Message
 
 # The paper's format, for base models whose tokenizer has no chat template of its own. The end-of-text token
@@ -39,13 +40,15 @@ def transcript(messages: Sequence[Message]) -> str:
 def reserved(tokenizer: Any) -> dict[str, str]:
     """What the dialogue format alone may write, each with the form it gets where a message has it.
 
-    These are the tokenizer's special tokens, and the beginnings of turns in the Human/Assistant format. A
-    space breaks them: "<|im_end|>" becomes "< |im_end|>", which is ordinary text.
+    These are the tokenizer's special tokens, what marks a model's thoughts, and the beginnings of turns in
+    the Human/Assistant format. A space breaks them: "<|im_end|>" becomes "< |im_end|>", which is ordinary
+    text.
     """
     added = tokenizer.added_tokens_decoder.values()
     special = {*tokenizer.all_special_tokens, *(token.content for token in added if token.special)}
+    thoughts = format_of(tokenizer)
     forms = {}
-    for token in sorted(special):
+    for token in sorted(special | {*(thoughts or ())} - {""}):
         first = len(token) - len(token.lstrip()) + 1
         form = f"{token[:first]} {token[first:]}"
         if token not in form:  # one character cannot be broken, nor can white space
@@ -69,4 +72,9 @@ def turns(messages: Sequence[Message]) -> tuple[tuple[str, str], ...]:
 
 
 def neutral_messages(messages: Sequence[Message], forms: Mapping[str, str]) -> list[Message]:
-    return [{"role": message["role"], "content": neutral(message["content"], forms)} for message in messages]
+    """The messages as text; those of the assistant are its answers, without what it thought."""
+    return [{"role": message["role"], "content": neutral(said(message), forms)} for message in messages]
+
+
+def said(message: Message) -> str:
+    return part(message["content"]).text if message["role"] == "assistant" else message["content"]

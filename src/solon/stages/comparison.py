@@ -6,6 +6,8 @@ from solon.feedback.method import Draft, Material, Method
 from solon.held_out import split_of_comparison
 from solon.inference.engine import Chain, Engine
 from solon.records import PairRecord, PromptRecord
+from solon.texts.degenerate import NO_ANSWER
+from solon.texts.written import Written
 
 
 def pairs(
@@ -34,12 +36,14 @@ def _pair(prompt: PromptRecord, draft: Draft, held_out: float) -> PairRecord:
         split=split_of_comparison(prompt["prompt"], held_out),
         responses=[first.text, second.text],
         cut=[first.cut, second.cut],
-        problem=draft.problem or _problem(first.text, second.text),
+        problem=draft.problem or _problem(first, second),
     )
+    if first.thinking or second.thinking:
+        pair["thinking"] = [first.thinking, second.thinking]
     return {**pair, **draft.making}  # type: ignore[typeddict-item]
 
 
-def _problem(first: str, second: str) -> str:
-    if not first or not second:
-        return "empty"
-    return "identical" if first == second else ""
+def _problem(first: Written, second: Written) -> str:
+    if not first.text or not second.text:
+        return NO_ANSWER if any(each.thinking and not each.text for each in (first, second)) else "empty"
+    return "identical" if first.text == second.text else ""

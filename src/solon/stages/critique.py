@@ -93,7 +93,7 @@ def texts(answers: Iterable[AnswerRecord]) -> dict[str, Written | SetAside]:
     def text(record: AnswerRecord) -> Written | SetAside:
         if kind := SET_ASIDE.get(record["problem"]):
             return kind(record["id"], f"the answer to {record['id']!r} was set aside")
-        return Written(record["messages"][-1]["content"], record.get("cut", ""))
+        return Written(record["messages"][-1]["content"], record.get("cut", ""), record.get("thinking", ""))
 
     return {record["id"]: text(record) for record in answers}
 
@@ -110,26 +110,27 @@ def _chain(
     if answer is None:
         try:
             completion = yield request(record, prompt, settings, seed, "answer")
-            answer = mended(completion.text, completion.finish)
+            answer = mended(completion.text, completion.finish, completion.thinking)
         except SetAside as error:
             answer = error
-    text, cut = Written("") if isinstance(answer, SetAside) else answer
-    current: str | SetAside = answer if isinstance(answer, SetAside) else text
+    written = Written("") if isinstance(answer, SetAside) else answer
+    current: str | SetAside = answer if isinstance(answer, SetAside) else written.text
     rounds: list[Round] = []
     for number in range(settings.rounds):
-        made = yield from one_round(record, current, shots, constitution, settings, seed, number)
-        rounds.append(made)
-        if not made["problem"]:
-            current = made["revision"]
-    return RevisionRecord(
+        revised = yield from one_round(record, current, shots, constitution, settings, seed, number)
+        rounds.append(revised)
+        if not revised["problem"]:
+            current = revised["revision"]
+    made = RevisionRecord(
         id=record["id"],
         prompt=prompt,
         kind=record["kind"],
-        answer=text,
-        cut=cut,
+        answer=written.text,
+        cut=written.cut,
         rounds=rounds,
         messages=[*prompt, assistant("" if isinstance(current, SetAside) else current)],
     )
+    return {**made, **written.thought}
 
 
 def _answer(
@@ -142,7 +143,7 @@ def _answer(
         except SetAside as error:
             answer, wrong = Written(""), error.problem
             break
-        answer = mended(completion.text, completion.finish)
+        answer = mended(completion.text, completion.finish, completion.thinking)
         wrong = problem(answer, [record["prompt"][-1]["content"]])
         if not wrong:
             break
@@ -154,4 +155,5 @@ def _answer(
         cut=answer.cut,
         problem=wrong,
     )
+    made = {**made, **answer.thought}
     return {**made, "prompt_id": prompt_id} if prompt_id else made

@@ -45,18 +45,21 @@ ABOUT = re.compile(
 )
 BARE = 20  # words; what explains itself says more
 
+NO_ANSWER = "no answer after thinking"  # the thought did not end, or nothing came after it
+
 
 def problem(written: Written, requests: Sequence[str], examples: Sequence[str] = ()) -> str:
     """What is wrong with an answer to ``requests``: the human's message and what else was asked.
 
     ``examples`` are what else the model was shown: an answer may quote the requests, but not these. "" for a
-    sound answer, else one of "empty", "unfinished" (it ran into the token limit before a sentence ended),
-    "role confusion", "copy of the request", "copy of an example" and "repeats itself".
+    sound answer, else one of "empty", "no answer after thinking", "unfinished" (it ran into the token limit
+    before a sentence ended), "role confusion", "copy of the request", "copy of an example" and "repeats
+    itself".
     """
-    text, cut = written
+    text, cut, thinking = written
     said = words(text)
     if not said or cut == "unfinished":
-        return cut if said else "empty"
+        return cut if said else NO_ANSWER if thinking else "empty"
     if ROLE.search(text):
         return "role confusion"
     if any(copies(said, words(request)) for request in requests):

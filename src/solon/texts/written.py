@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from solon.records import Cut
+from solon.records import Cut, Thought
 
 PREFACE = re.compile(  # "Here is a revised answer:" and "Revision:" are about the answer, not a part of it
     r"^\W*(?:(?:sure|certainly|of course|okay)\W+)?"
@@ -32,10 +32,16 @@ WHOLE = re.compile(rf"[.!?…。！？｡।॥؟۔։።፧။។៕།](?:{CLOS
 
 
 class Written(NamedTuple):
-    """A text, and what the token limit did to it."""
+    """A text, what the token limit did to it, and what a model that thinks first thought before it."""
 
     text: str
     cut: Cut = ""
+    thinking: str = ""
+
+    @property
+    def thought(self) -> Thought:
+        """The record's column; none where the model did not think."""
+        return {"thinking": self.thinking} if self.thinking else {}
 
 
 def ends_whole(text: str) -> bool:
@@ -43,25 +49,26 @@ def ends_whole(text: str) -> bool:
     return bool(WHOLE.search(text))
 
 
-def trimmed(text: str, finish: Literal["stop", "length"]) -> Written:
+def trimmed(text: str, finish: Literal["stop", "length"], thinking: str = "") -> Written:
     """The text without white space around it; one cut by the token limit ends with its last whole sentence.
 
     Where it has none, it stays as it is, but for half a character at its end, and is "unfinished".
     """
     text = text.strip()
     if finish == "stop":
-        return Written(text)
-    ends = [match.end() for match in SENTENCE_END.finditer(text)]
-    return Written(text[: ends[-1]], "trimmed") if ends else Written(text.rstrip("\ufffd"), "unfinished")
+        return Written(text, "", thinking)
+    if ends := [match.end() for match in SENTENCE_END.finditer(text)]:
+        return Written(text[: ends[-1]], "trimmed", thinking)
+    return Written(text.rstrip("\ufffd"), "unfinished", thinking)
 
 
-def mended(text: str, finish: Literal["stop", "length"]) -> Written:
+def mended(text: str, finish: Literal["stop", "length"], thinking: str = "") -> Written:
     """The same without a preface and without quotation marks around all of it."""
-    text, cut = trimmed(PREFACE.sub("", text.strip()), finish)
+    text, cut, _ = trimmed(PREFACE.sub("", text.strip()), finish)
     inner = text[1:-1] if text[1:] and text[-1] in '"”' else text[1:] if cut else ""
     if text[:1] in ("“", '"') and inner and not re.search('["“”]', inner):
         text = inner
-    return Written(text.strip(), cut)
+    return Written(text.strip(), cut, thinking)
 
 
 def cut_note(cuts: Iterable[Cut], limit: str) -> list[str]:

@@ -1,0 +1,78 @@
+"""How a model thinks by its chat template: where thoughts begin, and where the answer does."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from solon.prompts.dialogue import assistant, user
+from solon.prompts.thoughts import CHANNELS, Format, format_of
+
+ASKED, SAID = "Tea?", "Gladly."
+
+
+class Thinking:
+    """One tokenizer's. ``format`` is None for a model that doesn't think, as far as can be seen."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self.format: Format | None = format_of(tokenizer)
+
+    @cached_property
+    def begun(self) -> str:
+        """What the template writes of the assistant's turn before the model goes on."""
+        return self._after_asked([user(ASKED)], add_generation_prompt=True)
+
+    @cached_property
+    def opened(self) -> bool:
+        """Whether the template opens the thought, so that a text begins amid it."""
+        return self.format is not None and (
+            self.begun.rfind(self.format.open) > self.begun.rfind(self.format.close)
+        )
+
+    @cached_property
+    def closed(self) -> bool:
+        """Whether the template itself says that thoughts are over."""
+        return self.format is not None and self.format.close in self.begun and not self.opened
+
+    @cached_property
+    def may_come(self) -> bool:
+        """Whether the template knows thoughts and leaves room for them."""
+        form, template = self.format, str(self._tokenizer.chat_template)
+        return form is not None and not self.closed and (form.open in template or form.close in template)
+
+    @cached_property
+    def answering(self) -> str:
+        """What comes between the beginning of the turn and an answer that was not thought over.
+
+        As the template writes an answer, where that goes on from the beginning; else its thought is closed.
+        """
+        if self.format is None or self.closed:
+            return ""
+        whole = self._after_asked([user(ASKED), assistant(SAID)])
+        if whole.startswith(self.begun):
+            between, said, _ = whole.removeprefix(self.begun).partition(SAID)
+            if said and (not self.opened or self.format.close in between):
+                return between if between.strip() else ""
+        closing = self.format.closing
+        return (closing if self.begun.endswith("\n") else closing.lstrip("\n")) if self.opened else ""
+
+    def after(self, thoughts: str) -> str:
+        """The same of an answer that comes after ``thoughts``."""
+        form = self.format
+        if form is None or self.closed or not thoughts:
+            return self.answering
+        if form == CHANNELS:
+            return f"<|channel|>analysis<|message|>{thoughts}{form.closing}"
+        line = "\n" if form.closing.startswith("\n") else ""
+        return ("" if self.opened else form.open + line) + thoughts + form.closing
+
+    def _after_asked(self, dialogue: Sequence[Any], **options: Any) -> str:
+        text: str = self._tokenizer.apply_chat_template(dialogue, tokenize=False, **options)
+        return text.rpartition(ASKED)[2]
+
+
+def close(tokenizer: Any) -> None:
+    """Have the template write that thoughts are over, as it begins a turn: the model answers at once."""
+    if isinstance(tokenizer.chat_template, str) and (answering := Thinking(tokenizer).answering):
+        written = f"{{% if add_generation_prompt %}}{{{{ {answering!r} }}}}{{% endif %}}"
+        tokenizer.chat_template = tokenizer.chat_template.removesuffix("\n") + written

@@ -1,0 +1,95 @@
+"""Thoughts of models that think before they answer: how they are marked and parted from answers.
+
+A thought is no part of an answer. What is revised, compared, judged, rewarded and trained on is the answer.
+"""
+
+import re
+from typing import Any, NamedTuple
+
+
+class Format(NamedTuple):
+    """How a kind of model marks its thoughts."""
+
+    open: str
+    close: str  # the answer follows
+    before_close: str = ""  # ends a thought that ``close`` does not end by itself
+
+    @property
+    def closing(self) -> str:
+        """What closes a thought that was not closed, as the models themselves write it."""
+        return f"\n{self.close}\n\n" if self.close.startswith("</") else self.before_close + self.close
+
+
+CHANNELS = Format("<|channel|>", "<|channel|>final<|message|>", "<|end|><|start|>assistant")  # gpt-oss
+FORMATS = (
+    CHANNELS,
+    Format("<|channel>thought", "<channel|>"),  # Gemma 4
+    Format("<|START_THINKING|>", "<|END_THINKING|>"),  # Cohere
+    Format("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
+    Format("<|begin_of_thought|>", "<|end_of_thought|>"),
+    Format("<seed:think>", "</seed:think>"),
+    Format("◁think▷", "◁/think▷"),  # Kimi
+    Format("[THINK]", "[/THINK]"),  # Mistral
+    Format("<think>", "</think>"),  # DeepSeek, Qwen and most others
+    Format("<thinking>", "</thinking>"),
+    Format("<thought>", "</thought>"),
+    Format("<reasoning>", "</reasoning>"),
+)
+CHANNEL_MARKS = re.compile(
+    r"(?:<\|end\|>|<\|start\|>assistant|<\|(?:channel|constrain)\|>[^<]*|<\|message\|>)+"
+)
+FENCE = "```"  # what is quoted between two of these is text
+
+
+class Parted(NamedTuple):
+    thinking: str  # "" where there is none
+    text: str  # the answer; "" where the thought did not end
+
+
+def format_of(tokenizer: Any) -> Format | None:
+    """Of the model's thoughts, by its chat template, else by its tokens; None where neither tells."""
+    template = str(tokenizer.chat_template)
+    known = {token.content for token in tokenizer.added_tokens_decoder.values()}
+    asked = [form for form in FORMATS if form.open in template or form.close in template]
+    return next(iter([*asked, *(form for form in FORMATS if {form.open, form.close} <= known)]), None)
+
+
+def part(text: str, form: Format | None = None, opened: bool = False, closed: bool = False) -> Parted:
+    """What was thought and what was answered in a text that a model wrote.
+
+    ``form`` is None where the model's format is not known: then any will do. Thoughts come first, and end
+    with the text where they are not closed. Where the prompt has ``opened`` the thought, or may have, its end
+    alone is in the text; where the prompt has ``closed`` it, the text is an answer unless it opens another.
+    Later thoughts begin a line. A text without thoughts is returned as it is.
+    """
+    begun, thoughts = text.lstrip(), []
+    for each in FORMATS if form is None else (form,):
+        if opened or begun.startswith(each.open):
+            thought, _, begun = begun.partition(each.close)
+            thoughts.append(thought.removeprefix(each.open))
+        elif not closed and (end := re.search(rf"^{re.escape(each.close)}", begun, re.MULTILINE)):
+            if each.open in begun[: end.start()]:  # then both are a part of what is said
+                continue
+            thoughts.append(begun[: end.start()])
+            begun = begun[end.end() :]
+        else:
+            continue
+        form = each
+        break
+    if form is None:
+        return Parted("", text)
+
+    def later(match: re.Match[str]) -> str:
+        if begun[: match.start()].count(FENCE) % 2:
+            return match[0]
+        thoughts.append(match[1])
+        return ""
+
+    block = rf"^[ \t]*{re.escape(form.open)}(.*?)(?:{re.escape(form.close)}\s*|\Z)"
+    answer = re.sub(block, later, begun, flags=re.MULTILINE | re.DOTALL)
+    if form == CHANNELS:
+        thoughts = [CHANNEL_MARKS.sub("\n\n", f"{CHANNELS.open}{thought}") for thought in thoughts]
+        answer = answer.partition("<|end|>")[0]
+    if not thoughts:
+        return Parted("", text)
+    return Parted("\n\n".join(thought for each in thoughts if (thought := each.strip())), answer.lstrip())
