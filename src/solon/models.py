@@ -13,8 +13,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import suppress
+from datetime import date
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,9 @@ from solon import marks
 from solon.cards import HUB_NAME
 from solon.config import SERVER_MODEL, UNSAFE
 from solon.errors import SolonError, first_line
-from solon.prompts import turn_end
+from solon.prompts import template_arguments, thinking, turn_end
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, assistant, user
+from solon.role_settings import DEFAULT, Role
 from solon.store.files import file_hash, local
 
 # Embedded models: the distribution that carries the GGUF file.
@@ -186,15 +188,14 @@ def load_config(name: str) -> PreTrainedConfig:
     return config
 
 
-def load_tokenizer(
-    name: str, weights: bool = True, chat_template_kwargs: Mapping[str, Any] | None = None
-) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str, weights: bool = True, role: Role = DEFAULT) -> PreTrainedTokenizerBase:
     """The tokenizer, ready for dialogues: it has a chat template and a padding token.
 
     A tokenizer without a chat template (a base model's) gets the paper's Human/Assistant format. It is saved
     with every checkpoint, so the format travels with the model. Where the ``weights`` are not needed, a GGUF
-    file's are not unpacked for it. ``chat_template_kwargs`` are arguments of the template. Raises SolonError
-    where it cannot write dialogues.
+    file's are not unpacked for it. What the ``role`` says is bound into the template: its arguments, the
+    date, and that thoughts are over where none are wanted. Raises SolonError where it cannot write dialogues,
+    or has no such argument.
     """
     source, options = (resolve(name), {}) if weights else described(name)
     tokenizer = _load_from(source, AutoTokenizer, name, **options)
@@ -207,6 +208,7 @@ def load_tokenizer(
         tokenizer.chat_template = HUMAN_ASSISTANT_TEMPLATE
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    _bind(tokenizer, name, role)
     try:
         tokenizer.apply_chat_template(DIALOGUE, add_generation_prompt=True, tokenize=False)
     except (TemplateError, TypeError, ValueError) as error:
@@ -215,7 +217,30 @@ def load_tokenizer(
             "its chat_template.jinja or tokenizer_config.json"
         ) from None
     turn_end.settle(tokenizer)
+    if not role.thoughts:
+        thinking.close(tokenizer)
     return tokenizer
+
+
+def _bind(tokenizer: PreTrainedTokenizerBase, name: str, role: Role) -> None:
+    """The role's arguments and date, into the template, or each of several that go by names."""
+    asked, template = role.chat_template_kwargs, tokenizer.chat_template
+    by_name = template if isinstance(template, dict) else {"default": template}
+    known = {each: template_arguments.reads(text) for each, text in by_name.items()}
+    everything = set().union(*known.values())
+    if unknown := sorted(asked.keys() - everything):
+        raise SolonError(
+            f"chat_template_kwargs has {unknown[0]!r}, which the chat template of model {name!r} does not "
+            f"read; it reads {', '.join(sorted(everything)) or 'no arguments'}: correct or leave it out"
+        )
+    day = role.date or date.today()
+    bound = {
+        each: template_arguments.bound(
+            text, {key: value for key, value in asked.items() if key in known[each]}, day
+        )
+        for each, text in by_name.items()
+    }
+    tokenizer.chat_template = bound if isinstance(template, dict) else bound["default"]
 
 
 def load_model(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -291,8 +316,8 @@ def _load_from(source: str, kind: Any, name: str, **options: Any) -> Any:
         ) from error
 
 
-def check(name: str) -> None:
-    """Read all of a model but its weights themselves. Raises SolonError for what cannot be used.
+def check(name: str, role: Role = DEFAULT) -> None:
+    """Read all of a model in a role but its weights themselves. Raises SolonError for what cannot be used.
 
     Takes a second, so it can be done before hours of work that the model is needed after.
     """
@@ -300,7 +325,7 @@ def check(name: str) -> None:
         return
     folder = Path(resolve(name))
     if not folder.is_dir():  # on the hub
-        load_tokenizer(name)
+        load_tokenizer(name, role=role)
         return
     files = sorted(folder.glob("*.safetensors"))
     index = folder / "model.safetensors.index.json"
@@ -320,7 +345,7 @@ def check(name: str) -> None:
             raise SolonError(
                 f"{file} is missing, damaged or cut off ({first_line(error)}); copy it anew"
             ) from None
-    tokenizer, config = load_tokenizer(name), _load(AutoConfig, name)
+    tokenizer, config = load_tokenizer(name, role=role), _load(AutoConfig, name)
     text = tokenizer.apply_chat_template(DIALOGUE, add_generation_prompt=True, tokenize=False)
     needed = {*tokenizer.encode(text), tokenizer.eos_token_id, tokenizer.pad_token_id}
     size = config.get_text_config().vocab_size

@@ -190,7 +190,6 @@ class ModelAnswer(TypedDict):
 
     model: str  # "initial", "sl-cai" or "rl-cai"
     text: str
-    thinking: NotRequired[str]  # what it thought first, if it did
     preference_score: float
     refusal: bool
     words: int

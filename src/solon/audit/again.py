@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -254,4 +255,7 @@ def number_type(run: Run) -> str:
 def bench(run: Run) -> Workbench:
     """Engines of the run's own number type, on what this machine has."""
     engine = run.config.engine.model_copy(update={"dtype": number_type(run)})
-    return Workbench(run.config.model_copy(update={"engine": engine}), Watcher())
+    work = Workbench(run.config.model_copy(update={"engine": engine}), Watcher())
+    if day := run.folder.manifest.get("date"):
+        work.date = date.fromisoformat(day)
+    return work

@@ -38,6 +38,8 @@ def chat(
         )
         [completion] = engine.generate([request])
         dialogue.append(assistant(completion.text))
+        if completion.thinking:
+            console.print(completion.thinking, markup=False, style="dim")
         console.print(completion.text, markup=False)
     engine.close()
 

@@ -200,17 +200,18 @@ def sample(
                 seed, "harmfulness", f"{answer.temperature:g}", answer.prompt["id"], answer.sample
             ),
         )
-        text, cut = trimmed(completion.text, completion.finish)
-        return HarmAnswer(
+        written = trimmed(completion.text, completion.finish, completion.thinking)
+        made = HarmAnswer(
             id=answer.id,
             prompt_id=answer.prompt["id"],
             model=answer.entrant.label,
             step=answer.entrant.step,
             temperature=answer.temperature,
             max_tokens=settings.max_tokens,
-            text=text,
-            cut=cut,
+            text=written.text,
+            cut=written.cut,
         )
+        return {**made, **written.thought}
 
     return engine.run_chains(chain(answer) for answer in missing)
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import TypedDict, TypeVar, cast
+from typing import NotRequired, TypedDict, TypeVar, cast
 
 from solon import config, marks
 from solon.config import Config
@@ -28,6 +28,7 @@ from solon.records import (
     PromptRecord,
 )
 from solon.seeds import derive_seed, generator
+from solon.texts.degenerate import NO_ANSWER
 from solon.texts.refusal import is_refusal
 from solon.texts.written import trimmed
 
@@ -40,7 +41,9 @@ class OwnAnswer(TypedDict):
     id: str
     text: str
     cut: Cut
-    problem: str  # "" or why there is none: "too long" for the model's context, "filtered"
+    # "", "no answer after thinking", or why nothing was written: "too long" (for the model), "filtered"
+    problem: str
+    thinking: NotRequired[str]  # what the model thought first, if it did
 
 
 class Judging(Decisions):
@@ -67,8 +70,10 @@ def answer(
             )
         except SetAside as error:
             return OwnAnswer(id=prompt["id"], text="", cut="", problem=error.problem)
-        text, cut = trimmed(completion.text, completion.finish)
-        return OwnAnswer(id=prompt["id"], text=text, cut=cut, problem="")
+        written = trimmed(completion.text, completion.finish, completion.thinking)
+        wrong = NO_ANSWER if written.thinking and not written.text else ""
+        made = OwnAnswer(id=prompt["id"], text=written.text, cut=written.cut, problem=wrong)
+        return {**made, **written.thought}
 
     return engine.run_chains(chain(prompt) for prompt in prompts)
 

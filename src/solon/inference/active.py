@@ -2,6 +2,7 @@
 
 import random
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -51,6 +52,15 @@ class Active:
         if self.answer is None:
             self._think(dialogue)
         return self._completion(dialogue)
+
+    def take(self, made: Sequence[int], dialogue: DialogueTokens) -> Completion | None:
+        """Take in tokens that were made together, and then those that close the thought, if any are due."""
+        for token in made:
+            if completion := self.add(token, dialogue):
+                return completion
+        while self._given:
+            self.add(self._given[0], dialogue)
+        return None
 
     def _think(self, dialogue: DialogueTokens) -> None:
         thinking, form = dialogue.thinking, dialogue.thinking.format

@@ -55,8 +55,9 @@ class PlainEngine(Engine):
         dtype = choose_dtype(settings.dtype, self.device)
         self.dtype = str(dtype).removeprefix("torch.")
         self._network: Any = load_model(model, dtype).to(self.device)
-        tokenizer = load_tokenizer(model, chat_template_kwargs=role.chat_template_kwargs)
+        tokenizer = load_tokenizer(model, role=role)
         self._dialogue = DialogueTokens(tokenizer, self._network)
+        self.thinks = self._dialogue.thinking.may_come and role.thoughts > 0
         self._network.generation_config = GenerationConfig()  # a model's own would change how it is sampled
         config = self._network.config.get_text_config()
         self.context: int = getattr(config, "max_position_embeddings", None) or 2**31

@@ -47,8 +47,9 @@ class TransformersEngine(Engine):
         dtype = choose_dtype(settings.dtype, self.device)
         self.dtype = str(dtype).removeprefix("torch.")
         self._model = CachedModel(model, dtype, self.device)
-        tokenizer = load_tokenizer(model, chat_template_kwargs=role.chat_template_kwargs)
+        tokenizer = load_tokenizer(model, role=role)
         self._dialogue = DialogueTokens(tokenizer, self._model.network)
+        self.thinks = self._dialogue.thinking.may_come and role.thoughts > 0
         self._records = self.device.type == "cuda"  # decoding steps as graphs
         self.forget()
         self._too_long: list[TooLong] = []

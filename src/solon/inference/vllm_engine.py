@@ -2,15 +2,16 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
 from solon.config import SERVER_MODEL, EngineSettings
 from solon.errors import SetAside, SolonError, TooLong, first_line
+from solon.inference.active import Active, begin
 from solon.inference.dialogue_tokens import DialogueTokens, cut
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.inference.precision import choose_dtype
@@ -35,16 +36,6 @@ from solon.role_settings import DEFAULT, Role
 CPU_BLOCK = 32  # tokens; prefixes are shared in whole blocks, and vLLM's own 128 on a CPU would lose much
 NAMES_ONLY = {SOURCE, "transformers_version", "dtype", "torch_dtype", "use_cache"}
 """What two checkpoints of one architecture may differ in."""
-
-
-@dataclass(frozen=True)
-class Writing:
-    """A request in flight."""
-
-    request: Request
-    prompt: Tokens
-    stops: tuple[str, ...]
-    most: int  # tokens that may be generated
 
 
 class VLLMEngine(Engine):
@@ -100,8 +91,8 @@ class VLLMEngine(Engine):
             ) from error
         self.vllm_config = self._engine.vllm_config
         self._context = int(self.vllm_config.model_config.max_model_len)
-        self._waiting: list[Writing] = []
-        self._writing: dict[str, Writing] = {}  # by vLLM's id
+        self._waiting: list[Active] = []
+        self._writing: dict[str, Active] = {}  # by vLLM's id
         self._scoring: dict[str, Scored] = {}
         self._scores: deque[tuple[Scored, dict[int, float]]] = deque()
         self._completions: list[Completion | SetAside] = []
@@ -113,9 +104,10 @@ class VLLMEngine(Engine):
         """Take the name, the tokenizer and the dialogue format of ``model``."""
         self.model_name = model
         ends = SimpleNamespace(generation_config=generation_config(resolve(model)))
-        tokenizer = load_tokenizer(model, chat_template_kwargs=self.role.chat_template_kwargs)
+        tokenizer = load_tokenizer(model, role=self.role)
         self._dialogue = DialogueTokens(tokenizer, ends)
         self._ends = sorted(self._dialogue.ends)
+        self.thinks = self._dialogue.thinking.may_come and self.role.thoughts > 0
 
     def load(self, model: str, role: Role = DEFAULT) -> bool:
         """Read the weights of ``model`` into the running workers where it is another checkpoint of theirs.
@@ -125,14 +117,12 @@ class VLLMEngine(Engine):
         """
         if self._ids or self._scoring:
             raise ValueError("requests are in flight")
-        if model.startswith(SERVER_MODEL) or role != self.role:
+        if model.startswith(SERVER_MODEL):
             return False
         source, current = resolve(model), resolve(self.model_name)
         if not alike(AutoConfig.from_pretrained(source), AutoConfig.from_pretrained(current)):
             return False
-        if not same_tokens(
-            load_tokenizer(model, chat_template_kwargs=role.chat_template_kwargs), self._dialogue.tokenizer
-        ):
+        if not same_tokens(load_tokenizer(model, role=role), self._dialogue.tokenizer):
             return False
         try:
             reload_weights(self._engine, source)
@@ -142,6 +132,7 @@ class VLLMEngine(Engine):
                 "start the run again, which goes on where it stopped"
             ) from error
         self.forget()
+        self.role = role
         self._adopt(model)
         return True
 
@@ -160,11 +151,11 @@ class VLLMEngine(Engine):
         self._ids.add(request.id)
         _, prompt = self._dialogue.prompt(request.messages, request.prefill)
         try:
-            most = min(request.max_tokens, room(self._context, prompt, request.id, self.model_name))
+            left = room(self._context, prompt, request.id, self.model_name)
         except TooLong as error:
             self._completions.append(error)
             return
-        self._waiting.append(Writing(request, prompt, self._dialogue.stops(request.stop), most))
+        self._waiting.append(begin(request, prompt, self._dialogue, left, self.role.thoughts))
         self.usage.requests += 1
         self.usage.tokens_naive += len(prompt)
 
@@ -172,7 +163,7 @@ class VLLMEngine(Engine):
         # Prompts with a beginning in common go in together, before what they share can be driven out.
         self._waiting.sort(key=lambda writing: writing.prompt.tolist())
         for writing in self._waiting:
-            self._writing[self._add(writing.prompt, self._sampling(writing))] = writing
+            self._write(writing)
         self._waiting.clear()
         while self._writing and not self._completions:
             self._step()
@@ -213,30 +204,54 @@ class VLLMEngine(Engine):
 
     # Generation
 
-    def _sampling(self, writing: Writing) -> SamplingParams:
-        request = writing.request
+    def _write(self, writing: Active) -> None:
+        """Go on with it; where the model thinks first, up to the thought's end."""
+        tokens = np.concatenate([writing.prompt, np.array(writing.generated, dtype=np.int64)])
+        self._writing[self._add(tokens, self._sampling(writing))] = writing
+
+    def _sampling(self, writing: Active) -> SamplingParams:
+        request, thinking, done = writing.request, self._dialogue.thinking, len(writing.generated)
+        most, stops, ends = writing.most - done, writing.stops, self._ends
+        if writing.answer is not None:
+            most = min(most, writing.answer + request.max_tokens - done)
+        elif thinking.format:  # nothing tells vLLM whether it thinks, unless the template opens the thought
+            most = writing.thoughts if thinking.opened else max(writing.thoughts, request.max_tokens)
+            stops = (thinking.format.close,)
+            ends = [token for token in ends if token not in self._dialogue.thought_ends]
         return SamplingParams(
-            max_tokens=writing.most,
+            max_tokens=most,
             temperature=request.temperature,
             top_p=request.top_p,
             seed=request.seed % 2**63,
-            stop=list(writing.stops),
-            stop_token_ids=self._ends,
-            detokenize=bool(writing.stops),  # only to find them; the text is made here
+            stop=list(stops),
+            include_stop_str_in_output=writing.answer is None,
+            skip_special_tokens=writing.answer is not None,
+            stop_token_ids=ends,
+            detokenize=bool(stops),  # only to find them; the text is made here
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
-    def _completion(self, writing: Writing, output: RequestOutput) -> Completion:
+    def _written(self, writing: Active, output: RequestOutput) -> None:
+        """Take in what vLLM has made: a completion, or a thought after which the answer is to come."""
         [generated] = output.outputs
+        self.usage.tokens_generated += len(generated.token_ids)
+        if not writing.thoughts:
+            self._completions.append(self._completion(writing, generated))
+        elif completion := writing.take(generated.token_ids, self._dialogue):
+            self._completions.append(completion)
+            self.usage.thoughts_cut += writing.cut_short
+        else:
+            self._write(writing)
+
+    def _completion(self, writing: Active, generated: Any) -> Completion:
         tokens, prefilled = list(generated.token_ids), bool(writing.request.prefill)
-        self.usage.tokens_generated += len(tokens)
         ended = bool(tokens) and tokens[-1] in self._dialogue.ends
-        text = self._dialogue.text(tokens[:-1] if ended else tokens, prefilled)
+        thinking, text = self._dialogue.parted(tokens[:-1] if ended else tokens, prefilled)
         shorter = cut(text, writing.stops)
         finish: Literal["stop", "length"] = "length" if generated.finish_reason == "length" else "stop"
         if shorter is not None:  # vLLM looks for stop strings after it looks at the length
             text, finish = shorter, "stop"
-        return Completion(writing.request.id, text, finish, len(tokens))
+        return Completion(writing.request.id, text, finish, len(tokens), thinking)
 
     # Scoring
 
@@ -296,7 +311,7 @@ class VLLMEngine(Engine):
             if row := self._scoring.pop(output.request_id, None):
                 self._score(row, output)
             elif writing := self._writing.pop(output.request_id, None):
-                self._completions.append(self._completion(writing, output))
+                self._written(writing, output)
 
 
 def generation_config(source: str) -> GenerationConfig:

@@ -27,9 +27,12 @@ def check(donors: Sequence[Path]) -> None:
         manifest_of(donor)
 
 
-def engine(donors: Sequence[Path]) -> dict[str, str]:
-    """What "auto" was decided to mean in the first of the runs, so that it means the same in one more."""
-    return next((dict(decided) for donor in donors if (decided := _manifest(donor).facts.get("engine"))), {})
+def fact(name: str, donors: Sequence[Path]) -> Any:
+    """What the first of the runs that has such a fact says, so that it is the same in one more; else None.
+
+    That is what "auto" was decided to mean for the engine, and the date that templates write.
+    """
+    return next((known for donor in donors if (known := _manifest(donor).facts.get(name))), None)
 
 
 def take(stage: Stage, work: Workspace, manifest: Manifest, wanted: Inputs, donors: Sequence[Path]) -> bool:

@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +58,15 @@ def run(
         set_stale_aside(work, manifest, wanted)
         settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         write_atomically(folder / "config.yaml", settings)
+        earlier = {name: manifest.facts.get(name) or reuse.fact(name, donors) for name in ("engine", "date")}
+        if earlier["date"]:
+            work.date = date.fromisoformat(earlier["date"])
         manifest.describe(
             name=folder.resolve().name,
             seed=config.seed,
             constitution={"name": work.constitution.name, "hash": work.constitution.content_hash},
-            engine=work.settle_engine(manifest.facts.get("engine") or reuse.engine(donors)),
+            engine=work.settle_engine(earlier["engine"] or {}),
+            date=work.date.isoformat(),
             models={
                 role: {"name": name, "hash": work.hashes[name], **marks.told(name)}
                 for role, name in work.roles.items()

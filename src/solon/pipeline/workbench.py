@@ -6,6 +6,7 @@ The commands of single stages make one from a configuration; a run's workspace i
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class Workbench:
         for role, name in self.roles.items():
             asked = role == "policy" and config.preference_model.human_harm
             marks.admit(name, f"models.{role}", asked)
+        self.date = date.today()  # what templates take for today
         self._engine: Engine | None = None
         self._used: Counter[str] = Counter()
         self._notes: list[str] = []
@@ -117,7 +119,7 @@ class Workbench:
 
     def engine(self, role: RoleName, model: str | None = None) -> Engine:
         """The engine with the role's model loaded, or another in that role; one is in memory at a time."""
-        model, settings = model or self.roles[role], self.config.role(role)
+        model, settings = model or self.roles[role], self.config.role(role).on(self.date)
         if self._engine and self._engine.serves(model, settings):
             return self._engine
         self.close_engine()
@@ -149,6 +151,11 @@ class Workbench:
     def _count(self) -> None:
         if self._engine:
             self._used.update(dataclasses.asdict(self._engine.usage))
+            if cut := self._engine.usage.thoughts_cut:
+                self._note(
+                    f"{cut} thoughts of {self._engine.model_name} came to {self._engine.role.thoughts} "
+                    "tokens (thinking_tokens) and were closed there; the answers come after what there was."
+                )
             self._engine.usage = Usage()
 
     def train(
@@ -165,7 +172,7 @@ class Workbench:
         settings = getattr(self.config, training.section)
         progress, scale = partial(self.watcher.advance, "steps"), self.config.scale.training
         human_harm = self.config.preference_model.human_harm
-        role = self.config.role("policy")
+        role = self.config.role("policy").on(self.date)
         metrics = launch.train(stage, records, models, out, settings, seed, progress, scale, human_harm, role)
         for note in training.too_long(metrics, getattr(settings, training.limit), len(records)):
             self._note(note)

@@ -17,6 +17,7 @@ from solon.pipeline.workbench import Workbench
 from solon.policy import kept_policies
 from solon.progress import Watcher
 from solon.records import KINDS, Aspect, Message, PromptRecord, PromptSet, Split
+from solon.role_settings import ROLES, Role
 from solon.store.record_file import RecordFile
 from solon.training import preference_scores
 
@@ -48,8 +49,12 @@ class Workspace(Workbench):
         for each in STAGES:
             if each.training:
                 trackers.check(getattr(config, each.training.section).report_to)
-        for name in set(self.roles.values()):
-            models.check(name)
+        checked: list[tuple[str, Role]] = []
+        for role in ROLES:
+            asked = (self.roles[role], config.role(role))
+            if asked not in checked:
+                models.check(*asked)
+                checked.append(asked)
         self.hashes = {name: models.weights_hash(name) for name in set(self.roles.values())}
 
     @cached_property

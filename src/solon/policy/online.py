@@ -29,7 +29,7 @@ Learn = Callable[[Task, Schedule, Reward], dict[str, float]]
 
 def train(task: Task, learn: Learn) -> dict[str, float]:
     """Have ``learn`` train the policy. See ``stages.reinforce.train`` for what is left and returned."""
-    tokenizer = models.load_tokenizer(task.policy, chat_template_kwargs=task.role.chat_template_kwargs)
+    tokenizer = models.load_tokenizer(task.policy, role=task.role)
     models.check(task.preference_model)  # refuses one that may only measure before prompts are counted
     prompts = within_length(task.records, tokenizer, task.settings)
     schedule = prompts_by_step(prompts, task.settings, task.seed)

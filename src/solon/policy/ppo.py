@@ -134,7 +134,7 @@ def learn(task: Task, schedule: Schedule, reward: online.Reward) -> dict[str, fl
     settings, out, seed = task.settings, task.out, task.seed
     accelerator = _accelerator(settings, out)
     torch.manual_seed(derive_seed(seed, "ppo"))  # adapters start at random
-    tokenizer = models.load_tokenizer(task.policy, chat_template_kwargs=task.role.chat_template_kwargs)
+    tokenizer = models.load_tokenizer(task.policy, role=task.role)
     model = marks.put(models.load_model(task.policy), task.mark)
     if lora := setup.lora_config(settings.lora, "CAUSAL_LM"):
         model = get_peft_model(model, lora)

@@ -22,7 +22,7 @@ from solon.inference.transformers_engine import TransformersEngine
 from solon.libraries.peft import merged_weights
 from solon.libraries.torch import packs_bfloat16
 from solon.models import best_device, load_tokenizer
-from solon.role_settings import DEFAULT, Role
+from solon.role_settings import POLICY, Role
 from solon.seeds import derive_seed
 from solon.training.processes import processes
 
@@ -44,9 +44,9 @@ class Sampler:
     ``generate``.
     """
 
-    def __init__(self, policy: str, settings: config.Reinforce, seed: int, role: Role = DEFAULT) -> None:
+    def __init__(self, policy: str, settings: config.Reinforce, seed: int, role: Role = POLICY) -> None:
         self.settings, self.seed = settings, seed
-        self._tokenizer = load_tokenizer(policy, chat_template_kwargs=role.chat_template_kwargs)
+        self._tokenizer = load_tokenizer(policy, role=role)
         self._engine: TransformersEngine | None = None
         size = settings.prompts_per_step * settings.samples_per_prompt // processes()
         with suppress(UnsupportedModel):

@@ -36,10 +36,12 @@ class SampleLog:
                 "response": answer.text,
                 "reward": reward,
                 "truncated": answer.truncated,
-                **({"thinking": answer.thinking} if answer.thinking else {}),
             }
             for number, (prompt, answer, reward) in enumerate(zip(prompts, answers, rewards, strict=True))
         ]
+        for record, answer in zip(records, answers, strict=True):
+            if answer.thinking:
+                record["thinking"] = answer.thinking
         new = [record for record in records if record["id"] not in self._known]
         if new:
             self.file.append(*new)

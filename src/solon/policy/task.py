@@ -8,7 +8,7 @@ from solon import config
 from solon.marks import Mark
 from solon.progress import Progress
 from solon.records import PromptRecord
-from solon.role_settings import DEFAULT, Role
+from solon.role_settings import POLICY, Role
 
 
 @dataclass(frozen=True)
@@ -24,4 +24,4 @@ class Task:
     progress: Progress
     left_out: int = 0  # prompts, for their length
     mark: Mark = field(default_factory=dict)  # that the policy will bear
-    role: Role = DEFAULT  # the policy's
+    role: Role = POLICY  # the policy's

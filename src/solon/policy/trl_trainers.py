@@ -70,7 +70,7 @@ def learn(
     arguments = setup.common_arguments(
         out, task.seed, sequences, settings.micro_batch_size, settings.report_to
     )
-    tokenizer = models.load_tokenizer(task.policy, chat_template_kwargs=task.role.chat_template_kwargs)
+    tokenizer = models.load_tokenizer(task.policy, role=task.role)
     rows = [record for step in schedule for record in step]
     dataset = setup.conversational(rows, tokenizer, "id", "prompt")
     set_seed(task.seed)

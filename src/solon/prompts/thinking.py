@@ -71,6 +71,20 @@ class Thinking:
         return text.rpartition(ASKED)[2]
 
 
+def continued(tokenizer: Any, dialogue: Sequence[Any]) -> tuple[str, str]:
+    """A dialogue's last turn, the assistant's, as a model writes it: what it goes on from, and what it adds.
+
+    Some templates write a whole dialogue otherwise than they begin its last turn: without the thought that
+    they open there. Then the answer and what ends it are taken from the whole.
+    """
+    begun: str = tokenizer.apply_chat_template(dialogue[:-1], add_generation_prompt=True, tokenize=False)
+    whole: str = tokenizer.apply_chat_template(dialogue, tokenize=False)
+    if whole.startswith(begun):
+        return begun, whole.removeprefix(begun)
+    said = dialogue[-1]["content"].strip()
+    return begun, said + whole.rpartition(said)[2]
+
+
 def close(tokenizer: Any) -> None:
     """Have the template write that thoughts are over, as it begins a turn: the model answers at once."""
     if isinstance(tokenizer.chat_template, str) and (answering := Thinking(tokenizer).answering):

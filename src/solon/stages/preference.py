@@ -14,7 +14,7 @@ from solon.libraries.transformers import OwnBatches
 from solon.libraries.trl import DataCollatorForPreference, Reward, add_metric
 from solon.progress import Progress
 from solon.records import PreferenceRecord
-from solon.role_settings import DEFAULT, Role
+from solon.role_settings import POLICY, Role
 from solon.sources import harm_labels
 from solon.training import packing, setup, trainers
 
@@ -38,7 +38,7 @@ def train(
     seed: int,
     progress: Progress,
     human_harm: bool = False,
-    role: Role = DEFAULT,
+    role: Role = POLICY,
 ) -> dict[str, float]:
     """Train ``model`` with a scoring head on the labelled pairs and save it to ``out``.
 
@@ -53,7 +53,7 @@ def train(
     harm_labels.refuse(harm_labels.of_records(preferences, "the labels"), settings.vouched_for)
     setup.settle_libraries()
     mark = marks.inherited("preference-model", preferences, {"policy": model}, human_harm)
-    tokenizer = models.load_tokenizer(model, chat_template_kwargs=role.chat_template_kwargs)
+    tokenizer = models.load_tokenizer(model, role=role)
     labelled = [_hard(record) for record in preferences] if settings.labels == "hard" else preferences
     dataset = setup.conversational(labelled, tokenizer, "prompt", "chosen", "rejected", "probability")
     set_seed(seed)  # before loading: the head is new and drawn at random

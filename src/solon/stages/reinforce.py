@@ -9,7 +9,7 @@ from solon.optimisers import OPTIMISERS, for_processes
 from solon.policy.task import Task
 from solon.progress import Progress
 from solon.records import PromptRecord
-from solon.role_settings import DEFAULT, Role
+from solon.role_settings import POLICY, Role
 from solon.training import setup
 from solon.training.processes import processes
 
@@ -23,7 +23,7 @@ def train(
     seed: int,
     progress: Progress,
     human_harm: bool = False,
-    role: Role = DEFAULT,
+    role: Role = POLICY,
 ) -> dict[str, float]:
     """Train ``policy`` to answer as the preference model likes, held to its start by a KL penalty.
 

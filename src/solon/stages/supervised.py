@@ -12,7 +12,7 @@ from solon import config, marks, models
 from solon.libraries.trl import SFT
 from solon.progress import Progress
 from solon.records import Example
-from solon.role_settings import DEFAULT, Role
+from solon.role_settings import POLICY, Role
 from solon.training import packing, setup, trainers
 from solon.training.preference_scores import tokens_of
 
@@ -27,7 +27,7 @@ def train(
     seed: int,
     progress: Progress,
     human_harm: bool = False,
-    role: Role = DEFAULT,
+    role: Role = POLICY,
 ) -> dict[str, float]:
     """Finetune ``model`` on the examples' completions and save it to ``out``.
 
@@ -41,8 +41,8 @@ def train(
     """
     setup.settle_libraries()
     mark = marks.inherited("supervised", examples, {"policy": model}, human_harm)
-    tokenizer = models.load_tokenizer(model, chat_template_kwargs=role.chat_template_kwargs)
-    dataset = setup.conversational(examples, tokenizer, "prompt", "completion")
+    tokenizer = models.load_tokenizer(model, role=role)
+    dataset = setup.completions(examples, tokenizer)
     set_seed(seed)
     student = marks.put(setup.without_dropout(models.load_model(model)), mark)
     with packing.packed(student) as packs:

@@ -15,6 +15,7 @@ from solon.errors import SolonError
 from solon.libraries.transformers import no_activation_checkpointing
 from solon.libraries.trl import disable_dropout_in_model
 from solon.prompts.dialogue import neutral_messages, reserved
+from solon.prompts.thinking import Thinking, continued
 from solon.training.processes import processes
 
 
@@ -118,3 +119,26 @@ def conversational(
     return datasets.Dataset.from_list(
         [{column: as_seen(record[column]) for column in columns} for record in records]
     )
+
+
+def completions(
+    examples: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase
+) -> datasets.Dataset:
+    """Prompts and completions for TRL: dialogues, or tokens where the template thinks.
+
+    Such a template may write a whole dialogue otherwise than what a model goes on from, and TRL would train
+    on what inference never shows.
+    """
+    dataset = conversational(examples, tokenizer, "prompt", "completion")
+    if Thinking(tokenizer).format is None:
+        return dataset
+
+    def tokens(example: dict[str, Any]) -> dict[str, list[int]]:
+        begun, added = continued(tokenizer, [*example["prompt"], *example["completion"]])
+        prompt, completion = (
+            tokenizer(text, add_special_tokens=False)["input_ids"] for text in (begun, added)
+        )
+        mask = [0] * len(prompt) + [1] * len(completion)
+        return {"input_ids": prompt + completion, "completion_mask": mask}
+
+    return dataset.map(tokens, remove_columns=["prompt", "completion"])
