@@ -68,9 +68,9 @@ def said_in_round(made: Round, prompt: str, seed: int, number: int) -> Said:
     last = made["attempts"]
     thoughts = made.get("critique_thinking", "")
     revision = answer(made["problem"], of(made["revision"], made))
-    critique = Written(made["critique"], thinking=thoughts)
+    critique: Answer = Written(made["critique"], thinking=thoughts)
     if not made["critique"]:
-        critique = answer(made["problem"], critique)
+        critique = answer(made["problem"], Written("", thinking=thoughts))
     return {
         derive_seed(seed, prompt, "critique", number, last): critique,
         derive_seed(seed, prompt, "revision", number, last): revision,
