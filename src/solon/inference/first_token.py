@@ -1,7 +1,8 @@
 """A multiple-choice question put to a chat that cannot continue an assistant's turn, and its first token."""
 
-import re
 from collections.abc import Iterable, Sequence
+from math import exp, log
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from solon.records import Message
 
 TOP_LOGPROBS = 20  # the most that OpenAI's server and vLLM's give
 AROUND = " \t\n()[]\"'.:*"  # what may stand around a choice in a token: "A", " A", "(A" and "A)" are the same
+MOST = 0.5  # of the probability: below, the model is more likely to begin with something else than a choice
+SLIGHT = 0.05  # of the probability: what a choice that is not listed may have without changing much
+NEGLIGIBLE = 1e-9  # of the probability, so that a logarithm is finite
 ANSWER_TOKENS = 8  # room for a letter and what a model likes to put around it
 
 
@@ -22,24 +26,32 @@ def reply_with(choices: Sequence[str]) -> str:
     return f"Go on from there: reply with {' or '.join(choices)} and nothing else."
 
 
-def logprobs(choices: Sequence[str], likeliest: Iterable[tuple[str, float]]) -> tuple[float, ...]:
+def likeliest(given: Any) -> list[tuple[str, float]]:
+    """The likeliest first tokens with their log-probabilities (nats), as a chat server gives them."""
+    content = given.get("content") if isinstance(given, dict) else None
+    listed = content[0].get("top_logprobs") if content else None
+    return [(entry["token"], entry["logprob"]) for entry in listed or ()]
+
+
+def logprobs(
+    choices: Sequence[str], likeliest: Iterable[tuple[str, float]], least: float = MOST
+) -> tuple[float, ...] | None:
     """The choices' log-probabilities (nats), summed over their variants (see ``AROUND``).
 
-    ``likeliest`` are the likeliest first tokens with theirs. A choice that is not among them gets the lowest,
-    which is an upper bound.
+    ``likeliest`` are the likeliest first tokens with theirs. None where the choices have together less than
+    ``least`` of the probability: then the model begins with something else, and what it thinks of them is not
+    to be seen in what little is left. None, too, where too few tokens are listed to tell how small that of a
+    missing choice is: it has no more than the least that is listed, and than all that is not listed.
     """
     candidates = list(likeliest)
-    floor = min(logprob for _, logprob in candidates)
     of_choices = [
         [logprob for token, logprob in candidates if token.strip(AROUND) == choice.strip(AROUND)]
         for choice in choices
     ]
+    found = sum(exp(logprob) for variants in of_choices for logprob in variants)
+    rest = 1 - sum(exp(logprob) for _, logprob in candidates)
+    missing = min(rest, exp(min(logprob for _, logprob in candidates)))
+    if found < least or (missing > SLIGHT and not all(of_choices)):
+        return None
+    floor = log(max(missing, NEGLIGIBLE))
     return tuple(float(np.logaddexp.reduce(variants or [floor])) for variants in of_choices)
-
-
-def named(text: str, choices: Sequence[str]) -> list[str]:
-    """The choice that a sampled answer begins with, if any: "(A)." names A, "A better one is" does not."""
-    for choice in choices:
-        if re.match(rf"\W*{re.escape(choice.strip())}(?!\w)(?! \w)", text):
-            return [choice]
-    return []

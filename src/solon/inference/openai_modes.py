@@ -7,24 +7,48 @@ from types import SimpleNamespace
 from typing import Any
 
 from solon.errors import SolonError
-from solon.inference import first_token
+from solon.inference import first_token, openai_answers
 from solon.inference.dialogue_tokens import DialogueTokens, cut
 from solon.inference.engine import Completion, Question, Request
-from solon.inference.openai_server import Server
+from solon.inference.openai_answers import Answer
+from solon.inference.openai_server import NoRoom, Server
 from solon.models import load_tokenizer
 from solon.prompts.dialogue import assistant
+from solon.prompts.thoughts import part
 from solon.records import Message
 
 MOST_STOPS = 4  # the most that OpenAI's server takes
+EMPTY = "(empty)"  # in the place of a message without text, which strict servers refuse
+
+
+class Elsewhere(Exception):
+    """The first token of the answer is more likely to be something else than one of the choices."""
 
 
 class Mode(ABC):
-    def __init__(self, server: Server) -> None:
-        self.server = server
+    """``thoughts`` are the most tokens that a model which thinks first may think.
 
-    @abstractmethod
+    ``thinks`` is whether it does: seen in its answers, and then they are given that room beside their own.
+    """
+
+    def __init__(self, server: Server, thoughts: int) -> None:
+        self.server, self.thoughts, self.thinks = server, thoughts, False
+
     async def write(self, request: Request) -> Completion:
-        """Generate the request's text."""
+        """Generate the request's text. Its thoughts are parted from it."""
+        answer, text = await self._written(request)
+        if answer.thinking and not text and answer.finish == "length" and not self.thinks and self.thoughts:
+            self.thinks = True
+            answer, text = await self._written(request)
+        self.thinks |= bool(answer.thinking) and self.thoughts > 0
+        shorter = cut(text, self.stops(request))
+        return Completion(
+            request.id,
+            text if shorter is None else shorter,
+            "length" if shorter is None and answer.finish == "length" else "stop",
+            answer.tokens,
+            answer.thinking,
+        )
 
     @abstractmethod
     async def logprobs(self, question: Question) -> tuple[float, ...] | None:
@@ -34,15 +58,22 @@ class Mode(ABC):
         """The request whose text should be one of the choices."""
         return Request(question.id, question.messages, question.prefill)
 
-    def _completion(self, request: Request, response: Any, text: str, stops: tuple[str, ...]) -> Completion:
-        shorter = cut(text, stops)
-        ended = shorter is not None or response.choices[0].finish_reason != "length"
-        return Completion(
-            request.id,
-            text if shorter is None else shorter,
-            "stop" if ended else "length",
-            response.usage.completion_tokens if response.usage else 0,
-        )
+    def stops(self, request: Request) -> tuple[str, ...]:
+        return request.stop
+
+    async def _written(self, request: Request) -> tuple[Answer, str]:
+        room = request.max_tokens + (self.thoughts if self.thinks else 0)
+        try:
+            return await self._answer(replace(request, max_tokens=room))
+        except NoRoom:
+            if self.thinks or not self.thoughts:
+                return Answer("", "length", 0, "(thoughts that the server does not show)"), ""
+            self.thinks = True
+            return await self._written(request)
+
+    @abstractmethod
+    async def _answer(self, request: Request) -> tuple[Answer, str]:
+        """The answer and its text."""
 
 
 class ChatMode(Mode):
@@ -52,24 +83,21 @@ class ChatMode(Mode):
     turn asks the model to go on from there.
     """
 
-    async def write(self, request: Request) -> Completion:
-        response = await self._ask(request)
-        return self._completion(request, response, response.choices[0].message.content or "", request.stop)
-
     async def logprobs(self, question: Question) -> tuple[float, ...] | None:
-        """The choices' log-probabilities as first tokens (see ``first_token.logprobs``)."""
+        """The choices' log-probabilities as first tokens. Raises Elsewhere where those are others."""
         if any(len(choice.split()) != 1 for choice in question.choices):
             raise SolonError(
                 "a chat server gives log-probabilities of single tokens only, and here are longer texts to "
                 "score: set engine.openai.mode to completion"
             )
         request = replace(self.as_request(question), max_tokens=1)
-        response = await self._ask(request, logprobs=True, top_logprobs=first_token.TOP_LOGPROBS)
-        logprobs = response.choices[0].logprobs
-        likeliest = logprobs.content[0].top_logprobs if logprobs and logprobs.content else None
+        answer = await self._ask(request, logprobs=True, top_logprobs=first_token.TOP_LOGPROBS)
+        likeliest = first_token.likeliest(answer.logprobs)
         if not likeliest:
             return None
-        return first_token.logprobs(question.choices, ((entry.token, entry.logprob) for entry in likeliest))
+        if (found := first_token.logprobs(question.choices, likeliest)) is None:
+            raise Elsewhere
+        return found
 
     def as_request(self, question: Question) -> Request:
         request = super().as_request(question)
@@ -80,7 +108,11 @@ class ChatMode(Mode):
             request, messages=first_token.turns(request.messages, request.prefill, reply), prefill=""
         )
 
-    async def _ask(self, request: Request, **options: Any) -> Any:
+    async def _answer(self, request: Request) -> tuple[Answer, str]:
+        answer = await self._ask(request)
+        return answer, answer.text
+
+    async def _ask(self, request: Request, **options: Any) -> Answer:
         messages: Sequence[Message] = request.messages
         if request.prefill and self.server.settings.continue_final_message:
             messages = [*messages, assistant(request.prefill)]
@@ -89,9 +121,12 @@ class ChatMode(Mode):
             messages = first_token.turns(request.messages, request.prefill, "Go on from there.")
         return await self.server.ask(
             self.server.client.chat.completions.create,
-            lambda choice: choice.message.content or "",
-            messages=messages,
-            **{self.server.max_tokens_name: request.max_tokens},
+            openai_answers.chat,
+            messages=[
+                {**each, "content": each["content"] if each["content"].strip() else EMPTY}
+                for each in messages
+            ],
+            max_tokens=request.max_tokens,
             **sampling(request, request.stop),
             **options,
         )
@@ -104,8 +139,8 @@ class CompletionMode(Mode):
     log-probabilities: those that the server gives for its own prompt (``echo``).
     """
 
-    def __init__(self, server: Server) -> None:
-        super().__init__(server)
+    def __init__(self, server: Server, thoughts: int) -> None:
+        super().__init__(server, thoughts)
         name = server.settings.tokenizer or server.model
         try:
             tokenizer = load_tokenizer(name)
@@ -118,17 +153,23 @@ class CompletionMode(Mode):
         no_model = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=None))
         self._dialogue = DialogueTokens(tokenizer, no_model)
 
-    async def write(self, request: Request) -> Completion:
+    def stops(self, request: Request) -> tuple[str, ...]:
+        return self._dialogue.stops(request.stop)
+
+    async def _answer(self, request: Request) -> tuple[Answer, str]:
         _, tokens = self._dialogue.prompt(request.messages, request.prefill)
-        stops = self._dialogue.stops(request.stop)
-        response = await self._ask(tokens.tolist(), max_tokens=request.max_tokens, **sampling(request, stops))
-        text = response.choices[0].text
+        answer = await self._ask(
+            tokens.tolist(), max_tokens=request.max_tokens, **sampling(request, self.stops(request))
+        )
+        text, thinking = answer.text, self._dialogue.thinking
         if self._dialogue.plain and not request.prefill:
             text = text.removeprefix(" ")
-        return self._completion(request, response, text, stops)
+        closed = bool(request.prefill) or thinking.closed
+        parted = part(text, thinking.format, thinking.opened and not request.prefill, closed)
+        return replace(answer, thinking=parted.thinking), parted.text
 
     async def logprobs(self, question: Question) -> tuple[float, ...] | None:
-        text, tokens = self._dialogue.prompt(question.messages, question.prefill)
+        text, tokens = self._dialogue.prompt(question.messages, question.prefill, question.thinking)
         scores = []
         for choice in question.choices:
             wanted = self._dialogue.continuation(text, tokens, choice, bool(question.prefill))
@@ -136,21 +177,21 @@ class CompletionMode(Mode):
                 raise ValueError(f"question {question.id!r} has an empty choice")
             whole = [*tokens.tolist(), *wanted.tolist()]
             # One token more is generated, since not every server takes 0.
-            response = await self._ask(whole, max_tokens=1, echo=True, logprobs=1)
-            logprobs = response.choices[0].logprobs
-            if not (logprobs and logprobs.token_logprobs):
+            answer = await self._ask(whole, max_tokens=1, echo=True, logprobs=1)
+            given = (answer.logprobs or {}).get("token_logprobs")
+            if not given:
                 return None
-            if len(logprobs.token_logprobs) not in {len(whole), len(whole) + 1}:
+            if len(given) not in {len(whole), len(whole) + 1}:
                 raise SolonError(
                     f"{self.server.name} does not give the log-probabilities of the tokens it was sent: set "
                     "engine.openai.mode to chat, or use another server"
                 )
-            scores.append(sum(logprobs.token_logprobs[len(tokens) : len(whole)]))
+            scores.append(sum(given[len(tokens) : len(whole)]))
         return tuple(scores)
 
-    async def _ask(self, prompt: list[int], **options: Any) -> Any:
+    async def _ask(self, prompt: list[int], **options: Any) -> Answer:
         return await self.server.ask(
-            self.server.client.completions.create, lambda choice: choice.text, prompt=prompt, **options
+            self.server.client.completions.create, openai_answers.completion, prompt=prompt, **options
         )
 
 

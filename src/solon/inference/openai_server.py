@@ -2,28 +2,57 @@
 
 import asyncio
 import os
+import random
 import re
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import openai
 
 from solon.config import OpenAISettings
-from solon.errors import SolonError
+from solon.errors import Filtered, SetAside, SolonError, TooLong
+from solon.inference.openai_answers import Answer, Damaged, Nothing, Withheld, body_of
+from solon.inference.openai_options import LIMITS, Options
+from solon.inference.openai_refusals import Json, Refusal, of_answer, within
 
-TOO_LONG_CODES = {"context_length_exceeded", "exceed_context_size_error"}  # OpenAI's, llama.cpp's
-TOO_LONG = re.compile(  # vLLM's, SGLang's and others' words for it
-    r"(maximum|max|available) (context|model|sequence)[ _](length|size|len)|context[ _](length|window|size)"
-    r"|longer than the model's|(prompt|input) is too long",
-    re.IGNORECASE,
-)
-PAUSE = 0.5  # seconds before a call whose answer was damaged is made again
+PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds before the first further try, and before later ones at most
+MOST_LEARNED = 8  # refusals of one request that are of its settings
+NOTHINGS = 2  # answers without any text in them, after which it is no accident
+CONTROL = re.compile(r"[^\S ]+|[\x00-\x1f\x7f]")
 
 
 class Refused(SolonError):
     """The server understood the request and will not do it: asking again is no use."""
+
+
+class NoRoom(SolonError):
+    """The model had thought up to the token limit, and the server gives nothing of it."""
+
+
+class NoUse(SolonError):
+    """One request is of no use: the others may be. ``kind`` is what becomes of its record."""
+
+    def __init__(self, kind: type[SetAside], message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Later(Exception):
+    """A call that failed on the way, and may not the next time."""
+
+    def __init__(self, lasting: SolonError, wait: float | None = None) -> None:
+        super().__init__()
+        self.lasting = lasting  # what is said where it lasts
+        self.wait = wait  # seconds, where the server says so
+
+
+class Unwilling(Exception):
+    """A refusal that may be of one setting of the request."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__()
+        self.refusal = refusal
 
 
 @dataclass
@@ -37,71 +66,130 @@ class Spent:
 SPENT = Spent()  # by this process, whichever engines it has opened
 
 
-class DoesNotFit(SolonError):
-    """The prompt leaves no room in the model's context."""
-
-
 class Server:
     """``model`` on the server of ``settings``; ``count`` is given the usage of every answer.
 
-    The key is read from the environment here and goes nowhere but into the client.
+    What the server has to be told otherwise than it was asked (see ``Options``), ``note`` is told of. The key
+    is read from the environment here and goes nowhere but into the client.
     """
 
-    def __init__(self, model: str, settings: OpenAISettings, count: Callable[[Any], None]) -> None:
+    def __init__(
+        self,
+        model: str,
+        settings: OpenAISettings,
+        count: Callable[[Any], None],
+        note: Callable[[str], None],
+    ) -> None:
         key = os.environ.get("OPENAI_API_KEY")
         if not (key or settings.base_url or os.environ.get("OPENAI_BASE_URL")):
             raise SolonError(
                 f"model {model!r} is on a server: set engine.openai.base_url to a server of yours, or the "
                 "environment variable OPENAI_API_KEY to your key for OpenAI's"
             )
-        self.model, self.settings, self._count = model, settings, count
+        self.model, self.settings, self._count, self._note = model, settings, count, note
         self._key = key
         self.client = openai.AsyncOpenAI(
             api_key=key or "none",  # a server of one's own seldom asks for one, but the client does
             base_url=settings.base_url,
             timeout=settings.timeout,
-            max_retries=settings.retries,
+            max_retries=0,  # not every refusal that it would repeat can end otherwise
         )
         url = self.client.base_url
         self.name = f"the server at {url.scheme}://{url.netloc.decode()}{url.path}".rstrip("/")
-
-    @property
-    def max_tokens_name(self) -> str:
-        """OpenAI's own server knows only the new name of the setting, most others the old one."""
-        return "max_completion_tokens" if self.client.base_url.host == "api.openai.com" else "max_tokens"
+        # OpenAI's own server knows only the new name of the setting, most others the old one.
+        self._options = Options(LIMITS[url.host == "api.openai.com"])
 
     async def ask(
-        self, create: Callable[..., Awaitable[Any]], read: Callable[[Any], Any], **options: Any
-    ) -> Any:
-        """The server's answer. ``create`` is a method of the client, ``read`` takes the text from a choice.
+        self, create: Callable[..., Awaitable[Any]], read: Callable[[Json], Answer], **options: Any
+    ) -> Answer:
+        """The server's answer. ``create`` is a method of the client, ``read`` one of ``openai_answers``.
 
-        Raises DoesNotFit where the prompt is too long for the model, Refused where the server refuses the
-        request for another reason, and SolonError for every other failure that lasted.
+        Raises NoUse where the prompt is too long for the model or a filter keeps the answer back, NoRoom
+        where thoughts took all the tokens, Refused where the server refuses the request for another reason,
+        and SolonError for every other failure that lasted.
         """
-        settings = self.settings
         self._within_budget()
+        limit, clock = self.settings.time_limit, asyncio.get_running_loop().time
+        end, tries, learned = clock() + limit, 0, 0
         try:
-            async with asyncio.timeout(settings.time_limit):
-                response = await self._whole(create, read, options)
+            async with asyncio.timeout(limit):
+                while True:
+                    sent = self._options.of(options)
+                    try:
+                        return await self._once(create, read, sent)
+                    except Later as failure:
+                        tries += 1
+                        wait = self._wait(failure, tries)
+                        if tries > self.settings.retries or wait is None:
+                            raise failure.lasting from None
+                        if clock() + wait > end:
+                            raise self._too_late(wait) from None
+                        await asyncio.sleep(wait)
+                    except Unwilling as error:
+                        learned += 1
+                        if self._options.of(options) == sent:  # else another request has learned it
+                            self._learn(error.refusal, sent, learned)
         except TimeoutError:
             raise SolonError(
-                f"{self.name} gave no answer within {settings.time_limit:g} s in all: ask for less at a time "
+                f"{self.name} gave no answer within {limit:g} s in all: ask for less at a time "
                 "(engine.batch_size), or raise engine.openai.time_limit"
             ) from None
+
+    async def _once(
+        self, create: Callable[..., Awaitable[Any]], read: Callable[[Json], Answer], sent: dict[str, Any]
+    ) -> Answer:
+        try:
+            response = await create(model=self.model, **sent)
+            if sent.get("stream"):
+                response = "\n".join([f"data: {piece.model_dump_json()}" async for piece in response])
+            body = body_of(response)
+            if refusal := within(body):
+                raise self._meant(refusal)
+            answer = read(body)
         except openai.APITimeoutError:
-            raise SolonError(
-                f"{self.name} gave no answer within {settings.timeout:g} s, {settings.retries + 1} times: "
-                "ask for less at a time (engine.batch_size), or raise engine.openai.timeout"
-            ) from None
-        except openai.APIConnectionError:
-            raise SolonError(
-                f"{self.name} cannot be reached, or breaks off: start it, look into its log, or correct "
-                "engine.openai.base_url"
+            raise Later(
+                SolonError(
+                    f"{self.name} gave no answer within {self.settings.timeout:g} s, "
+                    f"{self.settings.retries + 1} times: ask for less at a time (engine.batch_size), or raise "
+                    "engine.openai.timeout"
+                )
             ) from None
         except openai.APIStatusError as error:
-            raise self._explained(error) from None
-        self._count(response.usage)
-        return response
+            refusal = of_answer(error.status_code, error.body, error.response.headers)
+            raise self._meant(refusal) from None
+        except openai.APIConnectionError:
+            raise Later(
+                SolonError(
+                    f"{self.name} cannot be reached, or breaks off: start it, look into its log, or correct "
+                    "engine.openai.base_url"
+                )
+            ) from None
+        except Withheld as error:
+            self._count(body.get("usage"))
+            raise NoUse(Filtered, f"a filter of {self.name} kept an answer back ({error})") from None
+        except Nothing:
+            raise Later(NoUse(Filtered, f"{self.name} gives no answer to a prompt, as filters do")) from None
+        except (
+            Damaged,
+            ValueError,
+            TypeError,
+            AttributeError,
+            KeyError,
+            IndexError,
+            openai.APIError,
+        ) as error:
+            raise Later(self._no_completion(error)) from None
+        self._count(body.get("usage"))
+        return answer
+
+    def _wait(self, failure: Later, tries: int) -> float | None:
+        """Seconds until the next try; None where there is none."""
+        if isinstance(failure.lasting, NoUse) and tries >= NOTHINGS:
+            return None
+        if failure.wait is not None:
+            return failure.wait
+        pause: float = min(PAUSE * 2 ** (tries - 1), LONGEST_PAUSE)
+        return pause * random.uniform(0.75, 1)  # not all at once
 
     def _within_budget(self) -> None:
         for name, spent in (("budget", SPENT.cost), ("token_budget", SPENT.tokens)):
@@ -112,57 +200,83 @@ class Server:
                     "raise it, or give the same command again, which goes on and may spend as much again"
                 )
 
-    async def _whole(
-        self,
-        create: Callable[..., Awaitable[Any]],
-        read: Callable[[Any], Any],
-        options: dict[str, Any],
-    ) -> Any:
-        """An answer that can be read.
-
-        The client itself retries what failed on the way (connections, timeouts, 408, 409, 429, 5xx), waiting
-        longer each time, with jitter, or as long as Retry-After says. A damaged answer it does not retry.
-        """
-        for _ in range(self.settings.retries + 1):
-            with suppress(ValueError, TypeError, AttributeError, IndexError):  # no JSON, or another one
-                response = await create(model=self.model, **options)
-                if isinstance(read(response.choices[0]), str):
-                    return response
-            await asyncio.sleep(PAUSE)
-        raise SolonError(
-            f"{self.name} answers with something else than completions: "
-            "engine.openai.base_url must name an OpenAI-compatible API (it mostly ends in /v1)"
+    def _too_late(self, wait: float) -> SolonError:
+        return SolonError(
+            f"{self.name} asks to be left alone for {wait:.0f} s, which is longer than engine.openai.time_limit "
+            f"({self.settings.time_limit:g} s) leaves: start again then, which goes on where it stopped, or "
+            "raise it"
         )
 
-    def _explained(self, error: openai.APIStatusError) -> SolonError:
-        said = error.message.strip()
-        if self._key:  # servers like to repeat it
-            said = said.replace(self._key, "***")
-        match error.status_code:
-            case 401 | 403:  # what it says is left out, for it may hold a part of the key
+    def _no_completion(self, error: Exception) -> SolonError:
+        said = self._shown(str(error)) if isinstance(error, Damaged) else ""
+        return SolonError(
+            f"{self.name} answers with something else than completions: "
+            "engine.openai.base_url must name an OpenAI-compatible API (it mostly ends in /v1)"
+            + (f"; it says: {said}" if said else "")
+        )
+
+    def _learn(self, refusal: Refusal, sent: dict[str, Any], times: int) -> None:
+        """Ask otherwise from now on. Raises SolonError where the refusal is of nothing that can be left out."""
+        told = self._options.learn(refusal, sent) if times <= MOST_LEARNED else None
+        if told is None:
+            raise self._explained(refusal) from None
+        if told:
+            self._note(f"{self.name} {told}.")
+
+    def _meant(self, refusal: Refusal) -> Exception:
+        """What is to be done about a refusal, as the exception that has it done."""
+        match refusal.kind:
+            case "key" | "address" | "refused":
+                return Unwilling(refusal)
+            case "later":
+                return Later(self._explained(refusal), refusal.wait)
+            case "no room":
+                return NoRoom(str(self._explained(refusal)))
+            case _:
+                return self._explained(refusal)
+
+    def _explained(self, refusal: Refusal) -> SolonError:
+        said, status = self._shown(refusal.said), f"status {refusal.status}" if refusal.status else "an error"
+        its = f"; it says: {said}" if said else ""
+        match refusal.kind:
+            case "filtered":
+                return NoUse(Filtered, f"a filter of {self.name} refuses a prompt ({status}){its}")
+            case "too long":
+                return NoUse(TooLong, f"{self.name} finds a prompt too long for {self.model!r}{its}")
+            case "spent":
                 return SolonError(
-                    f"{self.name} does not accept the key (status {error.status_code}): set the environment "
-                    f"variable OPENAI_API_KEY to one that may use {self.model!r}"
+                    f"{self.name} says that your quota or credit is spent ({status}): see to it there, then "
+                    f"start the run again, which goes on where it stopped{its}"
                 )
-            case 404:
+            case "key":
+                # Of a 401 what it says is left out, for it may hold a part of the key.
+                why = its if refusal.status == 403 else ""
+                return SolonError(
+                    f"{self.name} does not accept the key ({status}): set the environment variable "
+                    f"OPENAI_API_KEY to one that may use {self.model!r}{why}"
+                )
+            case "address":
                 return SolonError(
                     f"{self.name} does not know the model {self.model!r} or the address (404): correct the "
-                    "model's name or engine.openai.base_url"
+                    f"model's name or engine.openai.base_url{its}"
                 )
-            case 429:
+            case "later" if refusal.status == 429:
                 return SolonError(
                     f"{self.name} still says that there are too many requests after "
                     f"{self.settings.retries + 1} tries (429): lower engine.batch_size, raise "
-                    f"engine.openai.retries, or see to your quota; it says: {said}"
+                    f"engine.openai.retries, or see to your quota{its}"
                 )
-            case status if status >= 500:
+            case "later":
                 return SolonError(
-                    f"{self.name} failed {self.settings.retries + 1} times (status {status}): look into its "
-                    "log, then start the run again, which goes on where it stopped"
+                    f"{self.name} failed {self.settings.retries + 1} times ({status}): look into its log, then "
+                    f"start the run again, which goes on where it stopped{its}"
                 )
-            case 400 | 413 | 422 if error.code in TOO_LONG_CODES or TOO_LONG.search(said):
-                return DoesNotFit(f"{self.name} finds a prompt too long for {self.model!r}; it says: {said}")
-            case status:
-                return Refused(
-                    f"{self.name} refuses a request (status {status}); change what it names: {said}"
-                )
+            case _:
+                return Refused(f"{self.name} refuses a request ({status}); change what it names{its}")
+
+    def _shown(self, said: str) -> str:
+        """A server's words, on one line and without the key, which servers like to repeat, in part or whole."""
+        said = CONTROL.sub(" ", said).strip()
+        if self._key:
+            said = said.replace(self._key, "***")
+        return re.sub(r"\S*\*{3,}\S*|\bsk-[\w*.-]+", "***", said)

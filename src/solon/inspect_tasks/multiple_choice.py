@@ -18,7 +18,7 @@ from inspect_ai.scorer import Score, Scorer, Target, accuracy, scorer, stderr
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from solon.evaluation import kinds_of_harm
-from solon.inference import first_token
+from solon.inference import first_token, verdict
 from solon.inspect_tasks.model import CHOICES, SolonAPI
 from solon.records import Message
 
@@ -82,8 +82,8 @@ async def _letter(
     """Log-probabilities of the letters as the answer's next token, and what the model gave.
 
     Only Solon's own provider is known to continue an assistant's message and to score what it is told to;
-    others are asked to go on, as ``openai:NAME`` is, and read by the likeliest first tokens. Without
-    log-probabilities the answer itself counts, with Laplace's correction.
+    others are asked to go on, as ``openai:NAME`` is, and read by the likeliest first tokens. Where those
+    say nothing the answer itself counts, with Laplace's correction.
     """
     if isinstance(model.api, SolonAPI):
         output = await model.generate(
@@ -102,9 +102,10 @@ async def _letter(
         )
     said = output.choices[0].logprobs
     listed = said.content[0].top_logprobs if said and said.content else None
-    if listed:
-        return first_token.logprobs(letters, ((top.token, top.logprob) for top in listed)), output
-    counted = first_token.named(output.completion, letters)
+    if listed and (found := first_token.logprobs(letters, ((top.token, top.logprob) for top in listed))):
+        return found, output
+    letter = verdict.named(output.completion, letters)
+    counted = [letter] if letter else []
     return [log((counted.count(letter) + 1) / (len(counted) + len(letters))) for letter in letters], output
 
 
