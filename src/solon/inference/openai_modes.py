@@ -18,6 +18,7 @@ from solon.prompts.thoughts import part
 from solon.records import Message
 
 MOST_STOPS = 4  # the most that OpenAI's server takes
+UNSEEN = "(thoughts that the server does not show)"
 EMPTY = "(empty)"  # in the place of a message without text, which strict servers refuse
 
 
@@ -36,10 +37,10 @@ class Mode(ABC):
 
     async def write(self, request: Request) -> Completion:
         """Generate the request's text. Its thoughts are parted from it."""
-        answer, text = await self._written(request)
-        if answer.thinking and not text and answer.finish == "length" and not self.thinks and self.thoughts:
-            self.thinks = True
-            answer, text = await self._written(request)
+        roomy = self.thinks
+        answer, text = await self._written(request, roomy)
+        if answer.thinking and not text and answer.finish == "length" and self.thoughts and not roomy:
+            answer, text = await self._written(request, roomy=True)
         self.thinks |= bool(answer.thinking) and self.thoughts > 0
         shorter = cut(text, self.stops(request))
         return Completion(
@@ -61,15 +62,15 @@ class Mode(ABC):
     def stops(self, request: Request) -> tuple[str, ...]:
         return request.stop
 
-    async def _written(self, request: Request) -> tuple[Answer, str]:
-        room = request.max_tokens + (self.thoughts if self.thinks else 0)
+    async def _written(self, request: Request, roomy: bool) -> tuple[Answer, str]:
+        room = request.max_tokens + (self.thoughts if roomy else 0)
         try:
             return await self._answer(replace(request, max_tokens=room))
         except NoRoom:
-            if self.thinks or not self.thoughts:
-                return Answer("", "length", 0, "(thoughts that the server does not show)"), ""
+            if roomy or not self.thoughts:
+                return Answer("", "length", 0, UNSEEN), ""
             self.thinks = True
-            return await self._written(request)
+            return await self._written(request, roomy=True)
 
     @abstractmethod
     async def _answer(self, request: Request) -> tuple[Answer, str]:

@@ -36,7 +36,7 @@ class Options:
         sent = {name: value for name, value in asked.items() if name not in self._dropped}
         for name, value in sent.items():
             if isinstance(value, int) and not isinstance(value, bool):
-                sent[name] = max(min(value, self._most.get(name, value)), self._least.get(name, value))
+                sent[name] = max(min(value, self._most.get(name, value)), self._least.get(name, 0))
         if "temperature" in sent:
             sent["temperature"] = max(sent["temperature"], self._coldest)
         if "max_tokens" in sent:
