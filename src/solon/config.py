@@ -21,7 +21,7 @@ from solon.engine_settings import (  # noqa: F401 (all settings are to be had he
 )
 from solon.optimisers import OPTIMISERS, for_processes
 from solon.records import SETS, Aspect, PromptSet
-from solon.role_settings import TAKEN_FROM, Role, RoleName, Roles
+from solon.role_settings import SPEAK_AS, TAKEN_FROM, Role, RoleName, Roles
 from solon.yaml_file import load_yaml
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -351,7 +351,10 @@ class Config(Section):
         """The role's settings, with those of the role whose model it takes, unless ``model`` is another."""
         own: Role = getattr(self.roles, name)
         takes = getattr(self.models, name) is None and model in {None, self.models.by_role[name]}
-        return own.over(self.role(TAKEN_FROM[name])) if takes else own
+        if not takes:
+            return own
+        other = self.role(TAKEN_FROM[name])
+        return own.over(other if name in SPEAK_AS else other.model_copy(update={"system": None}))
 
     def apart(self, one: RoleName, other: RoleName) -> bool:
         """Whether the two roles differ in their models or their settings."""

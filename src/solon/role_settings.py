@@ -22,12 +22,16 @@ TAKEN_FROM: dict[RoleName, RoleName] = {
 }
 
 
+# Those of them that do its work, too.
+SPEAK_AS = {"critic", "judge"}
+
 OPEN: tuple[Any, ...] = (None, {})  # what a setting is that is left open
 
 
 class Role(Section):
     """A model's settings in one role. What is left open changes nothing."""
 
+    system: str | None = None  # said before each of its dialogues
     # arguments of the model's chat template, such as enable_thinking; its own defaults by default
     chat_template_kwargs: dict[str, Any] = Field(default={})
 
@@ -65,7 +69,10 @@ DEFAULT, POLICY = Role(), PolicyRole()
 
 
 class Roles(Section):
-    """A role whose model is another's by default takes what it leaves open from that role, too."""
+    """A role whose model is another's by default takes what it leaves open from that role, too.
+
+    The system text is passed on to the critic and to the judge alone.
+    """
 
     assistant: Role = Role()
     critic: Role = Role()

@@ -13,9 +13,9 @@ from solon.prompts.dialogue import (
     HUMAN_ASSISTANT_TEMPLATE,
     HUMAN_TURN,
     neutral,
-    neutral_messages,
     reserved,
 )
+from solon.prompts.template_turns import TemplateTurns
 from solon.prompts.thinking import Thinking
 from solon.prompts.thoughts import Parted, part
 from solon.prompts.turn_end import turn_end
@@ -34,10 +34,14 @@ class DialogueTokens:
     Messages, prefills and choices are text: what looks like a special token in them is broken (``neutral``).
     Prefills and choices belong to the answer: they come after the model's thoughts, of which there are none
     unless some are given.
+    Every dialogue comes after the text ``system``, where there is one.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
-        self.tokenizer = tokenizer
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, system: str | None = None
+    ) -> None:
+        self.tokenizer, self._system = tokenizer, system or ""
+        self._turns = TemplateTurns(tokenizer)
         self.reserved = reserved(tokenizer)
         self.plain = tokenizer.chat_template == HUMAN_ASSISTANT_TEMPLATE
         self.thinking = Thinking(tokenizer)
@@ -54,10 +58,11 @@ class DialogueTokens:
     ) -> tuple[str, Tokens]:
         """Everything before the text to be generated or scored, as text and as tokens.
 
-        Where ``thoughts`` are None and nothing is prefilled, the model's own may come.
+        Where ``thoughts`` are None and nothing is prefilled, the model's own may come. Raises SolonError for
+        turns that the format does not take.
         """
         text: str = self.tokenizer.apply_chat_template(
-            neutral_messages(messages, self.reserved), add_generation_prompt=True, tokenize=False
+            self._turns(messages, self._system), add_generation_prompt=True, tokenize=False
         )
         if prefill or thoughts is not None:
             text += self.thinking.after(neutral(thoughts or "", self.reserved))

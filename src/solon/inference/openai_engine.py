@@ -51,7 +51,7 @@ class OpenAIEngine(Engine):
         self._noted: set[str] = set()
         self._server = Server(model.removeprefix(SERVER_MODEL), settings.openai, self._count, self._note)
         of_mode = ChatMode if settings.openai.mode == "chat" else CompletionMode
-        self._mode = of_mode(self._server, role.thoughts)
+        self._mode = of_mode(self._server, role)
         self.thinks = self._mode.thinks = bool(role.thinking_tokens)
         self._reasons = False  # before it names a choice, in words that nothing marks as thoughts
         self._gives_logprobs: bool | None = None  # not known until the first answer

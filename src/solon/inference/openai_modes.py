@@ -13,9 +13,10 @@ from solon.inference.engine import Completion, Question, Request
 from solon.inference.openai_answers import Answer
 from solon.inference.openai_server import NoRoom, Server
 from solon.models import load_tokenizer
-from solon.prompts.dialogue import assistant
+from solon.prompts.dialogue import assistant, system_first
 from solon.prompts.thoughts import part
 from solon.records import Message
+from solon.role_settings import Role
 
 MOST_STOPS = 4  # the most that OpenAI's server takes
 UNSEEN = "(thoughts that the server does not show)"
@@ -27,13 +28,10 @@ class Elsewhere(Exception):
 
 
 class Mode(ABC):
-    """``thoughts`` are the most tokens that a model which thinks first may think.
+    """``thinks`` is whether the model thinks first: seen in its answers, which then get room for it."""
 
-    ``thinks`` is whether it does: seen in its answers, and then they are given that room beside their own.
-    """
-
-    def __init__(self, server: Server, thoughts: int) -> None:
-        self.server, self.thoughts, self.thinks = server, thoughts, False
+    def __init__(self, server: Server, role: Role) -> None:
+        self.server, self.role, self.thoughts, self.thinks = server, role, role.thoughts, False
 
     async def write(self, request: Request) -> Completion:
         """Generate the request's text. Its thoughts are parted from it."""
@@ -114,12 +112,12 @@ class ChatMode(Mode):
         return answer, answer.text
 
     async def _ask(self, request: Request, **options: Any) -> Answer:
-        messages: Sequence[Message] = request.messages
+        messages: Sequence[Message] = system_first(request.messages, self.role.system or "")
         if request.prefill and self.server.settings.continue_final_message:
             messages = [*messages, assistant(request.prefill)]
             options["extra_body"] = {"continue_final_message": True, "add_generation_prompt": False}
         elif request.prefill:
-            messages = first_token.turns(request.messages, request.prefill, "Go on from there.")
+            messages = first_token.turns(messages, request.prefill, "Go on from there.")
         return await self.server.ask(
             self.server.client.chat.completions.create,
             openai_answers.chat,
@@ -140,11 +138,11 @@ class CompletionMode(Mode):
     log-probabilities: those that the server gives for its own prompt (``echo``).
     """
 
-    def __init__(self, server: Server, thoughts: int) -> None:
-        super().__init__(server, thoughts)
+    def __init__(self, server: Server, role: Role) -> None:
+        super().__init__(server, role)
         name = server.settings.tokenizer or server.model
         try:
-            tokenizer = load_tokenizer(name)
+            tokenizer = load_tokenizer(name, role=role)
         except SolonError as error:
             raise SolonError(
                 f"the completion mode needs the tokenizer of {server.model!r} here: set "
@@ -152,7 +150,7 @@ class CompletionMode(Mode):
             ) from None
         # The server itself knows where its model's turns end.
         no_model = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=None))
-        self._dialogue = DialogueTokens(tokenizer, no_model)
+        self._dialogue = DialogueTokens(tokenizer, no_model, role.system)
 
     def stops(self, request: Request) -> tuple[str, ...]:
         return self._dialogue.stops(request.stop)

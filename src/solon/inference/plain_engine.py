@@ -56,7 +56,7 @@ class PlainEngine(Engine):
         self.dtype = str(dtype).removeprefix("torch.")
         self._network: Any = load_model(model, dtype).to(self.device)
         tokenizer = load_tokenizer(model, role=role)
-        self._dialogue = DialogueTokens(tokenizer, self._network)
+        self._dialogue = DialogueTokens(tokenizer, self._network, role.system)
         self.thinks = self._dialogue.thinking.may_come and role.thoughts > 0
         self._network.generation_config = GenerationConfig()  # a model's own would change how it is sampled
         config = self._network.config.get_text_config()

@@ -48,7 +48,7 @@ class TransformersEngine(Engine):
         self.dtype = str(dtype).removeprefix("torch.")
         self._model = CachedModel(model, dtype, self.device)
         tokenizer = load_tokenizer(model, role=role)
-        self._dialogue = DialogueTokens(tokenizer, self._model.network)
+        self._dialogue = DialogueTokens(tokenizer, self._model.network, role.system)
         self.thinks = self._dialogue.thinking.may_come and role.thoughts > 0
         self._records = self.device.type == "cuda"  # decoding steps as graphs
         self.forget()

@@ -105,7 +105,7 @@ class VLLMEngine(Engine):
         self.model_name = model
         ends = SimpleNamespace(generation_config=generation_config(resolve(model)))
         tokenizer = load_tokenizer(model, role=self.role)
-        self._dialogue = DialogueTokens(tokenizer, ends)
+        self._dialogue = DialogueTokens(tokenizer, ends, self.role.system)
         self._ends = sorted(self._dialogue.ends)
         self.thinks = self._dialogue.thinking.may_come and self.role.thoughts > 0
 

@@ -83,7 +83,13 @@ class CountingEngine(Engine):
     """
 
     def __init__(
-        self, role: str, tokenizer: PreTrainedTokenizerBase, batch: int, share: float, texts: Sequence[str]
+        self,
+        role: str,
+        tokenizer: PreTrainedTokenizerBase,
+        batch: int,
+        share: float,
+        texts: Sequence[str],
+        system: str | None = None,
     ) -> None:
         self.model_name, self.concurrency, self.usage = role, batch, Usage()
         self.prompt, self.generated = Load(role, "prompt"), Load(role, "generate")
@@ -91,7 +97,7 @@ class CountingEngine(Engine):
         self._share = share
         self._words = sorted({word for text in texts for word in WORD.findall(text)})
         plain: Any = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=None))
-        self.dialogue = DialogueTokens(tokenizer, plain)
+        self.dialogue = DialogueTokens(tokenizer, plain, system)
         self._seen: list[bytes] = []  # sorted, so that neighbours share the longest beginnings
         self._finished: list[Completion | SetAside] = []
 

@@ -22,8 +22,10 @@ from solon.method import trains
 from solon.optimisers import OPTIMISERS
 from solon.planning.counting import SCORER, CountingEngine, Load, as_key, as_tokens, attended, together
 from solon.planning.stage_work import Assumptions, Prompts, StageWork, sampled, size_of
-from solon.prompts.dialogue import assistant, neutral_messages, reserved
+from solon.prompts.dialogue import assistant
+from solon.prompts.template_turns import TemplateTurns
 from solon.records import ASPECT_OF, SETS, Aspect, Message, PreferenceRecord, PromptRecord, PromptSet, Split
+from solon.role_settings import RoleName
 from solon.seeds import derive_seed, generator
 from solon.sources import data
 from solon.stages import comparison, critique, feedback, red_team
@@ -53,7 +55,7 @@ class Workload:
         check(config, self.law, self.helpful_labels)
         self._found: dict[PromptSet, list[PromptRecord]] = {}
         self.prompts = {name: self._prompts(name) for name in SETS}
-        self._forms = {role: reserved(tokenizer) for role, tokenizer in tokenizers.items()}
+        self._turns = TemplateTurns(tokenizers["policy"])
         self._texts = [
             message["content"]
             for of_set in self.prompts.values()
@@ -85,9 +87,9 @@ class Workload:
     def _seed(self, *parts: str) -> int:
         return derive_seed(self.config.seed, "plan", *parts) % 2**31
 
-    def engine(self, role: str) -> CountingEngine:
-        batch = self.config.engine.batch_size
-        return CountingEngine(role, self.tokenizers[role], batch, self.assumptions.share, self._texts)
+    def engine(self, role: RoleName) -> CountingEngine:
+        batch, system = self.config.engine.batch_size, self.config.role(role).system
+        return CountingEngine(role, self.tokenizers[role], batch, self.assumptions.share, self._texts, system)
 
     def _stages(self) -> Iterable[StageWork]:
         train = {name: self.prompts[name]["train"] for name in SETS}
@@ -272,7 +274,7 @@ class Workload:
         for records, factor in labelled:
             for record in records:
                 chosen, rejected = (
-                    self._tokens("policy", [*record["prompt"], *answer])
+                    self._tokens(SCORER, [*record["prompt"], *answer])
                     for answer in (record["chosen"], record["rejected"])
                 )
                 if max(len(chosen), len(rejected)) > settings.max_length:
@@ -385,17 +387,17 @@ class Workload:
             factor = prompts.count / len(prompts.sample)
             for record in prompts.sample:
                 for answers in list(texts.values())[:MODELS]:
-                    length = len(
-                        self._tokens("policy", [*record["prompt"], assistant(answers[record["id"]])])
-                    )
+                    length = len(self._tokens(SCORER, [*record["prompt"], assistant(answers[record["id"]])]))
                     scores += Load(SCORER, "prompt", length, length, attended(0, length)).times(factor)
         work.sequence = max(work.sequence, judge.longest)
         work.loads = together(work.loads, [scores])
         return work
 
     def _tokens(self, role: str, messages: Sequence[Message], answers: bool = False) -> list[int]:
-        tokens: list[int] = self.tokenizers[role].apply_chat_template(
-            neutral_messages(messages, self._forms[role]),
+        """Of the policy or the scorer, which reads no system text of the policy's."""
+        system = self.config.role("policy").system if role == "policy" else None
+        tokens: list[int] = self.tokenizers["policy"].apply_chat_template(
+            self._turns(messages, system or ""),
             add_generation_prompt=answers,
             tokenize=True,
             return_dict=True,

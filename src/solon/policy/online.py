@@ -13,7 +13,6 @@ from solon.policy.sample_log import SampleLog
 from solon.policy.schedule import Schedule, prompts_by_step, within_length
 from solon.policy.task import Task
 from solon.prompts.dialogue import assistant
-from solon.records import PromptRecord
 from solon.store.record_file import RecordFile
 from solon.training import preference_scores
 from solon.training.metrics import past_limit, require_finite
@@ -31,17 +30,17 @@ def train(task: Task, learn: Learn) -> dict[str, float]:
     """Have ``learn`` train the policy. See ``stages.reinforce.train`` for what is left and returned."""
     tokenizer = models.load_tokenizer(task.policy, role=task.role)
     models.check(task.preference_model)  # refuses one that may only measure before prompts are counted
-    prompts = within_length(task.records, tokenizer, task.settings)
+    prompts = within_length(task.records, tokenizer, task.settings, task.role.system)
     schedule = prompts_by_step(prompts, task.settings, task.seed)
     task = replace(task, left_out=len(task.records) - len(prompts))
-    metrics = learn(task, schedule, rewards(task, prompts))
+    metrics = learn(task, schedule, rewards(task))
     if past_limit(metrics, task.settings.kl_limit):
         metrics["stopped_at_kl"] = metrics["kl"]
     return metrics
 
 
-def rewards(task: Task, prompts: Sequence[PromptRecord]) -> Reward:
-    """What the policy learns from its answers to these prompts.
+def rewards(task: Task) -> Reward:
+    """What the policy learns from its answers to the task's prompts.
 
     That is the preference model's score, which goes to ``samples.jsonl``: under ``length_control`` corrected,
     and of an answer that was cut off less the ``truncation_penalty`` where ``truncated`` is "penalty".
@@ -51,7 +50,7 @@ def rewards(task: Task, prompts: Sequence[PromptRecord]) -> Reward:
     judge_tokenizer = models.load_tokenizer(task.preference_model)
     samples = SampleLog(task.out, task.records) if is_first() else None
     length = LengthControl(RecordFile(task.out / "samples.jsonl")) if settings.length_control else None
-    asked = {record["id"]: record["prompt"] for record in prompts}  # as engines see them
+    asked = {record["id"]: record["prompt"] for record in task.records}
 
     def reward(prompts: Sequence[str], answers: Sequence[Rollout], step: int) -> list[float]:
         scores = preference_scores.score(

@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerBase
 
 from solon import config
 from solon.errors import SolonError
-from solon.prompts.dialogue import neutral_messages, reserved
+from solon.prompts.template_turns import TemplateTurns
 from solon.records import PromptRecord
 from solon.seeds import generator
 
@@ -14,15 +14,18 @@ Schedule = Sequence[Sequence[PromptRecord]]  # each step's prompts, as engines s
 
 
 def within_length(
-    prompts: Sequence[PromptRecord], tokenizer: PreTrainedTokenizerBase, settings: config.Reinforce
+    prompts: Sequence[PromptRecord],
+    tokenizer: PreTrainedTokenizerBase,
+    settings: config.Reinforce,
+    system: str | None = None,
 ) -> list[PromptRecord]:
-    """The prompts of at most ``max_prompt_length`` tokens, as engines see them.
+    """The prompts of at most ``max_prompt_length`` tokens, as engines see them after the text ``system``.
 
     Raises SolonError where they fill no step.
     """
-    forms = reserved(tokenizer)
+    turns = TemplateTurns(tokenizer)
     asked: list[PromptRecord] = [
-        {**record, "prompt": neutral_messages(record["prompt"], forms)} for record in prompts
+        {**record, "prompt": turns(record["prompt"], system or "")} for record in prompts
     ]
     fitting = [
         record

@@ -1,6 +1,6 @@
 """How a dialogue becomes text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from solon.prompts.thoughts import format_of, part
@@ -29,6 +29,22 @@ def user(text: str) -> Message:
 
 def assistant(text: str) -> Message:
     return {"role": "assistant", "content": text}
+
+
+def joined(texts: Iterable[str]) -> str:
+    """Several texts in the place of one."""
+    return "\n\n".join(texts)
+
+
+def system_first(messages: Sequence[Message], text: str = "") -> list[Message]:
+    """The dialogue with all that its system turns say in one turn before the others, after ``text``.
+
+    So worked examples may stand before a dialogue that has one.
+    """
+    said = [text, *(message["content"] for message in messages if message["role"] == "system")]
+    others = [message for message in messages if message["role"] != "system"]
+    system = joined(dict.fromkeys(filter(None, said)))
+    return [{"role": "system", "content": system}, *others] if system else others
 
 
 def transcript(messages: Sequence[Message]) -> str:

@@ -42,7 +42,7 @@ def train(
     setup.settle_libraries()
     mark = marks.inherited("supervised", examples, {"policy": model}, human_harm)
     tokenizer = models.load_tokenizer(model, role=role)
-    dataset = setup.completions(examples, tokenizer)
+    dataset = setup.completions(examples, tokenizer, role.system)
     set_seed(seed)
     student = marks.put(setup.without_dropout(models.load_model(model)), mark)
     with packing.packed(student) as packs:
@@ -60,7 +60,8 @@ def train(
         if packs:
             # Not as an argument: TRL tells the model its padding token only where the collator is TRL's.
             trainer.data_collator = packed_batch
-        whole = tokens_of(tokenizer, [[*example["prompt"], *example["completion"]] for example in examples])
+        dialogues = [[*example["prompt"], *example["completion"]] for example in examples]
+        whole = tokens_of(tokenizer, dialogues, system=role.system)
         too_long = sum(len(tokens) > settings.max_length for tokens in whole)
         left_out = len(dataset) - len(trainer.train_dataset)
         counts = {"left_out": left_out, "cut_off": too_long - left_out}

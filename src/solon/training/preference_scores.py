@@ -9,7 +9,7 @@ from accelerate.utils import send_to_device
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from solon import models
-from solon.prompts.dialogue import neutral_messages, reserved
+from solon.prompts.template_turns import TemplateTurns
 from solon.records import Message
 from solon.training import packing
 
@@ -24,15 +24,16 @@ def tokens_of(
     tokenizer: PreTrainedTokenizerBase,
     dialogues: Sequence[Sequence[Message]],
     truncated: Sequence[bool] | None = None,
+    system: str | None = None,
 ) -> list[list[int]]:
     """Each dialogue, which ends in an assistant's turn, as a scorer reads it.
 
-    Where the turn is said to be ``truncated``, no end is written after it.
+    Where the turn is said to be ``truncated``, no end is written after it. The text ``system`` comes first.
     """
-    forms = reserved(tokenizer)
+    turns = TemplateTurns(tokenizer)
     return [
         tokenizer.apply_chat_template(
-            neutral_messages(dialogue, forms),
+            turns(dialogue, system or ""),
             tokenize=True,
             return_dict=True,
             continue_final_message=open_ended,

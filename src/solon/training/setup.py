@@ -15,6 +15,7 @@ from solon.errors import SolonError
 from solon.libraries.transformers import no_activation_checkpointing
 from solon.libraries.trl import disable_dropout_in_model
 from solon.prompts.dialogue import neutral_messages, reserved
+from solon.prompts.template_turns import TemplateTurns
 from solon.prompts.thinking import Thinking, continued
 from solon.training.processes import processes
 
@@ -106,30 +107,38 @@ def lora_config(lora: config.Lora | None, task: str) -> LoraConfig | None:
 
 
 def conversational(
-    records: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, *columns: str
+    records: Sequence[Mapping[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    *columns: str,
+    system: str | None = None,
 ) -> datasets.Dataset:
-    """The named columns as a dataset for TRL, dialogues in the form in which engines see them too."""
+    """The named columns as a dataset for TRL, dialogues in the form in which engines see them too.
+
+    Prompts come after the text ``system``, where there is one.
+    """
     if not records:
         raise SolonError("there is nothing to train on: the stage before gave no usable records")
-    forms = reserved(tokenizer)
+    turns, forms = TemplateTurns(tokenizer), reserved(tokenizer)
 
-    def as_seen(value: Any) -> Any:
+    def as_seen(column: str, value: Any) -> Any:
+        if column == "prompt":
+            return turns(value, system or "")
         return neutral_messages(value, forms) if isinstance(value, list) else value
 
     return datasets.Dataset.from_list(
-        [{column: as_seen(record[column]) for column in columns} for record in records]
+        [{column: as_seen(column, record[column]) for column in columns} for record in records]
     )
 
 
 def completions(
-    examples: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase
+    examples: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, system: str | None = None
 ) -> datasets.Dataset:
     """Prompts and completions for TRL: dialogues, or tokens where the template thinks.
 
     Such a template may write a whole dialogue otherwise than what a model goes on from, and TRL would train
-    on what inference never shows.
+    on what inference never shows. Prompts come after the text ``system``.
     """
-    dataset = conversational(examples, tokenizer, "prompt", "completion")
+    dataset = conversational(examples, tokenizer, "prompt", "completion", system=system)
     if Thinking(tokenizer).format is None:
         return dataset
 
