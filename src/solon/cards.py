@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import yaml
 
-from solon.config import SERVER_MODEL, UNSAFE
+from solon.config import LITELLM_MODEL, SERVER_MODEL, UNSAFE, on_server
 from solon.store.files import local
 
 HUB_NAME = re.compile(r"^\w[\w.-]*/\w[\w.-]*$")
@@ -48,10 +48,10 @@ def read(name: str) -> tuple[str, str]:
     The first is "" where nothing says so. ``name`` is what the roles take.
     """
     file, folder = file_of(name), folder_of(name)
-    place = name.removeprefix(UNSAFE).removeprefix(SERVER_MODEL)
+    place = name.removeprefix(UNSAFE).removeprefix(SERVER_MODEL).removeprefix(LITELLM_MODEL)
     names, text, why = [Path(place).name if file or folder else place], "", ""
     known = "on the hub" if HUB_NAME.match(place) else "an embedded model"
-    if name.startswith(SERVER_MODEL):
+    if on_server(name):
         known = "on a server"
     elif file:
         names += gguf_texts(file)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from solon.engine_settings import (  # noqa: F401 (all settings are to be had here)
+    OPENAIS_KEY,
     Count,
     EngineSettings,
     OpenAISettings,
@@ -21,66 +22,23 @@ from solon.engine_settings import (  # noqa: F401 (all settings are to be had he
 )
 from solon.optimisers import OPTIMISERS, for_processes
 from solon.records import SETS, Aspect, PromptSet
-from solon.role_settings import SPEAK_AS, TAKEN_FROM, Role, RoleName, Roles
+from solon.role_settings import (  # noqa: F401
+    LITELLM_MODEL,
+    ROLES,
+    SERVER_MODEL,
+    SPEAK_AS,
+    TAKEN_FROM,
+    UNSAFE,
+    ModelName,
+    Models,
+    Role,
+    RoleName,
+    Roles,
+    on_server,
+)
 from solon.yaml_file import load_yaml
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-
-
-SERVER_MODEL = "openai:"
-"""Begins the names of models that are on a server; the rest is the server's own name for the model."""
-UNSAFE = "unsafe:"
-"""Begins the names of models whose pickled weights may be loaded; the rest is a folder or a hub name."""
-
-
-def named_on_server(model: str | None) -> str | None:
-    if model == SERVER_MODEL:
-        raise ValueError(f"is {SERVER_MODEL!r} and names no model; write {SERVER_MODEL}NAME")
-    return model
-
-
-ModelName = Annotated[str, AfterValidator(named_on_server)]
-
-
-class Models(Section):
-    """The roles. All take an embedded model's name, a folder, a ``.gguf`` file or a hub name.
-
-    All but the policy may also be on a server: ``openai:NAME``.
-    """
-
-    assistant: ModelName = "smollm2"  # answers, critiques and revises (paper: the helpful-only RLHF model)
-    # critiques and revises in the assistant's place, for an assistant too small to; the assistant by default
-    critic: ModelName | None = None
-    policy: ModelName | None = None  # is finetuned (paper: the pretrained model); the assistant by default
-    feedback: ModelName | None = None  # labels (paper: a pretrained model); the assistant by default
-    judge: ModelName | None = None  # judges the trained models' answers; the feedback model by default
-
-    @property
-    def critic_or_default(self) -> str:
-        return self.critic or self.assistant
-
-    @property
-    def policy_or_default(self) -> str:
-        return self.policy or self.assistant
-
-    @property
-    def feedback_or_default(self) -> str:
-        return self.feedback or self.assistant
-
-    @property
-    def judge_or_default(self) -> str:
-        return self.judge or self.feedback_or_default
-
-    @property
-    def by_role(self) -> dict[str, str]:
-        """Every role's model, with the defaults."""
-        return {
-            "assistant": self.assistant,
-            "critic": self.critic_or_default,
-            "policy": self.policy_or_default,
-            "feedback": self.feedback_or_default,
-            "judge": self.judge_or_default,
-        }
 
 
 class PromptSettings(Section):
@@ -365,6 +323,25 @@ class Config(Section):
         """The same with the models that are given in these roles."""
         given = {role: model for role, model in models.items() if model}
         return self.model_copy(update={"models": self.models.model_copy(update=given)})
+
+    def server(self, name: RoleName) -> OpenAISettings:
+        """How the role's model is reached where it is on a server."""
+        return self.role(name).openai.over(self.engine.openai)
+
+    @model_validator(mode="after")
+    def priced(self) -> "Config":
+        budget, on_servers = (
+            self.engine.openai.budget,
+            [role for role in ROLES if on_server(self.models.by_role[role])],
+        )
+        for role in on_servers if budget else ():
+            server = self.server(role)
+            if not (server.input_price or server.output_price):
+                raise ValueError(
+                    f"has engine.openai.budget, but no price of the {role}'s model: set input_price and "
+                    f"output_price under engine.openai or roles.{role}.openai"
+                )
+        return self
 
     @model_validator(mode="after")
     def fits_processes(self) -> "Config":

@@ -1,8 +1,9 @@
 """How models are run: by which engine or server, and on how many machines."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -18,28 +19,38 @@ def without_key(url: Any) -> Any:
     return url
 
 
+def of_variable(name: Any) -> Any:
+    if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(name)):  # nor is this shown
+        raise ValueError("is no name of an environment variable; put the key there, and its name here")
+    return name
+
+
+OPENAIS_KEY = "OPENAI_API_KEY"
+
+Url = Annotated[str, Field(pattern=r"^https?://."), BeforeValidator(without_key)]
+Variable = Annotated[str, BeforeValidator(of_variable)]
+Mode = Literal["chat", "completion"]
+Price = Annotated[float, Field(ge=0)]
+
+
 class OpenAISettings(Section):
-    """How models named ``openai:NAME`` are reached. The key is in the environment: OPENAI_API_KEY."""
+    """How models named ``openai:NAME`` are reached. The key is in the environment."""
 
     # None: OPENAI_BASE_URL, or else OpenAI's own server. No user name or password in it.
-    base_url: Annotated[str | None, Field(pattern=r"^https?://."), BeforeValidator(without_key)] = None
-    mode: Literal["chat", "completion"] = "chat"
+    base_url: Url | None = None
+    key_variable: Variable = OPENAIS_KEY  # of the environment, with the key
+    mode: Mode = "chat"
     tokenizer: str | None = None  # completion mode: a model with the same tokenizer; NAME by default
     continue_final_message: bool = False  # chat mode: the server continues an assistant's message (vLLM does)
     votes: Positive = 5  # answers sampled for a question where the server gives no log-probabilities
     retries: Count = 14  # more than a minute of waiting, so that a server may be started anew
     timeout: float = Field(default=120, gt=0)  # seconds for one try
     time_limit: float = Field(default=900, gt=0)  # seconds for a request with all its tries
-    input_price: float = Field(default=0, ge=0)  # of a million tokens, in any currency
-    output_price: float = Field(default=0, ge=0)
+    input_price: Price = 0  # of a million tokens, in any currency
+    output_price: Price = 0
+    extra_body: dict[str, Any] = Field(default={})  # sent with every request: what else the server takes
     budget: float | None = Field(default=None, gt=0)  # most that one command may spend, at these prices
     token_budget: Positive | None = None  # most tokens, read and written, that one command may pay for
-
-    @model_validator(mode="after")
-    def priced(self) -> "OpenAISettings":
-        if self.budget and not (self.input_price or self.output_price):
-            raise ValueError("budget is set, but no price; set input_price and output_price too")
-        return self
 
 
 class VLLMSettings(Section):

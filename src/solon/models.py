@@ -38,7 +38,7 @@ from transformers import (
 
 from solon import marks
 from solon.cards import HUB_NAME
-from solon.config import SERVER_MODEL, UNSAFE
+from solon.config import UNSAFE, on_server
 from solon.errors import SolonError, first_line
 from solon.prompts import template_arguments, thinking, turn_end
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, assistant, user
@@ -67,7 +67,7 @@ def resolve(name: str) -> str:
 
     Raises SolonError where the name is none of the four kinds, or of a folder whose weights are pickled.
     """
-    if name.startswith(SERVER_MODEL):
+    if on_server(name):
         raise SolonError(
             f"model {name!r} is on a server, but its weights are needed here: name a local model"
         )
@@ -160,7 +160,7 @@ def _all_tensors(gguf: Path, missing: Collection[str]) -> None:
 
 def weights_hash(name: str) -> str:
     """SHA-256 over the weight files that ``name`` stands for; "" where they are elsewhere (hub, server)."""
-    if name.startswith(SERVER_MODEL):
+    if on_server(name):
         return ""
     source = Path(resolve(name))
     return marks.hash_of_weights(source) if source.is_dir() else ""
@@ -321,7 +321,7 @@ def check(name: str, role: Role = DEFAULT) -> None:
 
     Takes a second, so it can be done before hours of work that the model is needed after.
     """
-    if name.startswith(SERVER_MODEL):
+    if on_server(name):
         return
     folder = Path(resolve(name))
     if not folder.is_dir():  # on the hub

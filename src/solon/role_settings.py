@@ -1,11 +1,74 @@
-"""What is set for each of the roles by itself, whichever model plays it."""
+"""The roles: the model in each, and what is set for each by itself, whichever model plays it."""
 
 from datetime import date as date_type
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from solon.engine_settings import Count, Section
+from solon.engine_settings import Count, Mode, OpenAISettings, Positive, Price, Section, Url, Variable
+
+SERVER_MODEL = "openai:"
+"""Begins the names of models that are on a server; the rest is the server's own name for the model."""
+LITELLM_MODEL = "litellm:"
+"""Begins the names of models that LiteLLM knows how to reach; the rest is its name, PROVIDER/MODEL."""
+UNSAFE = "unsafe:"
+"""Begins the names of models whose pickled weights may be loaded; the rest is a folder or a hub name."""
+
+
+def on_server(model: str) -> bool:
+    """Whether a name is that of a model on a server."""
+    return model.startswith((SERVER_MODEL, LITELLM_MODEL))
+
+
+def named_on_server(model: str | None) -> str | None:
+    if model in {SERVER_MODEL, LITELLM_MODEL}:
+        raise ValueError(f"is {model!r} and names no model; write {model}NAME")
+    return model
+
+
+ModelName = Annotated[str, AfterValidator(named_on_server)]
+
+
+class Models(Section):
+    """The roles. All take an embedded model's name, a folder, a ``.gguf`` file or a hub name.
+
+    All but the policy may also be on a server: ``openai:NAME``, or ``litellm:PROVIDER/NAME``.
+    """
+
+    assistant: ModelName = "smollm2"  # answers, critiques and revises (paper: the helpful-only RLHF model)
+    # critiques and revises in the assistant's place, for an assistant too small to; the assistant by default
+    critic: ModelName | None = None
+    policy: ModelName | None = None  # is finetuned (paper: the pretrained model); the assistant by default
+    feedback: ModelName | None = None  # labels (paper: a pretrained model); the assistant by default
+    judge: ModelName | None = None  # judges the trained models' answers; the feedback model by default
+
+    @property
+    def critic_or_default(self) -> str:
+        return self.critic or self.assistant
+
+    @property
+    def policy_or_default(self) -> str:
+        return self.policy or self.assistant
+
+    @property
+    def feedback_or_default(self) -> str:
+        return self.feedback or self.assistant
+
+    @property
+    def judge_or_default(self) -> str:
+        return self.judge or self.feedback_or_default
+
+    @property
+    def by_role(self) -> dict[str, str]:
+        """Every role's model, with the defaults."""
+        return {
+            "assistant": self.assistant,
+            "critic": self.critic_or_default,
+            "policy": self.policy_or_default,
+            "feedback": self.feedback_or_default,
+            "judge": self.judge_or_default,
+        }
+
 
 RoleName = Literal["assistant", "critic", "policy", "feedback", "judge"]
 ROLES: tuple[RoleName, ...] = get_args(RoleName)
@@ -28,6 +91,27 @@ SPEAK_AS = {"critic", "judge"}
 OPEN: tuple[Any, ...] = (None, {})  # what a setting is that is left open
 
 
+Server = TypeVar("Server", "RoleServer", OpenAISettings)
+
+
+class RoleServer(Section):
+    """The server of one role's model: what is set stands in the place of the same under ``engine.openai``."""
+
+    base_url: Url | None = None
+    key_variable: Variable | None = None
+    mode: Mode | None = None
+    tokenizer: str | None = None
+    continue_final_message: bool | None = None
+    votes: Positive | None = None
+    input_price: Price | None = None
+    output_price: Price | None = None
+    extra_body: dict[str, Any] | None = None
+
+    def over(self, other: Server) -> Server:
+        """The ``other`` settings with what is set here in their place."""
+        return other.model_copy(update=self.model_dump(exclude_none=True))
+
+
 class Role(Section):
     """A model's settings in one role. What is left open changes nothing."""
 
@@ -40,6 +124,7 @@ class Role(Section):
     thinking_tokens: Count | None = None
     # what a template that writes today's date takes for today; the day on which the run began by default
     date: date_type | None = None
+    openai: RoleServer = RoleServer()  # of a model named openai:NAME
 
     @property
     def thoughts(self) -> int:
@@ -52,11 +137,12 @@ class Role(Section):
     def over(self, other: Self) -> Self:
         """These settings, and ``other``'s for what they leave open."""
         open_ = {name: value for name, value in other if getattr(self, name) in OPEN}
-        return self.model_copy(update=open_)
+        return self.model_copy(update={**open_, "openai": self.openai.over(other.openai)})
 
     def deciding(self) -> dict[str, Any]:
         """What decides the role's texts and labels; nothing where nothing is set."""
-        return self.model_dump(mode="json", exclude_defaults=True)
+        reached = {"openai": {"key_variable", "input_price", "output_price"}}
+        return self.model_dump(mode="json", exclude_defaults=True, exclude=reached)
 
 
 class PolicyRole(Role):

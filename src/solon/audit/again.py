@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from solon.audit import evaluation, labels, replay, texts
 from solon.audit.run import SETTING_OF, Found, Run, by_id
-from solon.config import SERVER_MODEL
+from solon.config import on_server
 from solon.errors import SetAside, SolonError
 from solon.evaluation import tournament
 from solon.feedback import labelling
@@ -135,7 +135,7 @@ def tolerance(run: Run, model: str, record: Mapping[str, Any]) -> float:
     samples = [vote.get("samples") for vote in record.get("votes") or []]
     if any(samples):
         return OF_SAMPLES / math.sqrt(min(count for count in samples if count))
-    return OF_SERVER if model.startswith(SERVER_MODEL) else STEEPEST * NATS[number_type(run)]
+    return OF_SERVER if on_server(model) else STEEPEST * NATS[number_type(run)]
 
 
 class Kind(NamedTuple):
@@ -163,7 +163,7 @@ def written(run: Run) -> Found:
     with bench(run) as work:
         for kind in kinds:
             drawn = draw(run, kind.name, kind.records)
-            if kind.model.startswith(SERVER_MODEL):
+            if on_server(kind.model):
                 unknown.append(f"{kind.name}: a server writes another text each time")
                 continue
             try:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import ModuleType
 
-from solon.config import SERVER_MODEL, EngineSettings, Scale
+from solon.config import LITELLM_MODEL, EngineSettings, Scale, on_server
 from solon.errors import SolonError, UnsupportedModel
 from solon.inference.engine import Engine
 from solon.role_settings import DEFAULT, Role
@@ -19,14 +19,15 @@ def open_engine(model: str, settings: EngineSettings, scale: Scale = ALONE, role
     if scale.engine == "ray":
         many: Engine = _on_ray().RayEngine(model, settings, scale, open_engine, role)
         return many
-    if model.startswith(SERVER_MODEL):
+    if on_server(model):
         try:
             from solon.inference.openai_engine import OpenAIEngine
         except ModuleNotFoundError as error:
             if error.name != "openai":
                 raise
+            client = "litellm" if model.startswith(LITELLM_MODEL) else "openai"
             raise SolonError(
-                f"model {model!r} needs the openai client: run 'pip install solon[openai]'"
+                f"model {model!r} needs the {client} client: run 'pip install solon[{client}]'"
             ) from None
         return OpenAIEngine(model, settings, role)
     if settings.kind == "vllm":

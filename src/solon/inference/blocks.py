@@ -9,7 +9,7 @@ what is written of it already being kept.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from solon.config import SERVER_MODEL, EngineSettings
+from solon.config import EngineSettings, on_server
 from solon.inference.engine import Engine
 from solon.store.record_file import RecordFile, complete
 
@@ -44,6 +44,6 @@ def generate(
         wanted,
         lambda missing: engine().run_blocks(missing, size, make),
         progress,
-        block=1 if model.startswith(SERVER_MODEL) else size,
+        block=1 if on_server(model) else size,
         aside=aside,
     )

@@ -9,7 +9,7 @@ from math import log
 from threading import Thread
 from typing import Any, TypeVar
 
-from solon.config import SERVER_MODEL, EngineSettings
+from solon.config import EngineSettings
 from solon.errors import SetAside, SolonError, Unjudged
 from solon.inference import first_token
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
@@ -46,12 +46,11 @@ class OpenAIEngine(Engine):
         self.model_name, self.role = model, role
         self.concurrency = settings.batch_size
         self.usage = Usage()
-        self.settings = settings.openai
+        self.settings = role.openai.over(settings.openai)
         self._notes: deque[str] = deque()  # to be told by the thread that asks
         self._noted: set[str] = set()
-        self._server = Server(model.removeprefix(SERVER_MODEL), settings.openai, self._count, self._note)
-        of_mode = ChatMode if settings.openai.mode == "chat" else CompletionMode
-        self._mode = of_mode(self._server, role)
+        self._server = Server(model, self.settings, self._count, self._note)
+        self._mode = (ChatMode if self.settings.mode == "chat" else CompletionMode)(self._server, role)
         self.thinks = self._mode.thinks = bool(role.thinking_tokens)
         self._reasons = False  # before it names a choice, in words that nothing marks as thoughts
         self._gives_logprobs: bool | None = None  # not known until the first answer

@@ -113,9 +113,12 @@ class ChatMode(Mode):
 
     async def _ask(self, request: Request, **options: Any) -> Answer:
         messages: Sequence[Message] = system_first(request.messages, self.role.system or "")
+        body: dict[str, Any] = {}
+        if self.role.chat_template_kwargs:
+            body["chat_template_kwargs"] = self.role.chat_template_kwargs
         if request.prefill and self.server.settings.continue_final_message:
             messages = [*messages, assistant(request.prefill)]
-            options["extra_body"] = {"continue_final_message": True, "add_generation_prompt": False}
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
         elif request.prefill:
             messages = first_token.turns(messages, request.prefill, "Go on from there.")
         return await self.server.ask(
@@ -128,6 +131,7 @@ class ChatMode(Mode):
             max_tokens=request.max_tokens,
             **sampling(request, request.stop),
             **options,
+            **({"extra_body": body} if body else {}),
         )
 
 

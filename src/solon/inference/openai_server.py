@@ -1,7 +1,6 @@
 """Calls to one OpenAI-compatible server: retried, limited in time, counted, and clear when they fail."""
 
 import asyncio
-import os
 import random
 import re
 from collections.abc import Awaitable, Callable
@@ -13,6 +12,7 @@ import openai
 from solon.config import OpenAISettings
 from solon.errors import Filtered, SetAside, SolonError, TooLong
 from solon.inference.openai_answers import Answer, Damaged, Nothing, Withheld, body_of
+from solon.inference.openai_clients import reach
 from solon.inference.openai_options import LIMITS, Options
 from solon.inference.openai_refusals import Json, Refusal, of_answer, within
 
@@ -69,8 +69,7 @@ SPENT = Spent()  # by this process, whichever engines it has opened
 class Server:
     """``model`` on the server of ``settings``; ``count`` is given the usage of every answer.
 
-    What the server has to be told otherwise than it was asked (see ``Options``), ``note`` is told of. The key
-    is read from the environment here and goes nowhere but into the client.
+    What the server has to be told otherwise than it was asked (see ``Options``), ``note`` is told of.
     """
 
     def __init__(
@@ -80,24 +79,11 @@ class Server:
         count: Callable[[Any], None],
         note: Callable[[str], None],
     ) -> None:
-        key = os.environ.get("OPENAI_API_KEY")
-        if not (key or settings.base_url or os.environ.get("OPENAI_BASE_URL")):
-            raise SolonError(
-                f"model {model!r} is on a server: set engine.openai.base_url to a server of yours, or the "
-                "environment variable OPENAI_API_KEY to your key for OpenAI's"
-            )
-        self.model, self.settings, self._count, self._note = model, settings, count, note
-        self._key = key
-        self.client = openai.AsyncOpenAI(
-            api_key=key or "none",  # a server of one's own seldom asks for one, but the client does
-            base_url=settings.base_url,
-            timeout=settings.timeout,
-            max_retries=0,  # not every refusal that it would repeat can end otherwise
-        )
-        url = self.client.base_url
-        self.name = f"the server at {url.scheme}://{url.netloc.decode()}{url.path}".rstrip("/")
+        self.settings, self._count, self._note = settings, count, note
+        self._reached = reach(model, settings)
+        self.model, self.client, self.name = self._reached.model, self._reached.client, self._reached.name
         # OpenAI's own server knows only the new name of the setting, most others the old one.
-        self._options = Options(LIMITS[url.host == "api.openai.com"])
+        self._options = Options(LIMITS[self._reached.openais])
 
     async def ask(
         self, create: Callable[..., Awaitable[Any]], read: Callable[[Json], Answer], **options: Any
@@ -108,6 +94,8 @@ class Server:
         where thoughts took all the tokens, Refused where the server refuses the request for another reason,
         and SolonError for every other failure that lasted.
         """
+        if self.settings.extra_body:
+            options["extra_body"] = self.settings.extra_body | options.get("extra_body", {})
         self._within_budget()
         limit, clock = self.settings.time_limit, asyncio.get_running_loop().time
         end, tries, learned = clock() + limit, 0, 0
@@ -253,7 +241,7 @@ class Server:
                 why = its if refusal.status == 403 else ""
                 return SolonError(
                     f"{self.name} does not accept the key ({status}): set the environment variable "
-                    f"OPENAI_API_KEY to one that may use {self.model!r}{why}"
+                    f"{self._reached.variable} to one that may use {self.model!r}{why}"
                 )
             case "address":
                 return SolonError(
@@ -277,6 +265,6 @@ class Server:
     def _shown(self, said: str) -> str:
         """A server's words, on one line and without the key, which servers like to repeat, in part or whole."""
         said = CONTROL.sub(" ", said).strip()
-        if self._key:
-            said = said.replace(self._key, "***")
+        for secret in self._reached.secrets:
+            said = said.replace(secret, "***")
         return re.sub(r"\S*\*{3,}\S*|\bsk-[\w*.-]+", "***", said)

@@ -14,7 +14,7 @@ import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
 
-from solon.config import SERVER_MODEL, EngineSettings, Scale
+from solon.config import EngineSettings, Scale, on_server
 from solon.errors import SetAside, SolonError, first_line
 from solon.inference.engine import (
     Chain,
@@ -276,7 +276,7 @@ def resources(model: str, settings: EngineSettings, scale: Scale) -> dict[str, f
     if gpus is None:
         here = torch.cuda.is_available() if settings.device == "auto" else settings.device[:4] == "cuda"
         sharing = settings.vllm.tensor_parallel_size if settings.kind == "vllm" else 1
-        gpus = 0 if model.startswith(SERVER_MODEL) or not here else sharing
+        gpus = 0 if on_server(model) or not here else sharing
     return {"num_cpus": scale.cpus, "num_gpus": gpus}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
-from solon.config import SERVER_MODEL, EngineSettings
+from solon.config import EngineSettings, on_server
 from solon.errors import SetAside, SolonError, TooLong, first_line
 from solon.inference.active import Active, begin
 from solon.inference.dialogue_tokens import DialogueTokens, cut
@@ -117,7 +117,7 @@ class VLLMEngine(Engine):
         """
         if self._ids or self._scoring:
             raise ValueError("requests are in flight")
-        if model.startswith(SERVER_MODEL):
+        if on_server(model):
             return False
         source, current = resolve(model), resolve(self.model_name)
         if not alike(AutoConfig.from_pretrained(source), AutoConfig.from_pretrained(current)):

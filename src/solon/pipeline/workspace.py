@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from solon import constitution, feedback, models, trackers
-from solon.config import SERVER_MODEL, Config
+from solon.config import Config, on_server
 from solon.constitution import Constitution
 from solon.errors import SolonError
 from solon.evaluation import tournament
@@ -35,7 +35,7 @@ class Workspace(Workbench):
         super().__init__(config, watcher)
         self.folder = folder
         # Said now, not after hours of work.
-        if self.roles["policy"].startswith(SERVER_MODEL):
+        if on_server(self.roles["policy"]):
             raise SolonError(
                 f"models.policy is {self.roles['policy']!r}, on a server, but the policy is trained here: "
                 "set models.policy to a local model"

@@ -4,14 +4,14 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from solon import config as configs
 from solon import models
-from solon.config import SERVER_MODEL, Config
+from solon.config import Config, on_server
 from solon.errors import SolonError
 from solon.method import STAGES
 from solon.planning import resources, trust
@@ -21,6 +21,7 @@ from solon.planning.resources import Memory, Operations
 from solon.planning.stage_work import Assumptions, StageWork
 from solon.planning.workload import Workload
 from solon.progress import Watcher
+from solon.role_settings import ROLES, RoleName
 from solon.store.manifest import Manifest
 
 TRAINING = {stage.name: stage.training.section for stage in STAGES if stage.training}
@@ -67,10 +68,11 @@ def plan(
     A model may also be a number of parameters, such as "52B". Where a model has no tokenizer here, that of
     ``tokenizer`` counts its tokens. Raises SolonError for a model, data or constitution that cannot be read.
     """
-    if config.models.policy_or_default.startswith(SERVER_MODEL):
+    if on_server(config.models.policy_or_default):
         raise SolonError("models.policy is on a server, but it is trained here: set it to a local model")
     names = config.models.by_role
-    known = {name: _model(name, config, tokenizer) for name in dict.fromkeys(names.values())}
+    played = {names[role]: role for role in reversed(ROLES)}
+    known = {name: _model(name, config, role, tokenizer) for name, role in played.items()}
     sizes = {role: size for role, name in names.items() for size in [known[name][0]] if size}
     sizes[SCORER] = sizes["policy"].scorer()
     work = Workload(
@@ -130,15 +132,17 @@ def _memory(config: Config, stage: str) -> float:
     return resources.memory_of("auto" if stage in TRAINING else config.engine.device)
 
 
-def _model(name: str, config: Config, fallback: str) -> tuple[ModelSize | None, PreTrainedTokenizerBase]:
-    if name.startswith(SERVER_MODEL):
-        return None, models.load_tokenizer(config.engine.openai.tokenizer or fallback, weights=False)
+def _model(
+    name: str, config: Config, role: RoleName, fallback: str
+) -> tuple[ModelSize | None, PreTrainedTokenizerBase]:
+    if on_server(name):
+        return None, models.load_tokenizer(config.server(role).tokenizer or fallback, weights=False)
     if parameters := imagined(name):
         tokenizer = models.load_tokenizer(fallback, weights=False)
         return of_number(parameters, len(tokenizer)), tokenizer
     size = of_model(name)
     try:
-        return size, models.load_tokenizer(name, weights=False)
+        return size, models.load_tokenizer(name, weights=False, role=config.role(role))
     except SolonError:
         return size, models.load_tokenizer(fallback, weights=False)
 
@@ -166,13 +170,13 @@ def _stage(
         _on_each(_needs(work, config, sizes, lora), work.name, config) if here else None,
         disk + work.written,
         passing,
-        sum(_cost(load, config) for load in work.loads if names.get(load.role, "").startswith(SERVER_MODEL)),
+        sum(_cost(load, config) for load in work.loads if on_server(names.get(load.role, ""))),
     )
 
 
 def _cost(load: Load, config: Config) -> float:
     """Servers count every request's whole prompt."""
-    server = config.engine.openai
+    server = config.server(cast(RoleName, load.role))
     return (
         load.naive * server.input_price if load.way == "prompt" else load.tokens * server.output_price
     ) / 1e6

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from solon import config
-from solon.config import SERVER_MODEL
+from solon.config import on_server
 from solon.errors import SolonError
 from solon.held_out import split_of
 from solon.inference.engine import Completion, Engine, Request
@@ -49,7 +49,7 @@ def write(
     last_candidate, batch = TRIES * count, engine.concurrency
     # The batch that a kill has broken off is made again as a whole, for its texts to be the same (see
     # inference/blocks.py); a server is asked for the rest of it only.
-    begun = 0 if engine.model_name.startswith(SERVER_MODEL) else next_candidate % batch
+    begun = 0 if on_server(engine.model_name) else next_candidate % batch
     while missing > 0 and next_candidate < last_candidate:
         numbers = range(next_candidate - begun, min(next_candidate - begun + batch, last_candidate))
         engine.forget()

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from solon.config import SERVER_MODEL
+from solon.config import on_server
 from solon.constitution import Constitution
 from solon.errors import SolonError
 from solon.pipeline.workspace import Workspace
@@ -25,11 +25,14 @@ def of_source(source: str | None) -> str:
 def of_model(work: Workspace, role: RoleName) -> dict[str, Any]:
     name = work.roles[role]
     deciding: dict[str, Any] = {f"models.{role}": name, f"models.{role}.hash": work.hashes[name]}
-    deciding[f"roles.{role}"] = work.config.role(role).deciding()
-    if name.startswith(SERVER_MODEL):
-        server = work.config.engine.openai
+    settings = work.config.role(role)
+    deciding[f"roles.{role}"] = settings.deciding()
+    if on_server(name):
+        server, own = work.config.engine.openai, settings.openai
         deciding |= {
-            f"engine.openai.{field}": getattr(server, field) for field in ("base_url", "mode", "votes")
+            f"engine.openai.{field}": getattr(server, field)
+            for field in ("base_url", "mode", "votes", "extra_body")
+            if getattr(own, field) is None
         }
     return deciding
 
