@@ -188,9 +188,7 @@ def test_other_providers_are_asked_in_their_own_forms(url: str, model: str, path
 
 @NEEDS_LITELLM
 def test_a_provider_that_is_overloaded_is_asked_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from solon.inference import litellm_client
-
-    monkeypatch.setattr(litellm_client, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(openai_server, "PAUSE", 0.01)
     server, overloaded = {"base_url": f"{url}/two", "key_variable": "OTHER_KEY"}, (529, "overloaded_error")
     with bench(url, "litellm:anthropic/some-model", server) as work:
         Noting.failures += [overloaded]
