@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
+from operator import eq
 from threading import Thread
 from typing import Any, ClassVar
 
@@ -31,7 +32,14 @@ class Noting(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.asked.append((self.path, self.headers, body))
-        if self.failures:
+        roles = [each["role"] for each in body.get("messages", ())]
+        if self.path.startswith("/gemma") and roles[0] == "system":
+            self.answer(400, {"message": "System role not supported"})
+        elif self.path.startswith("/gemma") and any(map(eq, roles, roles[1:])):
+            self.answer(
+                400, {"message": "Conversation roles must alternate user/assistant/user/assistant/..."}
+            )
+        elif self.failures:
             status, kind = self.failures.pop()
             said = f"{kind}: the-other-key"  # servers like to repeat it
             self.answer(status, {"type": "error", "error": {"type": kind, "message": said}})
@@ -94,12 +102,14 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openai_engine, "SPENT", spent)
 
 
-def bench(url: str, feedback: str = "openai:two", server: Any = None, **openai: Any) -> Workbench:
+def bench(
+    url: str, feedback: str = "openai:two", server: Any = None, system: str = "", **openai: Any
+) -> Workbench:
     """The assistant at /one, and the feedback model at /two, unless ``server`` says otherwise."""
     settings = {
         "models": {"assistant": "openai:one", "policy": "smollm2", "feedback": feedback},
         "engine": {"openai": {"base_url": f"{url}/one/v1", "retries": 1, **openai}},
-        "roles": {"feedback": {"openai": server or {"base_url": f"{url}/two/v1"}}},
+        "roles": {"feedback": {"openai": server or {"base_url": f"{url}/two/v1"}, "system": system}},
     }
     return Workbench(Config.model_validate(settings), Watcher())
 
@@ -131,6 +141,14 @@ def test_each_role_is_asked_at_its_server_with_its_key(url: str) -> None:
     assert at_second["Authorization"] == "Bearer the-other-key"
     assert (said["model"], said["top_k"]) == ("one", 9)
     assert (said_there["model"], said_there["top_k"]) == ("two", 4)
+
+
+def test_a_server_that_refuses_system_turns_gets_none(url: str) -> None:
+    turns = [user("Salt?"), {"role": "system", "content": "Be short."}, user("Tea?")]
+    with bench(url, server={"base_url": f"{url}/gemma/v1"}, system="Be fair.") as work:
+        requests = [Request(str(n), turns, max_tokens=7) for n in range(3)]
+        assert [each.text for each in work.engine("feedback").generate(requests)] == ["(B)"] * 3
+    assert Noting.asked[-1][2]["messages"] == [user("Be fair.\n\nBe short.\n\nSalt?\n\nTea?")]
 
 
 def test_a_budget_counts_what_all_servers_cost(url: str) -> None:

@@ -1,5 +1,6 @@
 """The two ways to talk to an OpenAI-compatible server: as a chat, or as a text that is to be continued."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,13 +12,16 @@ from solon.inference import first_token, openai_answers
 from solon.inference.dialogue_tokens import DialogueTokens, cut
 from solon.inference.engine import Completion, Question, Request
 from solon.inference.openai_answers import Answer
-from solon.inference.openai_server import NoRoom, Server
+from solon.inference.openai_server import NoRoom, Refused, Server
 from solon.models import load_tokenizer
 from solon.prompts.dialogue import assistant, system_first
+from solon.prompts.template_turns import WAYS
 from solon.prompts.thoughts import part
 from solon.records import Message
 from solon.role_settings import Role
 
+# What chat templates say of turns that they do not take; servers pass it on.
+OF_TURNS = re.compile(r"\bsystem (role|message|prompt|turn)|\broles? must\b|\balternat", re.IGNORECASE)
 MOST_STOPS = 4  # the most that OpenAI's server takes
 UNSEEN = "(thoughts that the server does not show)"
 EMPTY = "(empty)"  # in the place of a message without text, which strict servers refuse
@@ -79,8 +83,13 @@ class ChatMode(Mode):
     """The server knows the dialogue format.
 
     Where it cannot continue an assistant's message, a prefill becomes a turn of its own, and a further user
-    turn asks the model to go on from there.
+    turn asks the model to go on from there. Where it refuses system turns, or turns of one speaker in a row,
+    it gets dialogues without them from then on (``template_turns.WAYS``).
     """
+
+    def __init__(self, server: Server, role: Role) -> None:
+        super().__init__(server, role)
+        self._ways = WAYS  # that it has not refused yet
 
     async def logprobs(self, question: Question) -> tuple[float, ...] | None:
         """The choices' log-probabilities as first tokens. Raises Elsewhere where those are others."""
@@ -121,18 +130,30 @@ class ChatMode(Mode):
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         elif request.prefill:
             messages = first_token.turns(messages, request.prefill, "Go on from there.")
-        return await self.server.ask(
-            self.server.client.chat.completions.create,
-            openai_answers.chat,
-            messages=[
-                {**each, "content": each["content"] if each["content"].strip() else EMPTY}
-                for each in messages
-            ],
-            max_tokens=request.max_tokens,
-            **sampling(request, request.stop),
-            **options,
-            **({"extra_body": body} if body else {}),
+        if body:
+            options["extra_body"] = body
+        return await self._put(
+            messages, max_tokens=request.max_tokens, **sampling(request, request.stop), **options
         )
+
+    async def _put(self, messages: Sequence[Message], **options: Any) -> Answer:
+        way, *others = self._ways
+        try:
+            return await self.server.ask(
+                self.server.client.chat.completions.create,
+                openai_answers.chat,
+                messages=[
+                    {**each, "content": each["content"] if each["content"].strip() else EMPTY}
+                    for each in way(messages)
+                ],
+                **options,
+            )
+        except Refused as error:
+            if not (others and OF_TURNS.search(str(error))):
+                raise
+            if self._ways[0] is way:  # else another request has learned it
+                self._ways = tuple(others)
+            return await self._put(messages, **options)
 
 
 class CompletionMode(Mode):
