@@ -37,7 +37,7 @@ def main(model: str = "smollm2", folder: str = "runs/own-data") -> None:
     settings = Config.model_validate(
         {
             "models": {"assistant": model},
-            "red_team": {
+            "prompts": {
                 "red_team": {"source": str(source), "train": 6, "held_out": 1},
                 "helpful": {"train": 1, "held_out": 1},
             },

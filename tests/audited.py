@@ -15,7 +15,7 @@ from solon.store.record_file import RecordFile
 BASE: dict[str, Any] = merged(
     SMALL,
     {
-        "red_team": {
+        "prompts": {
             "red_team": {"train": 6, "held_out": 3},
             "helpful": {"train": 6, "held_out": 3},
             "generate": 1,

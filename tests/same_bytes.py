@@ -18,7 +18,7 @@ HERE = Path(__file__).parent.parent
 
 SMALL: dict[str, Any] = {
     "engine": {"dtype": "float32", "device": "cpu", "batch_size": 8},
-    "red_team": {
+    "prompts": {
         "red_team": {"train": 9, "held_out": 4},
         "helpful": {"train": 9, "held_out": 4},
         "generate": 2,

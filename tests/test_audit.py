@@ -263,6 +263,6 @@ def test_what_people_labelled_is_looked_up_in_their_file(
     finally:
         audited.people.write_text(rows)
     settings = yaml.safe_load((rated / "config.yaml").read_text())
-    settings["red_team"]["generate"] += 1
+    settings["prompts"]["generate"] += 1
     (rated / "config.yaml").write_text(yaml.safe_dump(settings))
     assert "the manifest fits settings and records" in failures(rated)

@@ -82,7 +82,7 @@ def test_mistakes_have_one_sentence_and_status_2(capsys: pytest.CaptureFixture[s
 SMALL = """
 models: {{assistant: {model}}}
 engine: {{dtype: float32, device: cpu, batch_size: 8}}
-red_team:
+prompts:
   red_team: {{train: 4, held_out: 2}}
   helpful: {{train: 4, held_out: 2}}
 critique: {{rounds: 1, max_tokens: 24, few_shot: false}}

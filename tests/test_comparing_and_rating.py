@@ -43,7 +43,7 @@ def engine(tiny_model: Path) -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def settings(tiny_model: Path) -> Config:
-    return config(tiny_model, feedback={"method": NAME, "principles": 2}, red_team={"generate": 0})
+    return config(tiny_model, feedback={"method": NAME, "principles": 2}, prompts={"generate": 0})
 
 
 @pytest.fixture(scope="module")

@@ -88,9 +88,17 @@ def test_files_are_found_beside_the_configuration(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir("/")
     (tmp_path / "law.yaml").write_text("name: mine\n")
     (tmp_path / "prompts.jsonl").write_text("")
-    text = "constitution: law.yaml\nred_team: {red_team: {source: prompts.jsonl}}\n"
+    text = "constitution: law.yaml\nprompts: {red_team: {source: prompts.jsonl}}\n"
     asked = config.load(write(tmp_path, text + "models: {assistant: org/name}\n"))
     assert asked.constitution == str(tmp_path / "law.yaml")
-    assert asked.red_team.red_team.source == str(tmp_path / "prompts.jsonl")
+    assert asked.prompts.red_team.source == str(tmp_path / "prompts.jsonl")
     assert asked.models.assistant == "org/name"
-    assert asked.red_team.helpful.source == "packaged"
+    assert asked.prompts.helpful.source == "packaged"
+
+
+def test_prompts_may_have_their_old_name(tmp_path: Path) -> None:
+    assert config.load(write(tmp_path, "red_team: {generate: 3}\n")).prompts.generate == 3
+    with pytest.raises(SolonError, match=r"red_team\.generate is -1"):
+        config.load(write(tmp_path, "red_team: {generate: -1}\n"))
+    with pytest.raises(SolonError, match="has prompts and red_team, which is its old name; write prompts"):
+        config.load(write(tmp_path, "red_team: {generate: 3}\n"), {"prompts": {"generate": 2}})

@@ -69,7 +69,7 @@ def stops_until_labelled(settings: Config, folder: Path, after: int) -> int:
 
 @pytest.fixture(scope="module")
 def settings(tiny_model: Path) -> Config:
-    return config(tiny_model, feedback={"method": "contrast"}, red_team={"generate": 0})
+    return config(tiny_model, feedback={"method": "contrast"}, prompts={"generate": 0})
 
 
 @pytest.fixture(scope="module")

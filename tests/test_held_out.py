@@ -10,7 +10,7 @@ import yaml
 
 from command import TINY, fails, solon
 from solon import constitution
-from solon.config import RedTeam
+from solon.config import Prompts
 from solon.errors import SolonError
 from solon.evaluation import human_ratings
 from solon.held_out import apart, opening, split_of
@@ -92,7 +92,7 @@ def test_what_a_source_holds_out_itself_is_not_trained_on(tiny_model: Path, tmp_
     red = [record(mine, "held-out"), record(f"{mine.lower()}!", "train"), record(other, "train")]
     named = config(
         tiny_model,
-        red_team={
+        prompts={
             "red_team": {"source": write(tmp_path / "red.jsonl", red)},
             "helpful": {"source": write(tmp_path / "helpful.jsonl", [{"prompt": mine}, {"prompt": third}])},
         },
@@ -112,7 +112,7 @@ def test_what_worked_examples_show_is_not_evaluated_on(tiny_model: Path, tmp_pat
     rules = tmp_path / "law.yaml"
     rules.write_text(yaml.safe_dump(law))
     source = write(tmp_path / "red.jsonl", [{"prompt": text} for text in (shown, other, *SIDES["train"])])
-    named = config(tiny_model, red_team={"red_team": {"source": source, "train": None, "held_out": None}})
+    named = config(tiny_model, prompts={"red_team": {"source": source, "train": None, "held_out": None}})
     for law_of, kept in (("harmless", {shown, other}), (str(rules), {other})):
         asked = named.model_copy(update={"constitution": law_of})
         found = step.given(Workspace(asked, tmp_path / "run", Watcher()))
@@ -156,7 +156,7 @@ def test_no_prompt_is_written_that_is_held_out() -> None:
     assert split_of([user(new)]) == "train"
     seeds = [record("Tell me who has a bicycle.", "train"), record(mine, "held-out", "helpful")]
     engine = Repeats(mine, mine.upper(), spelt.replace("?", "!"), new)
-    made = list(red_team.write(engine, seeds, [], 4, RedTeam(), seed=0))
+    made = list(red_team.write(engine, seeds, [], 4, Prompts(), seed=0))
     assert [each["prompt"][0]["content"] for each in made] == [new]
 
 
@@ -236,6 +236,6 @@ def test_a_door_refuses_prompts_that_are_all_held_out(
 
 def test_a_run_refuses_them_too(tiny_model: Path, tmp_path: Path) -> None:
     mine = write(tmp_path / "mine.jsonl", [{"prompt": text} for text in SIDES["held-out"][:3]])
-    named = config(tiny_model, red_team={"red_team": {"source": mine, "train": None, "held_out": None}})
+    named = config(tiny_model, prompts={"red_team": {"source": mine, "train": None, "held_out": None}})
     with pytest.raises(SolonError, match=r"all 3 red-team prompts of .* are held out for evaluations"):
         step.given(Workspace(named, tmp_path / "run", Watcher()))

@@ -521,7 +521,7 @@ def test_a_run_keeps_the_key_to_itself(
     settings: dict[str, Any] = {
         "models": {"assistant": "openai:tiny", "policy": str(tiny_model)},
         "engine": {"device": "cpu", "dtype": "float32", "openai": {"base_url": f"{address}/plain/v1"}},
-        "red_team": {"red_team": {"train": 2, "held_out": 1}, "helpful": {"train": 2, "held_out": 1}},
+        "prompts": {"red_team": {"train": 2, "held_out": 1}, "helpful": {"train": 2, "held_out": 1}},
         "critique": {"rounds": 1, "few_shot": False, "max_tokens": 8},
     }
     settings["engine"]["openai"]["output_price"] = 3.0

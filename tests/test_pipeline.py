@@ -110,9 +110,18 @@ def test_what_is_held_out_is_not_trained_on(finished: Path) -> None:
     assert trained == len(RecordFile(finished / "05-feedback/preferences.jsonl").read()) - len(kept)
 
 
-def test_a_setting_that_solon_has_had_only_since_makes_nothing_stale(copied: Path, tiny_model: Path) -> None:
+def test_what_solon_called_otherwise_or_has_had_only_since_makes_nothing_stale(
+    copied: Path, finished: Path, tiny_model: Path
+) -> None:
     """At its default the run did what it would do now; at another value it did not."""
     facts = manifest(copied)
+    inputs = facts["stages"]["red-team"]["inputs"]  # by the section's old name
+    for name in [name for name in inputs if name.startswith("prompts.")]:
+        inputs[f"red_team.{name.removeprefix('prompts.')}"] = inputs.pop(name)
+    (copied / "manifest.json").write_text(json.dumps(facts))
+    settings = (copied / "config.yaml").read_text()
+    (copied / "config.yaml").write_text(settings.replace("\nprompts:\n", "\nred_team:\n"))
+    assert [check.says for check in audit(copied)[1]] == [check.says for check in audit(finished)[1]]
     for stage in ("feedback", "evaluation"):
         for name in ("feedback.rating_sharpness", "evaluation.judged"):
             facts["stages"][stage]["inputs"].pop(name, None)
@@ -390,7 +399,7 @@ def test_a_file_of_prompts_may_be_moved_but_not_changed(tiny_model: Path, tmp_pa
 
     def run(source: Path) -> None:
         prompts = {"red_team": {"source": str(source), "train": 4, "held_out": 1}, "generate": 0}
-        asked = config(tiny_model, red_team=prompts)
+        asked = config(tiny_model, prompts=prompts)
         pipeline.run(asked, folder, stale(said.append), until="red-team")
 
     run(file)
@@ -399,10 +408,10 @@ def test_a_file_of_prompts_may_be_moved_but_not_changed(tiny_model: Path, tmp_pa
     file.rename(moved)
     run(moved)
     assert said == []
-    assert manifest(folder)["stages"]["red-team"]["inputs"]["red_team.red_team.source"] == "asked.jsonl"
+    assert manifest(folder)["stages"]["red-team"]["inputs"]["prompts.red_team.source"] == "asked.jsonl"
     moved.write_text("".join(json.dumps(row) + "\n" for row in rows[:60]))
     run(moved)
-    assert said[0].startswith("red_team.red_team.hash was ")
+    assert said[0].startswith("prompts.red_team.hash was ")
 
 
 @pytest.mark.parametrize(
@@ -412,7 +421,7 @@ def test_a_file_of_prompts_may_be_moved_but_not_changed(tiny_model: Path, tmp_pa
         ({"constitution": "unheard-of"}, "no constitution is called 'unheard-of'"),
         ({"feedback": {"principles": 99}}, "99 were asked for"),
         ({"preference_model": {"helpfulness": "missing.jsonl"}}, "missing.jsonl"),
-        ({"red_team": {"red_team": {"source": "missing.jsonl"}}}, "missing.jsonl"),
+        ({"prompts": {"red_team": {"source": "missing.jsonl"}}}, "missing.jsonl"),
     ],
 )
 def test_mistakes_are_told_before_any_work(

@@ -24,7 +24,7 @@ from solon.training import setup
 CONFIG = """
 models: {{assistant: {model}}}
 engine: {{dtype: float32, device: cpu, batch_size: 8}}
-red_team:
+prompts:
   red_team: {{train: 12, held_out: 4}}
   helpful: {{train: 8, held_out: 4}}
 critique: {{rounds: 2, max_tokens: 24, attempts: 1}}
@@ -171,7 +171,7 @@ def test_servers_cost_what_they_compute_and_need_no_memory_here(tiny_model: Path
                 "judge": "openai:big",
             },
             "engine": {"device": "cpu", "openai": prices},
-            "red_team": {"red_team": {"train": 4, "held_out": 1}, "helpful": {"train": 4, "held_out": 0}},
+            "prompts": {"red_team": {"train": 4, "held_out": 1}, "helpful": {"train": 4, "held_out": 0}},
             "critique": {"rounds": 1, "max_tokens": 16},
             "feedback": {"few_shot": False},
             "evaluation": {"max_tokens": 4, "judging": "rating"},

@@ -47,7 +47,7 @@ def settings(tiny_model: Path, critic: Path) -> Config:
         tiny_model,
         models={"critic": str(critic), "feedback": str(critic)},
         feedback={"method": "revision"},
-        red_team={"generate": 0, "red_team": few, "helpful": few},
+        prompts={"generate": 0, "red_team": few, "helpful": few},
         # Long enough that some texts of a random model have a sentence's end.
         critique={"max_tokens": 80, "rounds": 1},
         comparison={"max_tokens": 80},

@@ -21,7 +21,7 @@ engine:
   device: cpu
   batch_size: 8
   openai: {{base_url: "{url}", mode: completion, tokenizer: {model}, retries: 0}}
-red_team: {{red_team: {{train: 8, held_out: 2}}, helpful: {{train: 4, held_out: 2}}}}
+prompts: {{red_team: {{train: 8, held_out: 2}}, helpful: {{train: 4, held_out: 2}}}}
 critique: {{rounds: 1, max_tokens: 240, few_shot: false}}  # long: some texts must be whole
 supervised: {{batch_size: 4, micro_batch_size: 4}}
 comparison: {{max_tokens: 8}}

@@ -32,7 +32,7 @@ measures, report = study.measures, study.report
 CONFIG = {
     "constitution": "harmless",
     "engine": {"dtype": "float32", "device": "cpu", "batch_size": 8},
-    "red_team": {"red_team": {"train": 6, "held_out": 2}, "helpful": {"train": 4, "held_out": 2}},
+    "prompts": {"red_team": {"train": 6, "held_out": 2}, "helpful": {"train": 4, "held_out": 2}},
     "supervised": {"max_length": 512},
     "preference_model": {"helpfulness": "ai"},
     "reinforce": {"prompts_per_step": 12, "micro_batch_size": 12, "length_control": True},
@@ -104,7 +104,7 @@ def test_no_prompt_is_on_two_sides(work: Path) -> None:
     assert sum(map(len, sides)) == len(set.union(*sides)) == 40
     settings = config.load(work / "revision-1.yaml")
     assert settings.seed == 1
-    prompts = data.prompts(settings.red_team.red_team.source, "red-team")
+    prompts = data.prompts(settings.prompts.red_team.source, "red-team")
     assert {each["split"] for each in prompts} == {"train", "held-out"}
     assert {folded(each["prompt"]) for each in prompts} == sides[0]
 

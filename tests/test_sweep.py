@@ -33,7 +33,7 @@ from solon.training import checkpoints
 from test_pipeline import SMALL, Stopping, manifest, results
 from test_report import Page
 
-FEW = {"red_team.red_team.train": 4, "red_team.helpful.train": 2, "critique.max_tokens": 8}
+FEW = {"prompts.red_team.train": 4, "prompts.helpful.train": 2, "critique.max_tokens": 8}
 UNTIL_LABELS = ["red-team", "critique", "supervised", "comparison", "feedback"]
 
 
@@ -62,7 +62,7 @@ def test_what_runs_share_is_done_once(base: Path, tmp_path: Path) -> None:
     quick = {
         "critique.rounds": 1,
         "critique.max_tokens": 120,  # so that some of a random model's texts have a whole sentence
-        "red_team.generate": 0,
+        "prompts.generate": 0,
         "reinforce.steps": 2,
     }
     asked = study(base, variations=labels, settings=quick)
@@ -143,7 +143,7 @@ def test_a_study_stopped_again_and_again_ends_the_same(base: Path, tmp_path: Pat
 
 
 def test_a_copy_that_a_kill_stopped_is_made_again(base: Path, tmp_path: Path) -> None:
-    settings = {**FEW, "red_team.generate": 0}
+    settings = {**FEW, "prompts.generate": 0}
     asked = study(base, setting="critique.rounds", values=[1, 2], until="red-team", settings=settings)
     sweep.run(asked, tmp_path / "out")
     taken = tmp_path / "out/rounds-1"
@@ -183,7 +183,7 @@ def test_another_engine_shares_nothing(base: Path, tmp_path: Path) -> None:
 
 
 def test_what_auto_means_is_decided_once(base: Path, tmp_path: Path) -> None:
-    settings = {"engine": {"dtype": "auto", "device": "cpu"}, "red_team.generate": 0}
+    settings = {"engine": {"dtype": "auto", "device": "cpu"}, "prompts.generate": 0}
     asked = study(
         base, variations={"a": {}, "b": {"evaluation.top_p": 0.5}}, settings=settings, until="red-team"
     )
@@ -199,7 +199,7 @@ def test_what_auto_means_is_decided_once(base: Path, tmp_path: Path) -> None:
 
 def test_the_command(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study(base, title="Rounds", setting="critique.rounds", values=[1, 2], until="red-team", settings=FEW)
-    quick = ["--set", "red_team.generate=0"]
+    quick = ["--set", "prompts.generate=0"]
     assert solon("sweep", base, *quick, "--json") == 0
     shown = json.loads(capsys.readouterr().out)
     folder = tmp_path / "runs/study"

@@ -7,7 +7,7 @@ from. ``solon init`` writes a small configuration that overrides the sizes.
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
 from solon.engine_settings import (  # noqa: F401 (all settings are to be had here)
     OPENAIS_KEY,
@@ -49,7 +49,7 @@ class PromptSettings(Section):
     held_out: Count | None = None  # how many of the held-out split to evaluate on; all by default
 
 
-class RedTeam(Section):
+class Prompts(Section):
     red_team: PromptSettings = PromptSettings()
     helpful: PromptSettings = PromptSettings()
     generate: Count = 0  # more red-team prompts, written by the assistant few-shot
@@ -295,7 +295,7 @@ class Config(Section):
     roles: Roles = Roles()
     engine: EngineSettings = EngineSettings()
     scale: Scale = Scale()
-    red_team: RedTeam = RedTeam()
+    prompts: Annotated[Prompts, Field(validation_alias=AliasChoices("prompts", "red_team"))] = Prompts()
     critique: Critique = Critique()
     supervised: Supervised = Supervised()
     comparison: Comparison = Comparison()
@@ -342,6 +342,14 @@ class Config(Section):
                     f"output_price under engine.openai or roles.{role}.openai"
                 )
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def one_name(cls, given: Any) -> Any:
+        """``red_team`` is what older configurations call ``prompts``."""
+        if isinstance(given, dict) and {"prompts", "red_team"} <= given.keys():
+            raise ValueError("has prompts and red_team, which is its old name; write prompts alone")
+        return given
 
     @model_validator(mode="after")
     def fits_processes(self) -> "Config":

@@ -76,7 +76,7 @@ KINDS = {
 CHAINS = (*(f"{kind}-{seed}" for kind in KINDS for seed in range(SEEDS)), "self")
 LORA = {"lora": {"rank": 16}, "micro_batch_size": 4, "learning_rate": 2.0e-4}
 SELF = {  # of ``self``, whose policy is ten times as dear
-    "red_team": {"red_team": {"train": 24, "held_out": 48}, "helpful": {"train": 16, "held_out": 16}},
+    "prompts": {"red_team": {"train": 24, "held_out": 48}, "helpful": {"train": 16, "held_out": 16}},
     "feedback": {"method": "revision"},
     "supervised": LORA,
     "preference_model": LORA,
@@ -168,7 +168,7 @@ def prepare(asked: argparse.Namespace, settings: dict[str, Any]) -> None:
             ],
         )
     for set_name in ("red-team", "helpful"):
-        settings["red_team"][set_name.replace("-", "_")]["source"] = str(
+        settings["prompts"][set_name.replace("-", "_")]["source"] = str(
             (asked.work / f"{set_name}.jsonl").resolve()
         )
     roles = {"assistant": asked.policy, "critic": asked.supervisor, "feedback": asked.supervisor}

@@ -91,7 +91,7 @@ CASES = [
     case(
         "rounds below none", "critique: {rounds: -1}\n", "critique.rounds is -1", "greater than or equal to 0"
     ),
-    case("a negative count", "red_team: {generate: -1}\n", "red_team.generate is -1", "change it"),
+    case("a negative count", "prompts: {generate: -1}\n", "prompts.generate is -1", "change it"),
     case("cold", "comparison: {temperature: -0.1}\n", "comparison.temperature is -0.1", "change it"),
     case("top_p of 0", "critique: {top_p: 0}\n", "critique.top_p is 0", "greater than 0"),
     case("top_p past 1", "critique: {top_p: 1.1}\n", "critique.top_p is 1.1", "less than or equal to 1"),
@@ -172,19 +172,17 @@ CASES = [
     case("server without a name", "models: {feedback: 'openai:'}\n", "models.feedback", "openai:NAME"),
     case(
         "missing prompts",
-        "red_team: {red_team: {source: none.jsonl}}\n",
+        "prompts: {red_team: {source: none.jsonl}}\n",
         "none.jsonl does not exist",
         "check",
     ),
     case(
         "unknown source",
-        "red_team: {helpful: {source: prompts.txt}}\n",
+        "prompts: {helpful: {source: prompts.txt}}\n",
         "prompts.txt",
         "give 'datasets:NAME'",
     ),
-    case(
-        "too many prompts", "red_team: {red_team: {train: 99999}}\n", "99999 train prompts", "ask for fewer"
-    ),
+    case("too many prompts", "prompts: {red_team: {train: 99999}}\n", "99999 train prompts", "ask for fewer"),
     case(
         "human labels of harm",
         "preference_model: {helpfulness: harmless.jsonl}\n",
@@ -193,7 +191,7 @@ CASES = [
     ),
     case("too many principles", "feedback: {principles: 99}\n", "99 were asked for", "ask for 'all'"),
     case("an empty name", "constitution: ''\n", "constitution", "packaged are"),
-    case("an empty source", "red_team: {red_team: {source: ''}}\n", "unknown kind of source", "give"),
+    case("an empty source", "prompts: {red_team: {source: ''}}\n", "unknown kind of source", "give"),
 ]
 
 

@@ -13,7 +13,7 @@ from test_pipeline import config
 def settings(tiny_model: Path) -> Config:
     # Small batches make several blocks of the few records.
     prompts = {"red_team": {"train": 18, "held_out": 4}}
-    return config(tiny_model, engine={"batch_size": 2}, red_team=prompts)
+    return config(tiny_model, engine={"batch_size": 2}, prompts=prompts)
 
 
 @pytest.fixture(scope="session")

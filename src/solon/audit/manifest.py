@@ -11,11 +11,11 @@ from solon.method import STAGES
 from solon.role_settings import ROLES
 from solon.sources.tables import HUB, source_name
 from solon.store.files import file_hash, unsealed
-from solon.store.manifest import flat
+from solon.store.manifest import flat, inputs_of
 
 SOURCES = {
-    "red_team.red_team.hash": "red_team.red_team.source",
-    "red_team.helpful.hash": "red_team.helpful.source",
+    "prompts.red_team.hash": "prompts.red_team.source",
+    "prompts.helpful.hash": "prompts.helpful.source",
     "preference_model.helpfulness.hash": "preference_model.helpfulness",
     "evaluation.trust.hash": "evaluation.trust",
     "preference_model.harmlessness.hash": "preference_model.harmlessness",
@@ -42,7 +42,7 @@ def manifest_fits(run: Run) -> Found:
         settings[name] = source_name(settings.get(name))
     compared = 0
     for stage, entry in run.stages.items():
-        for name, value in (entry.get("inputs") or {}).items():
+        for name, value in inputs_of(entry).items():
             if name in settings and name not in CONSTITUTIONS:
                 compared += 1
                 if settings[name] != value:
@@ -138,7 +138,7 @@ def hashes(run: Run) -> Found:
     whole = {"constitution.hash": (facts.get("constitution") or {}).get("hash")} | {
         f"models.{role}.hash": model.get("hash") for role, model in (facts.get("models") or {}).items()
     }
-    for inputs in (whole, *(entry.get("inputs") or {} for entry in run.stages.values())):
+    for inputs in (whole, *map(inputs_of, run.stages.values())):
         for name, value in inputs.items():
             if name.endswith(".hash") and value and recorded.setdefault(name, value) != value:
                 wrong.append(f"{name} is recorded as both {recorded[name]:.12} and {value:.12}")

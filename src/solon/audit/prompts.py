@@ -14,7 +14,7 @@ from solon.store.record_file import RecordFile
 
 def drawn(run: Run) -> Found:
     """The prompts of the sources, drawn again; those that the assistant wrote are as it wrote them."""
-    stored, asked = run.folder.prompts, run.config.red_team
+    stored, asked = run.folder.prompts, run.config.prompts
     given = [each for each in stored if not is_generated(each["id"])]
     counted = f"{len(stored)} prompts, {len(stored) - len(given)} of them generated"
     wrong, unknown = [], []

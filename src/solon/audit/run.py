@@ -13,7 +13,7 @@ from solon.constitution import Constitution
 from solon.errors import SolonError
 from solon.records import Aspect
 from solon.seeds import derive_seed
-from solon.store.manifest import flat
+from solon.store.manifest import by_names_of_today, flat
 from solon.store.run_folder import Json, RunFolder
 
 # Settings whose value names a constitution: stages record its own name and its hash instead.
@@ -70,7 +70,7 @@ class Run:
     @cached_property
     def settings(self) -> Json:
         """Those of config.yaml, by dotted names."""
-        return flat(self.folder.settings)
+        return by_names_of_today(flat(self.folder.settings))
 
     @cached_property
     def config(self) -> Config:

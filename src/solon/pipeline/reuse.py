@@ -11,7 +11,7 @@ from solon.method import STAGES, Stage
 from solon.pipeline.workspace import Workspace
 from solon.stages.critique import first_rounds
 from solon.store.files import write_atomically
-from solon.store.manifest import Manifest, flat
+from solon.store.manifest import Manifest, flat, inputs_of
 from solon.store.record_file import RecordFile, as_line
 from solon.store.run_folder import manifest_of
 
@@ -94,7 +94,7 @@ def _manifest(run: Path) -> Manifest:
 def recorded(entry: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs of a stage's entry. Settings that Solon has had only since had what is now their default."""
     defaults = {name: value for name, value in DEFAULTS.items() if name in wanted}
-    return defaults | dict(entry["inputs"])
+    return defaults | inputs_of(entry)
 
 
 def _alike(theirs: Manifest, last: Stage, wanted: Inputs) -> bool:

@@ -66,7 +66,7 @@ class Workload:
         self.stages = list(self._stages())
 
     def _prompts(self, prompt_set: PromptSet) -> dict[Split, Prompts]:
-        settings = self.config.red_team
+        settings = self.config.prompts
         source = settings.red_team if prompt_set == "red-team" else settings.helpful
         records = self._found[prompt_set] = data.prompts(source.source, prompt_set)
         asked: dict[Split, int | None] = {"train": source.train, "held-out": source.held_out}
@@ -95,7 +95,7 @@ class Workload:
         train = {name: self.prompts[name]["train"] for name in SETS}
         generated = self._red_team(train["red-team"])
         yield generated
-        more = self.config.red_team.generate
+        more = self.config.prompts.generate
         train["red-team"] = Prompts(train["red-team"].sample, train["red-team"].count + more)
 
         work, revisions, helpful = self._critique(train)
@@ -113,7 +113,7 @@ class Workload:
     # The stages
 
     def _red_team(self, prompts: Prompts) -> StageWork:
-        settings = self.config.red_team
+        settings = self.config.prompts
         work = StageWork(
             "red-team", records=sum(split.count for name in SETS for split in self.prompts[name].values())
         )
@@ -131,7 +131,7 @@ class Workload:
         examples = [record for record in self._found[prompt_set] if record["split"] == "train"]
         few = min(count, max(engine.concurrency, self.assumptions.sample))
         seeds = examples[: prompts.count]
-        made = list(red_team.write(engine, seeds, [], few, self.config.red_team, seed, prompt_set))
+        made = list(red_team.write(engine, seeds, [], few, self.config.prompts, seed, prompt_set))
         work.records += count
         work.loads = together(work.loads, [load.times(count / few) for load in engine.take()])
         work.sequence = max(work.sequence, engine.longest)

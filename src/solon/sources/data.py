@@ -7,7 +7,7 @@ from itertools import zip_longest
 
 from pydantic import TypeAdapter, ValidationError
 
-from solon.config import PromptSettings, RedTeam
+from solon.config import Prompts, PromptSettings
 from solon.constitution import Constitution
 from solon.errors import SolonError
 from solon.held_out import apart, folded, opening, split_of, split_of_comparison
@@ -90,7 +90,7 @@ def select(records: Sequence[PromptRecord], split: Split, count: int | None, see
 
 
 def given(
-    asked: RedTeam, laws: Iterable[Constitution], seed: Callable[[str, str, str], int]
+    asked: Prompts, laws: Iterable[Constitution], seed: Callable[[str, str, str], int]
 ) -> list[PromptRecord]:
     """The prompts that the configuration names, those to train on and those held out ``held_out.apart``.
 

@@ -26,7 +26,7 @@ def write(
     seeds: Sequence[PromptRecord],
     written: Sequence[PromptRecord],
     count: int,
-    settings: config.RedTeam,
+    settings: config.Prompts,
     seed: int,
     prompt_set: PromptSet = "red-team",
     ids: str = GENERATED,
@@ -101,7 +101,7 @@ def _request(
     number: int,
     prompt_set: PromptSet,
     examples: Sequence[PromptRecord],
-    settings: config.RedTeam,
+    settings: config.Prompts,
     seed: int,
 ) -> Request:
     kind = _kind(number, examples)

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import platform
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -95,6 +96,16 @@ class Manifest:
 
     def save(self) -> None:
         write_atomically(self.path, json.dumps(self.facts, indent=2, ensure_ascii=False) + "\n")
+
+
+def inputs_of(entry: Mapping[str, Any]) -> Json:
+    """What decided a stage, as its ``entry`` recorded it."""
+    return by_names_of_today(entry.get("inputs") or {})
+
+
+def by_names_of_today(settings: Mapping[str, Any]) -> Json:
+    """Settings by dotted names, as older versions wrote them."""
+    return {re.sub(r"^red_team\b", "prompts", name): value for name, value in settings.items()}
 
 
 def now() -> str:

@@ -49,7 +49,7 @@ def _written(
     make: Callable[..., Iterator[PromptRecord]],
 ) -> list[PromptRecord]:
     if len(written) < count:
-        engine, settings = bench.engine("assistant"), bench.config.red_team
+        engine, settings = bench.engine("assistant"), bench.config.prompts
         for record in make(engine, seeds, list(written), count, settings):
             file.append(record)
             written.append(record)
@@ -65,7 +65,7 @@ def _seeds(prompts: Sequence[PromptRecord], prompt_set: PromptSet) -> list[Promp
 def given(work: Workspace) -> list[PromptRecord]:
     """The prompts that the configuration names; see ``data.given``."""
     laws = (*work.laws.values(), work.helpful_evaluation)
-    return data.given(work.config.red_team, laws, work.seed)
+    return data.given(work.config.prompts, laws, work.seed)
 
 
 def check_data(work: Workspace) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def check_data(work: Workspace) -> dict[str, Any]:
 
 
 def run(work: Workspace) -> Done:
-    asked, prompts, notes = work.config.red_team.generate, given(work), []
+    asked, prompts, notes = work.config.prompts.generate, given(work), []
     if asked:
         generated = write(work, _seeds(prompts, "red-team"), work.file("01-red-team/generated.jsonl"), asked)
         prompts += generated
@@ -96,12 +96,12 @@ def run(work: Workspace) -> Done:
 
 
 def inputs(work: Workspace) -> dict[str, Any]:
-    settings = work.config.red_team
+    settings = work.config.prompts
     return {
-        "red_team": settings.model_dump(),
-        "red_team.red_team.source": source_name(settings.red_team.source),
-        "red_team.helpful.source": source_name(settings.helpful.source),
-        "red_team.red_team.hash": of_source(settings.red_team.source),
-        "red_team.helpful.hash": of_source(settings.helpful.source),
+        "prompts": settings.model_dump(),
+        "prompts.red_team.source": source_name(settings.red_team.source),
+        "prompts.helpful.source": source_name(settings.helpful.source),
+        "prompts.red_team.hash": of_source(settings.red_team.source),
+        "prompts.helpful.hash": of_source(settings.helpful.source),
         **(of_model(work, "assistant") if settings.generate else {}),
     }
