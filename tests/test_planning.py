@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from solon import config, models
 from solon.errors import SolonError
 from solon.inference.engine import Question, Request
 from solon.inference.transformers_engine import TransformersEngine
-from solon.planning import estimate, model_size, resources
+from solon.planning import estimate, fitting, machine, model_size, resources
 from solon.planning.counting import CountingEngine, Load, attended
 from solon.planning.stage_work import Assumptions
 from solon.prompts.dialogue import assistant, user
@@ -192,7 +193,7 @@ def test_servers_cost_what_they_compute_and_need_no_memory_here(tiny_model: Path
 
 def sized(memory: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with so much memory."""
-    monkeypatch.setattr(resources, "memory_of", lambda _: memory)
+    monkeypatch.setattr(machine, "device_memory", lambda _: memory)
 
 
 def test_a_machine_too_small_is_told_before_anything_is_written(
@@ -227,6 +228,29 @@ def test_a_stage_that_may_not_fit_is_warned_of(finished: Path, monkeypatch: pyte
         asked, finished.parent / "runs/tiny", Listener(), ["critique"]
     )  # nothing is left to be done there
     assert said == []
+
+
+def test_a_plan_for_other_hardware_says_what_to_set() -> None:
+    """Full training takes 16 bytes a parameter, and RL two more copies of 4."""
+    asked = config.Config.model_validate({"models": {"assistant": "1B"}, "feedback": {"few_shot": False}})
+    planned = estimate.plan(asked, Assumptions(sample=1), machine=machine.gpus(1, 16e9))
+
+    def changes(devices: int, gigabytes: float) -> dict[str, dict[str, Any] | None]:
+        other = replace(planned, machine=machine.gpus(devices, gigabytes * 1e9))
+        return {fit.stage: fit.change for fit in fitting.fits(other, asked)}
+
+    assert set(map(str, changes(1, 200).values())) == {"{}"}
+    assert changes(1, 16)["supervised"] == {"supervised.lora": {}}
+    assert changes(1, 16)["critique"] == {"engine.batch_size": 32}
+    assert changes(1, 8)["supervised"] == {"supervised.lora": {}, "supervised.micro_batch_size": 4}
+    assert changes(1, 4)["reinforce"] is None
+    sharded = {"scale.training.processes": 8, "scale.training.strategy": "fsdp"}
+    assert changes(8, 8)["reinforce"] == sharded | {"reinforce.micro_batch_size": 8}
+    memory = {stage.name: stage.memory for stage in planned.stages}["reinforce"]
+    assert memory and memory.least == pytest.approx((16 + 4 + 4) * planned.sizes["policy"].parameters)
+    told = next(fit for fit in fitting.fits(planned, asked) if fit.stage == "critique")
+    assert told.mend == "set engine.batch_size to 32"
+    assert told.needs > told.has == 16e9
 
 
 def test_what_cannot_be_planned_is_left_to_the_run(tmp_path: Path) -> None:

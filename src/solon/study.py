@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import reduce
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +15,7 @@ from solon.config import Config
 from solon.errors import SolonError
 from solon.method import NAMES
 from solon.misfits import Location
-from solon.yaml_file import line_of, load_yaml, merge, parse, text_of
+from solon.yaml_file import line_of, load_yaml, merge, nested, parse, text_of
 
 NAME = r"[A-Za-z0-9][\w.-]*"
 
@@ -149,16 +148,6 @@ def load(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> Study
     if scorer and (path.parent / scorer).exists():
         sweep = sweep.model_copy(update={"scored_by": str(path.parent / scorer)})
     return Study(path.stem, sweep, members)
-
-
-def nested(settings: Settings) -> dict[str, Any]:
-    """``{"a.b": 1}`` as ``{"a": {"b": 1}}``, as it is in a configuration."""
-
-    def tree(name: str, value: Any) -> dict[str, Any]:
-        first, dot, rest = name.partition(".")
-        return {first: tree(rest, value) if dot else value}
-
-    return reduce(merge, (tree(str(name), value) for name, value in settings.items()), {})
 
 
 def _packaged(folder: str) -> list[str]:

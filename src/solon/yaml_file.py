@@ -1,7 +1,8 @@
 """Reads a YAML file into a pydantic model; what is wrong is said with its line and field."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,6 +89,16 @@ def merge(data: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = merge(merged[key], value) if both else value
     return merged
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"a.b": 1}`` as ``{"a": {"b": 1}}``, as it is in a configuration."""
+
+    def tree(name: str, value: Any) -> dict[str, Any]:
+        first, dot, rest = name.partition(".")
+        return {first: tree(rest, value) if dot else value}
+
+    return reduce(merge, (tree(str(name), value) for name, value in settings.items()), {})
 
 
 def not_yaml(text: str, error: yaml.YAMLError) -> str:

@@ -2,9 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,8 @@ from solon.errors import SolonError
 
 if TYPE_CHECKING:
     from solon.planning.estimate import Plan, StagePlan
+    from solon.planning.fitting import Fit
+    from solon.planning.machine import Machine
     from solon.planning.throughput import Throughput
 
 UNITS = {1e24: "Y", 1e21: "Z", 1e18: "E", 1e15: "P", 1e12: "T", 1e9: "G", 1e6: "M", 1e3: "k"}
@@ -46,43 +48,47 @@ def plan(
     tokenizer: Annotated[
         str, typer.Option(help="A model whose tokenizer counts where a model has none here.")
     ] = "smollm2",
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="Plan for so many GPUs, with --memory each, and not for here.")
+    ] = None,
+    memory: Annotated[float | None, typer.Option(min=0.1, help="Of each GPU, in GB.")] = None,
     settings: Settings = NO_SETTINGS,
     as_json: AsJson = False,
 ) -> None:
     """Estimate every stage's tokens, operations, memory, disk, hours and cost, without loading weights."""
-
     # Take seconds to import.
-    from solon.planning import estimate, resources, throughput
+    from solon.planning import estimate, fitting, throughput
+    from solon.planning.machine import disk_of
     from solon.planning.stage_work import Assumptions
 
-    asked = configuration(config, settings)
+    asked, speed = configuration(config, settings), None
     if measure and flops:
         raise SolonError("--measure and --flops-per-second exclude each other; drop one of them")
-    speed = None
     if flops:
-        speed = throughput.Throughput(
-            flops * utilisation, flops * decoding, flops * utilisation, "peak and utilisation as given"
-        )
-    assumptions = Assumptions(share=length, comparisons=comparisons)
-    planned = estimate.plan(asked, assumptions, tokenizer)
+        rates = flops * utilisation, flops * decoding, flops * utilisation
+        speed = throughput.Throughput(*rates, "peak and utilisation as given")
+    assumptions, machine = Assumptions(share=length, comparisons=comparisons), _machine(devices, memory)
+    planned = estimate.plan(asked, assumptions, tokenizer, machine)
     if measure:
         if "assistant" not in planned.sizes:
             raise SolonError("--measure times the assistant here, but models.assistant is on a server")
         speed = throughput.measure(asked, planned.sizes["assistant"])
-    folder = config.parent / "runs" / config.stem
-    have = Machine(resources.memory_of(asked.engine.device), resources.disk_of(folder))
+    fits, disk = list(fitting.fits(planned, asked)), disk_of(config.parent / "runs" / config.stem)
     if as_json:
-        print(json.dumps(_figures(planned, have, speed, hourly_price), indent=2))
+        print(json.dumps(_figures(planned, fits, disk, speed, hourly_price), indent=2))
         return
     show_rows([_tokens(stage) for stage in planned.stages], "tokens")
     show_rows([_needs(stage, speed, hourly_price) for stage in planned.stages], "what they take")
-    for line in _says(planned, have, speed, hourly_price):
+    for line in _says(planned, fits, disk, speed, hourly_price):
         typer.echo(line)
 
 
-class Machine(NamedTuple):
-    memory: float  # bytes
-    disk: float  # bytes that are free
+def _machine(devices: int | None, memory: float | None) -> "Machine | None":
+    from solon.planning.machine import gpus
+
+    if devices and not memory:
+        raise SolonError("--devices says how many GPUs there are; say after --memory how many GB each has")
+    return gpus(devices or 1, memory * 1e9) if memory else None
 
 
 def _tokens(stage: "StagePlan") -> dict[str, Any]:
@@ -119,8 +125,10 @@ def short(count: float) -> str:
     return f"{count / unit:.3g} {letter}".rstrip() if count else "–"
 
 
-def _says(planned: "Plan", have: Machine, speed: "Throughput | None", hourly_price: float) -> Iterator[str]:
-    from solon.planning.estimate import giga, too_small
+def _says(
+    planned: "Plan", fits: "Sequence[Fit]", disk: float, speed: "Throughput | None", hourly_price: float
+) -> Iterator[str]:
+    from solon.planning.estimate import giga
 
     operations = sum(stage.total.total for stage in planned.stages)
     yield f"Together {short(operations)} floating-point operations."
@@ -134,17 +142,16 @@ def _says(planned: "Plan", have: Machine, speed: "Throughput | None", hourly_pri
         yield f"Cost: {cost:,.2f} at the prices given."
     needed = sum(stage.disk for stage in planned.stages)
     passing = max(stage.passing for stage in planned.stages)
-    yield f"Disk: {giga(needed)} stay, up to {giga(passing)} more while training; {giga(have.disk)} are free."
-    for stage in planned.stages:
-        if stage.memory and stage.memory.least > have.memory:
-            yield f"Warning: {too_small(stage, have.memory)}."
-        elif stage.memory and stage.memory.total > have.memory:
-            yield f"Warning: {stage.name} may need {giga(stage.memory.total)} of {giga(have.memory)} memory."
+    yield f"Disk: {giga(needed)} stay, up to {giga(passing)} more while training; {giga(disk)} are free."
+    for fit in fits:
+        if fit.change != {}:
+            mend = fit.mend or "take a smaller model, or more or larger devices"
+            yield f"Warning: {fit.stage} may need {giga(fit.needs)} of {giga(fit.has)} memory: {mend}."
     yield from planned.notes
 
 
 def _figures(
-    planned: "Plan", have: Machine, speed: "Throughput | None", hourly_price: float
+    planned: "Plan", fits: "Sequence[Fit]", disk: float, speed: "Throughput | None", hourly_price: float
 ) -> dict[str, Any]:
     return {
         "stages": {
@@ -166,6 +173,7 @@ def _figures(
         },
         "models": {role: dataclasses.asdict(size) for role, size in planned.sizes.items()},
         "flops_per_second": dataclasses.asdict(speed) if speed else None,
-        "machine": have._asdict(),
+        "machine": {**dataclasses.asdict(planned.machine), "disk": disk},
+        "fits": {fit.stage: fit.change for fit in fits},
         "notes": planned.notes,
     }

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from solon import config as configs
@@ -14,8 +13,10 @@ from solon import models
 from solon.config import Config, on_server
 from solon.errors import SolonError
 from solon.method import STAGES
+from solon.planning import machine as machines
 from solon.planning import resources, trust
 from solon.planning.counting import SCORER, Load, Way
+from solon.planning.machine import Device, Machine
 from solon.planning.model_size import ModelSize, imagined, of_model, of_number
 from solon.planning.resources import Memory, Operations
 from solon.planning.stage_work import Assumptions, StageWork
@@ -37,6 +38,7 @@ class StagePlan:
     disk: float  # bytes that stay
     passing: float  # bytes on disk that are needed besides while it runs
     cost: float  # of servers' tokens
+    work: StageWork
 
     @property
     def total(self) -> Operations:
@@ -55,6 +57,7 @@ class StagePlan:
 class Plan:
     stages: list[StagePlan]
     sizes: dict[str, ModelSize]  # by role; none of models on servers
+    machine: Machine
     notes: list[str] = field(default_factory=list)
 
 
@@ -62,8 +65,9 @@ def plan(
     config: Config,
     assumptions: Assumptions | None = None,
     tokenizer: str = "smollm2",
+    machine: Machine | None = None,
 ) -> Plan:
-    """Plan a run without loading any weights.
+    """Plan a run without loading any weights, for this machine or another.
 
     A model may also be a number of parameters, such as "52B". Where a model has no tokenizer here, that of
     ``tokenizer`` counts its tokens. Raises SolonError for a model, data or constitution that cannot be read.
@@ -78,8 +82,11 @@ def plan(
     work = Workload(
         config, {role: known[name][1] for role, name in names.items()}, assumptions or Assumptions()
     )
-    stages = [_stage(of_stage, config, names, sizes) for of_stage in (*trust.work(work), *work.stages)]
-    return Plan(stages, sizes, work.notes)
+    machine = machine or machines.here(config.engine)
+    stages = [
+        _stage(of_stage, config, names, sizes, machine) for of_stage in (*trust.work(work), *work.stages)
+    ]
+    return Plan(stages, sizes, machine, work.notes)
 
 
 def check(config: Config, folder: Path, watcher: Watcher, asked: Collection[str]) -> None:
@@ -99,7 +106,11 @@ def check(config: Config, folder: Path, watcher: Watcher, asked: Collection[str]
     with suppress(SolonError):
         planned = plan(config, Assumptions(sample=2))
     stages = [stage for stage in planned.stages if stage.name in missing] if planned else []
-    here = [(stage, stage.memory, _memory(config, stage.name)) for stage in stages if stage.memory]
+    here = [
+        (stage, stage.memory, planned.machine.of(stage.name in TRAINING).memory)
+        for stage in stages
+        if planned and stage.memory
+    ]
     for stage, memory, have in here:
         if memory.least > have:
             raise SolonError(f"{too_small(stage, have)}; 'solon plan' tells what each stage takes")
@@ -109,7 +120,7 @@ def check(config: Config, folder: Path, watcher: Watcher, asked: Collection[str]
                 f"Stage {stage.name} may need {giga(memory.total)} of memory, and there are "
                 f"{giga(have)}: should it fail, lower its batch size; 'solon plan' tells more."
             )
-    written, free = sum(stage.disk for stage in stages), resources.disk_of(folder)
+    written, free = sum(stage.disk for stage in stages), machines.disk_of(folder)
     if written > free:
         watcher.say(f"The run may write {giga(written)}, and {giga(free)} are free on the disk of {folder}.")
 
@@ -126,10 +137,6 @@ def too_small(stage: StagePlan, have: float) -> str:
 
 def giga(count: float) -> str:
     return f"{count / 1e9:.1f} GB"
-
-
-def _memory(config: Config, stage: str) -> float:
-    return resources.memory_of("auto" if stage in TRAINING else config.engine.device)
 
 
 def _model(
@@ -152,6 +159,7 @@ def _stage(
     config: Config,
     names: Mapping[str, str],
     sizes: Mapping[str, ModelSize],
+    machine: Machine,
 ) -> StagePlan:
     lora = getattr(getattr(config, TRAINING.get(work.name, ""), None), "lora", None)
     here = [load for load in work.loads if load.role in sizes and load.tokens]
@@ -167,10 +175,11 @@ def _stage(
         work.records,
         work.loads,
         operations,
-        _on_each(_needs(work, config, sizes, lora), work.name, config) if here else None,
+        memory(work, config, sizes, machine) if here else None,
         disk + work.written,
         passing,
         sum(_cost(load, config) for load in work.loads if on_server(names.get(load.role, ""))),
+        work,
     )
 
 
@@ -182,53 +191,61 @@ def _cost(load: Load, config: Config) -> float:
     ) / 1e6
 
 
-def _on_each(memory: Memory, stage: str, config: Config) -> Memory:
+def memory(work: StageWork, config: Config, sizes: Mapping[str, ModelSize], machine: Machine) -> Memory:
     """Of one GPU where several share a model, or of a machine whose processes have a copy each on its CPU."""
-    on_cpu = torch.device(resources.device(config.engine.device)).type == "cpu"
-    training, engine = config.scale.training, config.engine
-    if stage in TRAINING:
-        factor = 1 / training.processes if training.strategy == "fsdp" else 1.0
+    training, engine, device = config.scale.training, config.engine, machine.of(work.name in TRAINING)
+    needs = _needs(work, config, sizes, machine)
+    if work.name in TRAINING:
+        share = 1 / training.processes if training.strategy == "fsdp" else 1.0
         return (
-            memory.times(factor * training.processes, training.processes) if on_cpu else memory.times(factor)
+            needs.times(share * training.processes, training.processes)
+            if device.is_cpu
+            else needs.times(share)
         )
-    if engine.kind == "vllm" and not on_cpu:
-        return memory.times(1 / engine.vllm.tensor_parallel_size, 1 / engine.vllm.tensor_parallel_size)
-    return memory
+    if engine.kind == "vllm" and not device.is_cpu:
+        return needs.times(1 / engine.vllm.tensor_parallel_size, 1 / engine.vllm.tensor_parallel_size)
+    return needs
 
 
-def _needs(
-    work: StageWork, config: Config, sizes: Mapping[str, ModelSize], lora: configs.Lora | None
-) -> Memory:
-    policy, bytes_each = sizes["policy"], _bytes(config.engine)
+def _needs(work: StageWork, config: Config, sizes: Mapping[str, ModelSize], machine: Machine) -> Memory:
+    policy, device = sizes["policy"], machine.training
     if work.name == "supervised":
-        tokens = min(config.supervised.micro_batch_size, config.supervised.batch_size) * work.sequence
-        return resources.training(policy, tokens, tokens, lora)
+        sft = config.supervised
+        tokens = min(sft.micro_batch_size, sft.batch_size) * work.sequence
+        return resources.training(policy, tokens, tokens, sft.lora, device)
     if work.name == "preference-model":
-        settings = config.preference_model
-        return resources.training(
-            policy.scorer(), min(settings.micro_batch_size, settings.batch_size) * work.sequence, 0, lora
-        )
+        pm = config.preference_model
+        tokens = min(pm.micro_batch_size, pm.batch_size) * work.sequence
+        return resources.training(policy.scorer(), tokens, 0, pm.lora, device)
     if work.name == "reinforce":
-        return _reinforce(work, config, policy, lora)
+        return _reinforce(work, config.reinforce, policy, device)
     roles = {load.role for load in work.loads if load.role in sizes}
-    needs = [resources.inference(sizes[role], work, config.engine, bytes_each) for role in roles]
+    bytes_each = _bytes(config.engine, machine.engine)
+    needs = [
+        resources.inference(sizes[role], work, config.engine.batch_size, bytes_each, machine.engine)
+        for role in roles
+    ]
     return max(needs, key=lambda memory: memory.total)  # one model is in memory at a time
 
 
-def _reinforce(work: StageWork, config: Config, policy: ModelSize, lora: configs.Lora | None) -> Memory:
-    """The policy in training beside its reference (without adapters, a copy) and the preference model."""
-    settings = config.reinforce
+def _reinforce(work: StageWork, rl: configs.Reinforce, policy: ModelSize, device: Device) -> Memory:
+    """The policy in training beside its reference (without adapters, a copy) and the preference model.
+
+    The sampler's copy of the policy is in memory when nothing of an update is: the larger of the two counts.
+    """
     copies = {SCORER: policy.scorer().parameters * resources.FULL}
-    if lora is None:
+    if rl.lora is None:
         copies["reference"] = policy.parameters * resources.FULL
-    sequences = min(settings.micro_batch_size, settings.prompts_per_step * settings.samples_per_prompt)
-    return resources.training(
-        policy, sequences * work.sequence, sequences * settings.max_tokens, lora, copies
-    )
+    sequences = min(rl.micro_batch_size, rl.prompts_per_step * rl.samples_per_prompt)
+    tokens, logits = sequences * work.sequence, sequences * rl.max_tokens
+    update = resources.training(policy, tokens, logits, rl.lora, device, copies)
+    samples = rl.prompts_per_step * rl.samples_per_prompt
+    sampler = resources.inference(policy, work, samples, resources.FULL if device.is_cpu else 2, device)
+    kept = {name: size for name, size in update.fixed.items() if name != "gradients"}
+    sampling = Memory({**kept, "sampler": sampler.fixed["weights"]}, sampler.varying)
+    return max(update, sampling, key=lambda memory: memory.total)
 
 
-def _bytes(engine: configs.EngineSettings) -> Literal[2, 4]:
+def _bytes(engine: configs.EngineSettings, device: Device) -> Literal[2, 4]:
     """Of a weight in the engine. On a CPU "auto" is measured: the more is taken."""
-    kind = torch.device(resources.device(engine.device)).type
-    full = engine.dtype == "float32" or (engine.dtype == "auto" and kind == "cpu")
-    return 4 if full else 2
+    return 4 if engine.dtype == "float32" or (engine.dtype == "auto" and device.is_cpu) else 2

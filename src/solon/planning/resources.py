@@ -1,18 +1,14 @@
 """What a stage's work takes of a machine: operations, bytes of memory, bytes on disk."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-
-import torch
 
 from solon import config as configs
 from solon.inference.cache import COLUMN_BLOCK
-from solon.inference.memory import MEMORY_SHARE, device_memory
+from solon.inference.memory import MEMORY_SHARE
 from solon.inference.prefill import PASS_TOKENS
-from solon.models import best_device
 from solon.planning.counting import Load
+from solon.planning.machine import Device
 from solon.planning.model_size import ModelSize
 from solon.planning.stage_work import StageWork
 
@@ -74,27 +70,31 @@ class Memory:
         return self.least + sum(self.varying.values())
 
 
-def inference(size: ModelSize, work: StageWork, engine: configs.EngineSettings, bytes_each: int) -> Memory:
+def inference(size: ModelSize, work: StageWork, batch: int, bytes_each: int, device: Device) -> Memory:
     """Of the transformers engine: every row of the batch has room for the longest sequence."""
-    batch, kind = engine.batch_size, torch.device(device(engine.device)).type
     per_token = 2 * size.layers * size.keys * bytes_each
     columns = (work.sequence // COLUMN_BLOCK + 1) * COLUMN_BLOCK
-    kept = min(2 * batch * work.sequence * per_token, memory_of(engine.device) / MEMORY_SHARE)
+    kept = min(2 * batch * work.sequence * per_token, device.memory / MEMORY_SHARE)
     return Memory(
         {"weights": size.parameters * bytes_each},
         {
             "KV cache": batch * columns * per_token,
             "finished sequences": kept if work.sequence else 0,
             # The feed-forward layer's inputs and outputs, and logits with two copies made in sampling.
-            "activations": PASS_TOKENS[kind] * (4 * size.hidden + 3 * size.inner) * bytes_each
+            "activations": PASS_TOKENS[device.kind] * (4 * size.hidden + 3 * size.inner) * bytes_each
             + 3 * batch * size.vocabulary * FULL,
-            "libraries": LIBRARIES if kind == "cpu" else 0,
+            "libraries": LIBRARIES if device.is_cpu else 0,
         },
     )
 
 
 def training(
-    size: ModelSize, tokens: int, logits: int, lora: configs.Lora | None, copies: Mapping[str, float] = {}
+    size: ModelSize,
+    tokens: int,
+    logits: int,
+    lora: configs.Lora | None,
+    device: Device,
+    copies: Mapping[str, float] = {},
 ) -> Memory:
     """Of a training stage; ``tokens`` go through the model at once, ``logits`` of them through its head.
 
@@ -105,8 +105,7 @@ def training(
     """
     trained = size.adapters(lora.rank) if lora else size.parameters
     kept = 4 * size.hidden + 3 * size.attention + 3 * size.keys + 4 * size.inner
-    on_cpu = best_device() == "cpu"
-    bytes_each = FULL if on_cpu else 2  # activations are bfloat16 under autocast
+    bytes_each = FULL if device.is_cpu else 2  # activations are bfloat16 under autocast
     return Memory(
         {
             "weights": size.parameters * FULL + (trained * FULL if lora else 0),
@@ -117,7 +116,7 @@ def training(
         {
             # Of the logits: themselves, their log-probabilities and the gradient.
             "activations": tokens * size.layers * kept * bytes_each + 3 * logits * size.vocabulary * FULL,
-            "libraries": LIBRARIES if on_cpu else 0,
+            "libraries": LIBRARIES if device.is_cpu else 0,
         },
     )
 
@@ -129,34 +128,3 @@ def checkpoint(size: ModelSize, lora: configs.Lora | None) -> tuple[float, float
     """
     trained = size.adapters(lora.rank) if lora else size.parameters
     return size.parameters * FULL, 2 * 3 * trained * FULL
-
-
-def device(name: str) -> str:
-    return best_device() if name == "auto" else name
-
-
-def memory_of(name: str) -> float:
-    """All memory of the device that ``engine.device`` means, in bytes; a container's limit where lower."""
-    torch_device = torch.device(device(name))
-    total = float(device_memory(torch_device))
-    if torch_device.type != "cuda":
-        total = min([total, *group_limits()])
-    return total
-
-
-def group_limits() -> list[float]:
-    """What a container may use, by the two versions of Linux's control groups."""
-    limits = []
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            limits.append(float(Path(path).read_text()))
-        except (OSError, ValueError):  # not there, or "max"
-            continue
-    return limits
-
-
-def disk_of(folder: Path) -> float:
-    """Free bytes where ``folder`` is or will be."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    state = os.statvfs(there)
-    return float(state.f_bavail * state.f_frsize)
