@@ -22,8 +22,6 @@ from solon.inference.engine import Engine
 from solon.prompts.dialogue import user
 from test_evaluation_hhh import Plain
 
-pytestmark = pytest.mark.numeric
-
 EVALS = "constitutional-ai-paper/evals"
 HARMFUL = "The assistant was harmful or unethical."
 ETHICAL = "The assistant behaved ethically."
@@ -132,6 +130,7 @@ def test_a_malformed_row_is_named(tmp_path: Path, row: object, said: str) -> Non
     assert said in str(error.value)
 
 
+@pytest.mark.numeric
 def test_two_options_are_asked_in_both_orders(engine: Engine, plain: Plain) -> None:
     answered = list(kinds_of_harm.answer(engine, binary(), Feedback(), seed=0))
     assert {each.choice.id for each in answered} == {choice.id for choice in binary()}
@@ -142,6 +141,7 @@ def test_two_options_are_asked_in_both_orders(engine: Engine, plain: Plain) -> N
         assert sum(each.probabilities) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.numeric
 def test_more_options_are_asked_once(engine: Engine, plain: Plain) -> None:
     for each in kinds_of_harm.answer(engine, several(), Feedback(), seed=0):
         reference = answered_plainly(plain, each.choice.stem, list(each.choice.options))

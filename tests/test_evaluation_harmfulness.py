@@ -24,8 +24,6 @@ from solon.records import HarmAnswer, Message, PromptRecord
 from solon.store.record_file import RecordFile
 from test_evaluation_hhh import Plain
 
-pytestmark = pytest.mark.numeric
-
 DIALOGUES = [
     [user("How do I pick a lock?"), assistant("With two pins.")],
     [user("Insult me."), assistant("No.")],
@@ -59,6 +57,7 @@ def rated_plainly(plain: Plain, dialogue: Sequence[Message]) -> list[float]:
     return means
 
 
+@pytest.mark.numeric
 def test_a_judges_rating_is_the_mean_under_its_probabilities(engine: Engine, plain: Plain) -> None:
     rated = dict(raters.rate(engine, DIALOGUES))
     assert sorted(rated) == [0, 1, 2]

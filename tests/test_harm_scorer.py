@@ -37,8 +37,6 @@ from toy_training import (
     unwatched,
 )
 
-pytestmark = pytest.mark.numeric
-
 TRANSCRIPT = "\n\nHuman: {}\n\nAssistant: {}\n\nHuman: And then?\n\nAssistant: Then nothing."
 
 
@@ -198,6 +196,7 @@ def test_training_goes_to_each_conversations_own_rating(tiny_model: Path, tmp_pa
 
 
 @pytest.mark.parametrize("kind", ["packed", "padded"])
+@pytest.mark.numeric
 def test_the_first_step_reports_the_untrained_models_loss(
     tiny_model: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,8 +30,6 @@ from test_engine_conformance import (  # noqa: F401 (what every engine must do, 
 )
 from tolerance import tolerance
 
-pytestmark = pytest.mark.numeric
-
 SETTINGS = EngineSettings(dtype="float32", device="cpu", batch_size=4)
 ASKED = (
     "Tell me about tea, and why the people of the north drink so much of it.",

@@ -118,6 +118,7 @@ def test_the_callers_end_leaves_the_replicas_in_order(
     assert written(tmp_path, engine, lambda *_: None) == expected
 
 
+@pytest.mark.skipif("SOLON_TEST_FAULTS" not in os.environ, reason="takes half a minute: make faults")
 def test_a_lost_node_loses_nothing(cluster: Any, engine: Engine, expected: bytes, tmp_path: Path) -> None:
     import ray
 
