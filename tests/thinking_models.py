@@ -25,7 +25,8 @@ DEEPSEEK = (  # the template opens the thought, and drops those of earlier turns
 CHANNELS = (  # gpt-oss: thoughts are messages of their own; the date of today and an effort are written
     "{%- macro about() %}{{- 'Current date: ' + strftime_now('%Y-%m-%d') + '\nReasoning: ' + effort }}"
     "{%- endmacro %}{%- if reasoning_effort is not defined %}{%- set reasoning_effort = 'medium' %}"
-    "{%- endif %}{%- set effort = reasoning_effort %}{{- '<|start|>system<|message|>' + about() + '<|end|>' }}"
+    "{%- endif %}{%- set effort = reasoning_effort %}{{- '<|start|>system<|message|>' + about() }}"
+    "{{- '<|end|>' }}"
     + HEAD
     + "{%- if role == 'assistant' %}{{- '<|start|>assistant<|channel|>final<|message|>' + said }}"
     "{{- '<|return|>' if loop.last and not add_generation_prompt else '<|end|>' }}"
@@ -72,7 +73,8 @@ def thinking_model(tiny_model: Path, folder: Path, kind: str) -> Path:
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        tie_word_embeddings=True,
+        tie_word_embeddings=False,
+        initializer_range=0.2,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder

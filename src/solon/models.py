@@ -208,13 +208,15 @@ def load_tokenizer(name: str, weights: bool = True, role: Role = DEFAULT) -> Pre
         tokenizer.chat_template = HUMAN_ASSISTANT_TEMPLATE
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    _bind(tokenizer, name, role)
     try:
+        _bind(tokenizer, name, role)
         tokenizer.apply_chat_template(DIALOGUE, add_generation_prompt=True, tokenize=False)
     except (TemplateError, TypeError, ValueError) as error:
+        place = "its chat_template.jinja or tokenizer_config.json"
+        if role.chat_template_kwargs:
+            place += ", or the role's chat_template_kwargs"
         raise SolonError(
-            f"the chat template of model {name!r} cannot write a dialogue ({first_line(error)}); mend it in "
-            "its chat_template.jinja or tokenizer_config.json"
+            f"the chat template of model {name!r} cannot write a dialogue ({first_line(error)}); mend {place}"
         ) from None
     turn_end.settle(tokenizer)
     if not role.thoughts:
