@@ -25,7 +25,7 @@ from solon.texts.written import mended, trimmed
     ],
 )
 def test_a_preface_and_quotation_marks_are_cut(text: str, better: str) -> None:
-    assert mended(text, "stop") == (better, "")
+    assert mended(text, "stop")[:2] == (better, "")
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,8 @@ def test_a_preface_and_quotation_marks_are_cut(text: str, better: str) -> None:
 )
 def test_a_text_cut_at_the_limit_ends_with_a_whole_sentence(text: str, better: str) -> None:
     cut = "trimmed" if better != text else "unfinished"
-    assert mended(text, "length") == (better, cut)
-    assert mended(text, "stop") == (text, "")
+    assert mended(text, "length")[:2] == (better, cut)
+    assert mended(text, "stop")[:2] == (text, "")
 
 
 LANGUAGES = {
@@ -67,17 +67,17 @@ LANGUAGES = {
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_sentences_end_in_every_language(language: str) -> None:
     text, whole = LANGUAGES[language]
-    assert trimmed(text, "length") == (whole, "trimmed")
-    assert trimmed(text, "stop") == (text, "")
+    assert trimmed(text, "length")[:2] == (whole, "trimmed")
+    assert trimmed(text, "stop")[:2] == (text, "")
     if language != "Thai":  # where nothing tells the end of the last phrase from a break
-        assert trimmed(f"\n{whole} ", "length") == (whole, "trimmed")
+        assert trimmed(f"\n{whole} ", "length")[:2] == (whole, "trimmed")
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_what_has_no_whole_sentence_stays_and_says_so(language: str) -> None:
     begun = re.split("[ 。！।؟۔։.]", LANGUAGES[language][0])[0]
-    assert trimmed(begun, "length") == (begun, "unfinished")
+    assert trimmed(begun, "length")[:2] == (begun, "unfinished")
 
 
 def test_half_a_character_does_not_stay() -> None:
-    assert trimmed("偷窃是\ufffd", "length") == ("偷窃是", "unfinished")
+    assert trimmed("偷窃是\ufffd", "length")[:2] == ("偷窃是", "unfinished")

@@ -21,7 +21,7 @@ def reads(template: str) -> set[str]:
     """The names of the arguments that a template takes, beside the dialogue and the special tokens."""
     environment = template_environment()
     names = meta.find_undeclared_variables(environment.parse(template))
-    return {name for name in names - GIVEN if not name.endswith("_token")}
+    return {name for name in names - GIVEN if not name.endswith("token")}
 
 
 def bound(template: str, arguments: Mapping[str, Any], today: date) -> str:
