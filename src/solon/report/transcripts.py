@@ -69,14 +69,21 @@ class Transcripts:
             joined = transcript(revision)
             joined["set"] = joined["set"] or SET_OF["revisions"]
             joined["answer"] = revision["answer"]
+            joined |= thoughts(revision)
             joined["rounds"] = [self._round(made) for made in revision["rounds"]]
         for answer in records["helpful"]:
             joined = transcript(answer)
             joined["set"] = joined["set"] or SET_OF["helpful"]
             joined["answer"], joined["problem"] = answer["messages"][-1]["content"], answer["problem"]
+            joined |= thoughts(answer)
         for pair in records["pairs"]:
             transcript(pair).setdefault("pairs", []).append(
-                {"responses": pair["responses"], "problem": pair["problem"], "labels": []}
+                {
+                    "responses": pair["responses"],
+                    "problem": pair["problem"],
+                    "labels": [],
+                    **thoughts(pair),
+                }
             )
         for preference in records["preferences"]:
             self._add_label(transcripts, preference)
@@ -102,6 +109,7 @@ class Transcripts:
                 (made["principle"], made["critique_request"], made["revision_request"])
             ),
             **{name: made[name] for name in ("critique", "revision", "problem", "attempts")},
+            **thoughts(made),
         }
 
     def _add_label(self, transcripts: dict[Key, Json], preference: PreferenceRecord) -> None:
@@ -126,6 +134,7 @@ class Transcripts:
                             "probability": _finite(vote["probability"]),
                             "orders": [_finite(probability) for probability in vote["orders"]],
                             "reasoning": vote["reasoning"],
+                            **thoughts(vote),
                             "ratings": [_finite(rating) for rating in vote.get("ratings", [])],
                         }
                         for vote in preference["votes"]
@@ -161,6 +170,11 @@ def spread(votes: Iterable[Vote]) -> float | None:
     return max(judgements) - min(judgements) if len(judgements) > 1 else None
 
 
+def thoughts(record: Mapping[str, Any]) -> Json:
+    """What a model that thinks before it answers thought; nothing where none did."""
+    return {name: record[name] for name in ("thinking", "critique_thinking") if record.get(name)}
+
+
 def principles(record: Mapping[str, Any]) -> set[str]:
     """Those that a record's critiques or votes went by; a transcript has those of its records."""
     return {part["principle"] for name in ("rounds", "votes") for part in record.get(name, [])}
@@ -177,6 +191,9 @@ def words(record: Mapping[str, Any]) -> Iterator[str]:
     yield from record.get("responses", [])
     for vote in record.get("votes", []):
         yield from vote["reasoning"]
+    for part in (record, *record.get("rounds", []), *record.get("votes", [])):
+        for thought in thoughts(part).values():
+            yield from [thought] if isinstance(thought, str) else thought
     yield from (answer["text"] for answer in record.get("answers", []))
 
 

@@ -10,13 +10,15 @@ function principlesOf(record) {
   return [...new Set([...critiques, ...votes])];
 }
 
+const thoughtsOf = (part) => [part.thinking || [], part.critique_thinking || []].flat();
+
 function wordsOf(record) {
   const said = record.prompt.map((turn) => turn.content);
-  said.push(record.id, record.answer || "");
-  for (const round of record.rounds || []) said.push(round.critique, round.revision);
+  said.push(record.id, record.answer || "", ...thoughtsOf(record));
+  for (const round of record.rounds || []) said.push(round.critique, round.revision, ...thoughtsOf(round));
   for (const pair of record.pairs || []) {
-    said.push(...pair.responses);
-    for (const label of pair.labels) for (const vote of label.votes) said.push(...vote.reasoning);
+    said.push(...pair.responses, ...thoughtsOf(pair));
+    for (const vote of pair.labels.flatMap((label) => label.votes)) said.push(...vote.reasoning, ...thoughtsOf(vote));
   }
   for (const answer of record.answers || []) said.push(answer.text);
   return said.join("\n").toLowerCase();

@@ -26,11 +26,15 @@ function folded(title, ...children) {
   return element("details", "asked", element("summary", "", title), ...children);
 }
 
+// What a model thought before it answered: no part of the answer, and folded away.
+const thought = (content, title = "Thoughts") => (content ? folded(title, text(content)) : "");
+
 function roundView(round, number) {
   const [principle, critiqueRequest, revisionRequest] = requests[round.request];
   const view = element("div", "step", element("p", "name", `Round ${number + 1}: ${principle}`));
   if (round.critique) view.append(said("Critique", round.critique));
-  view.append(said("Revision", round.revision));
+  view.append(thought(round.critique_thinking, "Thoughts before the critique"), said("Revision", round.revision),
+    thought(round.thinking, "Thoughts before the revision"));
   if (round.problem) view.append(element("p", "problem", `Not trained on: ${round.problem}`));
   if (round.attempts > 1) view.append(element("p", "who", `Sampled ${round.attempts} times`));
   view.append(folded("What was asked",
@@ -52,8 +56,10 @@ function voteView(vote, chosen) {
     element("p", "", element("strong", "", principle), `: ${percent(vote.probability)} for ${response}${orders}${ratings}`),
     element("div", "meter", filled),
     folded(vote.reasoning.length ? "Reasoning and question" : "Question",
-      element("div", "columns", ...vote.reasoning.map((thought, i) =>
-        said(`Reasoning with ${response} shown ${places[i]}`, thought))),
+      element("div", "columns", ...vote.reasoning.map((reason, i) =>
+        said(`Reasoning with ${response} shown ${places[i]}`, reason))),
+      element("div", "columns", ...(vote.thinking || []).map((content, i) =>
+        said(`Thoughts with ${response} shown ${places[i]}`, content))),
       said("Question", instruction)));
 }
 
@@ -62,7 +68,8 @@ function pairView(pair, number, count) {
   const view = element("div", "", element("h4", "", count > 1 ? `Candidate pair ${number + 1}` : "Candidate pair"));
   view.append(element("div", "columns", ...pair.responses.map((response, i) =>
     element("div", chosen === i ? "card chosen" : "card",
-      said(`Response ${i + 1}${chosen === i ? " · preferred" : ""}`, response)))));
+      said(`Response ${i + 1}${chosen === i ? " · preferred" : ""}`, response),
+      thought(pair.thinking && pair.thinking[i])))));
   if (pair.problem) view.append(element("p", "problem", `Not compared: ${pair.problem}`));
   for (const label of pair.labels) {
     const by = label.source === "human" ? `a human (${label.labeller})` : label.labeller;
@@ -96,7 +103,7 @@ const ROLES = { user: "Human", assistant: "Assistant", system: "System" };
 function bodyView(record) {
   const body = element("div", "body", ...record.prompt.map((turn) => said(ROLES[turn.role] || turn.role, turn.content)));
   if (record.answer !== undefined) {
-    body.append(element("h4", "", "The assistant's answer"), text(record.answer));
+    body.append(element("h4", "", "The assistant's answer"), text(record.answer), thought(record.thinking));
     if (record.problem) body.append(element("p", "problem", `Not trained on: ${record.problem}`));
   }
   if (record.rounds && record.rounds.length) {
