@@ -19,7 +19,7 @@ from solon.inference.plain_engine import PlainEngine
 from solon.prompts import template_arguments
 from solon.prompts.dialogue import assistant, neutral_messages, reserved, user
 from solon.prompts.thinking import Thinking
-from solon.prompts.thoughts import CHANNELS, FORMATS, Format, part
+from solon.prompts.thoughts import CHANNELS, FORMATS, THINK, part, tag
 from solon.role_settings import POLICY, Role
 from solon.stages import supervised
 from solon.training import setup
@@ -42,7 +42,6 @@ def dialogue_of(folder: str, role: Role = Role()) -> DialogueTokens:  # noqa: B0
     return DialogueTokens(tokenizer, AutoModelForCausalLM.from_pretrained(folder))
 
 
-THINK = Format("<think>", "</think>")
 FINAL = "<|start|>assistant<|channel|>final<|message|>"
 
 
@@ -78,7 +77,12 @@ FINAL = "<|start|>assistant<|channel|>final<|message|>"
             "a\n\nb",
             "Yes.",
         ),
-        *((f"{form.open}Hm.{form.close}Yes.", {}, "Hm.", "Yes.") for form in FORMATS[1:]),
+        ("<think>Hm.</think>\n<answer>\nYes.\n</answer>", {}, "Hm.", "Yes.\n"),
+        ("<answer>Yes.</answer>", {}, "", None),
+        *(
+            (f"{form.open}Hm.{form.close}Yes.", {}, "Hm.", "Yes.")
+            for form in (*FORMATS[1:], *map(tag, ("thinking", "seed:think", "thought", "longcat_think")))
+        ),
     ],
 )
 def test_thoughts_are_parted(text: str, options: Any, thinking: str, answer: str | None) -> None:
@@ -101,6 +105,9 @@ def test_what_templates_do(folders: dict[str, str]) -> None:
     assert (
         of("channels").after("Hm.") == f"<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant{channels}"
     )
+    smollm = of("smollm")
+    assert (smollm.opened, smollm.closed, smollm.answering) == (False, False, "<think>\n\n</think>\n\n")
+    assert Thinking(models.load_tokenizer(folders["smollm"], role=POLICY)).closed
     magistral = of("magistral")
     assert (magistral.opened, magistral.closed, magistral.answering) == (False, False, "")
     assert magistral.after("Hm.") == "[THINK]Hm.[/THINK]"

@@ -40,9 +40,19 @@ MAGISTRAL = (  # asked to think by its system prompt; what marks thoughts are sp
     + "{{- said + eos_token if role == 'assistant' else '[INST]' + said + '[/INST]' }}"
     + "{%- endfor %}"
 )
+SMOLLM = (  # writes answers without thoughts otherwise only where it is told not to think
+    "{{- '<|im_start|>system\nToday is ' + strftime_now('%d %B %Y') + '<|im_end|>\n' }}"
+    + HEAD
+    + "{{- '<|im_start|>' + role + '\n' }}{%- if role == 'assistant' and enable_thinking is false %}"
+    "{{- '<think>\n\n</think>\n\n' }}{%- endif %}{{- said + '<|im_end|>\n' }}"
+    + TAIL
+    + "{{- '<|im_start|>assistant\n' + ('<think>\n\n</think>\n\n' if enable_thinking is false else '') }}"
+    "{%- endif %}"
+)
 # Each with its special tokens, with those that are none, and with what ends a text.
 KINDS: dict[str, tuple[str, list[str], list[str], str]] = {
     "qwen": (QWEN, [], ["<think>", "</think>"], "<|im_end|>"),
+    "smollm": (SMOLLM, [], [], "<|im_end|>"),
     "deepseek": (DEEPSEEK, ["<|user|>", "<|assistant|>"], ["<think>", "</think>"], "<|endoftext|>"),
     "channels": (
         CHANNELS,

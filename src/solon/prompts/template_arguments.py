@@ -24,13 +24,13 @@ def reads(template: str) -> set[str]:
     return {name for name in names - GIVEN if not name.endswith("token")}
 
 
-def bound(template: str, arguments: Mapping[str, Any], today: date) -> str:
-    """The template with these arguments, where it is given no others, and on this day."""
+def bound(template: str, arguments: Mapping[str, Any], today: date | None = None) -> str:
+    """The template with these arguments, where it is given no others, and on this day, where one is given."""
     begun = "".join(
         f"{{%- if {name} is not defined %}}{{%- set {name} = {value!r} %}}{{%- endif %}}"
         for name, value in arguments.items()
     )
-    begun += _stopped_clock(template, today)
+    begun += _stopped_clock(template, today) if today else ""
     # The library drops a line's end after a block: of the template none is lost.
     return f"{begun}{{{{- '' }}}}{template}" if begun else template
 

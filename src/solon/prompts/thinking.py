@@ -5,9 +5,11 @@ from functools import cached_property
 from typing import Any
 
 from solon.prompts.dialogue import assistant, user
+from solon.prompts.template_arguments import bound, reads
 from solon.prompts.thoughts import CHANNELS, Format, format_of
 
 ASKED, SAID = "Tea?", "Gladly."
+SWITCHES = ("enable_thinking", "thinking", "reasoning")
 
 
 class Thinking:
@@ -40,19 +42,31 @@ class Thinking:
         form, template = self.format, str(self._tokenizer.chat_template)
         return form is not None and not self.closed and (form.open in template or form.close in template)
 
+    @property
+    def switches(self) -> list[str]:
+        """The template's arguments that may turn thinking off."""
+        template = self._tokenizer.chat_template
+        known = reads(template) if isinstance(template, str) else ()
+        return [name for name in SWITCHES if name in known]
+
     @cached_property
     def answering(self) -> str:
         """What comes between the beginning of the turn and an answer that was not thought over.
 
-        As the template writes an answer, where that goes on from the beginning; else its thought is closed.
+        As the template writes an answer, where that goes on from the beginning; else as it begins one where it
+        is told not to think, or by closing the thought that it opens.
         """
         if self.format is None or self.closed:
             return ""
         whole = self._after_asked([user(ASKED), assistant(SAID)])
         if whole.startswith(self.begun):
             between, said, _ = whole.removeprefix(self.begun).partition(SAID)
-            if said and (not self.opened or self.format.close in between):
-                return between if between.strip() else ""
+            if said and between.strip() and (not self.opened or self.format.close in between):
+                return between
+        for switch in self.switches:
+            begun = self._after_asked([user(ASKED)], add_generation_prompt=True, **{switch: False})
+            if begun.startswith(self.begun) and self.format.close in begun:
+                return begun.removeprefix(self.begun)
         closing = self.format.closing
         return (closing if self.begun.endswith("\n") else closing.lstrip("\n")) if self.opened else ""
 
@@ -82,11 +96,23 @@ def continued(tokenizer: Any, dialogue: Sequence[Any]) -> tuple[str, str]:
     if whole.startswith(begun):
         return begun, whole.removeprefix(begun)
     said = dialogue[-1]["content"].strip()
-    return begun, said + whole.rpartition(said)[2]
+    end = whole[whole.rindex(said) + len(said) :] if said in whole else tokenizer.eos_token
+    return begun, said + end
 
 
 def close(tokenizer: Any) -> None:
-    """Have the template write that thoughts are over, as it begins a turn: the model answers at once."""
-    if isinstance(tokenizer.chat_template, str) and (answering := Thinking(tokenizer).answering):
+    """Have the template write that thoughts are over, as it begins a turn: the model answers at once.
+
+    By its own argument for that, where it has one.
+    """
+    thinking, template = Thinking(tokenizer), tokenizer.chat_template
+    if not isinstance(template, str) or not thinking.answering:
+        return
+    for switch in thinking.switches:
+        tokenizer.chat_template = bound(template, {switch: False})
+        if Thinking(tokenizer).closed:
+            return
+    tokenizer.chat_template = template
+    if answering := thinking.answering:
         written = f"{{% if add_generation_prompt %}}{{{{ {answering!r} }}}}{{% endif %}}"
         tokenizer.chat_template = tokenizer.chat_template.removesuffix("\n") + written

@@ -27,13 +27,20 @@ FORMATS = (
     Format("<|START_THINKING|>", "<|END_THINKING|>"),  # Cohere
     Format("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
     Format("<|begin_of_thought|>", "<|end_of_thought|>"),
-    Format("<seed:think>", "</seed:think>"),
     Format("◁think▷", "◁/think▷"),  # Kimi
     Format("[THINK]", "[/THINK]"),  # Mistral
-    Format("<think>", "</think>"),  # DeepSeek, Qwen and most others
-    Format("<thinking>", "</thinking>"),
-    Format("<thought>", "</thought>"),
-    Format("<reasoning>", "</reasoning>"),
+)
+# These may mean something else where the model's template or tokens do not have them.
+WORDS = (
+    Format("[unused16]", "[unused17]"),  # Pangu
+    Format("Here is my thought process:", "Here is my response:"),  # Granite 3.2
+)
+# All others are tags: <think> of DeepSeek, Qwen and most, <thinking>, <seed:think>, <reasoning> ...
+TAG = r"[\w:.-]*(?:think|thought|reason)[\w:.-]*"
+# Some models mark their answer, too.
+ANSWER = re.compile(
+    r"\s*<(answer|response|output|solution|\|begin_of_solution\|)>(.*?)(?:</\1>|<\|end_of_solution\|>|\Z)\s*",
+    re.DOTALL,
 )
 CHANNEL_MARKS = re.compile(
     r"(?:<\|end\|>|<\|start\|>assistant|<\|(?:channel|constrain)\|>[^<]*|<\|message\|>)+"
@@ -46,12 +53,25 @@ class Parted(NamedTuple):
     text: str  # the answer; "" where the thought did not end
 
 
+def tag(name: str) -> Format:
+    return Format(f"<{name}>", f"</{name}>")
+
+
+THINK = tag("think")
+
+
 def format_of(tokenizer: Any) -> Format | None:
     """Of the model's thoughts, by its chat template, else by its tokens; None where neither tells."""
     template = str(tokenizer.chat_template)
-    known = {token.content for token in tokenizer.added_tokens_decoder.values()}
-    asked = [form for form in FORMATS if form.open in template or form.close in template]
-    return next(iter([*asked, *(form for form in FORMATS if {form.open, form.close} <= known)]), None)
+    tokens = "\n".join(token.content for token in tokenizer.added_tokens_decoder.values())
+    for form in (*FORMATS, *WORDS, THINK):  # some templates write one of the marks alone
+        if form.open in template or form.close in template:
+            return form
+    for text in (template, tokens):
+        for form in (*FORMATS, *WORDS, THINK, *map(tag, re.findall(f"<({TAG})>", text))):
+            if form.open in text and form.close in text:
+                return form
+    return None
 
 
 def part(text: str, form: Format | None = None, opened: bool = False, closed: bool = False) -> Parted:
@@ -63,7 +83,8 @@ def part(text: str, form: Format | None = None, opened: bool = False, closed: bo
     Later thoughts begin a line. A text without thoughts is returned as it is.
     """
     begun, thoughts = text.lstrip(), []
-    for each in FORMATS if form is None else (form,):
+    tags = map(tag, re.findall(f"^</?({TAG})>", begun, re.MULTILINE))
+    for each in (form,) if form else (*FORMATS, *tags):
         if opened or begun.startswith(each.open):
             thought, _, begun = begun.partition(each.close)
             thoughts.append(thought.removeprefix(each.open))
@@ -92,4 +113,6 @@ def part(text: str, form: Format | None = None, opened: bool = False, closed: bo
         answer = answer.partition("<|end|>")[0]
     if not thoughts:
         return Parted("", text)
+    if inner := ANSWER.fullmatch(answer):
+        answer = inner[2]
     return Parted("\n\n".join(thought for each in thoughts if (thought := each.strip())), answer.lstrip())
