@@ -53,8 +53,8 @@ class Thinking:
     def answering(self) -> str:
         """What comes between the beginning of the turn and an answer that was not thought over.
 
-        As the template writes an answer, where that goes on from the beginning; else as it begins one when told
-        not to think, or by closing the thought that it opens.
+        As the template writes an answer, where that goes on from the beginning, or as it begins one when told
+        not to think; else by closing the thought that it opens.
         """
         if self.format is None or self.closed:
             return ""
