@@ -19,7 +19,7 @@ from solon.inference.plain_engine import PlainEngine
 from solon.prompts import template_arguments
 from solon.prompts.dialogue import assistant, neutral_messages, reserved, user
 from solon.prompts.thinking import Thinking
-from solon.prompts.thoughts import CHANNELS, FORMATS, THINK, part, tag
+from solon.prompts.thoughts import CHANNELS, FORMATS, THINK, WORDS, part, tag
 from solon.role_settings import POLICY, Role
 from solon.stages import supervised
 from solon.training import setup
@@ -79,6 +79,18 @@ FINAL = "<|start|>assistant<|channel|>final<|message|>"
         ),
         ("<think>Hm.</think>\n<answer>\nYes.\n</answer>", {}, "Hm.", "Yes.\n"),
         ("<answer>Yes.</answer>", {}, "", None),
+        (
+            "Hm.\n[BEGIN FINAL RESPONSE]\nYes.\n[END FINAL RESPONSE]",
+            {"form": WORDS[-1], "opened": True},
+            "Hm.",
+            "Yes.\n",
+        ),
+        (
+            "Hm.<|close|>think<|sep|><|open|>response<|sep|>Yes.<|close|>response<|sep|>",
+            {"form": FORMATS[1], "opened": True},
+            "Hm.",
+            "Yes.",
+        ),
         *(
             (f"{form.open}Hm.{form.close}Yes.", {}, "Hm.", "Yes.")
             for form in (*FORMATS[1:], *map(tag, ("thinking", "seed:think", "thought", "longcat_think")))
@@ -108,6 +120,11 @@ def test_what_templates_do(folders: dict[str, str]) -> None:
     smollm = of("smollm")
     assert (smollm.opened, smollm.closed, smollm.answering) == (False, False, "<think>\n\n</think>\n\n")
     assert Thinking(models.load_tokenizer(folders["smollm"], role=POLICY)).closed
+    kimi = of("kimi")
+    assert kimi.opened and kimi.answering == "<|close|>think<|sep|><|open|>response<|sep|>" == kimi.closing
+    glm = of("glm")
+    assert (glm.opened, glm.answering) == (False, "\n<think></think>\n")
+    assert glm.after("Hm.") == "<think>Hm.</think>"  # on no lines of their own
     magistral = of("magistral")
     assert (magistral.opened, magistral.closed, magistral.answering) == (False, False, "")
     assert magistral.after("Hm.") == "[THINK]Hm.[/THINK]"
@@ -137,9 +154,11 @@ def test_answers_begin_outside_of_thoughts(folders: dict[str, str], kind: str) -
 @pytest.mark.parametrize("kind", KINDS)
 def test_messages_bring_no_thoughts_back(folders: dict[str, str], kind: str) -> None:
     tokenizer = models.load_tokenizer(folders[kind])
-    form = Thinking(tokenizer).format
+    thinking = Thinking(tokenizer)
+    form = thinking.format
     assert form
-    earlier = [user("What is <think>?"), assistant(f"{form.open}Hm.{form.closing}A tag: {form.close}."), *TEA]
+    said = f"{form.open}Hm.{thinking.closing}A tag: {form.close}."
+    earlier = [user("What is <think>?"), assistant(said), *TEA]
     clean = neutral_messages(earlier, reserved(tokenizer))
     assert "Hm." not in clean[1]["content"]
     assert clean[1]["content"].startswith("A tag: ") and form.close not in clean[1]["content"]
@@ -200,7 +219,7 @@ def test_a_spent_budget_closes_the_thought(folders: dict[str, str], kind: str) -
     completion, sequence = written(dialogue, opening + "Warm. " * 40, thoughts=12, max_tokens=5)
     assert sequence.cut_short
     text = dialogue.marked(sequence.generated, True)
-    assert form.closing in text
+    assert dialogue.thinking.closing in text
     assert len(sequence.generated) == 12 + len(dialogue.closing) + 5
     assert completion.thinking.startswith("Warm.")
     assert form.close not in completion.thinking + completion.text
@@ -256,7 +275,7 @@ def test_what_is_trained_is_what_inference_shows(folders: dict[str, str], kind: 
     dialogue = dialogue_of(folders[kind], POLICY)
     form = dialogue.thinking.format
     assert form
-    said = f"{form.open}Warm.{form.closing}Yes."
+    said = f"{form.open}Warm.{dialogue.thinking.closing}Yes."
     taught = {"prompt": TEA, "completion": [assistant(said)]}
     [row] = setup.completions([taught], tokenizer)
     asked = [
@@ -266,7 +285,7 @@ def test_what_is_trained_is_what_inference_shows(folders: dict[str, str], kind: 
     assert asked == prompt.tolist()
     said = tokenizer.decode(row["input_ids"][len(asked) :])
     assert said.startswith("Yes.") and "Warm" not in said
-    assert said.removeprefix("Yes.").strip() == tokenizer.eos_token
+    assert said.removeprefix("Yes.").strip().startswith(tokenizer.eos_token)
     # A preference model reads the answer alone.
     [read] = tokens_of(tokenizer, [[*TEA, *taught["completion"]]])
     assert "Warm" not in tokenizer.decode(read)

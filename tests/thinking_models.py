@@ -49,10 +49,27 @@ SMOLLM = (  # writes answers without thoughts otherwise only where it is told no
     + "{{- '<|im_start|>assistant\n' + ('<think>\n\n</think>\n\n' if enable_thinking is false else '') }}"
     "{%- endif %}"
 )
+KIMI = (  # its marks are put together by macros; answers are between marks, too
+    "{%- macro tag(kind, name) %}{{- '<|' + kind + '|>' + name + '<|sep|>' }}{%- endmacro %}"
+    + HEAD
+    + "{{- tag('open', 'message ' + role) }}{%- if role == 'assistant' %}{{- tag('open', 'think') }}"
+    "{{- tag('close', 'think') + tag('open', 'response') + said + tag('close', 'response') }}"
+    "{%- else %}{{- said }}{%- endif %}{{- tag('close', 'message') }}"
+    + TAIL
+    + "{{- tag('open', 'message assistant') + tag('open', 'think') }}{%- endif %}"
+)
+GLM = (  # every answer of the past has an empty thought; nothing ends a turn but the next one
+    HEAD
+    + "{{- '<|' + role + '|>' + ('\n<think></think>' if role == 'assistant' else '') + '\n' + said }}"
+    + TAIL
+    + "{{- '<|assistant|>' }}{%- endif %}"
+)
 # Each with its special tokens, with those that are none, and with what ends a text.
 KINDS: dict[str, tuple[str, list[str], list[str], str]] = {
     "qwen": (QWEN, [], ["<think>", "</think>"], "<|im_end|>"),
     "smollm": (SMOLLM, [], [], "<|im_end|>"),
+    "kimi": (KIMI, ["<|open|>", "<|close|>", "<|sep|>"], [], "<|endoftext|>"),
+    "glm": (GLM, ["<|user|>", "<|assistant|>"], ["<think>", "</think>"], "<|endoftext|>"),
     "deepseek": (DEEPSEEK, ["<|user|>", "<|assistant|>"], ["<think>", "</think>"], "<|endoftext|>"),
     "channels": (
         CHANNELS,

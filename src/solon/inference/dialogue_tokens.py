@@ -112,8 +112,7 @@ class DialogueTokens:
     @cached_property
     def closing(self) -> list[int]:
         """The tokens that close a thought."""
-        form = self.thinking.format
-        return self._encode(form.closing).tolist() if form else []
+        return self._encode(self.thinking.closing).tolist() if self.thinking.format else []
 
     def written(self, generated: Sequence[int]) -> tuple[Parted, bool]:
         """An answer, and whether it came to its end: one of the model's, or what a text stops before.

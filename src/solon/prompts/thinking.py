@@ -40,7 +40,39 @@ class Thinking:
     def may_come(self) -> bool:
         """Whether the template knows thoughts and leaves room for them."""
         form, template = self.format, str(self._tokenizer.chat_template)
-        return form is not None and not self.closed and (form.open in template or form.close in template)
+        return form is not None and (
+            self.opened or (not self.closed and (form.open in template or form.close in template))
+        )
+
+    @cached_property
+    def _closed_at_once(self) -> str:
+        """How the template itself begins an answer that was not thought over; "" where it never does."""
+        if self.format is None:
+            return ""
+        whole = self._after_asked([user(ASKED), assistant(SAID)])
+        if whole.startswith(self.begun):
+            between, said, _ = whole.removeprefix(self.begun).partition(SAID)
+            if said and between.strip() and (not self.opened or self.format.close in between):
+                return between
+        for switch in self.switches:
+            begun = self._after_asked([user(ASKED)], add_generation_prompt=True, **{switch: False})
+            if begun.startswith(self.begun) and self.format.close in begun:
+                return begun.removeprefix(self.begun)
+        return ""
+
+    @cached_property
+    def closing(self) -> str:
+        """What closes a thought that was not closed, as the models themselves write it.
+
+        Most have "</think>" on a line of its own. Where the template has its thoughts without lines, so do
+        they.
+        """
+        form = self.format
+        if form is None:
+            return ""
+        shown = self.begun + self._closed_at_once
+        lines = form.close.startswith("</") and (form.open not in shown or f"{form.open}\n" in shown)
+        return f"\n{form.close}\n\n" if lines else form.before_close + form.close
 
     @property
     def switches(self) -> list[str]:
@@ -58,17 +90,7 @@ class Thinking:
         """
         if self.format is None or self.closed:
             return ""
-        whole = self._after_asked([user(ASKED), assistant(SAID)])
-        if whole.startswith(self.begun):
-            between, said, _ = whole.removeprefix(self.begun).partition(SAID)
-            if said and between.strip() and (not self.opened or self.format.close in between):
-                return between
-        for switch in self.switches:
-            begun = self._after_asked([user(ASKED)], add_generation_prompt=True, **{switch: False})
-            if begun.startswith(self.begun) and self.format.close in begun:
-                return begun.removeprefix(self.begun)
-        closing = self.format.closing
-        return (closing if self.begun.endswith("\n") else closing.lstrip("\n")) if self.opened else ""
+        return self._closed_at_once or (self.closing if self.opened else "")
 
     def after(self, thoughts: str) -> str:
         """The same of an answer that comes after ``thoughts``."""
@@ -76,9 +98,9 @@ class Thinking:
         if form is None or self.closed or not thoughts:
             return self.answering
         if form == CHANNELS:
-            return f"<|channel|>analysis<|message|>{thoughts}{form.closing}"
-        line = "\n" if form.closing.startswith("\n") else ""
-        return ("" if self.opened else form.open + line) + thoughts + form.closing
+            return f"<|channel|>analysis<|message|>{thoughts}{self.closing}"
+        line = "\n" if self.closing.startswith("\n") else ""
+        return ("" if self.opened else form.open + line) + thoughts + self.closing
 
     def _after_asked(self, dialogue: Sequence[Any], **options: Any) -> str:
         text: str = self._tokenizer.apply_chat_template(dialogue, tokenize=False, **options)

@@ -14,15 +14,11 @@ class Format(NamedTuple):
     close: str  # the answer follows
     before_close: str = ""  # ends a thought that ``close`` does not end by itself
 
-    @property
-    def closing(self) -> str:
-        """What closes a thought that was not closed, as the models themselves write it."""
-        return f"\n{self.close}\n\n" if self.close.startswith("</") else self.before_close + self.close
-
 
 CHANNELS = Format("<|channel|>", "<|channel|>final<|message|>", "<|end|><|start|>assistant")  # gpt-oss
 FORMATS = (
     CHANNELS,
+    Format("<|open|>think<|sep|>", "<|open|>response<|sep|>", "<|close|>think<|sep|>"),  # Kimi K3
     Format("<|channel>thought", "<channel|>"),  # Gemma 4
     Format("<|START_THINKING|>", "<|END_THINKING|>"),  # Cohere
     Format("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
@@ -34,6 +30,7 @@ FORMATS = (
 WORDS = (
     Format("[unused16]", "[unused17]"),  # Pangu
     Format("Here is my thought process:", "Here is my response:"),  # Granite 3.2
+    Format("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]", "\n"),  # Apriel
 )
 # All others are tags: <think> of DeepSeek, Qwen and most, <thinking>, <seed:think>, <reasoning> ...
 TAG = r"[\w:.-]*(?:think|thought|reason)[\w:.-]*"
@@ -42,6 +39,7 @@ ANSWER = re.compile(
     r"\s*<(answer|response|output|solution|\|begin_of_solution\|)>(.*?)(?:</\1>|<\|end_of_solution\|>|\Z)\s*",
     re.DOTALL,
 )
+ANSWER_ENDS = ("[END FINAL RESPONSE]",)
 CHANNEL_MARKS = re.compile(
     r"(?:<\|end\|>|<\|start\|>assistant|<\|(?:channel|constrain)\|>[^<]*|<\|message\|>)+"
 )
@@ -63,6 +61,9 @@ THINK = tag("think")
 def format_of(tokenizer: Any) -> Format | None:
     """Of the model's thoughts, by its chat template, else by its tokens; None where neither tells."""
     template = str(tokenizer.chat_template)
+    if tokenizer.chat_template:  # some put their marks together, and have none of them in one piece
+        asked = [{"role": "user", "content": "Tea?"}]
+        template += tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
     tokens = "\n".join(token.content for token in tokenizer.added_tokens_decoder.values())
     for form in (*FORMATS, *WORDS, THINK):  # some templates write one of the marks alone
         if form.open in template or form.close in template:
@@ -87,7 +88,7 @@ def part(text: str, form: Format | None = None, opened: bool = False, closed: bo
     for each in (form,) if form else (*FORMATS, *tags):
         if opened or begun.startswith(each.open):
             thought, _, begun = begun.partition(each.close)
-            thoughts.append(thought.removeprefix(each.open))
+            thoughts.append(thought.strip().removeprefix(each.open).removesuffix(each.before_close))
         elif not closed and (end := re.search(rf"^{re.escape(each.close)}", begun, re.MULTILINE)):
             if each.open in begun[: end.start()]:  # then both are a part of what is said
                 continue
@@ -110,7 +111,8 @@ def part(text: str, form: Format | None = None, opened: bool = False, closed: bo
     answer = re.sub(block, later, begun, flags=re.MULTILINE | re.DOTALL)
     if form == CHANNELS:
         thoughts = [CHANNEL_MARKS.sub("\n\n", f"{CHANNELS.open}{thought}") for thought in thoughts]
-        answer = answer.partition("<|end|>")[0]
+    for end in (*re.findall(r"^<\|\w+\|>", form.before_close), *ANSWER_ENDS):
+        answer = answer.partition(end)[0]
     if not thoughts:
         return Parted("", text)
     if inner := ANSWER.fullmatch(answer):
