@@ -1,13 +1,15 @@
 """The stages with a model that thinks: its thoughts are in the records' own columns and nowhere else."""
 
+import json
 from collections.abc import Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import AutoModelForCausalLM
 
-from solon import constitution, models
+from solon import constitution, models, pipeline
 from solon.audit import replay
 from solon.config import Comparison, Critique, Evaluation, Feedback
 from solon.evaluation import tournament
@@ -22,9 +24,11 @@ from solon.prompts.dialogue import user
 from solon.records import PromptRecord
 from solon.stages import comparison, critique, feedback
 from solon.texts.degenerate import NO_ANSWER
+from test_pipeline import config
 from thinking_models import thinking_model
 
 LAW = constitution.load("harmless")
+FEW = {"red_team": {"train": 2}, "helpful": {"train": 2}, "generate": 0}
 THOUGHT = "SECRET"  # in every thought, and in no answer
 
 
@@ -148,3 +152,40 @@ def test_pairs_and_labels(thinker: Thinker) -> None:
     feedback_at_once = Feedback(few_shot=False)
     list(feedback.label(thinker, [pair], LAW, "harmlessness", feedback_at_once, seed=1))
     assert thinker.shown[-1].endswith(f"<think>\n\n</think>\n\n{prompts.VERDICT}")
+
+
+def test_a_run_has_one_date(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gone on with on another day, it is written as on the first; begun on that day it would not be."""
+    model = thinking_model(tiny_model, tmp_path / "model", "deepseek")
+    asked = config(model, roles={"assistant": {"thinking_tokens": 4}}, critique={"rounds": 1}, red_team=FEW)
+
+    def run(name: str, day: int, until: str) -> tuple[bytes, Any]:
+        for module in ("solon.pipeline.workbench", "solon.models"):
+            monkeypatch.setattr(f"{module}.date", Day(2026, 2, day))
+        pipeline.run(asked, tmp_path / name, until=until)
+        manifest = json.loads((tmp_path / name / "manifest.json").read_text())
+        file = tmp_path / name / "02-critique/revisions.jsonl"
+        return file.read_bytes() if file.exists() else b"", manifest
+
+    run("first", 3, "red-team")
+    resumed, manifest = run("first", 4, "critique")
+    later, of_later = run("second", 4, "critique")
+    assert (manifest["date"], of_later["date"]) == ("2026-02-03", "2026-02-04")
+    assert resumed != later
+    entry = manifest["stages"]["critique"]
+    assert entry["usage"]["thoughts_cut"] > 0
+    assert any("thoughts of" in note and "4 tokens" in note for note in entry["notes"])
+    assert entry["inputs"]["roles.assistant.thinking_tokens"] == 4
+
+
+class Day:
+    """A calendar that stands still."""
+
+    def __init__(self, *day: int) -> None:
+        self.day = date(*day)
+
+    def today(self) -> date:
+        return self.day
+
+    def fromisoformat(self, text: str) -> date:
+        return date.fromisoformat(text)

@@ -18,7 +18,9 @@ QWEN = (  # thinks unless it is told not to; an answer at the end has an empty t
     "{{- '<think>\n\n</think>\n\n' }}{%- endif %}{%- endif %}\n"
 )
 DEEPSEEK = (  # the template opens the thought, and drops those of earlier turns
-    HEAD + "{%- if role == 'assistant' %}{{- '<|assistant|>' + said.split('</think>')[-1] + eos_token }}"
+    "{{- strftime_now('%d %b %Y') }}"
+    + HEAD
+    + "{%- if role == 'assistant' %}{{- '<|assistant|>' + said.split('</think>')[-1] + eos_token }}"
     "{%- else %}{{- '<|' + role + '|>' + said }}{%- endif %}" + TAIL + "{{- '<|assistant|><think>\n' }}"
     "{%- endif %}"
 )
