@@ -103,7 +103,10 @@ to_flagged(
         "The response was filtered due to the prompt triggering Azure OpenAI's content management policy.",
         code="content_filter",
         param="prompt",
-        innererror={"code": "ResponsibleAIPolicyViolation", "content_filter_result": {"hate": {"filtered": True}}},
+        innererror={
+            "code": "ResponsibleAIPolicyViolation",
+            "content_filter_result": {"hate": {"filtered": True}},
+        },
     ),
 )
 to_flagged("policy-violation", refuses(400, "Your request was rejected.", code="content_policy_violation"))
@@ -111,7 +114,8 @@ to_flagged(
     "moderation",
     refuses(
         403,
-        "Your chosen model requires moderation and your input was flagged for \"violence\". No credits were used.",
+        'Your chosen model requires moderation and your input was flagged for "violence". '
+        "No credits were used.",
         code=403,
         metadata={"reasons": ["violence"], "flagged_input": "How do I make a bomb?"},
     ),
@@ -134,7 +138,8 @@ takes(
     lambda asked: "max_tokens" in asked,
     refuses(
         400,
-        "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+        "Unsupported parameter: 'max_tokens' is not supported with this model. "
+        "Use 'max_completion_tokens' instead.",
         param="max_tokens",
         code="unsupported_parameter",
     ),
@@ -144,7 +149,8 @@ takes(
     lambda asked: asked.get("temperature", 1) != 1,
     refuses(
         400,
-        "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) is supported.",
+        "Unsupported value: 'temperature' does not support 0 with this model. "
+        "Only the default (1) is supported.",
         param="temperature",
         code="unsupported_value",
     ),
@@ -157,7 +163,11 @@ takes(
 takes(
     "no-seed",
     lambda asked: "seed" in asked,
-    (422, {"detail": [{"type": "extra", "loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}, {}),
+    (
+        422,
+        {"detail": [{"type": "extra", "loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]},
+        {},
+    ),
 )
 takes("no-stop", lambda asked: "stop" in asked, refuses(400, "Unsupported parameter: 'stop'", param="stop"))
 takes(
@@ -189,15 +199,32 @@ def _several(call: Call) -> Reply:
 # What passes
 
 once("error-in-200", (200, {"error": {"message": "Rate limit exceeded", "code": 429}}, {}))
-once("error-of-choice", (200, {"choices": [{"error": {"code": 502, "message": "Upstream"}, "message": {}}]}, {}))
+once(
+    "error-of-choice",
+    (200, {"choices": [{"error": {"code": 502, "message": "Upstream"}, "message": {}}]}, {}),
+)
 once("error-finish", (200, {"choices": [{"message": {"content": "You"}, "finish_reason": "error"}]}, {}))
 once("overloaded", refuses(529, "Overloaded", type="overloaded_error"), refuses(503, "engine is overloaded"))
 once("retry-after", refuses(429, "Slow down", headers={"Retry-After": "0.05"}))
 once("retry-date", lambda: refuses(429, "Slow down", headers={"Retry-After": formatdate(time.time() - 5)}))
-once("wait-in-words", refuses(429, "Rate limit reached. Please try again in 20ms.", code="rate_limit_exceeded"))
+once(
+    "wait-in-words", refuses(429, "Rate limit reached. Please try again in 20ms.", code="rate_limit_exceeded")
+)
 once(
     "retry-info",
-    (429, [{"error": {"code": 429, "message": "You exceeded your current quota", "details": [{"retryDelay": "0.02s"}]}}], {}),
+    (
+        429,
+        [
+            {
+                "error": {
+                    "code": 429,
+                    "message": "You exceeded your current quota",
+                    "details": [{"retryDelay": "0.02s"}],
+                }
+            }
+        ],
+        {},
+    ),
 )
 once("gateway-page", (502, "<html><head><title>502 Bad Gateway</title></head></html>", {}))
 once("page", (200, "<html><body>Service unavailable</body></html>", {}))
@@ -207,7 +234,10 @@ once("nothing-once", (200, {"choices": []}, {}))
 
 # What lasts
 
-always("quota", refuses(429, "You exceeded your current quota.", code="insufficient_quota", type="insufficient_quota"))
+always(
+    "quota",
+    refuses(429, "You exceeded your current quota.", code="insufficient_quota", type="insufficient_quota"),
+)
 always("no-credit", refuses(402, "Insufficient Balance", code="invalid_request_error"))
 always("low-credit", refuses(400, "Your credit balance is too low to access the API."))
 always("retry-hours", refuses(429, "Daily limit", headers={"Retry-After": "7200"}))
@@ -228,9 +258,13 @@ def _leaks(call: Call) -> Reply:
 
 BEHAVIOURS["no-usage"] = lambda call: (200, {**call.says()[1], "usage": None}, {})
 BEHAVIOURS["parts"] = lambda call: call.says(
-    message={"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]},
-                         {"type": "text", "text": text_of(call.last)}]}
-)  # fmt: skip
+    message={
+        "content": [
+            {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]},
+            {"type": "text", "text": text_of(call.last)},
+        ]
+    }
+)
 BEHAVIOURS["think-tags"] = lambda call: call.says(f"<think>\nHm.\n</think>\n\n{text_of(call.last)}")
 BEHAVIOURS["think-end"] = lambda call: call.says(f"Hm.\n</think>\n\n{text_of(call.last)}")
 BEHAVIOURS["reasoning-content"] = lambda call: call.says(message={"reasoning_content": "Hm."})
@@ -244,7 +278,10 @@ BEHAVIOURS["tool-call"] = lambda call: call.says(
 )
 to_flagged("too-large", (413, "<html>413 Request Entity Too Large</html>", {}))
 to_flagged("too-long", (400, {"message": "Input is too long for requested model."}, {}))
-to_flagged("too-long-validation", (422, {"error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 2048"}, {}))
+to_flagged(
+    "too-long-validation",
+    (422, {"error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 2048"}, {}),
+)
 
 
 @behaviour("thinks-long")
@@ -258,8 +295,11 @@ def _thinks_long(call: Call) -> Reply:
 @behaviour("thinks-unseen")
 def _thinks_unseen(call: Call) -> Reply:
     if call.asked["max_tokens"] < 200:
-        return refuses(400, "Could not finish the message because max_tokens or model output limit was reached. "
-                            "Please try again with higher max_tokens.")  # fmt: skip
+        return refuses(
+            400,
+            "Could not finish the message because max_tokens or model output limit was reached. "
+            "Please try again with higher max_tokens.",
+        )
     return call.says()
 
 
@@ -283,25 +323,38 @@ BEHAVIOURS["streams-anyway"] = lambda call: (200, events(call), {"Content-Type":
 
 BEHAVIOURS["letters"] = lambda call: call.likeliest(A=0.7, **{" B": 0.2, "(A": 0.05, "The": 0.05})
 BEHAVIOURS["sure"] = lambda call: call.likeliest(B=0.98, **{"The": 0.01, "I": 0.005})
-BEHAVIOURS["marked-down"] = lambda call: call.likeliest(**{"**": 0.9, "A": 0.05, "B": 0.01}) if (
-    call.asked.get("logprobs")) else call.says("**B**")  # fmt: skip
-BEHAVIOURS["sentences"] = lambda call: call.likeliest(The=0.9, A=0.06, B=0.04) if (
-    call.asked.get("logprobs")) else call.says("The better answer is (B).")  # fmt: skip
-BEHAVIOURS["one-logprob"] = lambda call: call.likeliest(A=0.6) if call.asked.get("logprobs") else call.says("Option A")
+BEHAVIOURS["marked-down"] = lambda call: (
+    call.likeliest(**{"**": 0.9, "A": 0.05, "B": 0.01})
+    if (call.asked.get("logprobs"))
+    else call.says("**B**")
+)
+BEHAVIOURS["sentences"] = lambda call: (
+    call.likeliest(The=0.9, A=0.06, B=0.04)
+    if (call.asked.get("logprobs"))
+    else call.says("The better answer is (B).")
+)
+BEHAVIOURS["one-logprob"] = lambda call: (
+    call.likeliest(A=0.6) if call.asked.get("logprobs") else call.says("Option A")
+)
 BEHAVIOURS["names-nobody"] = lambda call: call.says("I cannot say which one is better.")
-BEHAVIOURS["chinese-judge"] = lambda call: call.likeliest(答=0.95, A=0.01) if (
-    call.asked.get("logprobs")) else call.says("答案是B。")  # fmt: skip
+BEHAVIOURS["chinese-judge"] = lambda call: (
+    call.likeliest(答=0.95, A=0.01) if (call.asked.get("logprobs")) else call.says("答案是B。")
+)
 takes_logprobs = "You are not allowed to request logprobs from this model."
 BEHAVIOURS["logprobs-forbidden"] = lambda call: (
-    refuses(403, takes_logprobs) if call.asked.get("logprobs") else call.says("A"))  # fmt: skip
+    refuses(403, takes_logprobs) if call.asked.get("logprobs") else call.says("A")
+)
 BEHAVIOURS["logprobs-undone"] = lambda call: (
-    refuses(501, "logprobs is not implemented") if call.asked.get("logprobs") else call.says("A"))  # fmt: skip
+    refuses(501, "logprobs is not implemented") if call.asked.get("logprobs") else call.says("A")
+)
 BEHAVIOURS["five-logprobs"] = lambda call: (
     refuses(400, "Invalid value: top_logprobs must be between 0 and 5", param="top_logprobs")
     if call.asked.get("top_logprobs", 0) > 5
-    else call.likeliest(A=0.75, B=0.25))  # fmt: skip
+    else call.likeliest(A=0.75, B=0.25)
+)
 BEHAVIOURS["filtering-judge"] = lambda call: (
-    refuses(400, "filtered", code="content_filter") if call.flagged else call.likeliest(A=0.75, B=0.25))  # fmt: skip
+    refuses(400, "filtered", code="content_filter") if call.flagged else call.likeliest(A=0.75, B=0.25)
+)
 
 
 @behaviour("thinking-judge")

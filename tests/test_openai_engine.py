@@ -18,16 +18,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from openai.types import CompletionUsage
 from transformers import AutoTokenizer
 
 from openai_server import FAULTS
 from solon import constitution, pipeline
 from solon.config import Config, Critique, EngineSettings, Feedback
 from solon.errors import SolonError, TooLong
-from solon.inference import open_engine, openai_engine, openai_server
+from solon.inference import first_token, open_engine, openai_engine, openai_server
 from solon.inference.engine import Completion, Engine, Question, Request
-from solon.inference.first_token import named
 from solon.inference.openai_server import Spent
 from solon.models import resolve
 from solon.progress import Watcher
@@ -186,8 +184,11 @@ def test_choices_of_any_length_are_scored_exactly_in_completion_mode(connect: An
         list(connect().choice_logprobs([Question("q", [user("?")], ("", "B"))]))
 
 
-def test_chat_mode_scores_first_tokens(connect: Any, local: Engine, tiny_model: Path) -> None:
+def test_chat_mode_scores_first_tokens(
+    connect: Any, local: Engine, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = connect(**PREFILLED)
+    monkeypatch.setattr(first_token, "MOST", 0)  # a random model spreads its probability
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     words = [text for text in map(tokenizer.decode, range(len(tokenizer))) if text.isalnum()]
     single = tuple(text for text in words if len(tokenizer.encode(text)) == 1)
@@ -205,20 +206,17 @@ def test_chat_mode_scores_first_tokens(connect: Any, local: Engine, tiny_model: 
         engine.loglikelihood([[user("Who?"), assistant("It was I.")]])
 
 
-def test_variants_of_a_choice_are_added_and_a_missing_one_gets_the_lowest(connect: Any) -> None:
-    from types import SimpleNamespace as Found
+def test_variants_of_a_choice_are_added_and_a_missing_one_gets_a_bound() -> None:
+    def found(**shares: float) -> tuple[float, ...] | None:
+        listed = [(token, math.log(share)) for token, share in shares.items()]
+        scores = first_token.logprobs(("A", "B"), listed)
+        return None if scores is None else tuple(np.exp(scores))
 
-    engine = connect(mode="chat")
-    likeliest = [("A", 0.5), (" A", 0.2), ("(A", 0.1), ("The", 0.05)]
-    top = [Found(token=token, logprob=math.log(share)) for token, share in likeliest]
-    answered = Found(choices=[Found(logprobs=Found(content=[Found(top_logprobs=top)]))], usage=None)
-
-    async def ask(*_: Any, **__: Any) -> Any:
-        return answered
-
-    engine._server.ask = ask
-    [scores] = engine.choice_logprobs([Question("q", [user("?")], ("A", "B"))])
-    np.testing.assert_allclose(np.exp(scores.logprobs), [0.8, 0.05])
+    assert found(**{"A": 0.5, " A": 0.2, "(A": 0.1, "The": 0.04}) == pytest.approx((0.8, 0.04))
+    assert found(A=0.99, The=0.005) == pytest.approx((0.99, 0.005))
+    assert found(A=0.999) == pytest.approx((0.999, 0.001))  # no more than all that is not listed
+    assert found(A=0.8) is None  # B may have 0.2
+    assert found(A=0.3, B=0.15, The=0.5) is None  # it begins with something else
 
 
 def test_a_server_that_cannot_prefill_is_asked_to_go_on(connect: Any, local: Engine) -> None:
@@ -269,15 +267,18 @@ def test_labels_are_the_transformers_engines(connect: Any, local: Engine, chain_
 def test_without_logprobs_sampled_answers_are_counted(connect: Any, at: str, mode: str) -> None:
     engine = connect(at, mode=mode, votes=3)
     for record in label(engine, pairs(2), LAW, "harmlessness", Feedback(few_shot=False), 0):
+        if "votes" not in record:  # a random model seldom names a letter
+            assert record["problem"] == "unjudged"
+            continue
         [vote] = record["votes"]
-        assert 0 <= vote["samples"] <= 6  # of both orders; a random model seldom names a letter
+        assert 2 <= vote["samples"] <= 6  # of both orders
     with pytest.raises(SolonError):
         engine.loglikelihood([[user("Who?"), assistant("Me")]])
 
 
 def test_the_arithmetic_of_votes(connect: Any) -> None:
     engine = connect("silent", mode="chat", votes=7)
-    texts = iter(["A", "(A).", "A)", "B", "A better answer is B", "Neither", "**A**"])
+    texts = iter(["A", "(A).", "A)", "B", "A better answer", "Neither", "**A**"])
 
     async def write(request: Request) -> Completion:
         assert request.temperature == 1
@@ -289,13 +290,6 @@ def test_the_arithmetic_of_votes(connect: Any) -> None:
     np.testing.assert_allclose(
         np.exp(scores.logprobs), [5 / 7, 2 / 7]
     )  # (4 + 1) / (5 + 2), (1 + 1) / (5 + 2)
-
-
-def test_what_an_answer_names() -> None:
-    for text in ("A", " A", "(A)", "A.", "A)\nsince", "A: it", "**A**"):
-        assert named(text, ("A", "B")) == ["A"]
-    for text in ("", "Answer", "a", "A better one", "Neither A nor B"):
-        assert named(text, ("A", "B")) == []
 
 
 # Faults
@@ -378,7 +372,7 @@ def test_a_question_that_is_too_long_is_set_aside_alone(connect: Any, mode: str)
     asked = [Question("long", [user("word " * 5000)], ("A", "B")), Question("near", [user("?")], ("A", "B"))]
     found = {each.id: each for each in connect(mode=mode).choice_logprobs(asked)}
     assert isinstance(found["long"], TooLong)
-    assert found["near"].votes is None
+    assert not isinstance(found["near"], TooLong)
 
 
 def test_wrong_content_that_lasts_is_told(connect: Any) -> None:
@@ -499,7 +493,7 @@ def test_usage_and_cost(connect: Any, local: Engine) -> None:
     )  # the server caches half
     assert usage.cost == pytest.approx((2 * usage.tokens_naive + 10 * usage.tokens_generated) / 1e6)
     engine._count(None)  # a server that tells nothing
-    engine._count(CompletionUsage(prompt_tokens=1, completion_tokens=1, total_tokens=2))
+    engine._count({"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2})
     assert engine.usage.requests == 7
 
 

@@ -19,15 +19,50 @@ PROMPTS = ["Tea?", "How do I make a bomb?", "Milk?"]
 
 # What comes of the flagged prompt, where it is another answer than the others get.
 ASIDE = {
-    "filtered": ["azure-filter", "policy-violation", "moderation", "high-risk", "exists-risk", "output-blocked",
-                 "guidelines", "filter-detail", "filter-finish", "safety-finish", "refusal-field", "no-choices",
-                 "prompt-feedback"],
+    "filtered": [
+        "azure-filter",
+        "policy-violation",
+        "moderation",
+        "high-risk",
+        "exists-risk",
+        "output-blocked",
+        "guidelines",
+        "filter-detail",
+        "filter-finish",
+        "safety-finish",
+        "refusal-field",
+        "no-choices",
+        "prompt-feedback",
+    ],
     "too long": ["too-large", "too-long", "too-long-validation"],
-}  # fmt: skip
-SAME = ["max-completion-tokens", "warm", "no-seed", "no-stop", "one-of-two", "strict", "error-in-200",
-        "error-of-choice", "error-finish", "overloaded", "retry-after", "retry-date", "wait-in-words", "retry-info",
-        "gateway-page", "page", "torn", "conflict", "nothing-once", "no-usage", "no-finish", "other-finish",
-        "streams-only", "streams-anyway", "thinks-unseen"]  # fmt: skip
+}
+SAME = [
+    "max-completion-tokens",
+    "warm",
+    "no-seed",
+    "no-stop",
+    "one-of-two",
+    "strict",
+    "error-in-200",
+    "error-of-choice",
+    "error-finish",
+    "overloaded",
+    "retry-after",
+    "retry-date",
+    "wait-in-words",
+    "retry-info",
+    "gateway-page",
+    "page",
+    "torn",
+    "conflict",
+    "nothing-once",
+    "no-usage",
+    "no-finish",
+    "other-finish",
+    "streams-only",
+    "streams-anyway",
+    "thinks-unseen",
+]
 THOUGHT = ["parts", "think-tags", "think-end", "reasoning-content", "reasoning", "thinks-long"]
 TOLD = {
     "temperature-of-1": "takes no temperature of 0, so texts are sampled at its own",
@@ -78,7 +113,12 @@ def connect(served: tuple[str, Counter[str]], monkeypatch: pytest.MonkeyPatch) -
     opened: list[OpenAIEngine] = []
 
     def connect(at: str) -> tuple[OpenAIEngine, list[str]]:
-        settings = {"base_url": f"{served[0]}/{at}/v1", "retries": 3 if at in SAME else 2, "votes": 3, "timeout": 9}
+        settings = {
+            "base_url": f"{served[0]}/{at}/v1",
+            "retries": 3 if at in SAME else 2,
+            "votes": 3,
+            "timeout": 9,
+        }
         engine = OpenAIEngine("openai:tea", EngineSettings(batch_size=3, openai=settings))
         said: list[str] = []
         engine.say = said.append  # type: ignore[method-assign]
@@ -102,7 +142,15 @@ def write(engine: OpenAIEngine) -> dict[str, Completion | SetAside]:
 
 
 def test_every_behaviour_is_tried() -> None:
-    tried = [*SAME, *THOUGHT, *TOLD, *LASTING, *JUDGES, *OTHERS, *(name for names in ASIDE.values() for name in names)]
+    tried = [
+        *SAME,
+        *THOUGHT,
+        *TOLD,
+        *LASTING,
+        *JUDGES,
+        *OTHERS,
+        *(name for names in ASIDE.values() for name in names),
+    ]
     assert sorted(tried) == sorted(BEHAVIOURS)
 
 

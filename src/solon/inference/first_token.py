@@ -33,13 +33,11 @@ def likeliest(given: Any) -> list[tuple[str, float]]:
     return [(entry["token"], entry["logprob"]) for entry in listed or ()]
 
 
-def logprobs(
-    choices: Sequence[str], likeliest: Iterable[tuple[str, float]], least: float = MOST
-) -> tuple[float, ...] | None:
+def logprobs(choices: Sequence[str], likeliest: Iterable[tuple[str, float]]) -> tuple[float, ...] | None:
     """The choices' log-probabilities (nats), summed over their variants (see ``AROUND``).
 
     ``likeliest`` are the likeliest first tokens with theirs. None where the choices have together less than
-    ``least`` of the probability: then the model begins with something else, and what it thinks of them is not
+    ``MOST`` of the probability: then the model begins with something else, and what it thinks of them is not
     to be seen in what little is left. None, too, where too few tokens are listed to tell how small that of a
     missing choice is: it has no more than the least that is listed, and than all that is not listed.
     """
@@ -51,7 +49,7 @@ def logprobs(
     found = sum(exp(logprob) for variants in of_choices for logprob in variants)
     rest = 1 - sum(exp(logprob) for _, logprob in candidates)
     missing = min(rest, exp(min(logprob for _, logprob in candidates)))
-    if found < least or (missing > SLIGHT and not all(of_choices)):
+    if found < MOST or (missing > SLIGHT and not all(of_choices)):
         return None
     floor = log(max(missing, NEGLIGIBLE))
     return tuple(float(np.logaddexp.reduce(variants or [floor])) for variants in of_choices)

@@ -37,8 +37,8 @@ class OpenAIEngine(Engine):
 
     Choices are scored by the model's log-probabilities. Where the server gives none, or the model is more
     likely to begin with something else than a choice, the question is answered ``settings.openai.votes``
-    times at temperature 1, with room for the role's thoughts where it is needed, and the counts of the choices
-    that are named stand for them. A question whose answers name none is Unjudged.
+    times at temperature 1, with room for the role's thoughts where it is needed, and the counts of the
+    choices that are named stand for them. A question whose answers name none is Unjudged.
     """
 
     def __init__(self, model: str, settings: EngineSettings, role: Role = DEFAULT) -> None:
@@ -161,8 +161,8 @@ class OpenAIEngine(Engine):
             if self._gives_logprobs is None and self._elsewhere == ELSEWHERE:
                 self._gives_logprobs = False
             self._note(
-                f"{self.model_name} begins its answers with something else than what it is to choose from, so it "
-                f"is asked for {self.settings.votes} answers to a question (engine.openai.votes)."
+                f"{self.model_name} begins its answers with something else than what it is to choose from, "
+                f"so it is asked for {self.settings.votes} answers to a question (engine.openai.votes)."
             )
             return await self._vote(question)
         if logprobs is None:

@@ -25,10 +25,11 @@ FILTER_CODES = {
 }
 FILTER = re.compile(
     # Azure, OpenAI, OpenRouter, Anthropic, Google, DeepSeek, Qwen, Zhipu and others
-    r"content[ _-]?(?:filter|polic|moderation|management|exists risk|violat|blocked)|usage (?:polic|guideline)"
-    r"|(?:flagged|rejected|blocked|violat\w+)\b.{0,80}\b(?:moderation|polic\w+|safety|guidelines?|unsafe|harmful"
-    r"|sensitive|inappropriate|high risk)|(?:requires?|failed|by|input|output) moderation|flagged_input"
-    r"|input was flagged|ResponsibleAI|prohibited[ _]content|safety (?:system|filter|setting|check|polic)"
+    r"content[ _-]?(?:filter|polic|moderation|management|exists risk|violat|blocked)"
+    r"|usage (?:polic|guideline)|(?:flagged|rejected|blocked|violat\w+)\b.{0,80}\b(?:moderation|polic\w+"
+    r"|safety|guidelines?|unsafe|harmful|sensitive|inappropriate|high risk)"
+    r"|(?:requires?|failed|by|input|output) moderation|flagged_input|input was flagged"
+    r"|ResponsibleAI|prohibited[ _]content|safety (?:system|filter|setting|check|polic)"
     r"|inappropriate content|sensitive (?:content|word)|敏感|违规|不安全",
     re.IGNORECASE | re.DOTALL,
 )
@@ -37,7 +38,8 @@ ACCOUNT = re.compile(
 )
 TOO_LONG_CODES = {"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"}
 TOO_LONG = re.compile(
-    r"(?:maximum|max|available) (?:context|model|sequence)[ _](?:length|size|len)|context[ _](?:length|window|size)"
+    r"(?:maximum|max|available) (?:context|model|sequence)[ _](?:length|size|len)"
+    r"|context[ _](?:length|window|size)"
     r"|longer than the model's|(?:prompt|input|request) (?:is )?too (?:long|large)|too many (?:input )?tokens"
     r"|(?:input|prompt) token count .{0,40}exceeds|reduce the length of|`inputs` tokens \+",
     re.IGNORECASE,
@@ -51,7 +53,8 @@ SPENT_CODES = {
 }
 SPENT = re.compile(
     r"insufficient[ _](?:quota|balance|credit|fund)|credit balance is too low|exceeded your current quota"
-    r"|(?:out of|not enough|no|add) (?:more )?credits|billing (?:hard )?limit|payment required|arrears|余额不足",
+    r"|(?:out of|not enough|no|add) (?:more )?credits|billing (?:hard )?limit|payment required|arrears"
+    r"|余额不足",
     re.IGNORECASE,
 )
 BUSY = re.compile(
@@ -63,7 +66,8 @@ BUSY = re.compile(
 LATER = {408, 409, 425, 429}
 NEVER = {501, 505}
 WAIT = re.compile(
-    r"(?:again|retry\w*)(?: (?:in|after))?[: \"']{1,4}((?:[\d.]+ ?(?:ms|h|m(?:in(?:ute)?s?)?|s(?:ec(?:ond)?s?)?)[ ]*)+)"
+    r"(?:again|retry\w*)(?: (?:in|after))?[: \"']{1,4}"
+    r"((?:[\d.]+ ?(?:ms|h|m(?:in(?:ute)?s?)?|s(?:ec(?:ond)?s?)?)[ ]*)+)"
     r"|retryDelay\W+([\d.]+s)",
     re.IGNORECASE,
 )
@@ -83,22 +87,20 @@ class Refusal:
 
     @property
     def kind(self) -> Kind:
-        if self._filtered:
-            return "filtered"
         # A request above what a minute allows in all is refused like one of too many.
-        if self.status == 413 or (self.status == 429 and "too large" in self.said):
-            return "too long"
-        if self.status in {0, 400, 422} and self._is(TOO_LONG_CODES, TOO_LONG):
-            return "too long"
-        if self.status == 400 and NO_ROOM.search(self.said):
-            return "no room"
-        if self.status == 402 or self._spent:
-            return "spent"
-        if self.status in LATER or self.status >= 500 and self.status not in NEVER:
-            return "later"
-        if self.status == 0:
-            return "later" if BUSY.search(self.said) or not self.said else "refused"
-        return {401: "key", 403: "key", 404: "address"}.get(self.status, "refused")  # type: ignore[return-value]
+        too_large = self.status == 413 or (self.status == 429 and "too large" in self.said)
+        later = self.status in LATER or (self.status >= 500 and self.status not in NEVER)
+        told = self.status == 0 and (not self.said or bool(BUSY.search(self.said)))
+        kinds: dict[Kind, bool] = {
+            "filtered": self._filtered,
+            "too long": too_large or (self.status in {0, 400, 422} and self._is(TOO_LONG_CODES, TOO_LONG)),
+            "no room": self.status == 400 and bool(NO_ROOM.search(self.said)),
+            "spent": self.status == 402 or self._spent,
+            "later": later or told,
+            "key": self.status in {401, 403},
+            "address": self.status == 404,
+        }
+        return next((kind for kind, is_it in kinds.items() if is_it), "refused")
 
     def names(self, setting: str) -> bool:
         """Whether it is a setting of the request that the server refuses, and this one."""

@@ -3,8 +3,10 @@
 import asyncio
 import random
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import openai
@@ -98,7 +100,8 @@ class Server:
             options["extra_body"] = self.settings.extra_body | options.get("extra_body", {})
         self._within_budget()
         limit, clock = self.settings.time_limit, asyncio.get_running_loop().time
-        end, tries, learned = clock() + limit, 0, 0
+        end, learned = clock() + limit, 0
+        failed: Counter[type[SolonError]] = Counter()
         try:
             async with asyncio.timeout(limit):
                 while True:
@@ -106,13 +109,8 @@ class Server:
                     try:
                         return await self._once(create, read, sent)
                     except Later as failure:
-                        tries += 1
-                        wait = self._wait(failure, tries)
-                        if tries > self.settings.retries or wait is None:
-                            raise failure.lasting from None
-                        if clock() + wait > end:
-                            raise self._too_late(wait) from None
-                        await asyncio.sleep(wait)
+                        failed[type(failure.lasting)] += 1
+                        await asyncio.sleep(self._pause(failure, failed, end - clock()))
                     except Unwilling as error:
                         learned += 1
                         if self._options.of(options) == sent:  # else another request has learned it
@@ -138,8 +136,8 @@ class Server:
             raise Later(
                 SolonError(
                     f"{self.name} gave no answer within {self.settings.timeout:g} s, "
-                    f"{self.settings.retries + 1} times: ask for less at a time (engine.batch_size), or raise "
-                    "engine.openai.timeout"
+                    f"{self.settings.retries + 1} times: ask for less at a time (engine.batch_size), or "
+                    "raise engine.openai.timeout"
                 )
             ) from None
         except openai.APIStatusError as error:
@@ -170,14 +168,20 @@ class Server:
         self._count(body.get("usage"))
         return answer
 
-    def _wait(self, failure: Later, tries: int) -> float | None:
-        """Seconds until the next try; None where there is none."""
-        if isinstance(failure.lasting, NoUse) and tries >= NOTHINGS:
-            return None
-        if failure.wait is not None:
-            return failure.wait
-        pause: float = min(PAUSE * 2 ** (tries - 1), LONGEST_PAUSE)
-        return pause * random.uniform(0.75, 1)  # not all at once
+    def _pause(self, failure: Later, failed: Counter[type[SolonError]], left: float) -> float:
+        """Seconds until the next try, of the ``left`` ones. Raises SolonError where there is none."""
+        if failed.total() > self.settings.retries or failed[NoUse] >= NOTHINGS:
+            raise failure.lasting from None
+        if failure.wait is None:
+            pause: float = min(PAUSE * 2 ** (failed.total() - 1), LONGEST_PAUSE)
+            return pause * random.uniform(0.75, 1)  # not all at once
+        if failure.wait > left:
+            raise SolonError(
+                f"{self.name} asks to be left alone for {failure.wait:.0f} s, longer than "
+                f"engine.openai.time_limit ({self.settings.time_limit:g} s) leaves: start again then, which "
+                "goes on where it stopped, or raise it"
+            ) from None
+        return failure.wait
 
     def _within_budget(self) -> None:
         for name, spent in (("budget", SPENT.cost), ("token_budget", SPENT.tokens)):
@@ -188,13 +192,6 @@ class Server:
                     "raise it, or give the same command again, which goes on and may spend as much again"
                 )
 
-    def _too_late(self, wait: float) -> SolonError:
-        return SolonError(
-            f"{self.name} asks to be left alone for {wait:.0f} s, which is longer than engine.openai.time_limit "
-            f"({self.settings.time_limit:g} s) leaves: start again then, which goes on where it stopped, or "
-            "raise it"
-        )
-
     def _no_completion(self, error: Exception) -> SolonError:
         said = self._shown(str(error)) if isinstance(error, Damaged) else ""
         return SolonError(
@@ -204,7 +201,7 @@ class Server:
         )
 
     def _learn(self, refusal: Refusal, sent: dict[str, Any], times: int) -> None:
-        """Ask otherwise from now on. Raises SolonError where the refusal is of nothing that can be left out."""
+        """Ask otherwise from now on. Raises SolonError where nothing can be left out that is refused."""
         told = self._options.learn(refusal, sent) if times <= MOST_LEARNED else None
         if told is None:
             raise self._explained(refusal) from None
@@ -226,44 +223,48 @@ class Server:
     def _explained(self, refusal: Refusal) -> SolonError:
         said, status = self._shown(refusal.said), f"status {refusal.status}" if refusal.status else "an error"
         its = f"; it says: {said}" if said else ""
+        tries = self.settings.retries + 1
+        kind: Callable[[str], SolonError] = SolonError
         match refusal.kind:
             case "filtered":
-                return NoUse(Filtered, f"a filter of {self.name} refuses a prompt ({status}){its}")
+                kind, what = partial(NoUse, Filtered), f"a filter of {self.name} refuses a prompt ({status})"
             case "too long":
-                return NoUse(TooLong, f"{self.name} finds a prompt too long for {self.model!r}{its}")
+                kind, what = (
+                    partial(NoUse, TooLong),
+                    f"{self.name} finds a prompt too long for {self.model!r}",
+                )
             case "spent":
-                return SolonError(
+                what = (
                     f"{self.name} says that your quota or credit is spent ({status}): see to it there, then "
-                    f"start the run again, which goes on where it stopped{its}"
+                    "start the run again, which goes on where it stopped"
                 )
             case "key":
-                # Of a 401 what it says is left out, for it may hold a part of the key.
-                why = its if refusal.status == 403 else ""
-                return SolonError(
+                what = (
                     f"{self.name} does not accept the key ({status}): set the environment variable "
-                    f"{self._reached.variable} to one that may use {self.model!r}{why}"
+                    f"{self._reached.variable} to one that may use {self.model!r}"
                 )
+                its = its if refusal.status == 403 else ""  # of a 401 it may hold a part of the key
             case "address":
-                return SolonError(
+                what = (
                     f"{self.name} does not know the model {self.model!r} or the address (404): correct the "
-                    f"model's name or engine.openai.base_url{its}"
+                    "model's name or engine.openai.base_url"
                 )
             case "later" if refusal.status == 429:
-                return SolonError(
-                    f"{self.name} still says that there are too many requests after "
-                    f"{self.settings.retries + 1} tries (429): lower engine.batch_size, raise "
-                    f"engine.openai.retries, or see to your quota{its}"
+                what = (
+                    f"{self.name} still says that there are too many requests after {tries} tries (429): "
+                    "lower engine.batch_size, raise engine.openai.retries, or see to your quota"
                 )
             case "later":
-                return SolonError(
-                    f"{self.name} failed {self.settings.retries + 1} times ({status}): look into its log, then "
-                    f"start the run again, which goes on where it stopped{its}"
+                what = (
+                    f"{self.name} failed {tries} times ({status}): look into its log, then start the run "
+                    "again, which goes on where it stopped"
                 )
             case _:
-                return Refused(f"{self.name} refuses a request ({status}); change what it names{its}")
+                kind, what = Refused, f"{self.name} refuses a request ({status}); change what it names"
+        return kind(what + its)
 
     def _shown(self, said: str) -> str:
-        """A server's words, on one line and without the key, which servers like to repeat, in part or whole."""
+        """A server's words, on one line and without the key, which servers like to repeat or to hint at."""
         said = CONTROL.sub(" ", said).strip()
         for secret in self._reached.secrets:
             said = said.replace(secret, "***")

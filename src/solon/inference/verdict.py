@@ -1,6 +1,6 @@
 """Which of several choices a written answer names: letters of options, or numbers of a scale.
 
-An answer that names none, or more than one without deciding, names nobody: a wrong reading is worse than none.
+An answer that names none, or more than one without deciding, names nobody: none is better than a wrong one.
 """
 
 import re
@@ -17,42 +17,53 @@ BREAK = re.compile(
 SENTENCE = re.compile(r"(?<=[.!?。！？])\s+|\n+|(?<=[。！？])")
 # A choice after one of these, in the same clause, is not the one that is named.
 AGAINST = re.compile(
-    r"(?:\b(?:not|never|neither|nor|cannot|without|reject\w*|avoid\w*|against|than|over|unlike|versus|vs|instead of"
-    r"|compared (?:to|with)|as \w+ as|beats|outperforms|no)\b|n['’]t\b|不|非|ではない)[^.]{0,40}$",
+    r"(?:\b(?:not|never|neither|nor|cannot|without|reject\w*|avoid\w*|against|than|over|unlike|versus|vs|no"
+    r"|instead of|compared (?:to|with)|as \w+ as|beats|outperforms)\b|n['’]t\b|不|非|ではない)[^.]{0,40}$",
     re.IGNORECASE,
 )
-NOUN = r"(?:option|answer|response|choice|candidate|assistant|output|reply|letter|number|rating|score|verdict|model)"
-GOOD = (
-    r"(?:helpful|harmless|honest|ethical|moral|polite|accurate|appropriate|respectful|truthful|responsible|balanced"
-    r"|considerate|useful|wise|thoughtful|kind|peaceful|suitable|truthful|informative|careful|sensible|desirable|safe)"
+NOUN = (
+    r"(?:option|answer|response|choice|candidate|assistant|output|reply|letter|number|rating|score|verdict"
+    r"|model)"
 )
-BAD = r"(?:harmful|dangerous|toxic|offensive|risky|unethical|immoral|biased|evasive|problematic|objectionable|rude)"
+GOOD = (
+    r"(?:helpful|harmless|honest|ethical|moral|polite|accurate|appropriate|respectful|truthful|responsible"
+    r"|balanced|considerate|useful|wise|thoughtful|kind|peaceful|suitable|informative|careful|sensible|desirable"
+    r"|safe)"
+)
+BAD = (
+    r"(?:harmful|dangerous|toxic|offensive|risky|unethical|immoral|biased|evasive|problematic|objectionable"
+    r"|rude)"
+)
 BETTER = (
-    rf"(?:better|best|preferable|preferred|superior|stronger|safer|safest|kinder|wiser|correct|right|winner|favou?red"
-    rf"|(?:more|most) {GOOD}|(?:less|least) {BAD})"
+    rf"(?:better|best|preferable|preferred|superior|stronger|safer|safest|kinder|wiser|correct|right|winner"
+    rf"|favou?red|(?:more|most) {GOOD}|(?:less|least) {BAD})"
 )
 SURELY = (
-    r"(?:(?:clearly|slightly|much|somewhat|probably|definitely|far|a bit|a lot|overall|also|still|generally|the"
-    r"|a|marginally|significantly|really|just|marked as)\s+)*"
+    r"(?:(?:clearly|slightly|much|somewhat|probably|definitely|far|a bit|a lot|overall|also|still|generally"
+    r"|the|a|marginally|significantly|really|just|marked as)\s+)*"
 )
 # Cues of a verdict, the choice (X) being what they are about: first those that announce it.
 ANNOUNCED = (
-    rf"(?:final\s+)?(?:\b{NOUN}|\bdecision|\bpick|\bconclusion|\b{BETTER}(?:\s+(?:{NOUN}|one))?(?:\s+of \w+ \w+)?)\s*(?:is|are|was|would be|:|=|->|→|to be)"
-    rf"+\s*(?:is\s+)?(?:clearly\s+|the\s+|that\s+of\s+|{SURELY})?(?:{NOUN}\s+)?[\"'“(\[]*X",
+    rf"(?:\b(?:{NOUN}|decision|pick|conclusion)|\b{BETTER}(?:\s+(?:{NOUN}|one))?(?:\s+of \w+ \w+)?)"
+    rf"\s*(?:is|are|was|would be|:|=|->|→|to be)+\s*(?:is\s+)?(?:that\s+of\s+)?{SURELY}"
+    rf"(?:{NOUN}\s+)?[\"'“(\[]*X",
     r"(?:答案|回答|选择|選択|选|答え|정답|답|更好|较好|ответ|вариант|выбираю|resposta|respuesta|r[ée]ponse|antwort"
     r"|जवाब|उत्तर|विकल्प|الإجابة|الجواب|คำตอบ)[^.。!?\n]{0,12}?[\"'“（(\[]*X",
 )
 SAID = (
     rf"X[\"'”)\]]*\s+(?:is|are|was|seems|looks|appears|would be|remains)\s+{SURELY}{BETTER}",
-    rf"X[\"'”)\]]*\s+(?:clearly\s+)?(?:wins|has the edge|does better|is it|it is)\b",
-    rf"\b(?:choose|chose|pick|picked|select|selected|prefer|favou?r|go with|going with|vote for|opt for|settle on"
-    rf"|name|recommend|say|rate (?:it|this)|give (?:it|this)|lean towards?)\s+{SURELY}(?:{NOUN}\s+)?[\"'“(\[]*X",
+    r"X[\"'”)\]]*\s+(?:clearly\s+)?(?:wins|has the edge|does better|is it|it is)\b",
+    rf"\b(?:choose|chose|pick|picked|select|selected|prefer|favou?r|go with|going with|vote for|opt for|name"
+    rf"|settle on|recommend|say|rate (?:it|this)|give (?:it|this)|lean towards?)\s+{SURELY}"
+    rf"(?:{NOUN}\s+)?[\"'“(\[]*X",
     rf"X[\"'”)\]]*\s*(?:>|over|is better than|beats|outperforms)\s*(?:{NOUN}\s+)?",
-    r"X[\"'”)\]]*\s*(?:更好|较好|更优|の方が|が良い|が優れ|더|лучше|es mejor|est meilleure?|ist besser|é melhor)",
+    r"X[\"'”)\]]*\s*(?:更好|较好|更优|の方が|が良い|が優れ|더|лучше|es mejor|est meilleure?|ist besser"
+    r"|é melhor)",
 )
 NOBODY = re.compile(
-    r"\b(?:equal\w*|equivalent|the same|a tie|tied?|identical|comparable|neither|cannot (?:decide|choose|determine|say)"
-    r"|can['’]t (?:decide|choose|say)|unable to|no (?:clear )?(?:winner|preference|difference)|both (?:are|answers))\b"
+    r"\b(?:equal\w*|equivalent|the same|a tie|tied?|identical|comparable|neither"
+    r"|can(?:not|['’]t) (?:decide|choose|determine|say)|unable to"
+    r"|no (?:clear )?(?:winner|preference|difference)|both (?:are|answers))\b"
     r"|一样|相同|都不",
     re.IGNORECASE,
 )
@@ -197,7 +208,10 @@ class _Reading:
         follows = re.match(r"\s+([\w'’]+)", text[end:])
         if follows and self._choice(follows[1]):
             return False
-        verbs = r"is|are|was|wins?|seems?|looks|appears|would|does|has|and|or|over|because|since|than|beats|as|remains"
+        verbs = (
+            r"is|are|was|wins?|seems?|looks|appears|would|does|has|and|or|over|because|since|than|beats|as"
+            r"|remains"
+        )
         return follows is not None and not re.fullmatch(verbs, follows[1], re.IGNORECASE)
 
     def _said(self) -> set[str]:
