@@ -16,7 +16,7 @@ import scipy.stats
 from solon.constitution import Constitution
 from solon.evaluation.calibration import Array, agreements
 from solon.records import PreferenceRecord, RevisionRecord, Vote
-from solon.texts.degenerate import words
+from solon.texts import words
 
 DIGITS = 6  # of a probability: where two orders cancel, the rounding error of logits is no preference
 HAIR = 0.02  # a vote this close to one half says next to nothing
@@ -124,15 +124,15 @@ def critiques(records: Iterable[RevisionRecord], law: Constitution | None = None
             current = current if revision["problem"] else revision["revision"]
     rows = []
     for name, mine in rounds.items():
-        sound = [(words(before), words(after)) for before, after, problem in mine if not problem]
+        sound = [(before, after) for before, after, problem in mine if not problem]
         rows.append(
             Critiques(
                 principle=name,
                 drawn=len(mine),
                 sound=len(sound),
-                changed=_mean(changed(before, after) for before, after in sound),
-                words_before=_mean(len(before) for before, _ in sound),
-                words_after=_mean(len(after) for _, after in sound),
+                changed=_mean(changed(words.words(before), words.words(after)) for before, after in sound),
+                words_before=_mean(words.count(before) for before, _ in sound),
+                words_after=_mean(words.count(after) for _, after in sound),
             )
         )
     return sorted(rows, key=lambda row: (-(row["changed"] or 0), row["principle"]))

@@ -22,6 +22,7 @@ from solon.records import EvaluationRecord, PairRecord, PromptRecord, SampleJudg
 from solon.seeds import generator
 from solon.texts import repetition
 from solon.texts.repetition import Change, Phrase, Texts
+from solon.texts.words import count
 from solon.texts.written import mended
 
 BLOCKS = 6  # of steps, as equal as can be; RL's beginning is the first third of them and its end the last
@@ -229,7 +230,7 @@ def _blocks(
                 answers=size,
                 boilerplate=repetition.boilerplate(texts) if size else None,
                 distinct=repetition.distinct(answers, least) if least else None,
-                words=fmean(len(answer.split()) for answer in answers) if size else None,
+                words=fmean(map(count, answers)) if size else None,
             )
         )
     return rows

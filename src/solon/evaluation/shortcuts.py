@@ -22,7 +22,8 @@ from solon.prompts.dialogue import transcript
 from solon.records import ASPECT_OF, Message
 from solon.seeds import share_of
 from solon.store.run_folder import RunFolder
-from solon.texts.degenerate import ROLE, words
+from solon.texts.degenerate import ROLE
+from solon.texts.words import words
 from solon.texts.written import CLOSING, PREFACE, Written, ends_whole
 
 HALVINGS = 5

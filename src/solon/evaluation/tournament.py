@@ -30,6 +30,7 @@ from solon.records import (
 from solon.seeds import derive_seed, generator
 from solon.texts.degenerate import NO_ANSWER
 from solon.texts.refusal import is_refusal
+from solon.texts.words import count
 from solon.texts.written import trimmed
 
 Asked = TypeVar("Asked", PromptRecord, EvaluationRecord)
@@ -156,7 +157,7 @@ def side_by_side(
                     text=of_model[prompt["id"]],
                     preference_score=scores[model][prompt["id"]],
                     refusal=is_refusal(of_model[prompt["id"]]),
-                    words=len(of_model[prompt["id"]].split()),
+                    words=count(of_model[prompt["id"]]),
                 )
                 for model, of_model in texts.items()
             ],

@@ -20,6 +20,7 @@ from solon.prompts.thinking import Thinking
 from solon.prompts.thoughts import Parted, part
 from solon.prompts.turn_end import turn_end
 from solon.records import Message
+from solon.texts.written import whole_characters
 
 PIECES = 4096  # whose tokens are remembered
 
@@ -119,11 +120,11 @@ class DialogueTokens:
 
         Either is among the tokens, as their last, and not in the text.
         """
-        if generated and generated[-1] in self.ends:
-            return self.parted(generated[:-1]), True
-        parted = self.parted(generated)
-        whole = cut(parted.text, self.stops(()))
-        return (parted, False) if whole is None else (parted._replace(text=whole), True)
+        ended = bool(generated) and generated[-1] in self.ends
+        parted = self.parted(generated[:-1] if ended else generated)
+        whole = None if ended else cut(parted.text, self.stops(()))
+        text = whole_characters(parted.text if whole is None else whole)
+        return parted._replace(text=text), ended or whole is not None
 
     def stops(self, asked: tuple[str, ...]) -> tuple[str, ...]:
         """The strings a text ends before. A base model would write the human's next turn by itself."""

@@ -22,6 +22,7 @@ from solon.inference.prefill import LEAST_MATCH
 from solon.inference.prefix import Tokens, common_length
 from solon.inference.scoring import Sheet
 from solon.seeds import generator
+from solon.texts.words import words
 
 SCORER = "preference model"
 Way = Literal["prompt", "generate", "train"]
@@ -95,7 +96,7 @@ class CountingEngine(Engine):
         self.prompt, self.generated = Load(role, "prompt"), Load(role, "generate")
         self.longest = 0  # tokens of a sequence, with the most that it may become
         self._share = share
-        self._words = sorted({word for text in texts for word in WORD.findall(text)})
+        self._words = sorted({word for text in texts for word in WORD.findall(text) or words(text)})
         plain: Any = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=None))
         self.dialogue = DialogueTokens(tokenizer, plain, system)
         self._seen: list[bytes] = []  # sorted, so that neighbours share the longest beginnings

@@ -13,6 +13,7 @@ from statistics import fmean
 
 from solon.prompts.dialogue import turns
 from solon.store.record_file import RecordFile
+from solon.texts import words
 
 Scored = tuple[Hashable, float, float]  # prompt, length, score
 ALONE = object()  # stands for all prompts that a step sampled one answer to
@@ -78,4 +79,4 @@ class LengthControl:
 
 def length(text: str) -> float:
     """ln(1 + n) of a text of n words."""
-    return math.log1p(len(text.split()))
+    return math.log1p(words.count(text))

@@ -15,6 +15,8 @@ from importlib import resources
 
 import numpy as np
 
+from solon.texts.language import in_another_script
+
 FLAG = 1.8  # log-odds from which a prompt counts as a red-team prompt
 CAUGHT = 0.34  # share of hh-rlhf's harmlessness comparisons that do, in dialogues that were not fitted
 MISTAKEN = 0.02  # the same of helpful prompts: 0 to 2.6 % in the seven sets that were never fitted
@@ -66,6 +68,8 @@ def stems(text: str) -> set[str]:
 
 def is_english(text: str) -> bool:
     """Whether these words can be judged: enough of them are words that every English text has."""
+    if in_another_script(text):
+        return False
     letters = re.findall(r"[^\W\d_]+", text)
     english = sum(word in FUNCTION_WORDS for word in words(text))
     return sum(map(len, letters)) < 24 or english > len(letters) / 12

@@ -12,7 +12,8 @@ from solon.prompts.dialogue import user
 from solon.prompts.red_team import request
 from solon.records import PromptRecord, PromptSet
 from solon.seeds import derive_seed, generator
-from solon.texts.degenerate import problem, words
+from solon.texts.degenerate import problem
+from solon.texts.words import words
 from solon.texts.written import Written, mended
 
 GENERATED = "generated-"  # begins the ids of prompts written here

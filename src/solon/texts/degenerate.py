@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 
 from solon.texts.refusal import is_evasive
+from solon.texts.words import words
 from solon.texts.written import Written
 
 # Shares of a text's three-word sequences: ordinary text of 50 words has more than nine in ten only once.
@@ -17,7 +18,10 @@ COPIED = 0.7  # a text that has this much or more from one other text is a copy 
 QUOTED = 8  # words in a row; they do not come twice by chance
 
 ROLE = re.compile(
-    r"^\W*(human|user|assistant|ai|system|h|a|critique|critique ?request|revision ?request)\W{0,3}:"
+    r"^\W*(human|user|assistant|ai|system|h|a|critique|critique ?request|revision ?request"
+    # and in Chinese, Japanese, Korean, Hindi, Arabic, Russian, German, Spanish and French
+    r"|人类|用户|使用者|助手|助理|人間|ユーザー|アシスタント|사용자|어시스턴트|उपयोगकर्ता|सहायक|المستخدم|المساعد"
+    r"|пользователь|ассистент|nutzer|benutzer|assistent|usuario|asistente|utilisateur)\W{0,3}[:：]"
     r"|<\|[a-z_]+\|>|\[/?inst\]",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -116,7 +120,3 @@ def quotes(said: list[str], other: list[str]) -> bool:
 
 def sequences(said: list[str], length: int = 3) -> list[tuple[str, ...]]:
     return list(zip(*(said[start:] for start in range(length)), strict=False))
-
-
-def words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.casefold())

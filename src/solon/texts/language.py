@@ -43,15 +43,20 @@ OTHER = _set("""
 """)
 
 
+def in_another_script(text: str) -> bool:
+    """Whether most of a text's letters are not Latin ones."""
+    letters = LETTER.findall(CODE.sub(" ", text))
+    return len(letters) > 2 * sum(LATIN.match(letter) is not None for letter in letters)
+
+
 def is_foreign(text: str) -> bool:
     """Whether most of a text is in another language than English. What has too few words to tell is not.
 
     Code, addresses and what stands in backticks do not count.
     """
+    if in_another_script(text):
+        return True
     prose = CODE.sub(" ", text)
-    letters = LETTER.findall(prose)
-    if len(letters) > 2 * sum(LATIN.match(letter) is not None for letter in letters):
-        return True  # another script
     said = WORD.findall(prose.casefold())
     english = sum(word in ENGLISH for word in said)
     other = sum(word in OTHER for word in said)

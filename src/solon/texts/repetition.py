@@ -14,7 +14,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from solon.texts.degenerate import words
+from solon.texts.words import joined, words
 
 Array = NDArray[np.float64]
 
@@ -127,7 +127,7 @@ def common_phrases(texts: Texts, most: int = 5) -> list[Phrase]:
             mine & set(_sequences(other["text"].split(), PHRASE)) for other in kept
         ):
             kept.append(phrase)
-    return kept
+    return [{**phrase, "text": joined(phrase["text"].split())} for phrase in kept]
 
 
 def _runs(said: Sequence[str], common: set[tuple[str, ...]]) -> list[str]:

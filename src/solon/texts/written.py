@@ -20,6 +20,8 @@ PREFACE = re.compile(  # "Here is a revised answer:" and "Revision:" are about t
 CLOSING = r"[”’»›)\]}」』）】》〉*_]"  # may follow a sentence's end and belongs to it
 SENTENCE_END = re.compile(
     rf"[^\s\d][.!?…](?:{CLOSING}|[\"'])*(?=\s|$)"  # not the full stop of "3."
+    # The same in Chinese and Japanese, which have no space after them.
+    rf"|(?<=[\u3041-\u30ff\u3400-\u9fff])[.!?…]+(?:{CLOSING}|[\"'])*"
     # Chinese and Japanese, Devanagari and its kin, Arabic and Urdu, Armenian, Ethiopic, Burmese, Khmer and
     # Tibetan: these marks end nothing but sentences, and many scripts have no space after them.
     rf"|[。！？｡।॥؟۔։።፧။។៕།]{CLOSING}*"
@@ -27,8 +29,18 @@ SENTENCE_END = re.compile(
     r"|(?<=[\u0e01-\u0eff])(?=\s)"
 )
 
-
 WHOLE = re.compile(rf"[.!?…。！？｡।॥؟۔։።፧။។៕།](?:{CLOSING}|[\"'])*$")
+
+
+# Of a character that was cut between its tokens: bytes that are none, an emoji's joint, and half a flag.
+HALF = re.compile(
+    "\\A\ufffd+|\ufffd+\\Z"
+    "|(?<=[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff])\u200d\ufffd*\\Z"
+    "|(?<![\U0001f1e6-\U0001f1ff])(?P<flags>(?:[\U0001f1e6-\U0001f1ff]{2})*)[\U0001f1e6-\U0001f1ff]\ufffd*\\Z"
+)
+# How a text may be quoted as a whole, in several languages.
+QUOTES = {"“": "”", '"': '"”', "„": "“”", "«": "»", "「": "」", "『": "』"}
+MARKS = "".join((*QUOTES, *QUOTES.values()))
 
 
 class Written(NamedTuple):
@@ -49,24 +61,30 @@ def ends_whole(text: str) -> bool:
     return bool(WHOLE.search(text))
 
 
+def whole_characters(text: str) -> str:
+    """The text without the half of a character that its first or last token may have brought."""
+    return HALF.sub(lambda match: match["flags"] or "", text)
+
+
 def trimmed(text: str, finish: Literal["stop", "length"], thinking: str = "") -> Written:
     """The text without white space around it; one cut by the token limit ends with its last whole sentence.
 
-    Where it has none, it stays as it is, but for half a character at its end, and is "unfinished".
+    Where it has none, it stays as it is and is "unfinished".
     """
-    text = text.strip()
+    text = whole_characters(text.strip()).strip()
     if finish == "stop":
         return Written(text, "", thinking)
     if ends := [match.end() for match in SENTENCE_END.finditer(text)]:
         return Written(text[: ends[-1]], "trimmed", thinking)
-    return Written(text.rstrip("\ufffd"), "unfinished", thinking)
+    return Written(text, "unfinished", thinking)
 
 
 def mended(text: str, finish: Literal["stop", "length"], thinking: str = "") -> Written:
     """The same without a preface and without quotation marks around all of it."""
     text, cut, _ = trimmed(PREFACE.sub("", text.strip()), finish)
-    inner = text[1:-1] if text[1:] and text[-1] in '"”' else text[1:] if cut else ""
-    if text[:1] in ("“", '"') and inner and not re.search('["“”]', inner):
+    closing = QUOTES.get(text[:1], "")
+    inner = text[1:-1] if text[1:] and text[-1] in closing else text[1:] if closing and cut else ""
+    if inner and set(inner).isdisjoint(MARKS):
         text = inner
     return Written(text.strip(), cut, thinking)
 
