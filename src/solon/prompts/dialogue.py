@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from solon.prompts.markers import markers
 from solon.prompts.thoughts import format_of, part
 from solon.records import Message
 
@@ -56,9 +57,8 @@ def transcript(messages: Sequence[Message]) -> str:
 def reserved(tokenizer: Any) -> dict[str, str]:
     """What the dialogue format alone may write, each with the form it gets where a message has it.
 
-    These are the tokenizer's special tokens, what marks a model's thoughts, and the beginnings of turns in
-    the Human/Assistant format. A space breaks them: "<|im_end|>" becomes "< |im_end|>", which is ordinary
-    text.
+    These are the tokenizer's special tokens, what marks a model's thoughts, and what else its template marks
+    turns by (``markers``). A space breaks them: "<|im_end|>" becomes "< |im_end|>", which is ordinary text.
     """
     added = tokenizer.added_tokens_decoder.values()
     special = {*tokenizer.all_special_tokens, *(token.content for token in added if token.special)}
@@ -69,17 +69,16 @@ def reserved(tokenizer: Any) -> dict[str, str]:
         form = f"{token[:first]} {token[first:]}"
         if token not in form:  # one character cannot be broken, nor can white space
             forms[token] = form
-    if tokenizer.chat_template == HUMAN_ASSISTANT_TEMPLATE:
-        forms |= {turn: turn.replace("\n\n", "\n\n ") for turn in (HUMAN_TURN, ASSISTANT_TURN)}
-    return forms
+    return forms | markers(tokenizer, special)
 
 
 def neutral(text: str, forms: Mapping[str, str]) -> str:
     """The text with everything ``reserved`` broken, so that no message can end its turn or begin another."""
+    text = f" {text}"  # white space is before every message, the format's own
     for token, form in forms.items():
         while token in text:  # again where they overlap
             text = text.replace(token, form)
-    return text
+    return text[1:]
 
 
 def turns(messages: Sequence[Message]) -> tuple[tuple[str, str], ...]:
