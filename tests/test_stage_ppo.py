@@ -19,6 +19,7 @@ from solon.policy.rollouts import Rollout, Sampler
 from solon.policy.task import Task
 from solon.prompts.dialogue import user
 from solon.stages import reinforce
+from solon.texts.written import whole_characters
 from solon.training import setup
 from toy_training import QUESTIONS, prompt_records, two_tokens, unwatched
 
@@ -194,9 +195,8 @@ def test_answers_end_with_their_first_end_token(tiny_model: Path, tmp_path: Path
         length = next((place + 1 for place, token in enumerate(answer) if token in ends), len(answer))
         assert mask == [1] * length + [0] * (len(answer) - length)
         ended = answer[length - 1] in ends
-        assert rollout == Rollout(
-            answer[:length], tokenizer.decode(answer[: length - ended], skip_special_tokens=True), not ended
-        )
+        text = tokenizer.decode(answer[: length - ended], skip_special_tokens=True)
+        assert rollout == Rollout(answer[:length], whole_characters(text), not ended)
     assert {rollout.truncated for rollout in seen} == {True, False}
 
 
@@ -273,7 +273,10 @@ def test_ppo_reaches_the_optimum_known_in_closed_form(tiny_model: Path, tmp_path
     beta = 0.5
     tokenizer = models.load_tokenizer(str(tiny_model))
     rewards = torch.tensor(
-        [letter_reward(tokenizer.decode([token], skip_special_tokens=True)) for token in range(512)]
+        [
+            letter_reward(whole_characters(tokenizer.decode([token], skip_special_tokens=True)))
+            for token in range(512)
+        ]
     )
     start = first_token(tiny_model)
     optimum = start * (rewards.double() / beta).exp()

@@ -450,7 +450,7 @@ def test_a_reward_that_is_not_a_number_stops_the_training(
     model.score.weight.data[0, 0] = math.nan
     model.save_pretrained(broken)
     models.load_tokenizer(judge).save_pretrained(broken)
-    with pytest.raises(SolonError, match="reward is not a finite number at step 1"):
+    with pytest.raises(SolonError, match="judge' gives scores that are not finite numbers"):
         reinforce.train(
             prompt_records(),
             str(tiny_model),

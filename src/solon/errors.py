@@ -56,7 +56,7 @@ class UnsupportedModel(SolonError):
 
 
 class NotFinite(SolonError):
-    """The model's probabilities are not numbers: its weights are damaged, or training has diverged."""
+    """A model gives no finite numbers: its weights are damaged or too large, or its training has diverged."""
 
 
 def first_line(error: BaseException) -> str:

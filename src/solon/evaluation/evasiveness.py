@@ -25,6 +25,7 @@ from solon.seeds import derive_seed
 from solon.sources import tables
 from solon.sources.tables import Row
 from solon.texts.refusal import VERDICTS, Verdict
+from solon.texts.written import whole_characters
 
 LABELS: dict[str, Verdict] = {
     "1_full_compliance": "compliance",
@@ -85,7 +86,7 @@ def answer(
         for prompt in prompts
     )
     for completion in engine.generate(requests):
-        yield replace(by_id[completion.id], text=completion.text.strip())
+        yield replace(by_id[completion.id], text=whole_characters(completion.text).strip())
 
 
 def agreement(labels: Sequence[Verdict], found: Sequence[Verdict | None]) -> Agreement:

@@ -11,6 +11,7 @@ from solon.inference.cache import RowCache, Stored
 from solon.inference.memory import out_of_memory
 from solon.inference.packed_linear import PackedLinear, pack
 from solon.inference.prefix import Tokens, alike
+from solon.inference.sampling import not_finite
 from solon.inference.trial import agree, tokens_to_try
 from solon.libraries.torch import can_pack
 from solon.models import load_model
@@ -34,8 +35,9 @@ class Wanted:
 class CachedModel:
     """A transformers causal language model on one device, which reads and writes the rows of a ``RowCache``.
 
-    Raises SolonError where it cannot be loaded, UnsupportedModel where it is not a plain attention model: a
-    trial shows whether it can be run so, and gives the logits that it gives by itself.
+    Raises SolonError where it cannot be loaded or gives no finite numbers, UnsupportedModel where it is not a
+    plain attention model: a trial shows whether it can be run so, and gives the logits that it gives by
+    itself.
     """
 
     def __init__(self, name: str, dtype: torch.dtype, device: torch.device) -> None:
@@ -45,6 +47,8 @@ class CachedModel:
         tried = tokens_to_try(config.vocab_size).to(device)
         with torch.inference_mode():
             plain: Tensor = self.network(input_ids=tried, use_cache=False).logits[0]
+        if not plain.float().logsumexp(-1).isfinite().all():
+            raise not_finite(name)
         self.network.set_attn_implementation(NAME)
         self.context: int = getattr(config, "max_position_embeddings", None) or 2**31
         self.window: int | None = getattr(config, "sliding_window", None)

@@ -20,7 +20,6 @@ from solon.prompts.thinking import Thinking
 from solon.prompts.thoughts import Parted, part
 from solon.prompts.turn_end import turn_end
 from solon.records import Message
-from solon.texts.written import whole_characters
 
 PIECES = 4096  # whose tokens are remembered
 
@@ -123,8 +122,7 @@ class DialogueTokens:
         ended = bool(generated) and generated[-1] in self.ends
         parted = self.parted(generated[:-1] if ended else generated)
         whole = None if ended else cut(parted.text, self.stops(()))
-        text = whole_characters(parted.text if whole is None else whole)
-        return parted._replace(text=text), ended or whole is not None
+        return (parted, ended) if whole is None else (parted._replace(text=whole), True)
 
     def stops(self, asked: tuple[str, ...]) -> tuple[str, ...]:
         """The strings a text ends before. A base model would write the human's next turn by itself."""

@@ -14,7 +14,6 @@ from typing import Literal, Self, TypeVar
 from solon.errors import SetAside
 from solon.records import Message
 from solon.role_settings import DEFAULT, Role
-from solon.texts.written import whole_characters
 
 T = TypeVar("T")
 Record = TypeVar("Record")
@@ -43,10 +42,6 @@ class Completion:
     finish: Literal["stop", "length"]  # "stop": end of turn or a stop string; "length": max_tokens reached
     tokens: int
     thinking: str = ""  # what a model that thinks before it answers thought; no part of the text
-
-    def __post_init__(self) -> None:
-        """No engine gives half a character."""
-        object.__setattr__(self, "text", whole_characters(self.text))
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,7 @@ class PlainEngine(Engine):
         for sequence in batch:
             sequence.restart()
         tokens, mask = self._padded([sequence.prompt for sequence in batch])
-        drawn = Drawn(batch, self._dialogue, self.device)
+        drawn = Drawn(batch, self._dialogue, self.device, self.model_name)
         self._network.generate(
             tokens,
             attention_mask=mask,
@@ -239,9 +239,11 @@ class PlainEngine(Engine):
 class Drawn(LogitsProcessor):  # type: ignore[misc]
     """Leaves of each row's logits the token that its request draws, and knows when a request has ended."""
 
-    def __init__(self, batch: Sequence[Active], dialogue: DialogueTokens, device: torch.device) -> None:
+    def __init__(
+        self, batch: Sequence[Active], dialogue: DialogueTokens, device: torch.device, model: str
+    ) -> None:
         self.completions: dict[int, Completion] = {}
-        self._batch, self._dialogue = batch, dialogue
+        self._batch, self._dialogue, self._model = batch, dialogue, model
         requests = [sequence.request for sequence in batch]
         self._temperature = torch.tensor([request.temperature for request in requests], device=device)
         self._top_p = torch.tensor([request.top_p for request in requests], device=device)
@@ -249,7 +251,7 @@ class Drawn(LogitsProcessor):  # type: ignore[misc]
     def __call__(self, _: Tensor, scores: Tensor) -> Tensor:
         """[rows, vocabulary]: 0 at the token drawn, else minus infinity."""
         draws = torch.tensor([sequence.draws.random() for sequence in self._batch], device=scores.device)
-        tokens = sample(scores, self._temperature.float(), self._top_p.float(), draws)
+        tokens = sample(scores, self._temperature.float(), self._top_p.float(), draws, model=self._model)
         for row, (sequence, token) in enumerate(zip(self._batch, tokens.tolist(), strict=True)):
             if row not in self.completions:
                 if completion := sequence.add(token, self._dialogue):

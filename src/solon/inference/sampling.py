@@ -10,25 +10,41 @@ AT_A_TIME = 2**20  # probabilities, on a CPU: more than its caches hold cost sev
 BELOW_ONE = 1 - 2**-23  # the largest draw, so that in float32 a product with it stays below the total
 
 
-def sample(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) -> Tensor:
+def not_finite(model: str) -> NotFinite:
+    return NotFinite(
+        f"the probabilities of model {model!r} are not finite numbers: its weights are damaged, or too large "
+        "for the number type it runs in; set engine.dtype to float32, or name another model"
+    )
+
+
+def sample(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor, *, model: str = "") -> Tensor:
     """One token for each row of ``logits`` [rows, vocabulary], by inversion of the distribution function.
 
     ``temperature`` (0 is greedy), ``top_p`` (Holtzman et al. 2020: the smallest set of likeliest tokens with
     at least this probability) and ``uniform`` (the row's own draw from [0, 1)) are [rows], so that a row's
-    token does not depend on the other rows. Raises NotFinite where a probability is not a finite number.
+    token does not depend on the other rows. Raises NotFinite, which names the ``model``, where a probability
+    is not a finite number.
     """
     rows = max(1, AT_A_TIME // logits.shape[-1]) if logits.device.type == "cpu" else max(1, len(logits))
     parts = zip(*(torch.split(values, rows) for values in (logits, temperature, top_p, uniform)), strict=True)
-    return torch.cat([_sample(*part) for part in parts])
+    try:
+        return torch.cat([_sample(*part) for part in parts])
+    except NotFinite:
+        raise not_finite(model) from None
 
 
 def _sample(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) -> Tensor:
     tokens = torch.empty(len(logits), dtype=torch.long, device=logits.device)
     greedy = temperature == 0
-    tokens[greedy] = logits[greedy].argmax(-1)
+    if greedy.any():
+        tokens[greedy] = logits[greedy].argmax(-1)
+        if not logits[greedy].gather(-1, tokens[greedy, None]).isfinite().all():  # NaN is its largest number
+            raise NotFinite
     for chosen, draw in ((~greedy & (top_p >= 1), _from_all), (~greedy & (top_p < 1), _from_nucleus)):
         if chosen.any():
             probabilities = (logits[chosen].float() / temperature[chosen, None]).softmax(-1)
+            if not probabilities[:, 0].isfinite().all():  # where one of a row is none, none is
+                raise NotFinite
             tokens[chosen] = draw(probabilities, top_p[chosen, None], uniform[chosen, None])
     return tokens
 
@@ -48,10 +64,5 @@ def _from_nucleus(probabilities: Tensor, top_p: Tensor, uniform: Tensor) -> Tens
 
 def _invert(weights: Tensor, uniform: Tensor) -> Tensor:
     cumulative = weights.cumsum(-1)
-    if not cumulative[:, -1].isfinite().all():
-        raise NotFinite(
-            "the model's probabilities are not finite numbers: its weights are damaged, or too large for the "
-            "number type it runs in; try another model, or engine.dtype: float32"
-        )
     target = uniform.clamp(max=BELOW_ONE) * cumulative[:, -1:]
     return torch.searchsorted(cumulative, target, right=True).squeeze(-1)

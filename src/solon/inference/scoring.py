@@ -1,5 +1,6 @@
 """Questions as sequences to score, and the scores of sequences as answers to the questions."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from solon.errors import TooLong
 from solon.inference.dialogue_tokens import DialogueTokens
 from solon.inference.engine import ChoiceScores, Question
 from solon.inference.prefix import Tokens
+from solon.inference.sampling import not_finite
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Sheet:
         model: str,
         most: int | None = None,
     ) -> None:
-        self._questions = questions
+        self._questions, self._model = questions, model
         self.rows: list[Scored] = []
         self.too_long: list[TooLong] = []
         for number, question in enumerate(questions):
@@ -60,9 +62,14 @@ class Sheet:
         return sum(len(row.tokens) * len(row.choices) for row in self.rows)
 
     def enter(self, row: Scored, found: Mapping[int, float]) -> Iterator[ChoiceScores]:
-        """Take in log-probabilities of a row's choices; yields a question's answer with its last row."""
+        """Take in log-probabilities of a row's choices; yields a question's answer with its last row.
+
+        Raises NotFinite where one is not a finite number: no label may be made of it.
+        """
         scores = self._scores[row.question]
         for choice, score in found.items():
+            if not math.isfinite(score):
+                raise not_finite(self._model)
             scores[choice] = score
         self._left[row.question] -= 1
         if not self._left[row.question]:

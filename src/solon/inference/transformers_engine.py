@@ -248,6 +248,7 @@ class TransformersEngine(Engine):
                     [sequence.draws.random() for sequence in sequences],
                 )
             ),
+            model=self.model_name,
         )
         completions = []
         for sequence, token in zip(sequences, tokens.tolist(), strict=True):

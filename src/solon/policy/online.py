@@ -15,7 +15,7 @@ from solon.policy.task import Task
 from solon.prompts.dialogue import assistant
 from solon.store.record_file import RecordFile
 from solon.training import preference_scores
-from solon.training.metrics import past_limit, require_finite
+from solon.training.metrics import past_limit
 from solon.training.processes import is_first, process
 
 # Prompts' ids, the policy's answers to them, and the step that sampled these, to one score each. In several
@@ -63,7 +63,6 @@ def rewards(task: Task) -> Reward:
             settings.micro_batch_size,
             [answer.truncated for answer in answers],
         )
-        require_finite("reward", scores, step)
         # Of all processes, in order.
         of_all = list(zip(*gather_object(list(zip(prompts, answers, scores, strict=True))), strict=True))
         if samples:

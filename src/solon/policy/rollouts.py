@@ -24,6 +24,7 @@ from solon.libraries.torch import packs_bfloat16
 from solon.models import best_device, load_tokenizer
 from solon.role_settings import POLICY, Role
 from solon.seeds import derive_seed
+from solon.texts.written import whole_characters
 from solon.training.processes import processes
 
 
@@ -32,7 +33,7 @@ class Rollout:
     """An answer that the policy sampled."""
 
     tokens: list[int]  # with its end, unless it was cut off
-    text: str  # as the engine gives it in every other stage
+    text: str  # as the engine gives it, without half a character where it was cut off
     truncated: bool  # ``max_tokens`` came before its end
     thinking: str = ""  # what it thought first, which the reward does not see
 
@@ -77,7 +78,7 @@ class Sampler:
             ) from error
         dialogue = DialogueTokens(self._tokenizer, model)
         return [
-            Rollout(answer, said.text, not ended, said.thinking)
+            Rollout(answer, whole_characters(said.text), not ended, said.thinking)
             for answer in answers
             for said, ended in [dialogue.written(answer)]
         ]
@@ -126,7 +127,7 @@ class Sampler:
             )
         except RuntimeError as error:
             if "probability tensor contains" in str(error):
-                raise NotFinite(str(error)) from error
+                raise NotFinite from error
             raise
         return [up_to_end(answer, dialogue) for answer in tokens[:, inputs["input_ids"].shape[1] :].tolist()]
 

@@ -1,5 +1,6 @@
 """What a preference model, or another scorer, gives dialogues. Nothing here trains or needs what does."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
@@ -9,6 +10,7 @@ from accelerate.utils import send_to_device
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from solon import models
+from solon.errors import NotFinite
 from solon.prompts.template_turns import TemplateTurns
 from solon.records import Message
 from solon.training import packing
@@ -55,7 +57,7 @@ def score(
     Dialogues become tokens exactly as in training, and ``truncated`` ones by the same template without the
     end of their last turn. ``batch_size`` of them go through the model at once, and those that answer one
     prompt share it; scores depend on neither, nor on the autocast that training may be under: everywhere the
-    model computes in its own number type.
+    model computes in its own number type. Raises NotFinite where one is not a finite number.
     """
     tokens = tokens_of(tokenizer, dialogues, truncated)
     pad = model.config.get_text_config().pad_token_id
@@ -77,4 +79,9 @@ def score(
             logits = model(**send_to_device(inputs, model.device), use_cache=False).logits.squeeze(-1).float()
             for index, value in zip(batch, logits.tolist(), strict=True):
                 scores[index] = value
+    if not all(map(math.isfinite, scores)):
+        raise NotFinite(
+            f"model {model.name_or_path!r} gives scores that are not finite numbers: its weights are "
+            "damaged, or training has diverged; train it again with a lower learning_rate, or name another"
+        )
     return scores
