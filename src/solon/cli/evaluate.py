@@ -44,7 +44,7 @@ def compare(
         raise SolonError("give at least two different models to compare")
     named: Aspect = "helpfulness" if aspect == "helpfulness" else "harmlessness"
     law = constitution.load(rules or {"harmlessness": "harmless", "helpfulness": "helpful"}[aspect])
-    records = data.select(data.prompts(prompts, sets[aspect]), "held-out", count, asked.seed)
+    records = data.held_out(prompts, sets[aspect], count, asked.seed)
     judge = judge or asked.models.judge_or_default
     ratings, judging = tournament.compare(names, judge, records, named, law, asked, SCREEN)
     standings = judging["standings"] if judging else {}

@@ -129,7 +129,7 @@ def measure_models(
         asked = configuration(config, settings)
         if len(set(names)) != len(names):
             raise SolonError("a model is named twice; name each once")
-        records = data.select(data.prompts(prompts or "packaged", "red-team"), "held-out", count, asked.seed)
+        records = data.held_out(prompts or "packaged", "red-team", count, asked.seed)
         entrants = [Entrant(name, name) for name in names]
         with TemporaryDirectory() as passing:
             rows = harmfulness.measure(entrants, records, out or Path(passing), asked, **how)

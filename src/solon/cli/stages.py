@@ -288,7 +288,12 @@ def preference_model(
             record for record in labels.human(bench.config.preference_model, []) if record["id"] not in known
         ]
         training = [record for record in records if record["split"] == "train"]
-        with SCREEN.stage(stage("preference-model").title):
+        notes, left = [], len(records) - len(training)
+        if not training:
+            raise SolonError(f"all {left} comparisons are held out, so none is left to train on; add some")
+        if left:
+            notes.append(f"{left} of {len(records)} comparisons are held out, and left out here.")
+        with _noted(stage("preference-model").title, notes):
             show(step.train(bench, training, out), as_json)
 
 

@@ -1,9 +1,12 @@
 """Where prompts and human helpfulness comparisons come from: packaged files, own files, ``datasets``."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from importlib import resources
 from itertools import zip_longest
+from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,8 +20,9 @@ from solon.seeds import generator, stable_id
 from solon.sources import harm_labels
 from solon.sources.harm_labels import Finding, Look
 from solon.sources.row_dialogues import comparison_of, kind_of, probability_of, prompt_of
-from solon.sources.tables import Row, label, rows
+from solon.sources.tables import HUB, Row, label, rows
 
+T = TypeVar("T")
 PROMPT: TypeAdapter[PromptRecord] = TypeAdapter(PromptRecord)
 
 
@@ -28,16 +32,17 @@ def prompts(source: str, prompt_set: PromptSet) -> list[PromptRecord]:
     Prompts that differ in case and white space alone count once. Whether a prompt is held out depends on its
     opening turn only (see ``held_out``), so it is on the same side in every source. Of Solon's own prompts
     (``01-red-team``), those of the set are taken as they are, with their ids and on their side.
-    Raises SolonError naming file, line and field.
+    Raises SolonError naming file, line and field; of a data set, what is no use is left out (``usable``).
     """
     packaged = source == "packaged"
     records: dict[str, PromptRecord] = {}
-    for row in packaged_rows(prompt_set) if packaged else rows(source):
-        if record := own_record(row):
-            if record["set"] == prompt_set:
-                records[folded(record["prompt"])] = record
+    table = packaged_rows(prompt_set) if packaged else rows(source)
+    for row, found in usable(source, table, lambda row: own_record(row) or prompt_of(row)):
+        if isinstance(found, dict):
+            if found["set"] == prompt_set:
+                records[folded(found["prompt"])] = found
             continue
-        dialogue = prompt_of(row)
+        dialogue = found
         key = folded(dialogue)
         if key not in records:
             records[key] = {
@@ -49,6 +54,35 @@ def prompts(source: str, prompt_set: PromptSet) -> list[PromptRecord]:
                 "source": source if packaged else label(source),
             }
     return list(records.values())
+
+
+def usable(source: str, table: Iterable[Row], read: Callable[[Row], T]) -> Iterator[tuple[Row, T]]:
+    """Each row with what ``read`` makes of it.
+
+    Rows of "datasets:NAME" that it raises SolonError for, and nobody here can mend, are left out and counted
+    in a warning; all others raise. So does a data set of which no row is any use.
+    """
+    wrong, sound = [], 0
+    for row in table:
+        try:
+            found = read(row)
+        except SolonError as error:
+            if not source.startswith(HUB):
+                raise
+            wrong.append(error)
+        else:
+            sound += 1
+            yield row, found
+    if wrong and not sound:
+        raise wrong[0]
+    if wrong:
+        _tell(f"{len(wrong)} of {len(wrong) + sound} rows of {source} are left out, such as {wrong[0]}.")
+
+
+@cache
+def _tell(note: str) -> None:
+    """Once: sources are read several times."""
+    logging.getLogger("solon").warning(note)
 
 
 def own_record(row: Row) -> PromptRecord | None:
@@ -87,6 +121,17 @@ def select(records: Sequence[PromptRecord], split: Split, count: int | None, see
             f"{count} {split} prompts were asked for and there are {len(drawn)}; ask for fewer or add prompts"
         )
     return drawn[:count]
+
+
+def held_out(source: str, prompt_set: PromptSet, count: int | None, seed: int) -> list[PromptRecord]:
+    """``count`` held-out prompts of a source, to measure models on. Raises SolonError where there is none."""
+    found = prompts(source, prompt_set)
+    if chosen := select(found, "held-out", count, seed):
+        return chosen
+    raise SolonError(
+        f"none of the {len(found)} {prompt_set} prompts of {source} is held out (a fifth of all are, by how "
+        "they open), so there is none to measure on; add prompts"
+    )
 
 
 def given(
@@ -156,14 +201,14 @@ def looked_at(
     """
     records: dict[str, PreferenceRecord] = {}
     look = Look(source)
-    for row in rows(source):
-        prompt, chosen, rejected = comparison_of(row)
-        probability = probability_of(row)
+    undecided = 0
+    read = usable(source, rows(source), lambda row: (*comparison_of(row), probability_of(row)))
+    for row, (prompt, better, worse, share) in read:
         look.at_names(row.values, row.place)
-        if not chosen or not rejected or chosen == rejected:
+        if not better or not worse or better == worse:
+            undecided += 1
             continue
-        if probability < 0.5:
-            chosen, rejected, probability = rejected, chosen, 1 - probability
+        chosen, rejected, probability = (better, worse, share) if share >= 0.5 else (worse, better, 1 - share)
         look.at_texts(prompt, chosen, rejected, row.place)
         name = stable_id(
             "comparison",
@@ -185,6 +230,8 @@ def looked_at(
             "labeller": label(source),
             "votes": [],
         }
+    if records and undecided:
+        _tell(f"{undecided} rows of {source} have a blank answer, or two equal ones, and are left out.")
     if not records:
         raise SolonError(f"{source}: no row has two different answers; name a source of comparisons")
     return list(records.values()), look.finding([*harm_labels.by_name(source)])

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -68,7 +69,7 @@ def source_name(source: str | None) -> str | None:
 
 
 def jsonl_rows(path: Path) -> Iterator[Row]:
-    for number, line in enumerate(text_of(path).split("\n"), 1):
+    for number, line in enumerate(re.split(r"\r\n?|\n", text_of(path)), 1):
         if line.strip():
             place = f"{path} line {number}"
             yield json_row(parse(line, place), place)
