@@ -20,7 +20,7 @@ CONCLUSION = "So the better answer is"
 
 # Lines that would pass as ours, were they in an answer or in the dialogue.
 OURS = re.compile(
-    r"^\W*(?:\(?[AB]\)|(?i:human|assistant|system) ?:|(?i:so )?(?i:the|name the) better answer"
+    r"^\W*(?:[(（]?[ABＡＢ][)）]|(?i:human|assistant|system) ?[:：]|(?i:so )?(?i:the|name the) better answer"
     r"|(?i:read this conversation|below are two answers|weigh both answers))",
     re.MULTILINE,
 )
