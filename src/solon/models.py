@@ -14,7 +14,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Collection
-from contextlib import suppress
 from datetime import date
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -27,7 +26,6 @@ from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
     GenerationConfig,
     GgufConfig,
@@ -36,10 +34,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from solon import marks
+from solon import marks, scoring_heads
 from solon.cards import HUB_NAME
 from solon.config import UNSAFE, on_server
 from solon.errors import SolonError, first_line
+from solon.libraries.transformers import quantization_of, unpacked_quantization
 from solon.prompts import template_arguments, thinking, turn_end
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, assistant, user
 from solon.role_settings import DEFAULT, Role
@@ -249,27 +248,19 @@ def load_model(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel
     """The causal language model, in evaluation mode, on the CPU. Raises SolonError where it lacks weights."""
     model, missing = _load_model(AutoModelForCausalLM, name, dtype=dtype)
     _complete(name, missing)
-    _mend_generation_config(model)
+    model.generation_config = _tokens_alone(model.generation_config)
     return model.eval()
 
 
-def _mend_generation_config(model: PreTrainedModel) -> None:
-    """What the library would not save, at the first checkpoint of a training, is put right.
+def _tokens_alone(settings: GenerationConfig | None) -> GenerationConfig:
+    """Of how a model is to be sampled by default, what begins and ends its texts.
 
-    Files have a temperature and no sampling; what else does not go together is left out but for the tokens.
+    The rest, such as a top-k or a penalty for repetition, would change what is sampled in training, and what
+    servers answer from its checkpoints, which learned without it; and where it does not go together (a
+    temperature, and no sampling) the library would not save it.
     """
-    settings = model.generation_config
-    if settings is None:
-        return
-    with suppress(ValueError):
-        settings.validate(strict=True)
-        return
-    settings.do_sample = True
-    with suppress(ValueError):
-        settings.validate(strict=True)
-        return
-    tokens = {name: getattr(settings, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    model.generation_config = GenerationConfig(**tokens)
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    return GenerationConfig(**{name: getattr(settings, name, None) for name in names})
 
 
 def load_preference_model(
@@ -279,7 +270,8 @@ def load_preference_model(
 
     Raises SolonError where weights are missing, or where it must be ``trained`` and its head is a new one.
     """
-    model, missing = _load_model(AutoModelForSequenceClassification, name, dtype=dtype, num_labels=1)
+    kind, config = _classifier(name)
+    model, missing = _load_model(kind, name, config=config, dtype=dtype)
     head = {key for key in missing if key.startswith(HEADS)}
     _complete(name, missing - head)
     if trained and head:
@@ -287,6 +279,21 @@ def load_preference_model(
             f"model {name!r} is no preference model: it has no head that gives a score; name one that has"
         )
     return model.eval()
+
+
+def _classifier(name: str) -> tuple[Any, PreTrainedConfig]:
+    """The class of the model with a score, and the configuration for it."""
+    config = _load(AutoConfig, name)
+    kind = scoring_heads.classifier(config)
+    if kind is None:
+        raise SolonError(
+            f"model {name!r} is of a family ({config.model_type}) that transformers has no causal language "
+            "model of, so it can be given no scoring head; name another as the policy"
+        )
+    if not isinstance(config, kind.config_class):  # of a model that sees or hears too
+        config = config.get_text_config()
+    config.num_labels = 1
+    return kind, config
 
 
 def _complete(name: str, missing: Collection[str]) -> None:
@@ -298,8 +305,13 @@ def _complete(name: str, missing: Collection[str]) -> None:
 
 
 def _load_model(kind: Any, name: str, **options: Any) -> tuple[PreTrainedModel, set[str]]:
-    """The model, and the names of the weights that were not in its files."""
+    """The model, and the names of the weights that were not in its files.
+
+    Quantised weights are unpacked where the library can: all that was trained from them is whole.
+    """
     safe = None if name.startswith(UNSAFE) else True
+    if unpacking := unpacked_quantization(_load(AutoConfig, name)):
+        options["quantization_config"] = unpacking
     model, info = _load(kind, name, use_safetensors=safe, output_loading_info=True, **options)
     return model, set(info["missing_keys"])
 
@@ -357,6 +369,22 @@ def check(name: str, role: Role = DEFAULT) -> None:
             f"the tokenizer of model {name!r} does not fit it: {token!r} is token {max(needed)}, but the "
             f"model has {size}; copy the tokenizer that it was trained with"
         )
+
+
+def check_policy(name: str) -> None:
+    """Raises SolonError for a model that cannot be trained. Its weights are not read."""
+    config = _load(AutoConfig, name)
+    method = quantization_of(config)
+    if method and not unpacked_quantization(config):
+        raise SolonError(
+            f"model {name!r} is quantised ({method}), so supervised finetuning, the preference model and RL "
+            "cannot train it: name the model that it was made from as models.policy"
+        )
+
+
+def check_scorer(name: str) -> None:
+    """Raises SolonError for a model that cannot be given a scoring head. Its weights are not read."""
+    _classifier(name)
 
 
 def check_device(device: str) -> None:

@@ -24,6 +24,7 @@ from solon.errors import SolonError
 from solon.evaluation import human_ratings
 from solon.evaluation.human_ratings import Rated
 from solon.evaluation.raters import by_scorer
+from solon.libraries.peft import targets_as_named
 from solon.progress import Progress, Watcher
 from solon.sources.tables import HUB
 from solon.store.files import file_hash, write_atomically
@@ -88,8 +89,9 @@ def train(
     set_seed(seed)  # before loading: the head is new and drawn at random
     scorer = marks.put(setup.without_dropout(models.load_preference_model(model)), mark)
     with packing.packed_scores(scorer) as packs:
-        if lora := setup.lora_config(settings.lora, "SEQ_CLS"):
-            scorer = get_peft_model(scorer, lora)
+        if lora := setup.lora_config(settings.lora, scorer, "SEQ_CLS"):
+            with targets_as_named():
+                scorer = get_peft_model(scorer, lora)
         trainer = ScorerTrainer(
             model=scorer,
             args=RewardConfig(

@@ -5,8 +5,9 @@ model: states of recurrent layers, convolutions, latent attention, sinks, chunks
 by ``generate``, each request from draws of its own; choices are scored by whole passes. Nothing is shared.
 """
 
+import random
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -118,6 +119,37 @@ class PlainEngine(Engine):
                 continue
             for row_scores in scores:
                 yield from sheet.enter(waiting.popleft(), row_scores)
+
+    def continue_tokens(
+        self, prompts: Sequence[Tokens], seeds: Sequence[int], max_tokens: int, temperature: float
+    ) -> list[list[int]]:
+        """The tokens sampled after each prompt's; see ``TransformersEngine.continue_tokens``."""
+        sequences = [
+            Active(
+                Request(str(number), (), max_tokens=max_tokens, temperature=temperature, seed=seed),
+                prompt,
+                self._dialogue.stops(()),
+                min(max_tokens, room(self.context, prompt, str(number), self.model_name)),
+                random.Random(seed),
+            )
+            for number, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True))
+        ]
+        self._waiting += sequences
+        while self._waiting:
+            self.poll()
+        return [sequence.generated for sequence in sequences]
+
+    @torch.no_grad()
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Copy named weights, in the model's own names, over those it has. Nothing may be in flight."""
+        for name, weight in weights:
+            own = self._network.get_parameter(name)
+            own.data = weight.to(self.device, own.dtype, copy=True)
+
+    def unload(self) -> None:
+        """Give the weights' memory back until ``load_weights`` brings all. Nothing may be in flight."""
+        for weight in self._network.parameters():
+            weight.data = weight.new_empty(0)
 
     def forget(self) -> None:
         """Nothing is kept."""

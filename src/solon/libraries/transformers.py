@@ -11,13 +11,15 @@ from typing import Any
 
 import torch
 from jinja2 import Environment
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward  # what attention "sdpa" calls
 from transformers.masking_utils import sdpa_mask  # makes the mask that attention "sdpa" is given
 from transformers.modeling_layers import GenericForSequenceClassification  # a trunk with ``score`` on it
+from transformers.pytorch_utils import Conv1D  # GPT-2's linear layers, their matrices turned round
+from transformers.quantizers import AutoQuantizationConfig  # a configuration of any method, by its name
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
-__all__ = ["GenericForSequenceClassification", "sdpa_attention_forward", "sdpa_mask"]
+__all__ = ["Conv1D", "GenericForSequenceClassification", "sdpa_attention_forward", "sdpa_mask"]
 
 SOURCE = "_name_or_path"
 """Where a configuration, as a dictionary, has the name that it was loaded by."""
@@ -33,6 +35,26 @@ def template_environment() -> Environment:
     """In which chat templates are read and rendered."""
     environment: Environment = _compile_jinja_template("").environment
     return environment
+
+
+def quantization_of(config: PreTrainedConfig) -> str | None:
+    """How the model's weights are quantised; None where they are whole."""
+    said = getattr(config, "quantization_config", None)
+    return str(said.get("quant_method", "somehow")) if isinstance(said, dict) else None
+
+
+def unpacked_quantization(config: PreTrainedConfig) -> Any:
+    """What ``from_pretrained`` is told to unpack quantised weights; None where it need not, or cannot."""
+    if quantization_of(config) is None:
+        return None
+    try:
+        packed = AutoQuantizationConfig.from_dict(config.quantization_config)
+    except Exception:  # of all sorts, where what the method needs is not installed, or it is not known
+        return None
+    if not hasattr(packed, "dequantize"):
+        return None
+    packed.dequantize = True
+    return packed
 
 
 def no_activation_checkpointing() -> dict[str, bool]:

@@ -1,13 +1,15 @@
 """What we use of TRL beyond what it promises to keep. Read in 1.16.0."""
 
 from collections.abc import Mapping
+from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from trl import GRPOTrainer, RewardTrainer, RLOOTrainer, SFTTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference  # RewardTrainer's own: pads pairs
-from trl.trainer.utils import disable_dropout_in_model, split_tensor_dict
+from trl.trainer.utils import FusedCausalLMOutput, disable_dropout_in_model, split_tensor_dict
 
 __all__ = ["DataCollatorForPreference", "disable_dropout_in_model"]
 
@@ -25,6 +27,77 @@ def fused_logprobs(model: Any, row: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """
     output = model(**row, fused_lm_head=True)
     return output.log_probs, output.entropy
+
+
+def settle_heads(trainer: Any, temperature: float = 1.0) -> None:
+    """Have the trainer's models, before they are trained, compute the log-probabilities that they have.
+
+    TRL computes them in parts, of what it knows of how families make logits of their last states. Where a
+    trial finds others than the model's own logits give, or an error, these are taken, which costs memory.
+    """
+    policy = trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
+    for model in (policy, getattr(trainer, "ref_model", None)):
+        if model is not None and not _fused_as_its_own(model, temperature):
+            model.forward = MethodType(_whole_head(temperature), model)
+
+
+@torch.no_grad()
+def _fused_as_its_own(model: Any, temperature: float) -> bool:
+    weight = next(model.parameters())
+    if weight.device.type == "meta" or isinstance(weight, DTensor):  # shared out: no part runs on its own
+        return True
+    tokens = torch.arange(5, 29, device=weight.device)[None] % model.get_input_embeddings().weight.shape[0]
+    own = _whole_head(temperature)(model, tokens, fused_lm_head=True, labels=tokens).log_probs
+    try:
+        fused = model(tokens, fused_lm_head=True, labels=tokens).log_probs
+    except Exception:  # of all sorts, where a family lacks what TRL looks for
+        return False
+    return bool((own - fused).abs().max() < torch.finfo(fused.dtype).eps ** 0.5 * own.abs().max())
+
+
+def _whole_head(temperature: float) -> Any:
+    """A ``forward`` in the place of TRL's, by the model's own."""
+
+    def forward(
+        model: Any,
+        *arguments: Any,
+        fused_lm_head: bool = False,
+        labels: Tensor | None = None,
+        shift_labels: Tensor | None = None,
+        num_items_in_batch: Any = None,
+        **options: Any,
+    ) -> Any:
+        if not fused_lm_head:
+            return type(model).forward(model, *arguments, **options)
+        logits = type(model).forward(model, *arguments, **{**options, "use_cache": False}).logits
+        targets = shift_labels
+        if targets is None:
+            assert labels is not None
+            logits, targets = logits[:, :-1], labels[:, 1:]
+        seen = targets != -100
+        logprobs = (logits.float() / temperature).log_softmax(-1)
+        taken = logprobs.gather(-1, targets.clamp(min=0)[..., None])[..., 0]
+        with torch.no_grad():  # a measure only
+            entropy = torch.special.entr(logprobs.exp()).sum(-1)
+        return FusedCausalLMOutput(
+            log_probs=torch.where(seen, taken, 0.0),
+            entropy=torch.where(seen, entropy, 0.0),
+            is_top1=(logits.argmax(-1) == targets) & seen,
+            label_mask=seen,
+        )
+
+    return forward
+
+
+def without_router_loss(trainer: Any) -> None:
+    """No training balances a mixture's experts: its router learns what the other weights learn.
+
+    Else supervised finetuning and two ways of RL would, but the other two, and the preference model, not.
+    """
+    text = trainer.model.config.get_text_config()
+    trainer.aux_loss_enabled = False
+    if hasattr(text, "output_router_logits"):
+        text.output_router_logits = False
 
 
 class NoTelemetry:
@@ -64,11 +137,11 @@ class OwnSamples(NoTelemetry):
         length: int,
         batch_size: int | None,
         with_entropy: bool,
-    ) -> tuple[Tensor, Tensor | None] | None:
+    ) -> tuple[Tensor, Tensor | None]:
         """Log-probability, and entropy where wanted, of the last ``length`` tokens of padded sequences.
 
         Each [sequences, length], 0 where ``attention_mask`` is 0. At most ``batch_size`` sequences go through
-        the model at once. None: TRL is to compute them its way.
+        the model at once.
         """
         raise NotImplementedError
 
@@ -99,22 +172,18 @@ class OwnSamples(NoTelemetry):
         logits_to_keep: int,
         batch_size: int | None = None,
         compute_entropy: bool = False,
-        **rest: Any,
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """TRL's loss is a function of these alone, so an answer without gradient here is not learned from."""
-        ours = self.logprobs(model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy)
-        if ours is not None:
-            (logprobs, entropies), mixture = (
-                ours,
-                None,
-            )  # the last is what mixtures of experts add to the loss
-        else:
-            logprobs, entropies, mixture = super()._get_per_token_logps_and_entropies(  # type: ignore[misc]
-                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **rest
-            )
+        **_: Any,
+    ) -> tuple[Tensor, Tensor | None, None]:
+        """TRL's loss is a function of these alone, so an answer without gradient here is not learned from.
+
+        The last would be the loss that balances a mixture's experts: see ``without_router_loss``.
+        """
+        logprobs, entropies = self.logprobs(
+            model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy
+        )
         if torch.is_grad_enabled() and self.with_gradient is not None:
             logprobs = torch.where(self.with_gradient, logprobs, logprobs.detach())
-        return logprobs, entropies, mixture
+        return logprobs, entropies, None
 
 
 class RLOO(OwnSamples, RLOOTrainer):  # type: ignore[misc]
@@ -146,7 +215,7 @@ class GRPO(OwnSamples, GRPOTrainer):  # type: ignore[misc]
 
     def _get_per_token_logps_and_entropies(
         self, *args: Any, **options: Any
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    ) -> tuple[Tensor, Tensor | None, None]:
         outputs = super()._get_per_token_logps_and_entropies(*args, **options)
         self.last_logprobs = outputs[0].detach()
         return outputs

@@ -48,6 +48,7 @@ def train(
 
     Raises SolonError where the stage does, and where a process ends otherwise.
     """
+    models.check_policy(names[0])
     if scale.processes == 1 and scale.launcher is None:
         metrics: dict[str, float] = function_of(stage)(
             records, *names, out, settings, seed, progress, human_harm, role

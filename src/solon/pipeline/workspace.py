@@ -55,6 +55,8 @@ class Workspace(Workbench):
             if asked not in checked:
                 models.check(*asked)
                 checked.append(asked)
+        models.check_policy(self.roles["policy"])
+        models.check_scorer(self.roles["policy"])
         self.hashes = {name: models.weights_hash(name) for name in set(self.roles.values())}
 
     @cached_property

@@ -12,7 +12,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
-from solon import config, marks
+from solon import config
 from solon.policy.rollouts import plain_weights
 from solon.store.files import flush
 from solon.training import checkpoints, processes, trainers
@@ -54,9 +54,7 @@ def keep(
     if isinstance(model, PeftModel):
         # Merging in place, and taking that back, would leave rounding in the weights.
         model, weights = model.get_base_model(), dict(plain_weights(model))
-    model.save_pretrained(partial, state_dict=weights)
-    tokenizer.save_pretrained(partial)
-    marks.seal(partial)
+    checkpoints.write(model, tokenizer, partial, weights)
     flush(partial)
     partial.rename(folder)
     shutil.rmtree(out / checkpoints.ASIDE)

@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from solon import config, marks, models, trackers
+from solon.libraries.peft import targets_as_named
 from solon.policy import online
 from solon.policy.kept_policies import keep, steps_to_keep
 from solon.policy.rollouts import Sampler
@@ -38,37 +39,33 @@ STATE = "ppo-state.pt"
 
 
 class Policy(nn.Module):
-    """A language model with a value head on its last hidden state; both share the trunk."""
+    """A language model with a value head beside its own, on the same states; both share the trunk."""
 
     def __init__(self, model: Any, temperature: float) -> None:
         super().__init__()
         self.model = model
         self.temperature = temperature
-        self.value = nn.Linear(model.config.get_text_config().hidden_size, 1)
+        self.value = nn.Linear(model.get_output_embeddings().weight.shape[1], 1)
         nn.init.zeros_(self.value.weight)
         nn.init.zeros_(self.value.bias)
 
-    def forward(self, tokens: Tensor, attention: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probability, entropy (nats) and value before each of the last ``length`` tokens.
+    def forward(self, tokens: Tensor, starts: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probability, entropy (nats) and value before each of ``length`` tokens.
 
-        ``tokens`` and ``attention`` have shape (sequences, prompt + length), the prompts padded on the left;
-        the results have shape (sequences, length).
+        ``tokens`` has shape (sequences, prompt + length), with padding after each sequence alone, ``starts``
+        (sequences,): where its answer begins. The results have shape (sequences, length); past an answer's
+        end they are of no use.
         """
-        outputs = self.model(
-            input_ids=tokens,
-            attention_mask=attention,
-            position_ids=(attention.cumsum(1) - 1).clamp(min=0),
-            output_hidden_states=True,
-            use_cache=False,
-            logits_to_keep=length + 1,
-        )
-        distribution = (outputs.logits[:, :-1].float() / self.temperature).log_softmax(-1)
-        logp = distribution.gather(-1, tokens[:, -length:, None]).squeeze(-1)
+        columns = starts[:, None] + torch.arange(length, device=tokens.device)
+        rows = torch.arange(len(tokens), device=tokens.device)[:, None]
+        with heads_input(self.model, (rows, columns - 1)) as states:
+            logits = self.model(input_ids=tokens, use_cache=False).logits
+        distribution = (logits.float() / self.temperature).log_softmax(-1)
+        logp = distribution.gather(-1, tokens[rows, columns][..., None]).squeeze(-1)
         with torch.no_grad():  # a measure only; its graph would hold two more tensors as large as the logits
-            entropy = -(distribution.exp() * distribution).sum(-1)
-        hidden = outputs.hidden_states[-1][:, -length - 1 : -1]
+            entropy = torch.special.entr(distribution.exp()).sum(-1)
         with torch.autocast(tokens.device.type, enabled=False):  # returns need float32's precision
-            values = self.value(hidden.to(self.value.weight.dtype)).squeeze(-1)
+            values = self.value(states[0].to(self.value.weight.dtype)).squeeze(-1)
         return logp, entropy, values
 
     @contextmanager
@@ -78,12 +75,28 @@ class Policy(nn.Module):
             yield self
 
 
+@contextmanager
+def heads_input(model: Any, places: tuple[Tensor, Tensor]) -> Iterator[list[Tensor]]:
+    """Inside, the model's head is given the states at these places alone; they come into the list."""
+    states = []
+
+    def chosen(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        states.append(inputs[0][places])
+        return (states[0],)
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(chosen)
+    try:
+        yield states
+    finally:
+        hook.remove()
+
+
 @dataclass
 class Samples:
     """A step's answers with what is held fixed while the policy learns from them."""
 
-    tokens: Tensor  # (sequences, prompt + length)
-    attention: Tensor  # the same shape
+    tokens: Tensor  # (sequences, prompt + length), with padding after each alone
+    starts: Tensor  # (sequences,): where the answers begin
     mask: Tensor  # (sequences, length): 1 up to and including the end of each answer
     learned: Tensor  # the same of the answers that are learned from, 0 for all others
     truncated: Tensor  # (sequences,): 1 for an answer that was cut off
@@ -136,8 +149,9 @@ def learn(task: Task, schedule: Schedule, reward: online.Reward) -> dict[str, fl
     torch.manual_seed(derive_seed(seed, "ppo"))  # adapters start at random
     tokenizer = models.load_tokenizer(task.policy, role=task.role)
     model = marks.put(models.load_model(task.policy), task.mark)
-    if lora := setup.lora_config(settings.lora, "CAUSAL_LM"):
-        model = get_peft_model(model, lora)
+    if lora := setup.lora_config(settings.lora, model, "CAUSAL_LM"):
+        with targets_as_named():
+            model = get_peft_model(model, lora)
     actor = Policy(setup.without_dropout(model), settings.temperature).to(accelerator.device)
     reference = None  # the adapted model without its adapters, which costs no second copy
     if lora is None:
@@ -214,20 +228,21 @@ def _sample(
         [record["prompt"] for record in repeated], add_generation_prompt=True, tokenize=True, return_dict=True
     )["input_ids"]
     device = actor.value.weight.device
-    inputs = tokenizer.pad({"input_ids": asked}, padding_side="left", return_tensors="pt").to(device)
     rollouts = sampler.sample(actor.model, asked, step, 0)
-    sampled = [torch.tensor(rollout.tokens) for rollout in rollouts]
-    answers = pad_sequence(sampled, batch_first=True, padding_value=tokenizer.pad_token_id).to(device)
-    mask = pad_sequence([torch.ones_like(answer) for answer in sampled], batch_first=True).to(device)
-    tokens = torch.cat([inputs["input_ids"], answers], dim=1)
-    attention = torch.cat([inputs["attention_mask"], mask], dim=1)
-    logp, entropy, values = _in_micro_batches(actor, tokens, attention, answers.size(1), settings)
+    answers = [rollout.tokens for rollout in rollouts]
+    mask = pad_sequence([torch.ones(len(answer)) for answer in answers], batch_first=True).to(device)
+    starts = torch.tensor(list(map(len, asked)), device=device)
+    tokens = torch.full((len(asked), int(starts.max()) + mask.size(1)), tokenizer.pad_token_id)
+    for row, prompt, answer in zip(tokens, asked, answers, strict=True):
+        row[: len(prompt) + len(answer)] = torch.tensor([*prompt, *answer])
+    tokens = tokens.to(device)
+    logp, entropy, values = _in_micro_batches(actor, tokens, starts, mask.size(1), settings)
     with actor.as_at_the_start() if reference is None else nullcontext(reference) as start:
-        ref_logp, _, _ = _in_micro_batches(start, tokens, attention, answers.size(1), settings)
+        ref_logp, _, _ = _in_micro_batches(start, tokens, starts, mask.size(1), settings)
     scores = reward([record["id"] for record in repeated], rollouts, step)
     return Samples(
         tokens=tokens,
-        attention=attention,
+        starts=starts,
         mask=mask,
         learned=mask * torch.tensor(online.learned(rollouts, settings), device=device)[:, None],
         truncated=torch.tensor([float(rollout.truncated) for rollout in rollouts]),
@@ -251,10 +266,10 @@ def _figures(samples: Samples) -> dict[str, float]:
 
 
 def _in_micro_batches(
-    policy: Policy, tokens: Tensor, attention: Tensor, length: int, settings: config.Reinforce
+    policy: Policy, tokens: Tensor, starts: Tensor, length: int, settings: config.Reinforce
 ) -> tuple[Tensor, ...]:
     batches = torch.split(torch.arange(len(tokens)), settings.micro_batch_size)
-    parts = [policy(tokens[rows], attention[rows], length) for rows in batches]
+    parts = [policy(tokens[rows], starts[rows], length) for rows in batches]
     return tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
 
@@ -282,7 +297,7 @@ def _update(
             for rows in torch.split(minibatch, settings.micro_batch_size):
                 mask = samples.learned[rows]
                 with accelerator.autocast():
-                    logp, _, values = actor(samples.tokens[rows], samples.attention[rows], mask.size(1))
+                    logp, _, values = actor(samples.tokens[rows], samples.starts[rows], mask.size(1))
                 surrogate, clipped = clipped_surrogate(
                     logp - samples.logp[rows], estimates[rows], settings.clip_range
                 )

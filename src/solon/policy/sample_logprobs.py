@@ -1,7 +1,9 @@
 """Log-probabilities of sampled answers for TRL's RL trainers, a prompt computed once for all its answers.
 
 TRL pads a micro-batch to its longest prompt and answer, and runs the prompt again for each of its samples,
-forward and backward, in the policy and in the reference. Here a micro-batch is one row of ``packing``.
+forward and backward, in the policy and in the reference. Here a micro-batch is one row of ``packing``. For a
+model that cannot read that it has a row for each sequence, with padding after it alone: padding before it may
+change what a model with states, convolutions or absolute positions makes of a text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,10 +36,7 @@ class SharedPrompts(OwnSamples):
         policy = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
         models = [policy] if self.ref_model is None else [policy, self.ref_model]
         with ExitStack() as stack:
-            # Models that the engine cannot run sample by ``generate``, which knows no packed rows.
-            if self.sampler.has_engine:
-                packs = [stack.enter_context(packed(model)) for model in models]
-                self.packs = all(packs)
+            self.packs = all(stack.enter_context(packed(model)) for model in models)
             if not self.packs:
                 stack.close()
             yield
@@ -51,9 +50,7 @@ class SharedPrompts(OwnSamples):
         length: int,
         batch_size: int | None,
         with_entropy: bool,
-    ) -> tuple[Tensor, Tensor | None] | None:
-        if not self.packs:
-            return None
+    ) -> tuple[Tensor, Tensor | None]:
         lengths = attention_mask[:, -length:].sum(1).tolist()
         sequences = [
             ids[seen].cpu().numpy() for ids, seen in zip(input_ids, attention_mask.bool(), strict=True)
@@ -62,12 +59,13 @@ class SharedPrompts(OwnSamples):
         logprobs, entropies = [], []
         for start in range(0, len(sequences), size):
             part = slice(start, start + size)
-            row, places = packed_answers(sequences[part], lengths[part])
+            lay_out = packed_answers if self.packs else padded_answers
+            rows, places = lay_out(sequences[part], lengths[part])
             with self.accelerator.autocast():
-                logprob, entropy = fused_logprobs(model, send_to_device(row, input_ids.device))
-            logprobs.append(_padded(logprob[0], places, length))
+                logprob, entropy = fused_logprobs(model, send_to_device(rows, input_ids.device))
+            logprobs.append(_padded(logprob.flatten(), places, length))
             if with_entropy:
-                entropies.append(_padded(entropy[0], places, length))
+                entropies.append(_padded(entropy.flatten(), places, length))
         return torch.cat(logprobs), torch.cat(entropies) if with_entropy else None
 
 
@@ -92,6 +90,25 @@ def packed_answers(
         places.append(torch.arange(end - length, end))
         labels[0, places[-1]] = torch.from_numpy(np.asarray(sequence[len(sequence) - length :]))
     return row | {"shift_labels": labels}, places
+
+
+def padded_answers(
+    sequences: Sequence[Tokens], lengths: Sequence[int]
+) -> tuple[dict[str, Any], list[Tensor]]:
+    """The same in a row for each sequence; places are counted through all rows.
+
+    No mask is needed: a token sees nothing that comes after it, and nothing is read at the padding.
+    """
+    width = max(map(len, sequences))
+    tokens = torch.zeros(len(sequences), width, dtype=torch.long)
+    labels = torch.full_like(tokens, -100)
+    places = []
+    for row, (sequence, length) in enumerate(zip(sequences, lengths, strict=True)):
+        end = len(sequence) - 1
+        tokens[row, : end + 1] = torch.from_numpy(sequence)
+        labels[row, end - length : end] = tokens[row, end - length + 1 : end + 1]
+        places.append(row * width + torch.arange(end - length, end))
+    return {"input_ids": tokens, "shift_labels": labels}, places
 
 
 def _padded(values: Tensor, places: Sequence[Tensor], width: int) -> Tensor:

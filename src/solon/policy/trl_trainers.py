@@ -6,7 +6,8 @@ import torch
 from transformers import set_seed
 
 from solon import config, marks, models
-from solon.libraries.trl import add_metric
+from solon.libraries.peft import targets_as_named
+from solon.libraries.trl import add_metric, settle_heads, without_router_loss
 from solon.policy.kept_policies import KeepPolicies
 from solon.policy.online import Reward, learned
 from solon.policy.rollouts import Rollout, Sampler
@@ -74,29 +75,33 @@ def learn(
     rows = [record for step in schedule for record in step]
     dataset = setup.conversational(rows, tokenizer, "id", "prompt")
     set_seed(task.seed)
-    trainer: Any = trainer_of(
-        model=marks.put(models.load_model(task.policy), task.mark),
-        reward_funcs=trl_reward,
-        args=arguments_of(
-            **{**arguments, "logging_steps": passes},
-            max_steps=settings.steps * passes,
-            shuffle_dataset=False,  # TRL's shuffle begins anew where a killed run goes on
-            save_steps=settings.save_steps * passes,  # never between two passes over the same samples
-            num_iterations=passes,
-            num_generations=settings.samples_per_prompt,
-            max_completion_length=settings.max_tokens,
-            temperature=settings.temperature,
-            learning_rate=settings.learning_rate,
-            lr_scheduler_type="constant",
-            epsilon=settings.clip_range,
-            disable_dropout=True,
-            # At 0 TRL drops the reference, and with it the measure of KL; this penalty is lost in rounding.
-            beta=settings.kl_coefficient or 1e-30,
-        ),
-        train_dataset=dataset,
-        processing_class=tokenizer,
-        peft_config=setup.lora_config(settings.lora, "CAUSAL_LM"),
-    )
+    policy = marks.put(setup.without_dropout(models.load_model(task.policy)), task.mark)
+    with targets_as_named():
+        trainer: Any = trainer_of(
+            model=policy,
+            reward_funcs=trl_reward,
+            args=arguments_of(
+                **{**arguments, "logging_steps": passes},
+                max_steps=settings.steps * passes,
+                shuffle_dataset=False,  # TRL's shuffle begins anew where a killed run goes on
+                save_steps=settings.save_steps * passes,  # never between two passes over the same samples
+                num_iterations=passes,
+                num_generations=settings.samples_per_prompt,
+                max_completion_length=settings.max_tokens,
+                temperature=settings.temperature,
+                learning_rate=settings.learning_rate,
+                lr_scheduler_type="constant",
+                epsilon=settings.clip_range,
+                disable_dropout=True,  # of adapters too: the policy that sampled has none
+                # At 0 TRL drops the reference, and with it the measure of KL; this is lost in rounding.
+                beta=settings.kl_coefficient or 1e-30,
+            ),
+            train_dataset=dataset,
+            processing_class=tokenizer,
+            peft_config=setup.lora_config(settings.lora, policy, "CAUSAL_LM"),
+        )
+    without_router_loss(trainer)
+    settle_heads(trainer, settings.temperature)
     trainer.rl, trainer.sampler = settings, Sampler(task.policy, settings, task.seed, task.role)
     trainer.add_callback(KeepPolicies(trainer, settings, out))
     with trainer.shared_prompts():

@@ -10,6 +10,7 @@ from transformers import set_seed
 from trl import RewardConfig
 
 from solon import config, marks, models
+from solon.libraries.peft import targets_as_named
 from solon.libraries.transformers import OwnBatches
 from solon.libraries.trl import DataCollatorForPreference, Reward, add_metric
 from solon.progress import Progress
@@ -60,18 +61,19 @@ def train(
     scorer = marks.put(setup.without_dropout(models.load_preference_model(model)), mark)
     with packing.packed_scores(scorer) as packs:
         collator = PackedCollator if packs else SoftLabelCollator
-        trainer = SoftLabelTrainer(
-            model=scorer,
-            args=RewardConfig(
-                **setup.epoch_arguments(out, seed, settings),
-                lr_scheduler_type="linear",
-                disable_dropout=False,  # done above; here it would also undo lora.dropout
-            ),
-            data_collator=collator(pad_token_id=tokenizer.pad_token_id),
-            train_dataset=dataset,
-            processing_class=tokenizer,
-            peft_config=setup.lora_config(settings.lora, "SEQ_CLS"),
-        )
+        with targets_as_named():
+            trainer = SoftLabelTrainer(
+                model=scorer,
+                args=RewardConfig(
+                    **setup.epoch_arguments(out, seed, settings),
+                    lr_scheduler_type="linear",
+                    disable_dropout=False,  # done above; here it would also undo lora.dropout
+                ),
+                data_collator=collator(pad_token_id=tokenizer.pad_token_id),
+                train_dataset=dataset,
+                processing_class=tokenizer,
+                peft_config=setup.lora_config(settings.lora, scorer, "SEQ_CLS"),
+            )
         left_out = len(dataset) - len(trainer.train_dataset)
         return trainers.run(trainer, tokenizer, out, _columns, progress, counts={"left_out": left_out})
 

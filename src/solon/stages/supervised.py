@@ -9,7 +9,8 @@ from transformers import set_seed
 from trl import SFTConfig
 
 from solon import config, marks, models
-from solon.libraries.trl import SFT
+from solon.libraries.peft import targets_as_named
+from solon.libraries.trl import SFT, settle_heads, without_router_loss
 from solon.progress import Progress
 from solon.records import Example
 from solon.role_settings import POLICY, Role
@@ -46,17 +47,20 @@ def train(
     set_seed(seed)
     student = marks.put(setup.without_dropout(models.load_model(model)), mark)
     with packing.packed(student) as packs:
-        trainer = Finetuner(
-            model=student,
-            args=SFTConfig(
-                **setup.epoch_arguments(out, seed, settings),
-                lr_scheduler_type="constant",
-                completion_only_loss=True,
-            ),
-            train_dataset=dataset,
-            processing_class=tokenizer,
-            peft_config=setup.lora_config(settings.lora, "CAUSAL_LM"),
-        )
+        with targets_as_named():
+            trainer = Finetuner(
+                model=student,
+                args=SFTConfig(
+                    **setup.epoch_arguments(out, seed, settings),
+                    lr_scheduler_type="constant",
+                    completion_only_loss=True,
+                ),
+                train_dataset=dataset,
+                processing_class=tokenizer,
+                peft_config=setup.lora_config(settings.lora, student, "CAUSAL_LM"),
+            )
+        without_router_loss(trainer)
+        settle_heads(trainer)
         if packs:
             # Not as an argument: TRL tells the model its padding token only where the collator is TRL's.
             trainer.data_collator = packed_batch

@@ -16,6 +16,7 @@ from solon import marks
 from solon.errors import SolonError, first_line
 from solon.inference.dialogue_tokens import end_tokens
 from solon.store.files import flush
+from solon.training import older_readers
 
 ASIDE = "unfinished"  # where in a checkpoint folder things are written that are not whole yet, and deleted
 
@@ -72,10 +73,18 @@ def save(
         model = model.merge_and_unload()
     for file in out.glob("*.safetensors"):
         file.unlink()  # not written over: it may be another run's as well (see ``reuse``)
+    with writing(out):
+        write(model, tokenizer, out, weights)
+    flush(out)
+
+
+def write(
+    model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, weights: Mapping[str, Tensor] | None = None
+) -> None:
+    """The folder's files, for older readers too, with the model's mark sealed."""
     if model.can_generate():  # for whoever generates with it elsewhere
         model.generation_config.eos_token_id = sorted(end_tokens(tokenizer, model))
-    with writing(out):
-        model.save_pretrained(out, state_dict=weights)
-        tokenizer.save_pretrained(out)
-        marks.seal(out)
-    flush(out)
+    model.save_pretrained(folder, state_dict=weights)
+    tokenizer.save_pretrained(folder)
+    older_readers.write_for(folder)
+    marks.seal(folder)

@@ -194,13 +194,16 @@ def _attends_plainly(model: PreTrainedModel) -> bool:
     if isinstance(next(model.parameters()), DTensor):  # shared out by FSDP: no part runs on its own
         return False
     sequences = [[5, 6, 7, 8, 9, 10], [5, 6, 9, 8]]
-    expected = [_states(model, torch.tensor([tokens], device=model.device))[0, -1] for tokens in sequences]
     inputs = send_to_device(pack([sequences], None), model.device)
     ends = inputs.pop("ends")
-    with _attention(model):
-        states = _states(model, **inputs)[0, ends]
+    try:
+        alone = [_states(model, torch.tensor([tokens], device=model.device))[0, -1] for tokens in sequences]
+        with _attention(model):
+            states = _states(model, **inputs)[0, ends]
+    except Exception:  # the libraries raise all sorts where a family has no place for this
+        return False
     tolerance = torch.finfo(states.dtype).eps ** 0.5
-    return bool((states - torch.stack(expected)).norm() < tolerance * states.norm())
+    return bool((states - torch.stack(alone)).norm() < tolerance * states.norm())
 
 
 @cache

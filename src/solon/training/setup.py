@@ -7,12 +7,14 @@ from typing import Any
 import datasets
 import torch
 from peft import LoraConfig
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from solon import config, models, trackers
 from solon.errors import SolonError
-from solon.libraries.transformers import no_activation_checkpointing
+from solon.libraries.peft import adaptable
+from solon.libraries.transformers import Conv1D, no_activation_checkpointing
 from solon.libraries.trl import disable_dropout_in_model
 from solon.prompts.dialogue import neutral_messages, reserved
 from solon.prompts.template_turns import TemplateTurns
@@ -88,20 +90,40 @@ def epoch_arguments(out: Path, seed: int, settings: config.Training) -> dict[str
 
 
 def without_dropout(model: Any) -> Any:
-    """The model with every dropout off that it has so far (adapters that come later keep theirs)."""
+    """The model with every dropout off that it has so far (adapters that come later keep theirs).
+
+    Families have it as modules, or as shares that their modules call a function with.
+    """
     disable_dropout_in_model(model)
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, float) and ("dropout" in name or "layerdrop" in name or "pdrop" in name):
+                setattr(module, name, 0.0)
     return model
 
 
-def lora_config(lora: config.Lora | None, task: str) -> LoraConfig | None:
-    """Adapters on every linear layer; a new scoring head (task "SEQ_CLS") is trained in full."""
+def lora_config(lora: config.Lora | None, model: Any, task: str) -> LoraConfig | None:
+    """Adapters on every linear layer of the model but its heads.
+
+    A new scoring head (task "SEQ_CLS") is trained in full. Experts that are held together, as one stack of
+    matrices, are no linear layers: adapters on them would cost as much as there are experts. Nor are layers
+    that compute something else of their matrix than a product, or whose matrix a kernel reads. All these stay
+    as they are.
+    """
     if lora is None:
         return None
+    heads = [model.get_output_embeddings(), *(getattr(model, name, None) for name in ("score", "classifier"))]
     return LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules="all-linear",
+        target_modules=[
+            name
+            for name, layer in model.named_modules()
+            if type(layer).forward in (nn.Linear.forward, Conv1D.forward)
+            and not any(layer is head for head in heads)
+            and adaptable(model, name)
+        ],
         task_type=task,
     )
 
