@@ -44,6 +44,7 @@ OF_TUPLES = {"_asdict", "_fields", "_replace"}  # Python's own, documented
 OUR_STRINGS = {"'_interval'"}  # how some names of figures end
 
 PROMISED_NOWHERE = {
+    "aux_loss_enabled",
     "base_layer",
     "cpu_linear",
     "engine_core",

@@ -46,7 +46,7 @@ def test_a_models_size_is_that_of_its_weights(tiny_model: Path) -> None:
     assert size.parameters == sum(weight.numel() for weight in model.parameters())
     assert (size.layers, size.hidden, size.attention, size.keys, size.inner) == (2, 64, 64, 32, 128)
     assert size.parameters - size.multiplied == size.head == 512 * 64  # tied
-    adapted = get_peft_model(model, setup.lora_config(config.Lora(rank=4), "CAUSAL_LM"))
+    adapted = get_peft_model(model, setup.lora_config(config.Lora(rank=4), model, "CAUSAL_LM"))
     trained = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
     assert size.adapters(4) == trained
 

@@ -11,6 +11,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 from solon import config, models
 from solon.inference import open_engine
 from solon.inference.engine import Request
+from solon.inference.plain_engine import PlainEngine
 from solon.policy.rollouts import Rollout, Sampler, plain_weights
 from solon.prompts.dialogue import HUMAN_TURN, user
 from toy_training import QUESTIONS, human_too
@@ -85,7 +86,7 @@ def test_adapters_are_merged_into_a_copy_only(tiny_model: Path) -> None:
         torch.testing.assert_close(found[name], weight)
 
 
-def test_a_model_that_the_engine_cannot_run_is_sampled_by_generate(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_model_that_the_engine_cannot_run_is_sampled_by_the_plain_one(tiny_model: Path, tmp_path: Path) -> None:
     tokenizer = models.load_tokenizer(str(tiny_model))
     tokenizer.save_pretrained(tmp_path)
     torch.manual_seed(0)
@@ -119,7 +120,7 @@ def test_texts_end_where_those_of_other_stages_do(tiny_model: Path, tmp_path: Pa
     tokenizer, policy = models.load_tokenizer(name), models.load_model(name)
     sampler = Sampler(name, asked, seed=0)
     if not by_engine:
-        sampler._engine = None
+        sampler._engine = PlainEngine(name, config.EngineSettings(batch_size=32))
     dialogue = [user(QUESTIONS[0])]
     prompt = tokenizer.apply_chat_template(dialogue, add_generation_prompt=True, return_dict=True)[
         "input_ids"

@@ -1,11 +1,12 @@
 """RL's update with shared prompts gives the figures and gradients of TRL's own batches."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from trl import GRPOConfig, RLOOConfig
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from solon import models
 from solon.policy import grpo, rloo
@@ -52,11 +53,14 @@ def batch(device: torch.device) -> dict[str, Any]:
     }
 
 
-def found_with(maker: Any, packs: bool, batch_size: int | None) -> tuple[torch.Tensor, ...]:
+def found_with(
+    maker: Any, packs: bool, batch_size: int | None, kind: Any = None
+) -> tuple[torch.Tensor, ...]:
+    """``kind``'s method is asked; by default the trainer's own."""
     maker.packs = packs
     maker.model.zero_grad()
-    logprobs, entropies, _ = maker._get_per_token_logps_and_entropies(
-        maker.model, **batch(maker.model.device), batch_size=batch_size
+    logprobs, entropies, _ = (kind or type(maker))._get_per_token_logps_and_entropies(
+        maker, maker.model, **batch(maker.model.device), batch_size=batch_size
     )
     weights = torch.arange(1, 1 + logprobs.shape[1], device=logprobs.device)
     ((logprobs - 0.3 * entropies) * weights).sum().backward()
@@ -69,18 +73,19 @@ def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
 @pytest.mark.parametrize("batch_size", [None, 4])
-def test_figures_and_gradients_are_those_of_padded_batches(
-    tiny_model: Path, tmp_path: Path, algorithm: str, batch_size: int | None
+@pytest.mark.parametrize("packs", [True, False])
+def test_figures_and_gradients_are_those_of_trls_batches(
+    tiny_model: Path, tmp_path: Path, algorithm: str, batch_size: int | None, packs: bool
 ) -> None:
     maker = trainer(algorithm, tiny_model, tmp_path)
     with torch.no_grad():  # far from even distributions, so that a wrong place shows
         for weight in maker.model.parameters():
             weight.mul_(3)
-    expected = found_with(maker, False, batch_size)
+    trl = RLOOTrainer if algorithm == "rloo" else GRPOTrainer
+    expected = found_with(maker, False, batch_size, trl)
     expected_gradients = gradients(maker.model)
-    with packing.packed(maker.model) as packs:
-        assert packs
-        found = found_with(maker, True, batch_size)
+    with packing.packed(maker.model) if packs else nullcontext():
+        found = found_with(maker, packs, batch_size)
         found_gradients = gradients(maker.model)
     assert found[0].shape == (6, 5) and expected[0].min() < -1
     for mine, theirs in zip(found, expected, strict=True):

@@ -122,7 +122,7 @@ def test_clipped_surrogate_case_by_case() -> None:
 
 def samples(**parts: Tensor) -> ppo.Samples:
     empty = torch.zeros(2, 3)
-    whole = dict.fromkeys(("tokens", "attention", "logp", "entropy", "ref_logp", "values"), empty)
+    whole = dict.fromkeys(("tokens", "starts", "logp", "entropy", "ref_logp", "values"), empty)
     ones = {"mask": torch.ones(2, 3), "learned": torch.ones(2, 3)}
     return ppo.Samples(**{**whole, **ones, "truncated": torch.zeros(2), "scores": torch.zeros(2), **parts})
 
@@ -143,7 +143,7 @@ def test_the_score_comes_with_the_last_token_and_each_token_pays_its_log_ratio()
 
 
 def test_log_probabilities_are_those_of_each_answer_alone(tiny_model: Path) -> None:
-    """Neither the prompts' padding nor the temperature's place changes what an answer's tokens get."""
+    """Neither the rows' padding nor the temperature's place changes what an answer's tokens get."""
     tokenizer = models.load_tokenizer(str(tiny_model))
     policy = moved(tiny_model, 0.05)
     policy.temperature = 0.7
@@ -159,7 +159,8 @@ def test_log_probabilities_are_those_of_each_answer_alone(tiny_model: Path) -> N
         start = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)[
             "input_ids"
         ]
-        answer = drawn.tokens[row, -drawn.mask.size(1) :][drawn.mask[row].bool()]
+        assert drawn.starts[row] == len(start)
+        answer = drawn.tokens[row, len(start) :][: int(drawn.mask[row].sum())]
         whole = torch.cat([torch.tensor(start), answer])[None]
         with torch.no_grad():
             logits = policy.model(whole).logits[0, len(start) - 1 : -1] / 0.7
@@ -222,9 +223,8 @@ def test_the_kl_estimate_is_right_on_average(tiny_model: Path) -> None:
 def test_with_adapters_the_reference_is_the_model_without_them(tiny_model: Path) -> None:
     tokenizer = models.load_tokenizer(str(tiny_model))
     plain = ppo.Policy(models.load_model(str(tiny_model)), 1.0)
-    adapted = get_peft_model(
-        models.load_model(str(tiny_model)), setup.lora_config(config.Lora(rank=4), "CAUSAL_LM")
-    )
+    model = models.load_model(str(tiny_model))
+    adapted = get_peft_model(model, setup.lora_config(config.Lora(rank=4), model, "CAUSAL_LM"))
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
             if "lora_B" in name:
@@ -233,7 +233,7 @@ def test_with_adapters_the_reference_is_the_model_without_them(tiny_model: Path)
     torch.manual_seed(0)
     sampler = Sampler(str(tiny_model), settings(), seed=0)
     drawn = ppo._sample(policy, None, tokenizer, [RECORD], no_reward, settings(), sampler, 1)
-    again, _, _ = plain(drawn.tokens, drawn.attention, drawn.mask.size(1))
+    again, _, _ = plain(drawn.tokens, drawn.starts, drawn.mask.size(1))
     assert torch.allclose(drawn.ref_logp, again, atol=1e-4)
     assert (drawn.logp - drawn.ref_logp).abs().max() > 0.01  # and back on afterwards
 
@@ -243,7 +243,7 @@ def test_values_keep_their_precision_under_autocast(tiny_model: Path) -> None:
     torch.nn.init.normal_(policy.value.weight)
     tokens = torch.arange(3, 11)[None]
     with torch.autocast("cpu", torch.bfloat16):
-        logp, _, values = policy(tokens, torch.ones_like(tokens), 4)
+        logp, _, values = policy(tokens, torch.tensor([4]), 4)
     assert logp.dtype == values.dtype == torch.float32
     assert not torch.equal(values, values.to(torch.bfloat16).float())
 

@@ -310,10 +310,15 @@ def _load_model(kind: Any, name: str, **options: Any) -> tuple[PreTrainedModel, 
     Quantised weights are unpacked where the library can: all that was trained from them is whole.
     """
     safe = None if name.startswith(UNSAFE) else True
-    if unpacking := unpacked_quantization(_load(AutoConfig, name)):
-        options["quantization_config"] = unpacking
+    if packed := unpacking(name):
+        options["quantization_config"] = packed
     model, info = _load(kind, name, use_safetensors=safe, output_loading_info=True, **options)
     return model, set(info["missing_keys"])
+
+
+def unpacking(name: str) -> Any:
+    """What ``from_pretrained`` is told to unpack the model's weights; None where they are whole."""
+    return unpacked_quantization(_load(AutoConfig, name))
 
 
 def _load(kind: Any, name: str, **options: Any) -> Any:

@@ -51,7 +51,7 @@ def classifier(config: PreTrainedConfig) -> Any:
     parts = {
         "base_model_prefix": _trunk(causal, config),
         "config_class": causal.config_class,
-        "__module__": __name__,
+        "__module__": causal.__module__,  # where transformers looks for what the family can do
     }
     return type(f"{family}ForSequenceClassification", (Scored, causal.__bases__[0]), parts)
 

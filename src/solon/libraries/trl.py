@@ -37,17 +37,17 @@ def settle_heads(trainer: Any, temperature: float = 1.0) -> None:
     """
     policy = trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
     for model in (policy, getattr(trainer, "ref_model", None)):
-        if model is not None and not _fused_as_its_own(model, temperature):
-            model.forward = MethodType(_whole_head(temperature), model)
+        if model is not None and not fused_as_its_own(model, temperature):
+            model.forward = MethodType(whole_head(temperature), model)
 
 
 @torch.no_grad()
-def _fused_as_its_own(model: Any, temperature: float) -> bool:
+def fused_as_its_own(model: Any, temperature: float) -> bool:
     weight = next(model.parameters())
     if weight.device.type == "meta" or isinstance(weight, DTensor):  # shared out: no part runs on its own
         return True
     tokens = torch.arange(5, 29, device=weight.device)[None] % model.get_input_embeddings().weight.shape[0]
-    own = _whole_head(temperature)(model, tokens, fused_lm_head=True, labels=tokens).log_probs
+    own = whole_head(temperature)(model, tokens, fused_lm_head=True, labels=tokens).log_probs
     try:
         fused = model(tokens, fused_lm_head=True, labels=tokens).log_probs
     except Exception:  # of all sorts, where a family lacks what TRL looks for
@@ -55,7 +55,7 @@ def _fused_as_its_own(model: Any, temperature: float) -> bool:
     return bool((own - fused).abs().max() < torch.finfo(fused.dtype).eps ** 0.5 * own.abs().max())
 
 
-def _whole_head(temperature: float) -> Any:
+def whole_head(temperature: float) -> Any:
     """A ``forward`` in the place of TRL's, by the model's own."""
 
     def forward(

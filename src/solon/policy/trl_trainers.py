@@ -99,6 +99,7 @@ def learn(
             train_dataset=dataset,
             processing_class=tokenizer,
             peft_config=setup.lora_config(settings.lora, policy, "CAUSAL_LM"),
+            quantization_config=models.unpacking(task.policy),  # for the reference, which TRL loads
         )
     without_router_loss(trainer)
     settle_heads(trainer, settings.temperature)
