@@ -56,6 +56,21 @@ def compare(
     }
 
 
+def by_turns(sides: dict[str, Callable[[], int]], runs: int) -> dict[str, tuple[float, float]]:
+    """The median rates of each side: things a second, and a second of processor time."""
+    rates: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
+    for _ in range(runs):
+        for side, work in sides.items():
+            start, spent = time.perf_counter(), time.process_time()
+            made = work()
+            finish()
+            rates[side].append((made / (time.perf_counter() - start), made / (time.process_time() - spent)))
+    return {
+        side: (statistics.median(wall for wall, _ in found), statistics.median(cpu for _, cpu in found))
+        for side, found in rates.items()
+    }
+
+
 def finish() -> None:
     """Wait until a GPU has done what it was given."""
     if DEVICE.type == "cuda":

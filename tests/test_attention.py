@@ -53,7 +53,7 @@ def test_it_is_plain_attention(
 
 def test_kinds_of_attention_that_it_has_not_are_refused() -> None:
     empty = torch.zeros(1, 1, 1, 8)
-    with pytest.raises(SolonError, match="use another engine"):
+    with pytest.raises(SolonError, match="caps its scores"):
         rows_attention(None, empty, empty, empty, empty, softcap=30.0, cached=Pass(slice(0, 1), []))
 
 

@@ -1,4 +1,4 @@
-"""The engine for models whose attention is not the plain kind, on such models."""
+"""The engine for models whose states cannot be copied, which share nothing."""
 
 from pathlib import Path
 
@@ -6,12 +6,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from model_families import FAMILIES, family
+from model_families import family
+from solon import models
 from solon.config import EngineSettings
 from solon.errors import SolonError
-from solon.inference import attention, open_engine, plain_engine
+from solon.inference import attention, open_engine, plain_engine, state_rows, states
+from solon.inference.cached_rows import CachedRows
 from solon.inference.engine import Question, Request
 from solon.inference.plain_engine import PlainEngine
+from solon.inference.state_rows import StateRows
 from solon.inference.transformers_engine import TransformersEngine
 from solon.libraries.torch import attend
 from solon.prompts.dialogue import user
@@ -44,13 +47,11 @@ def factory() -> EngineFactory:
     return lambda model, batch: PlainEngine(model, SETTINGS.model_copy(update={"batch_size": batch}))
 
 
-@pytest.fixture(params=[name for name in FAMILIES if name != "llama"])
-def unusual(request: pytest.FixtureRequest, tiny_model: Path, tmp_path: Path) -> Path:
-    return family(request.param, tiny_model, tmp_path / request.param)
-
-
-def test_unusual_families_write_what_generate_does_and_score_as_they_do(unusual: Path) -> None:
+def test_a_family_whose_states_cannot_be_copied_writes_what_generate_does(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     """Prompts of several lengths together, which padding must not change."""
+    unusual = family("recurrent_gemma", tiny_model, tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(unusual)
     model = AutoModelForCausalLM.from_pretrained(unusual, dtype=torch.float32).eval()
     with open_engine(str(unusual), SETTINGS) as engine:
@@ -74,6 +75,14 @@ def test_unusual_families_write_what_generate_does_and_score_as_they_do(unusual:
         assert scores[asked] == pytest.approx(wanted, abs=tolerance(8))
 
 
+def test_before_a_run_it_is_told_which_models_share_nothing(tiny_model: Path, tmp_path: Path) -> None:
+    """By the configuration alone; as the engines find it with the weights."""
+    for name, told in (("recurrent_gemma", True), ("qwen3_next", False), ("deepseek_v4", False)):
+        assert bool(models.slow(str(family(name, tiny_model, tmp_path / name)))) == told
+    assert models.slow(str(tiny_model)) is None
+    assert models.slow("openai:any") is None
+
+
 def test_a_model_that_reads_padding_has_prompts_of_one_length_together(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,13 +98,19 @@ def test_a_model_that_reads_padding_has_prompts_of_one_length_together(
     assert sorted(sizes) == [1, 1, 2]
 
 
-def test_a_model_that_computes_something_else_over_rows_is_found_at_the_start(
+def test_a_model_that_computes_something_else_is_found_at_the_start(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """First over the rows of a cache, then from copies of its states."""
     folder = str(family("llama", tiny_model, tmp_path))
     with open_engine(folder, SETTINGS) as engine:
         assert isinstance(engine, TransformersEngine)
+        assert isinstance(engine._rows, CachedRows)
     monkeypatch.setattr(attention, "attend", lambda query, *rest: attend(1.1 * query, *rest))
+    with open_engine(folder, SETTINGS) as engine:
+        assert isinstance(engine, TransformersEngine)
+        assert isinstance(engine._rows, StateRows)
+    monkeypatch.setattr(state_rows, "together", lambda parts: states.together([*parts[1:], *parts[:1]]))
     with open_engine(folder, SETTINGS) as engine:
         assert isinstance(engine, PlainEngine)
 

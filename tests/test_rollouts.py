@@ -86,7 +86,9 @@ def test_adapters_are_merged_into_a_copy_only(tiny_model: Path) -> None:
         torch.testing.assert_close(found[name], weight)
 
 
-def test_a_model_that_the_engine_cannot_run_is_sampled_by_the_plain_one(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_model_that_the_engine_cannot_run_is_sampled_by_the_plain_one(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     tokenizer = models.load_tokenizer(str(tiny_model))
     tokenizer.save_pretrained(tmp_path)
     torch.manual_seed(0)

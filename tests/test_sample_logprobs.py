@@ -53,9 +53,7 @@ def batch(device: torch.device) -> dict[str, Any]:
     }
 
 
-def found_with(
-    maker: Any, packs: bool, batch_size: int | None, kind: Any = None
-) -> tuple[torch.Tensor, ...]:
+def found_with(maker: Any, packs: bool, batch_size: int | None, kind: Any = None) -> tuple[torch.Tensor, ...]:
     """``kind``'s method is asked; by default the trainer's own."""
     maker.packs = packs
     maker.model.zero_grad()

@@ -42,8 +42,13 @@ class Active:
         self._given.clear()
 
     @property
+    def length(self) -> int:
+        """How many tokens have gone through the model: the last generated one has not been run yet."""
+        return len(self.prompt) + len(self.generated) - 1
+
+    @property
     def tokens(self) -> Tokens:
-        """The tokens that have gone through the model: the last generated one has not been run yet."""
+        """Those that have gone through the model."""
         return np.concatenate([self.prompt, np.array(self.generated[:-1], dtype=np.int64)])
 
     def add(self, drawn: int, dialogue: DialogueTokens) -> Completion | None:

@@ -58,9 +58,7 @@ def rows_attention(
     [sequences, tokens, heads, width]. Raises UnsupportedModel for kinds of attention that it has not.
     """
     if options.get("softcap") is not None or options.get("s_aux") is not None:
-        raise UnsupportedModel(
-            "the transformers engine cannot run models that cap attention or have sinks: use another engine"
-        )
+        raise UnsupportedModel("its attention caps its scores or has sinks")
     sequences, heads, tokens, size = query.shape
     # Query heads that share a key head become more queries of it, so that keys are not repeated.
     folded = query.reshape(sequences, keys.shape[1], -1, size)

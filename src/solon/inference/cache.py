@@ -96,10 +96,7 @@ class RowCache(Cache):  # type: ignore[misc]
         """
         keys, values = (states[layer_idx] for states in self._rows(key_states[:1], value_states[:1]))
         if keys.shape[1::2] != key_states.shape[1::2]:
-            raise UnsupportedModel(
-                "the transformers engine cannot run models whose layers have heads of different shapes: use "
-                "another engine"
-            )
+            raise UnsupportedModel("its layers have heads of different shapes")
         row, column = self._written
         keys[row, :, column] = key_states.transpose(1, 2)
         values[row, :, column] = value_states.transpose(1, 2)

@@ -1,70 +1,45 @@
-"""The model as the transformers engine runs it: over cached rows, with logits where they are wanted."""
+"""A model of plain attention, run over the rows of a cache."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from solon.errors import UnsupportedModel, first_line
 from solon.inference.attention import NAME, Pass, Trunk
 from solon.inference.cache import RowCache, Stored
+from solon.inference.loaded_model import LoadedModel
 from solon.inference.memory import out_of_memory
-from solon.inference.packed_linear import PackedLinear, pack
 from solon.inference.prefix import Tokens, alike
-from solon.inference.sampling import not_finite
-from solon.inference.trial import agree, tokens_to_try
-from solon.libraries.torch import can_pack
-from solon.models import load_model
+from solon.inference.trial import agree
 
 Group = tuple[list[int], int]
 """Some sequences of a pass, by their places in it, and how many cached tokens they have in common."""
 
 
-class Wanted:
-    """Has a head run on the wanted positions only: logits at all those of a prompt would fill memory.
-
-    Apart from ``CachedModel``, which the head would otherwise lead back to: it must go at its last use.
-    """
-
-    positions: tuple[Tensor, Tensor]  # places in the pass, and columns
-
-    def __call__(self, _: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        return (inputs[0][self.positions],)
-
-
 class CachedModel:
     """A transformers causal language model on one device, which reads and writes the rows of a ``RowCache``.
 
-    Raises SolonError where it cannot be loaded or gives no finite numbers, UnsupportedModel where it is not a
-    plain attention model: a trial shows whether it can be run so, and gives the logits that it gives by
-    itself.
+    Raises UnsupportedModel, and leaves the model as it was, where it is not a plain attention model: a trial
+    shows whether it can be run so, and gives the logits that it gives by itself.
     """
 
-    def __init__(self, name: str, dtype: torch.dtype, device: torch.device) -> None:
-        self.device = device
-        self.network = load_model(name, dtype).to(device)
+    def __init__(self, loaded: LoadedModel) -> None:
+        self._loaded, self.network = loaded, loaded.network
+        self.name, self.device, self.head = loaded.name, loaded.device, loaded.head
         config = self.network.config.get_text_config()
-        tried = tokens_to_try(config.vocab_size).to(device)
-        with torch.inference_mode():
-            plain: Tensor = self.network(input_ids=tried, use_cache=False).logits[0]
-        if not plain.float().logsumexp(-1).isfinite().all():
-            raise not_finite(name)
-        self.network.set_attn_implementation(NAME)
-        self.context: int = getattr(config, "max_position_embeddings", None) or 2**31
         self.window: int | None = getattr(config, "sliding_window", None)
         self._layers: int = config.num_hidden_layers
         self._layer_types = set(getattr(config, "layer_types", None) or ())
         if unknown := self._layer_types - {"full_attention", "sliding_attention"}:
-            raise UnsupportedModel(
-                f"model {name!r} has {' and '.join(sorted(unknown))} layers, which the transformers engine "
-                "cannot run: use another engine for it, or another model"
-            )
-        self.head: nn.Module = self.network.get_output_embeddings()
-        self._wanted = Wanted()
-        self.head.register_forward_pre_hook(self._wanted)
-        if device.type == "cpu" and can_pack(dtype):
-            pack(self.network, self.head)
-        self._try(name, tried[0], plain)
+            raise UnsupportedModel(f"model {self.name!r} has {' and '.join(sorted(unknown))} layers")
+        own = self.network.config._attn_implementation
+        self.network.set_attn_implementation(NAME)
+        try:
+            self._try(self.name, loaded.tried[0], loaded.plain[0])
+        except UnsupportedModel:
+            self.network.set_attn_implementation(own)
+            raise
 
     @torch.inference_mode()
     def _try(self, name: str, tokens: Tensor, plain: Tensor) -> None:
@@ -77,9 +52,9 @@ class CachedModel:
         ends, rows = torch.tensor([last, middle]), torch.tensor([0, 1])
         both: list[Group] = [([0, 1], 0)]
         try:
-            before = tokens[:last].cpu().repeat(2, 1)
+            before = tokens[:last].repeat(2, 1)
             self.forward(cache, slice(0, 2), before, positions, (rows, ends - 1), both)
-            step = tokens.cpu()[ends][:, None]
+            step = tokens[ends][:, None]
             found = self.forward(
                 cache, slice(0, 2), step, ends[:, None], (rows, torch.zeros_like(rows)), both
             )
@@ -135,25 +110,6 @@ class CachedModel:
             known = [0] * len(sequences)
         return alike(sequences, known)
 
-    @torch.no_grad()
-    def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """Copy named weights, in the model's own names, over those it has."""
-        for name, weight in weights:
-            layer, kind = self.network.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]
-            if kind == "weight" and isinstance(layer, PackedLinear):
-                layer.load(weight)
-            else:
-                own = layer.get_parameter(kind)
-                own.data = weight.to(self.device, own.dtype, copy=True)
-
-    def unload(self) -> None:
-        """Give the weights' memory back until ``load_weights`` brings all."""
-        for weight in self.network.parameters():
-            weight.data = weight.new_empty(0)
-        for layer in self.network.modules():
-            if isinstance(layer, PackedLinear):
-                layer.load(torch.empty(0))
-
     def _run(
         self,
         cache: RowCache,
@@ -166,7 +122,7 @@ class CachedModel:
     ) -> Tensor:
         """``forward`` with all on the device, and the first ``width`` columns of the cache read."""
         cache.place(rows, positions)
-        self._wanted.positions = wanted
+        self._loaded.wanted.positions = wanted
         output = self.network(
             input_ids=tokens,
             attention_mask=self._masks(positions, cache.before, width),

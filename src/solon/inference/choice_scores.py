@@ -3,46 +3,38 @@
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from solon.inference.cache import Stored
-from solon.inference.prefill import Prefill
+from solon.inference.prefill import Logits, Prefill
 from solon.inference.prefix import LEAST_TRUNK, Tokens, common_length
 from solon.inference.scoring import Scored
 
 HEAD_ROWS = 16384  # of the head's weights are in float32 at a time
 
 
-@torch.inference_mode()
-def choice_scores(prefill: Prefill, rows: list[Scored]) -> list[dict[int, float]]:
-    """The log-probabilities of each row's choices, by number. The rows are in the order of their tokens."""
+def choice_scores(read: Iterator[Logits], rows: list[Scored], head: nn.Module) -> list[dict[int, float]]:
+    """The log-probabilities of each row's choices, by number; ``read`` runs the model, ``head`` included."""
     scores = [dict.fromkeys(row.choices, 0.0) for row in rows]
     parts: list[tuple[int, int, Tensor]] = []  # row, choice, and the sum of some of its tokens
-    sequences = [row.tokens for row in rows]
-    model = prefill.model
-    cache = model.cache(len(rows), beginning(prefill, sequences, min(row.start for row in rows)))
-    cache.reserve(len(rows), max(map(len, sequences)), used=0)
     # Rounding matters where one token decides; over the many tokens of a text it averages out.
     letters = all(len(target) == 1 for row in rows for target in row.choices.values())
-    with logits_in_float32(model.head) if letters else nullcontext():
-        for number, position, output in prefill(cache, 0, sequences, [row.start for row in rows]):
+    with logits_in_float32(head) if letters else nullcontext():
+        for number, position, output in read:
             row, logits = rows[number], output.float()
             # Not log_softmax: on a CPU it adds the vocabulary up in too few sums, and every logprob of a
             # long text is then too high by 2e-5 (torch 2.13, float32, AVX2).
             totals = logits.logsumexp(-1, keepdim=True)
             begin = position - row.start
             for choice, target in row.choices.items():
-                tokens = torch.from_numpy(target[begin : begin + len(logits)]).to(model.device)
+                tokens = torch.from_numpy(target[begin : begin + len(logits)]).to(logits.device)
                 picked = logits.gather(-1, tokens[:, None]) - totals
                 parts.append((number, choice, picked.sum(dtype=torch.float32)))
     sums = torch.stack([logprob for *_, logprob in parts]).tolist()  # together: each asking waits for a GPU
     for (number, choice, _), score in zip(parts, sums, strict=True):
         scores[number][choice] += score
-    # The rows are sorted, so none of them has more in common with the next batch than the last one.
-    prefill.finished.keep(sequences[-1], partial(cache.read, len(rows) - 1))
     return scores
 
 

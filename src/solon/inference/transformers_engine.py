@@ -1,29 +1,28 @@
-"""The default engine: any transformers causal language model, on the CPU, one CUDA device or MPS."""
+"""The default engine: transformers' causal language models, on the CPU, one CUDA device or MPS."""
 
 import random
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from itertools import islice
 
 import torch
 from torch import Tensor
 
 from solon.config import EngineSettings
-from solon.errors import SetAside, TooLong, first_line
+from solon.errors import SetAside, TooLong, UnsupportedModel
 from solon.inference.active import Active, begin
-from solon.inference.cache import FinishedSequences
-from solon.inference.cached_model import CachedModel, Group
-from solon.inference.choice_scores import choice_scores
-from solon.inference.cuda_graphs import DecodeGraphs
+from solon.inference.cached_model import CachedModel
+from solon.inference.cached_rows import CachedRows
 from solon.inference.dialogue_tokens import DialogueTokens
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
-from solon.inference.memory import MEMORY_SHARE, device_memory, fewer, out_of_memory
+from solon.inference.loaded_model import LoadedModel
+from solon.inference.memory import fewer
 from solon.inference.precision import choose_dtype
-from solon.inference.prefill import Prefill
 from solon.inference.prefix import Tokens
+from solon.inference.rows import Rows
 from solon.inference.sampling import sample
 from solon.inference.scoring import Sheet, room
+from solon.inference.state_rows import StateRows
 from solon.models import best_device, load_tokenizer
 from solon.role_settings import DEFAULT, Role
 
@@ -36,7 +35,8 @@ class TransformersEngine(Engine):
     with the same requests in the same order give the same texts. Where memory does not suffice, it goes on
     with half as many sequences at a time.
 
-    Raises SolonError where the model cannot be loaded or is not a plain attention model.
+    Raises SolonError where the model cannot be loaded, UnsupportedModel where its states can be neither kept
+    in the rows of a cache nor copied.
     """
 
     def __init__(self, model: str, settings: EngineSettings, role: Role = DEFAULT) -> None:
@@ -46,17 +46,15 @@ class TransformersEngine(Engine):
         self.device = torch.device(best_device() if settings.device == "auto" else settings.device)
         dtype = choose_dtype(settings.dtype, self.device)
         self.dtype = str(dtype).removeprefix("torch.")
-        self._model = CachedModel(model, dtype, self.device)
-        tokenizer = load_tokenizer(model, role=role)
-        self._dialogue = DialogueTokens(tokenizer, self._model.network, role.system)
+        self._model = LoadedModel(model, dtype, self.device)
+        self._rows = self._open_rows()
+        del self._model.plain  # tried: the whole vocabulary's logits are no longer needed
+        self._dialogue = DialogueTokens(load_tokenizer(model, role=role), self._model.network, role.system)
         self.thinks = self._dialogue.thinking.may_come and role.thoughts > 0
-        self._records = self.device.type == "cuda"  # decoding steps as graphs
-        self.forget()
         self._too_long: list[TooLong] = []
         self._waiting: deque[Active] = deque()
         self._active: list[Active] = []
         self._ids: set[str] = set()
-        self._groups: list[Group] | None = None  # of the active sequences; None where they have changed
 
     def submit(self, request: Request) -> None:
         """Queue a request. Its id must not be in flight already (ValueError).
@@ -91,11 +89,12 @@ class TransformersEngine(Engine):
                 if ready and ready * ready >= len(self._active):
                     finished += self._admit(ready)
                 else:
-                    finished += self._decode()
+                    finished += self._sample(0, self._rows.step(self._active))
             except (RuntimeError, MemoryError) as error:
                 self._halve(error)
         return finished
 
+    @torch.inference_mode()
     def choice_logprobs(self, questions: Sequence[Question]) -> Iterator[ChoiceScores | SetAside]:
         """Score every choice of every question, in the order of their prompts' tokens.
 
@@ -109,7 +108,7 @@ class TransformersEngine(Engine):
         while waiting:
             batch = list(islice(waiting, self.concurrency))
             try:
-                scores = choice_scores(self._prefill, batch)
+                scores = self._rows.scores(batch)
             except (RuntimeError, MemoryError) as error:
                 self._halve(error)
                 continue
@@ -152,13 +151,17 @@ class TransformersEngine(Engine):
 
     def forget(self) -> None:
         """Drop all keys and values, which are those of the weights so far. Nothing may be in flight."""
-        self._cache = self._model.cache(self.concurrency)
-        self._graphs: DecodeGraphs | None = None
-        finished = FinishedSequences(self.concurrency, device_memory(self.device) // MEMORY_SHARE)
-        self._prefill = Prefill(self._model, finished, self._count)
+        self._rows.forget(self.concurrency)
+
+    def _open_rows(self) -> Rows:
+        try:
+            model = CachedModel(self._model)
+        except UnsupportedModel:
+            return StateRows(self._model, self.concurrency, self._count)
+        return CachedRows(model, self.concurrency, self._count, self._tell)
 
     def close(self) -> None:
-        del self._model, self._cache, self._graphs, self._prefill
+        del self._model, self._rows
         self._waiting.clear()
         self._active.clear()
         self._ids.clear()
@@ -167,6 +170,9 @@ class TransformersEngine(Engine):
 
     def _room(self, tokens: Tokens, name: str) -> int:
         return room(self._model.context, tokens, name, self.model_name)
+
+    def _tell(self, text: str) -> None:
+        self.say(text)  # as it is by then: whoever opened the engine may replace it
 
     def _count(self, tokens: int) -> None:
         self.usage.tokens_computed += tokens
@@ -178,7 +184,6 @@ class TransformersEngine(Engine):
             sequence.restart()
         self._waiting.extendleft(reversed(self._active))
         self._active.clear()
-        self._groups = None
         self.forget()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -186,54 +191,11 @@ class TransformersEngine(Engine):
 
     def _admit(self, count: int) -> list[Completion]:
         first, sequences = len(self._active), list(islice(self._waiting, count))
-        longest = max(len(sequence.prompt) + sequence.most for sequence in sequences)
-        if self._cache.reserve(first + count, longest, used=first):
-            self._graphs = None  # they read the cache where it was
-        logits: list[Tensor] = [torch.empty(0)] * len(sequences)
-        prompts = [sequence.prompt for sequence in sequences]
-        wanted = [len(prompt) - 1 for prompt in prompts]
-        there = [sequence.prompt for sequence in self._active]
-        for row, _, last in self._prefill(self._cache, first, prompts, wanted, there):
-            logits[row] = last
+        logits = self._rows.admit(self._active, sequences)
         self._active += sequences
         for _ in sequences:
             self._waiting.popleft()
-        self._groups = None
-        return self._sample(first, torch.cat(logits))
-
-    def _decode(self) -> list[Completion]:
-        count = len(self._active)
-        tokens = torch.tensor([[sequence.generated[-1]] for sequence in self._active])
-        positions = torch.tensor(
-            [[len(sequence.prompt) + len(sequence.generated) - 1] for sequence in self._active]
-        )
-        if self._records and (logits := self._replay(tokens, positions)) is not None:
-            return self._sample(0, logits)
-        wanted = (torch.arange(count), torch.zeros(count, dtype=torch.long))
-        if self._groups is None:  # sequences have come or gone since
-            prompts = [sequence.prompt for sequence in self._active]
-            self._groups = self._model.alike(prompts, [len(prompt) for prompt in prompts])
-        rows = slice(0, count)
-        return self._sample(
-            0, self._model.forward(self._cache, rows, tokens, positions, wanted, self._groups)
-        )
-
-    def _replay(self, tokens: Tensor, positions: Tensor) -> Tensor | None:
-        """The step as a CUDA graph; None, now and later, where the model's pass cannot be recorded."""
-        if self._graphs is None:
-            step = partial(self._model.step, self._cache)
-            self._graphs = DecodeGraphs(self._cache.rows, self.device, step)
-        try:
-            return self._graphs.run(tokens, positions)
-        except RuntimeError as error:
-            if out_of_memory(error):
-                raise
-            self._records, self._graphs = False, None
-            self.say(
-                f"Decoding steps of {self.model_name} cannot be recorded as a CUDA graph "
-                f"({first_line(error)}): they are launched kernel by kernel, which is slower."
-            )
-            return None
+        return self._sample(first, logits)
 
     def _sample(self, first: int, logits: Tensor) -> list[Completion]:
         """Give every active sequence from row ``first`` on its next token; finish those that end with it."""
@@ -260,17 +222,7 @@ class TransformersEngine(Engine):
         return completions
 
     def _remove(self, ids: set[str]) -> None:
-        """Take finished sequences out; the last rows move into their places, so active rows stay dense."""
         rows = [row for row, sequence in enumerate(self._active) if sequence.request.id in ids]
-        # First what takes memory: where it fails, all of them are still here.
-        for row in reversed(rows):
-            self._prefill.finished.keep(self._active[row].tokens, partial(self._cache.read, row))
-        for row in reversed(rows):
-            sequence = self._active[row]
-            last = self._active.pop()
-            if last is not sequence:
-                self._active[row] = last
-                self._cache.copy(len(self._active), [row], 0, len(last.tokens))
-        if ids:
-            self._ids -= ids
-            self._groups = None
+        if rows:
+            self._rows.remove(self._active, rows)
+        self._ids -= ids

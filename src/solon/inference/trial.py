@@ -16,8 +16,9 @@ APART_ROUNDED = 0.1  # in a type of 16 bits
 
 
 def tokens_to_try(vocabulary: int) -> Tensor:
-    """[1, tokens]: any tokens, none of them twice."""
-    return (torch.arange(5, 5 + 3 * TRIED, 3) % vocabulary)[None]
+    """[2, tokens]: any tokens, none of them twice; and the same in the other order."""
+    tokens = torch.arange(5, 5 + 3 * TRIED, 3) % vocabulary
+    return torch.stack([tokens, tokens.flip(0)])
 
 
 def prompts_to_try(dialogue: DialogueTokens) -> tuple[Tokens, Tokens]:

@@ -3,6 +3,7 @@
 Read in 5.23.0 and 5.20.2. They differ in the arguments of ``no_activation_checkpointing``.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 from jinja2 import Environment
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward  # what attention "sdpa" calls
 from transformers.masking_utils import sdpa_mask  # makes the mask that attention "sdpa" is given
 from transformers.modeling_layers import GenericForSequenceClassification  # a trunk with ``score`` on it
@@ -106,3 +107,18 @@ class OwnBatches:
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> int:
         return self.items_of_step(batch_samples, device)
+
+
+def keeps_states_itself(config: PreTrainedConfig) -> bool:
+    """Whether the family's models keep recurrent states in their modules, not in caches: RecurrentGemma's do.
+
+    The library says only whether a model has such states. The code of those that put them into its caches,
+    or into ones of their own, has the names looked for here. Read in 5.24.0.
+    """
+    model = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if model is None or not getattr(model, "_is_stateful", False):
+        return False
+    source = inspect.getsource(inspect.getmodule(model) or model)
+    return not any(
+        name in source for name in ("update_conv_state", "update_recurrent_state", "_layer_type =")
+    )

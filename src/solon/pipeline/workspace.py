@@ -57,6 +57,9 @@ class Workspace(Workbench):
                 checked.append(asked)
         models.check_policy(self.roles["policy"])
         models.check_scorer(self.roles["policy"])
+        for name in dict.fromkeys(self.roles.values()):
+            if config.engine.kind == "transformers" and (told := models.slow(name)):
+                watcher.say(told)
         self.hashes = {name: models.weights_hash(name) for name in set(self.roles.values())}
 
     @cached_property

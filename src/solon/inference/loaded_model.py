@@ -1,0 +1,67 @@
+"""A causal language model as the transformers engine loads it: with logits where they are wanted."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from solon.inference.packed_linear import PackedLinear, pack
+from solon.inference.sampling import not_finite
+from solon.inference.trial import tokens_to_try
+from solon.libraries.torch import can_pack
+from solon.models import load_model
+
+
+class Wanted:
+    """Has a head run on the wanted positions only: logits at all those of a prompt would fill memory.
+
+    Apart from ``LoadedModel``, which the head would otherwise lead back to: it must go at its last use.
+    """
+
+    positions: tuple[Tensor, Tensor]  # places in the pass, and columns
+
+    def __call__(self, _: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        return (inputs[0][self.positions],)
+
+
+class LoadedModel:
+    """A transformers causal language model on one device, and what it gives for a few tokens by itself.
+
+    Each of its passes gives logits [wanted, vocabulary] at ``wanted.positions``. Raises SolonError where it
+    cannot be loaded or gives no finite numbers.
+    """
+
+    def __init__(self, name: str, dtype: torch.dtype, device: torch.device) -> None:
+        self.name, self.device = name, device
+        self.network = load_model(name, dtype).to(device)
+        config = self.network.config.get_text_config()
+        self.context: int = getattr(config, "max_position_embeddings", None) or 2**31
+        self.tried = tokens_to_try(config.vocab_size)
+        with torch.inference_mode():
+            self.plain: Tensor = self.network(input_ids=self.tried.to(device), use_cache=False).logits
+        if not self.plain.float().logsumexp(-1).isfinite().all():
+            raise not_finite(name)
+        self.head: nn.Module = self.network.get_output_embeddings()
+        self.wanted = Wanted()
+        self.head.register_forward_pre_hook(self.wanted)
+        if device.type == "cpu" and can_pack(dtype):
+            pack(self.network, self.head)
+
+    @torch.no_grad()
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Copy named weights, in the model's own names, over those it has."""
+        for name, weight in weights:
+            layer, kind = self.network.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]
+            if kind == "weight" and isinstance(layer, PackedLinear):
+                layer.load(weight)
+            else:
+                own = layer.get_parameter(kind)
+                own.data = weight.to(self.device, own.dtype, copy=True)
+
+    def unload(self) -> None:
+        """Give the weights' memory back until ``load_weights`` brings all."""
+        for weight in self.network.parameters():
+            weight.data = weight.new_empty(0)
+        for layer in self.network.modules():
+            if isinstance(layer, PackedLinear):
+                layer.load(torch.empty(0))
