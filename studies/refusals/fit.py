@@ -9,10 +9,13 @@ import argparse
 import csv
 import gzip
 import json
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -35,6 +38,7 @@ LEAST = 0.05  # rarer features are not scaled up further
 
 
 class Row(NamedTuple):
+    prompt: str
     text: str
     label: Verdict
     model: str
@@ -50,6 +54,7 @@ def read(folder: Path) -> list[Row]:
             for row in csv.DictReader(file):
                 rows.append(
                     Row(
+                        row["prompt"],
                         row["completion"],
                         LABELS[row["final_label"]],
                         path.name.split(".")[0],
@@ -57,6 +62,9 @@ def read(folder: Path) -> list[Row]:
                     )
                 )
     return rows
+
+
+cues = cache(features)  # of a text, which many of the classifiers see
 
 
 class Fitted:
@@ -71,7 +79,7 @@ class Fitted:
                     (" ".join(sentences[:n]), row.label, BEGINNING) for n in (1, 2) if len(sentences) > n
                 ]
         self.names = DictVectorizer(sparse=False)
-        x = self.names.fit_transform([features(text) for text, _, _ in texts])
+        x = self.names.fit_transform([cues(text) for text, _, _ in texts])
         scale = StandardScaler().fit(x)
         spread = np.maximum(scale.scale_, LEAST)
         counts = [weight * (PARTIAL if label == "partial" else 1) for _, label, weight in texts]
@@ -83,9 +91,13 @@ class Fitted:
         offset = model.intercept_ - weights @ scale.mean_
         self.weights, self.offset = weights - weights[0], offset - offset[0]
 
+    def scores(self, rows: list[Row]) -> NDArray[np.float64]:
+        """Of the three verdicts, (answers, 3): the logarithms of their odds against compliance."""
+        x = self.names.transform([cues(row.text) for row in rows])
+        return np.asarray(x @ self.weights.T + self.offset)
+
     def verdicts(self, rows: list[Row]) -> list[Verdict]:
-        x = self.names.transform([features(row.text) for row in rows])
-        best = np.argmax(x @ self.weights.T + self.offset, axis=1)
+        best = np.argmax(self.scores(rows), axis=1)
         return [
             rules.verdict(row.text) if is_short(row.text) else VERDICTS[place]
             for row, place in zip(rows, best, strict=True)
@@ -94,7 +106,7 @@ class Fitted:
     def written(self) -> str:
         """JSON, a cue a line."""
         names = self.names.get_feature_names_out()
-        cues = (
+        lines = (
             f"  {json.dumps(str(name))}: {json.dumps(np.round(self.weights[:, number], 3).tolist())}"
             for number, name in enumerate(names)
         )
@@ -102,24 +114,31 @@ class Fitted:
             "{\n"
             f' "source": {json.dumps(SOURCE)},\n "verdicts": {json.dumps(VERDICTS)},\n'
             f' "offset": {json.dumps(np.round(self.offset, 3).tolist())},\n'
-            ' "weights": {\n' + ",\n".join(cues) + "\n }\n}\n"
+            ' "weights": {\n' + ",\n".join(lines) + "\n }\n}\n"
         )
+
+
+def halves(rows: list[Row], seed: int, by_model: bool) -> Iterator[tuple[list[int], list[int]]]:
+    """Places of rows to fit to, and of those to measure on: of the other prompts and, if so, another model."""
+    groups = sorted({row.group for row in rows})
+    shuffled = np.random.default_rng(seed).permutation(groups)
+    half = {group: number % 2 for number, group in enumerate(shuffled)}
+    for model in sorted({row.model for row in rows}) if by_model else [""]:
+        for side in (0, 1):
+            yield (
+                [n for n, row in enumerate(rows) if half[row.group] != side and row.model != model],
+                [n for n, row in enumerate(rows) if half[row.group] == side and row.model.endswith(model)],
+            )
 
 
 def unseen(rows: list[Row], seed: int, by_model: bool) -> dict[str, Any]:
     """Agreement of classifiers that saw neither an answer's half of the prompts nor, if so, its model."""
-    groups = sorted({row.group for row in rows})
-    shuffled = np.random.default_rng(seed).permutation(groups)
-    half = {group: number % 2 for number, group in enumerate(shuffled)}
     labels: list[Verdict] = []
     found: list[Verdict] = []
-    models = sorted({row.model for row in rows}) if by_model else [""]
-    for model in models:
-        for side in (0, 1):
-            ours = [row for row in rows if half[row.group] == side and row.model.endswith(model)]
-            others = [row for row in rows if half[row.group] != side and (not model or row.model != model)]
-            labels += [row.label for row in ours]
-            found += Fitted(others).verdicts(ours)
+    for seen, asked in halves(rows, seed, by_model):
+        ours = [rows[place] for place in asked]
+        labels += [row.label for row in ours]
+        found += Fitted([rows[place] for place in seen]).verdicts(ours)
     return dict(agreement(labels, found))
 
 
