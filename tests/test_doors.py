@@ -126,6 +126,27 @@ def test_reinforce(finished: Path, tmp_path: Path) -> None:
     same(out / "generated.jsonl", finished / "07-rl-cai/generated.jsonl")
 
 
+def test_dpo_learns_from_the_labels(
+    finished: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a run, whose audit knows it, and by the stage's own command, which needs no preference model."""
+    folder, out = tmp_path / "run", tmp_path / "policy"
+    changes = SETTINGS | {"reinforce": {"algorithm": "dpo"}}
+    settings = merged(SMALL, changes) | {"models": {"assistant": str(tiny_model)}}
+    pipeline.run(Config.model_validate(settings), folder, donors=[finished])
+    _, checks = audit(folder)
+    assert [check for check in checks if check.status == "FAILED"] == []
+    labels = folder / "05-feedback/preferences.jsonl"
+    by_command(folder, "reinforce", labels, out, "--policy", folder / "03-sl-cai")
+    trained_alike(out, folder / "07-rl-cai")
+    capsys.readouterr()
+    assert "need a preference model" in fails(
+        capsys,
+        *("reinforce", finished / "01-red-team/prompts.jsonl", tmp_path / "none"),
+        *("--policy", finished / "03-sl-cai", "--config", finished / "config.yaml"),
+    )
+
+
 def test_helpful_prompts_are_answered_twice_and_both_are_trained_on(finished: Path) -> None:
     prompts = [
         record for record in records(finished / "01-red-team/prompts.jsonl") if record["set"] == "helpful"

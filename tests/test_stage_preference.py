@@ -17,6 +17,7 @@ from solon.prompts.dialogue import assistant, user
 from solon.records import Message, PreferenceRecord
 from solon.stages import preference
 from solon.training import preference_scores
+from solon.training.soft_labels import soft_label_loss
 from toy_training import (
     CHECKPOINT,
     assert_a_kill_changes_nothing,
@@ -58,7 +59,7 @@ def test_loss_is_the_cross_entropy_with_soft_labels() -> None:
     p = np.concatenate([generator.uniform(size=48), [0.0, 1.0]])
     sigma = expit(chosen - rejected)
     expected = -(xlogy(p, sigma) + xlogy(1 - p, 1 - sigma)).mean()
-    ours = preference.soft_label_loss(torch.tensor(chosen), torch.tensor(rejected), torch.tensor(p))
+    ours = soft_label_loss(torch.tensor(chosen), torch.tensor(rejected), torch.tensor(p))
     assert ours.item() == pytest.approx(expected, rel=1e-12)
 
 
@@ -66,7 +67,7 @@ def test_loss_is_the_cross_entropy_with_soft_labels() -> None:
 def test_loss_is_least_at_the_labels_log_odds(p: float) -> None:
     def loss(margin: float) -> float:
         tensors = (torch.tensor([value], dtype=torch.float64) for value in (margin, 0.0, p))
-        return preference.soft_label_loss(*tensors).item()
+        return soft_label_loss(*tensors).item()
 
     least = minimize_scalar(loss, bracket=(-10, 10), tol=1e-10)
     assert least.x == pytest.approx(logit(p), abs=1e-5)
@@ -75,7 +76,7 @@ def test_loss_is_least_at_the_labels_log_odds(p: float) -> None:
 
 def test_loss_stays_finite_at_large_margins() -> None:
     tensors = (torch.tensor([value]) for value in (200.0, -200.0, 0.5))
-    assert preference.soft_label_loss(*tensors).item() == pytest.approx(200)
+    assert soft_label_loss(*tensors).item() == pytest.approx(200)
 
 
 def test_training_takes_the_margin_to_the_label_and_no_further(tiny_model: Path, tmp_path: Path) -> None:

@@ -36,9 +36,16 @@ from solon.role_settings import (  # noqa: F401
     Roles,
     on_server,
 )
+from solon.training_settings import (  # noqa: F401
+    GeneratedPrompts,
+    Lora,
+    Probability,
+    Reinforce,
+    Training,
+    fits_micro_batches,
+    shares_out,
+)
 from solon.yaml_file import load_yaml
-
-Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class PromptSettings(Section):
@@ -69,52 +76,6 @@ class Critique(Section):
     max_tokens: Positive = 256
     attempts: Positive = 2  # how often a degenerate revision is sampled before the round is given up
     helpful_answers: Positive = 1  # to each helpful prompt, mixed in (paper, section 3.2: two)
-
-
-def fits_micro_batches(sequences: int, micro_batch_size: int, what: str) -> None:
-    if sequences > micro_batch_size and sequences % micro_batch_size:
-        raise ValueError(
-            f"{what} is {sequences}, no multiple of micro_batch_size {micro_batch_size}; change one of them"
-        )
-
-
-def shares_out(sequences: int, micro_batch_size: int, processes: int) -> tuple[int, int]:
-    """Sequences a process's forward pass, and forward passes a step, for so many sequences a step in all.
-
-    Raises ValueError where they cannot be shared out evenly.
-    """
-    share, rest = divmod(sequences, processes)
-    micro = min(micro_batch_size, share)
-    if rest or share % micro:
-        raise ValueError(
-            f"a step of {sequences} sequences, which {processes} training processes cannot share in "
-            f"micro-batches of {micro or micro_batch_size}: change one of the three"
-        )
-    return micro, share // micro
-
-
-class Lora(Section):
-    rank: Positive = 16
-    alpha: Positive = 32
-    dropout: Probability = 0.0
-
-
-class Training(Section):
-    """What the three training stages have in common."""
-
-    epochs: Positive = 1  # paper, section 3.2: one epoch
-    learning_rate: float = Field(default=1e-5, gt=0)
-    batch_size: Positive = 16  # examples an optimiser step
-    micro_batch_size: Positive = 8  # examples a forward pass; batch_size must be a multiple of it
-    max_length: Positive = 1024  # tokens
-    lora: Lora | None = None  # None: all weights
-    save_steps: Positive = 50  # a killed run goes on from the last multiple of this
-    report_to: list[Literal["wandb", "tensorboard", "trackio"]] = Field(default=[])
-
-    @model_validator(mode="after")
-    def whole_micro_batches(self) -> "Training":
-        fits_micro_batches(self.batch_size, self.micro_batch_size, "batch_size")
-        return self
 
 
 class Supervised(Training):
@@ -202,67 +163,6 @@ class PreferenceModel(Training):
         """The sets of prompts whose pairs models answer and label."""
         sources = {"red-team": self.harmlessness, "helpful": self.helpfulness}
         return [prompt_set for prompt_set in SETS if sources[prompt_set] == "ai"]
-
-
-class GeneratedPrompts(Section):
-    """How many prompts of each set the assistant writes, after the training prompts as examples."""
-
-    red_team: Count = 0
-    helpful: Count = 0
-
-
-class Reinforce(Section):
-    """RL against the preference model (paper, section 4.2)."""
-
-    algorithm: Literal["rloo", "grpo", "dr-grpo", "ppo"] = "rloo"
-    steps: Positive = 200
-    prompts_per_step: Positive = 16
-    samples_per_prompt: Positive = 4
-    micro_batch_size: Positive = 16  # sequences a forward pass
-    epochs_per_step: Positive = 1  # passes over each step's samples (mu in GRPO, epochs in PPO)
-    minibatches: Positive = 4  # optimiser steps a pass, PPO only (Ouyang et al. 2022, appendix C.4: 8)
-    learning_rate: float = Field(default=1e-6, gt=0)
-    kl_coefficient: float = Field(default=0.05, ge=0)
-    # nats a sequence; past it RL stops with its checkpoint (.inf: never)
-    kl_limit: float = Field(default=20.0, gt=0, allow_inf_nan=True)
-    length_control: bool = False  # takes off the scores what goes with an answer's length
-    clip_range: float = Field(default=0.2, gt=0)  # PPO's epsilon (Schulman et al. 2017, section 3)
-    discount: float = Field(default=1.0, gt=0, le=1)  # gamma, PPO only
-    gae_lambda: float = Field(default=0.95, ge=0, le=1)  # PPO only
-    value_coefficient: float = Field(default=0.1, ge=0)  # PPO only
-    temperature: float = Field(default=1.0, gt=0)
-    max_tokens: Positive = 128
-    # answers that max_tokens cuts off: learned from as they are, not learned from, or at a cost
-    truncated: Literal["keep", "mask", "penalty"] = "keep"
-    truncation_penalty: float = Field(default=1.0, ge=0)  # that cost, in points of the reward
-    max_prompt_length: Positive = 512
-    lora: Lora | None = None
-    generate: GeneratedPrompts = GeneratedPrompts()  # more prompts, for RL alone (paper, section 4.2)
-    checkpoints: Count = 0  # policies kept on the way and evaluated too (paper, Figure 8)
-    save_steps: Positive = 20
-    report_to: list[Literal["wandb", "tensorboard", "trackio"]] = Field(default=[])
-
-    @model_validator(mode="after")
-    def whole_micro_batches(self) -> "Reinforce":
-        sequences = self.prompts_per_step * self.samples_per_prompt
-        fits_micro_batches(sequences, self.micro_batch_size, "prompts_per_step times samples_per_prompt")
-        fewest = OPTIMISERS[self.algorithm].samples
-        if self.samples_per_prompt < fewest:
-            raise ValueError(
-                f"samples_per_prompt is {self.samples_per_prompt}, but {self.algorithm} compares samples; "
-                f"give {fewest} or more"
-            )
-        if self.length_control and sequences == 1:
-            raise ValueError(
-                "length_control compares a step's answers, and a step has one: raise prompts_per_step or "
-                "samples_per_prompt"
-            )
-        if self.checkpoints >= self.steps:
-            raise ValueError(
-                f"checkpoints is {self.checkpoints}, but only {self.steps - 1} steps come before the last of "
-                f"steps ({self.steps}); change one of the two"
-            )
-        return self
 
 
 class Evaluation(Section):
@@ -361,7 +261,7 @@ class Config(Section):
         ]
         for sequences, micro_batch in (
             *steps,
-            (rl.prompts_per_step * rl.samples_per_prompt, rl.micro_batch_size),
+            rl.per_step,
         ):
             try:
                 shares_out(sequences, micro_batch, scale.processes)

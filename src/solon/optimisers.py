@@ -8,6 +8,9 @@ of what trains is imported, so that configuring and planning load no trainer.
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Literal
+
+from solon.errors import SolonError
 
 
 @dataclass(frozen=True)
@@ -15,9 +18,23 @@ class Optimiser:
     """A way to the policy, and what it needs."""
 
     function: str  # trains: "module:name", of ``solon.policy.task.Task``
+    learns_from: Literal["samples", "pairs"] = "samples"  # of the policy's, scored; or labelled ones
     samples: int = 1  # fewest answers to one prompt that it can learn from
     processes: bool = True  # more than one can train together
     scores_samples: bool = True  # always: in a pass of its own, with the policy that drew them
+
+    def scored_by(self, preference_model: str | None) -> dict[str, str]:
+        """The model that rewards the policy, by its role; none where it learns from pairs.
+
+        Raises SolonError where there must be one and is none.
+        """
+        if self.learns_from == "pairs":
+            return {}
+        if preference_model is None:
+            raise SolonError(
+                "reinforce.algorithm samples answers, which need a preference model: give its folder"
+            )
+        return {"preference model": preference_model}
 
     def train(self, task: object) -> dict[str, float]:
         """Train the task's policy and leave it in the task's folder. Returns the last step's metrics."""
@@ -38,6 +55,7 @@ OPTIMISERS = {
     "grpo": Optimiser("solon.policy.grpo:train", samples=2, scores_samples=False),
     "dr-grpo": Optimiser("solon.policy.dr_grpo:train", samples=2, scores_samples=False),
     "ppo": Optimiser("solon.policy.ppo:train", processes=False),
+    "dpo": Optimiser("solon.policy.dpo:train", learns_from="pairs"),
 }
 
 

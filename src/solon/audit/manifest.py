@@ -1,6 +1,5 @@
 """What the manifest recorded, against settings, records, files and models of now."""
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,11 @@ SOURCES = {
 
 
 def manifest_fits(run: Run) -> Found:
-    splits = Counter(prompt["split"] for prompt in run.folder.prompts)
     expected = {
         stage.name: sum(len(getattr(run.folder, Path(file).stem)) for file in stage.records)
         for stage in STAGES
         if stage.records
-    } | {"reinforce": splits["train"] + len(run.folder.rl_prompts)}
+    } | {"reinforce": len(run.folder.trained_on("reinforce"))}
     wrong = [] if run.stages else ["there is no manifest, or no stage in it"]
     wrong += [
         f"{stage} recorded {run.stages[stage]['records']} records and has {count}"

@@ -1,8 +1,7 @@
 """What a run's models say that they learned from, held against what its records show."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from solon import marks
 from solon.audit.run import Found, Run
@@ -10,21 +9,13 @@ from solon.marks import HUMAN_HARM, Origin
 from solon.method import STAGES
 from solon.store.run_folder import RunFolder
 
-# What each training stage learns from, of a run's records.
-DATA: Mapping[str, Callable[[RunFolder], Sequence[Any]]] = {
-    "supervised": lambda run: run.examples,
-    "preference-model": lambda run: [record for record in run.preferences if record["split"] == "train"],
-    "reinforce": lambda run: [
-        *(prompt for prompt in run.prompts if prompt["split"] == "train"),
-        *run.rl_prompts,
-    ],
-}
 # The stages whose models each starts from or is rewarded by.
 FROM = {
     "supervised": {},
     "preference-model": {},
     "reinforce": {"policy": "supervised", "preference model": "preference-model"},
 }
+PAIRS_ALONE = {"policy": "supervised"}  # of the last, where it learns from pairs
 
 
 def marked(audited: Run) -> Found:
@@ -69,14 +60,15 @@ def of_checkpoint(
         lost = ["has lost its mark, which the manifest has"] if recorded else []
         return lost, origin
     mark, faults = found[0], list(origin.faults)
-    expected = marks.labels_of(DATA[stage](run)).union(
-        *(marks.origin(str(here[other])).labels for other in FROM[stage].values() if other in here)
+    made_from = PAIRS_ALONE if stage == "reinforce" and run.learns_from == "pairs" else FROM[stage]
+    expected = marks.labels_of(run.trained_on(stage)).union(
+        *(marks.origin(str(here[other])).labels for other in made_from.values() if other in here)
     )
     if missing := sorted(expected - origin.labels):
         faults.append(f"does not say that it learned from {' and '.join(missing)}")
-    if mark.get("data") != marks.hash_of_records(DATA[stage](run)):
+    if mark.get("data") != marks.hash_of_records(run.trained_on(stage)):
         faults.append("is marked as trained on other records than the run's")
-    for role, other in FROM[stage].items():
+    for role, other in made_from.items():
         if other in here and (mark.get("forebears") or {}).get(role, {}).get(
             "weights"
         ) != marks.hash_of_weights(here[other]):

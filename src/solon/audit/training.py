@@ -30,7 +30,7 @@ def steps(run: Run) -> Found:
         if any(not math.isclose(rate, settings.learning_rate, rel_tol=ROUNDED) for rate in rates):
             wrong.append(f"{stage.name} was at a learning rate of {max(rates)}, not {settings.learning_rate}")
         if run.done(stage.name) and len(rows) != (meant := planned(run, stage.name)):
-            ended = stage.name == "reinforce" and rows and rows[-1]["kl"] > settings.kl_limit
+            ended = stage.name == "reinforce" and rows and rows[-1].get("kl", 0) > settings.kl_limit
             if len(rows) > meant or not (ended or stage.name != "reinforce"):
                 wrong.append(f"{stage.name} took {len(rows)} steps, not {meant}")
             elif not ended:
@@ -52,6 +52,8 @@ def planned(run: Run, stage: str) -> int:
 
 def rewards(run: Run) -> Found:
     """Every step's reward in ``metrics.jsonl`` is the mean of its samples', which are of training prompts."""
+    if run.folder.learns_from == "pairs":
+        return Found("0 samples: the policy learned from labelled pairs")
     settings, prompts = run.config.reinforce, by_id([*run.folder.prompts, *run.folder.rl_prompts])
     by_step: dict[int, list[SampleRecord]] = {}
     for sample in run.folder.samples:

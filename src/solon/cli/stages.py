@@ -277,12 +277,7 @@ def preference_model(
     from solon.pipeline.steps import preference_model as step
 
     with _bench(config, settings, policy=model) as bench:
-        records = []
-        for file in preferences:
-            of_file = _read(file, PreferenceRecord)
-            found = harm_labels.of_records(of_file, str(file))
-            harm_labels.refuse(found, bench.config.preference_model.vouched_for)
-            records += of_file
+        records = _labelled(preferences, bench)
         known = {record["id"] for record in records}  # 'solon feedback' may have put people's there already
         records += [
             record for record in labels.human(bench.config.preference_model, []) if record["id"] not in known
@@ -297,11 +292,30 @@ def preference_model(
             show(step.train(bench, training, out), as_json)
 
 
+def _labelled(files: Sequence[Path], bench: "Workbench") -> list[PreferenceRecord]:
+    """The files' labelled pairs. Raises SolonError where people's labels of harm are among them."""
+    records = []
+    for file in files:
+        of_file = _read(file, PreferenceRecord)
+        found = harm_labels.of_records(of_file, str(file))
+        harm_labels.refuse(found, bench.config.preference_model.vouched_for)
+        records += of_file
+    return records
+
+
 def reinforce(
-    prompts: Prompts,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROMPTS",
+            help="As of 'solon critique'; for reinforce.algorithm dpo a record file of 'solon feedback'.",
+        ),
+    ],
     out: Checkpoint,
     policy: Annotated[str, typer.Option(help="The SL-CAI model.")],
-    preference_model: Annotated[str, typer.Option(help="The preference model's folder.")],
+    preference_model: Annotated[
+        str | None, typer.Option(help="The preference model's folder; dpo needs none.")
+    ] = None,
     helpful: Helpful = None,
     config: ConfigFile = None,
     settings: Settings = NO_SETTINGS,
@@ -310,10 +324,16 @@ def reinforce(
     """Train the policy against the preference model, with a KL penalty: RL-CAI."""
     from solon.pipeline.steps import reinforce as step
 
-    records, notes = _of_sets(prompts, helpful)
-    with _bench(config, settings) as bench, _noted(stage("reinforce").title, notes):
-        figures, _ = step.train(bench, records, policy, preference_model, out)
-        show(figures, as_json)
+    with _bench(config, settings) as bench:
+        records: Sequence[Any]
+        notes: list[str] = []
+        if step.learns_from(bench.config) == "pairs":
+            records = _labelled([Path(source)], bench)
+        else:
+            records, notes = _of_sets(source, helpful)
+        with _noted(stage("reinforce").title, notes):
+            figures, _ = step.train(bench, records, policy, preference_model, out)
+            show(figures, as_json)
 
 
 def _bench(

@@ -1,17 +1,20 @@
 """What we use of TRL beyond what it promises to keep. Read in 1.16.0."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import MethodType
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 from torch.distributed.tensor import DTensor
-from trl import GRPOTrainer, RewardTrainer, RLOOTrainer, SFTTrainer
+from trl import DPOTrainer, GRPOTrainer, RewardTrainer, RLOOTrainer, SFTTrainer
+from trl.trainer.dpo_trainer import DataCollatorForPreference as DPOCollator  # DPOTrainer's own: pads pairs
 from trl.trainer.reward_trainer import DataCollatorForPreference  # RewardTrainer's own: pads pairs
 from trl.trainer.utils import FusedCausalLMOutput, disable_dropout_in_model, split_tensor_dict
 
-__all__ = ["DataCollatorForPreference", "disable_dropout_in_model"]
+__all__ = ["DPOCollator", "DataCollatorForPreference", "disable_dropout_in_model"]
 
 
 def add_metric(trainer: Any, name: str, value: float) -> None:
@@ -113,6 +116,23 @@ class SFT(NoTelemetry, SFTTrainer):  # type: ignore[misc]
 
 class Reward(NoTelemetry, RewardTrainer):  # type: ignore[misc]
     """TRL's trainer for preference models."""
+
+
+class DPO(NoTelemetry, DPOTrainer):  # type: ignore[misc]
+    """TRL's trainer for direct preference optimisation, on a data set of tokens."""
+
+    def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+        return dataset
+
+    @contextmanager
+    def reference(self) -> Iterator[Any]:
+        """What the policy began as, for ``fused_logprobs``."""
+        if self.ref_model is not None:
+            yield self.ref_model
+            return
+        policy: PeftModel = self.accelerator.unwrap_model(self.model)
+        with policy.disable_adapter():
+            yield self.model
 
 
 class OwnSamples(NoTelemetry):

@@ -33,7 +33,7 @@ FSDP = {  # accelerate's own names; sharded checkpoints are written without gath
 def train(
     stage: str,
     records: Sequence[Mapping[str, Any]],
-    names: Sequence[str],
+    names: Sequence[str | None],
     out: Path,
     settings: config.Section,
     seed: int,
@@ -48,6 +48,7 @@ def train(
 
     Raises SolonError where the stage does, and where a process ends otherwise.
     """
+    assert names[0]
     models.check_policy(names[0])
     if scale.processes == 1 and scale.launcher is None:
         metrics: dict[str, float] = function_of(stage)(
@@ -71,7 +72,7 @@ def function_of(stage: str) -> Callable[..., dict[str, float]]:
 def write_task(
     stage: str,
     records: Sequence[Mapping[str, Any]],
-    names: Sequence[str],
+    names: Sequence[str | None],
     out: Path,
     settings: config.Section,
     seed: int,

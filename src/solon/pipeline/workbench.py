@@ -159,7 +159,7 @@ class Workbench:
             self._engine.usage = Usage()
 
     def train(
-        self, stage: str, records: Sequence[Any], models: Sequence[str], out: Path, seed: int
+        self, stage: str, records: Sequence[Any], models: Sequence[str | None], out: Path, seed: int
     ) -> dict[str, float]:
         """The stage's training of ``models`` on the records into ``out``; returns its last step's metrics.
 

@@ -13,6 +13,7 @@ from solon import models
 from solon.config import Config, on_server
 from solon.errors import SolonError
 from solon.method import STAGES
+from solon.optimisers import OPTIMISERS
 from solon.planning import machine as machines
 from solon.planning import resources, trust
 from solon.planning.counting import SCORER, Load, Way
@@ -233,12 +234,15 @@ def _reinforce(work: StageWork, rl: configs.Reinforce, policy: ModelSize, device
 
     The sampler's copy of the policy is in memory when nothing of an update is: the larger of the two counts.
     """
-    copies = {SCORER: policy.scorer().parameters * resources.FULL}
+    samples_answers = OPTIMISERS[rl.algorithm].learns_from == "samples"
+    copies = {SCORER: policy.scorer().parameters * resources.FULL} if samples_answers else {}
     if rl.lora is None:
         copies["reference"] = policy.parameters * resources.FULL
     sequences = min(rl.micro_batch_size, rl.prompts_per_step * rl.samples_per_prompt)
     tokens, logits = sequences * work.sequence, sequences * rl.max_tokens
     update = resources.training(policy, tokens, logits, rl.lora, device, copies)
+    if not samples_answers:
+        return update
     samples = rl.prompts_per_step * rl.samples_per_prompt
     sampler = resources.inference(policy, work, samples, resources.FULL if device.is_cpu else 2, device)
     kept = {name: size for name, size in update.fixed.items() if name != "gradients"}

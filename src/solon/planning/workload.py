@@ -5,6 +5,7 @@ examples, orders, rounds, batches - is the run's own.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -107,7 +108,8 @@ class Workload:
         yield work
         work, scored = self._preference_model(labelled)
         yield work
-        yield self._reinforce(train)
+        pairs_alone = OPTIMISERS[self.config.reinforce.algorithm].learns_from == "pairs"
+        yield self._from_pairs(labelled) if pairs_alone else self._reinforce(train)
         yield self._evaluation(scored)
 
     # The stages
@@ -273,31 +275,51 @@ class Workload:
         load, left_out = Load(SCORER, "train"), 0.0
         for records, factor in labelled:
             for record in records:
-                chosen, rejected = (
-                    self._tokens(SCORER, [*record["prompt"], *answer])
-                    for answer in (record["chosen"], record["rejected"])
-                )
-                if max(len(chosen), len(rejected)) > settings.max_length:
+                longest, of_pair = self._pair(SCORER, record)
+                if longest > settings.max_length:
                     left_out += factor
                     continue
-                same = common_length(as_tokens(as_key(chosen)), as_tokens(as_key(rejected)))
-                tokens, naive = len(chosen) + len(rejected) - same, len(chosen) + len(rejected)
-                work.sequence = max(work.sequence, tokens)
+                work.sequence = max(work.sequence, round(of_pair.tokens))
                 work.records += factor
-                load += Load(
-                    SCORER, "train", tokens, naive, attended(0, len(chosen)) + attended(same, len(rejected))
-                ).times(factor)
+                load += of_pair.times(factor)
         self._tell_too_long("preference-model", work.records + left_out, left_out=left_out)
         held_out = Load(SCORER, "prompt", load.tokens, load.naive, load.attended).times(settings.held_out)
         work.records *= 1 - settings.held_out
         work.loads = [load.times(settings.epochs * (1 - settings.held_out))]
         return work, held_out
 
+    def _pair(self, role: str, record: PreferenceRecord) -> tuple[int, Load]:
+        """Tokens of the longer answer with its prompt, and what training on both takes, which share that."""
+        chosen, rejected = (
+            self._tokens(role, [*record["prompt"], *answer])
+            for answer in (record["chosen"], record["rejected"])
+        )
+        same = common_length(as_tokens(as_key(chosen)), as_tokens(as_key(rejected)))
+        both, seen = len(chosen) + len(rejected), attended(0, len(chosen)) + attended(same, len(rejected))
+        return max(len(chosen), len(rejected)), Load(role, "train", both - same, both, seen, both - 2 * same)
+
     def _tell_too_long(self, stage: str, count: float, **counts: float) -> None:
         """As the run will, of as many as the sample lets expect."""
         training = trains(stage)
         limit = getattr(getattr(self.config, training.section), training.limit)
         self.notes += [f"About {note}" for note in training.too_long(counts, limit, round(count))]
+
+    def _from_pairs(self, labelled: list[tuple[list[PreferenceRecord], float]]) -> StageWork:
+        """Of an algorithm that learns from labelled pairs: the policy trains, the reference scores."""
+        settings, work = self.config.reinforce, StageWork("reinforce")
+        pairs = [(record, factor) for records, factor in labelled for record in records]
+        found = [(*self._pair("policy", record), factor) for record, factor in pairs]
+        limit = settings.max_prompt_length + settings.max_tokens
+        fitting = [(load, factor) for longest, load, factor in found if longest <= limit]
+        count, kept = sum(factor for *_, factor in found), sum(factor for _, factor in fitting)
+        self._tell_too_long("reinforce", count, left_out=count - kept)
+        if fitting:
+            work.records = settings.steps * settings.prompts_per_step
+            load = sum((load.times(factor) for load, factor in fitting), Load("policy", "train"))
+            load = load.times(work.records / kept)
+            reference = replace(load, way="prompt")
+            work.loads, work.sequence = [load, reference], max(round(load.tokens) for load, _ in fitting)
+        return work
 
     def _reinforce(self, train: Mapping[PromptSet, Prompts]) -> StageWork:
         settings, work = self.config.reinforce, StageWork("reinforce")

@@ -29,6 +29,7 @@ Learn = Callable[[Task, Schedule, Reward], dict[str, float]]
 def train(task: Task, learn: Learn) -> dict[str, float]:
     """Have ``learn`` train the policy. See ``stages.reinforce.train`` for what is left and returned."""
     tokenizer = models.load_tokenizer(task.policy, role=task.role)
+    assert task.preference_model  # ``stages.reinforce`` sees to it
     models.check(task.preference_model)  # refuses one that may only measure before prompts are counted
     prompts = within_length(task.records, tokenizer, task.settings, task.role.system)
     schedule = prompts_by_step(prompts, task.settings, task.seed)
@@ -46,6 +47,7 @@ def rewards(task: Task) -> Reward:
     and of an answer that was cut off less the ``truncation_penalty`` where ``truncated`` is "penalty".
     """
     settings = task.settings
+    assert task.preference_model
     model = models.load_preference_model(task.preference_model).to(models.best_device())
     judge_tokenizer = models.load_tokenizer(task.preference_model)
     samples = SampleLog(task.out, task.records) if is_first() else None

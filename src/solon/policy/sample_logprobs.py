@@ -7,7 +7,7 @@ change what a model with states, convolutions or absolute positions makes of a t
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
@@ -16,11 +16,12 @@ import torch
 from accelerate.utils import send_to_device
 from peft import PeftModel
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from solon.inference.prefix import Tokens
 from solon.libraries.trl import OwnSamples, fused_logprobs
 from solon.policy.rollouts import Sampler
-from solon.training.packing import pack, packed
+from solon.training.packing import all_packed, pack
 
 
 class SharedPrompts(OwnSamples):
@@ -32,13 +33,7 @@ class SharedPrompts(OwnSamples):
     @contextmanager
     def shared_prompts(self: Any) -> Iterator[None]:
         """Inside, prompts are shared, unless the models have another than plain attention."""
-        # With adapters the reference is the same model without them.
-        policy = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
-        models = [policy] if self.ref_model is None else [policy, self.ref_model]
-        with ExitStack() as stack:
-            self.packs = all(stack.enter_context(packed(model)) for model in models)
-            if not self.packs:
-                stack.close()
+        with all_packed(with_reference(self)) as self.packs:
             yield
         self.packs = False
 
@@ -67,6 +62,12 @@ class SharedPrompts(OwnSamples):
             if with_entropy:
                 entropies.append(_padded(entropy.flatten(), places, length))
         return torch.cat(logprobs), torch.cat(entropies) if with_entropy else None
+
+
+def with_reference(trainer: Any) -> list[PreTrainedModel]:
+    """The trainer's policy and its reference: with adapters that is the same model without them."""
+    policy = trainer.model.get_base_model() if isinstance(trainer.model, PeftModel) else trainer.model
+    return [policy] if trainer.ref_model is None else [policy, trainer.ref_model]
 
 
 def packed_answers(

@@ -3,21 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from solon import config
 from solon.marks import Mark
 from solon.progress import Progress
-from solon.records import PromptRecord
 from solon.role_settings import POLICY, Role
 
 
 @dataclass(frozen=True)
 class Task:
-    """A policy to train on records, by the preference model's scores, into a folder."""
+    """A policy to train into a folder: on prompts, by the preference model's scores, or on pairs."""
 
-    records: Sequence[PromptRecord]
+    records: Sequence[Any]  # prompts, or labelled pairs
     policy: str
-    preference_model: str
+    preference_model: str | None
     out: Path
     settings: config.Reinforce
     seed: int

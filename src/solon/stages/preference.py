@@ -5,30 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.functional import logsigmoid
 from transformers import set_seed
 from trl import RewardConfig
 
 from solon import config, marks, models
 from solon.libraries.peft import targets_as_named
-from solon.libraries.transformers import OwnBatches
-from solon.libraries.trl import DataCollatorForPreference, Reward, add_metric
+from solon.libraries.trl import DataCollatorForPreference, Reward
 from solon.progress import Progress
 from solon.records import PreferenceRecord
 from solon.role_settings import POLICY, Role
 from solon.sources import harm_labels
 from solon.training import packing, setup, trainers
-
-
-def soft_label_loss(chosen: torch.Tensor, rejected: torch.Tensor, probability: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy between soft labels and the Bradley-Terry model, in nats, averaged over the pairs.
-
-    With margin m = chosen - rejected and label p: -[p log sigma(m) + (1 - p) log sigma(-m)] (paper, section
-    4.1; Bradley and Terry 1952). Its least value is the labels' entropy, at m = logit(p).
-    All three arguments have shape (pairs,).
-    """
-    margin = chosen - rejected
-    return -(probability * logsigmoid(margin) + (1 - probability) * logsigmoid(-margin)).mean()
+from solon.training.soft_labels import SoftLabels, columns
 
 
 def train(
@@ -75,7 +63,7 @@ def train(
                 peft_config=setup.lora_config(settings.lora, scorer, "SEQ_CLS"),
             )
         left_out = len(dataset) - len(trainer.train_dataset)
-        return trainers.run(trainer, tokenizer, out, _columns, progress, counts={"left_out": left_out})
+        return trainers.run(trainer, tokenizer, out, columns, progress, counts={"left_out": left_out})
 
 
 def _hard(record: PreferenceRecord) -> PreferenceRecord:
@@ -102,17 +90,10 @@ class PackedCollator(SoftLabelCollator):
         return {**batch, "ends": ends, "probability": labels}
 
 
-class SoftLabelTrainer(trainers.Discreet, OwnBatches, Reward):
-    """TRL's trainer knows hard labels only; this one minimises the soft-label loss.
-
-    Every pair of an optimiser step counts alike, also where the last micro-batch is smaller than the others.
-    """
+class SoftLabelTrainer(trainers.Discreet, SoftLabels, Reward):
+    """TRL's trainer knows hard labels only; this one minimises the soft-label loss."""
 
     columns = ("chosen_ids", "rejected_ids", "probability")
-
-    def items_of_step(self: Any, batches: Sequence[dict[str, Any]], device: torch.device) -> int:
-        count = sum(len(batch["probability"]) for batch in batches)
-        return int(self.accelerator.gather(torch.tensor([count], device=device)).sum())
 
     def compute_loss(
         self,
@@ -124,21 +105,5 @@ class SoftLabelTrainer(trainers.Discreet, OwnBatches, Reward):
         probability = inputs.pop("probability")
         outputs = model(**inputs, use_cache=False)
         chosen, rejected = outputs.logits.squeeze(-1).float().chunk(2)
-        # The average is over micro-batches and processes: this one's weight is its share of the step's pairs.
-        parts = self.current_gradient_accumulation_steps * self.accelerator.num_processes
-        weight = len(probability) * parts / num_items_in_batch
-        loss = soft_label_loss(chosen, rejected, probability) * weight
-        margin = (chosen - rejected).detach()
-        for name, value in (("accuracy", (margin > 0).float().mean()), ("margin", margin.mean())):
-            add_metric(self, name, self.accelerator.gather(value * weight).mean().item())
+        loss = self.loss_of(chosen, rejected, probability, num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
-
-
-def _columns(logs: dict[str, float]) -> dict[str, float]:
-    return {
-        "loss": logs["loss"],
-        "accuracy": logs["accuracy"],
-        "margin": logs["margin"],
-        "gradient_norm": logs["grad_norm"],
-        "learning_rate": logs["learning_rate"],
-    }

@@ -8,16 +8,16 @@ from solon.errors import SolonError
 from solon.optimisers import OPTIMISERS, for_processes
 from solon.policy.task import Task
 from solon.progress import Progress
-from solon.records import PromptRecord
+from solon.records import PreferenceRecord, PromptRecord
 from solon.role_settings import POLICY, Role
 from solon.training import setup
 from solon.training.processes import processes
 
 
 def train(
-    prompts: Sequence[PromptRecord],
+    records: Sequence[PromptRecord] | Sequence[PreferenceRecord],
     policy: str,
-    preference_model: str,
+    preference_model: str | None,
     out: Path,
     settings: config.Reinforce,
     seed: int,
@@ -26,6 +26,9 @@ def train(
     role: Role = POLICY,
 ) -> dict[str, float]:
     """Train ``policy`` to answer as the preference model likes, held to its start by a KL penalty.
+
+    ``records`` are prompts; for an algorithm that learns from pairs they are labelled ones, there need be no
+    preference model, and the metrics are others (``policy.dpo``). Else:
 
     The model is saved to ``out``. The learning rate is constant. Called again after a kill, it goes on from
     the last checkpoint in ``out``. Returns the last step's metrics, and ``stopped_at_kl`` where that step's
@@ -52,8 +55,9 @@ def train(
     sampled.
 
     Raises SolonError where too few prompts fit ``max_prompt_length``, a loss or reward is not finite,
-    several processes were started for an algorithm that trains in one, or one of the two models learned
-    people's labels of harm, unless ``human_harm`` says that these were asked for by name.
+    several processes were started for an algorithm that trains in one, the preference model that it needs is
+    not given, or a model or label brings people's labels of harm, unless ``human_harm`` says that these were
+    asked for by name.
     """
     optimiser = OPTIMISERS[settings.algorithm]
     if processes() > 1 and not optimiser.processes:
@@ -62,7 +66,7 @@ def train(
             f"{for_processes()}"
         )
     setup.settle_libraries()
-    forebears = {"policy": policy, "preference model": preference_model}
-    mark = marks.inherited("reinforce", prompts, forebears, human_harm)
-    task = Task(prompts, policy, preference_model, out, settings, seed, progress, mark=mark, role=role)
+    forebears = {"policy": policy, **optimiser.scored_by(preference_model)}
+    mark = marks.inherited("reinforce", records, forebears, human_harm)
+    task = Task(records, policy, preference_model, out, settings, seed, progress, mark=mark, role=role)
     return optimiser.train(task)

@@ -1,15 +1,16 @@
 """Everything that a run folder holds, read. What a partial run does not have yet is empty."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from solon import constitution
 from solon.constitution import Constitution
 from solon.errors import SolonError
 from solon.method import STAGES
+from solon.optimisers import OPTIMISERS
 from solon.prompts.dialogue import turns
 from solon.records import (
     KINDS,
@@ -29,6 +30,7 @@ from solon.records import (
     SampleRecord,
 )
 from solon.store.record_file import RecordFile
+from solon.training_settings import Reinforce
 from solon.yaml_file import parse, text_of
 
 Json = dict[str, Any]
@@ -74,6 +76,23 @@ class RunFolder:
     def stages(self) -> Json:
         """The manifest's entry of every stage that was begun."""
         return self.manifest.get("stages") or {}
+
+    @property
+    def learns_from(self) -> Literal["samples", "pairs"]:
+        """What the last stage's algorithm learns from."""
+        algorithm = (self.settings.get("reinforce") or {}).get("algorithm", Reinforce().algorithm)
+        return OPTIMISERS[algorithm].learns_from
+
+    def trained_on(self, stage: str) -> Sequence[Any]:
+        """The records that a training stage is given."""
+        pairs = [record for record in self.preferences if record["split"] == "train"]
+        prompts = [*(prompt for prompt in self.prompts if prompt["split"] == "train"), *self.rl_prompts]
+        of_stages: dict[str, Sequence[Any]] = {
+            "supervised": self.examples,
+            "preference-model": pairs,
+            "reinforce": pairs if self.learns_from == "pairs" else prompts,
+        }
+        return of_stages[stage]
 
     @property
     def human_harm(self) -> str:

@@ -9,7 +9,7 @@ those of the common tokens add up. Groups do not see each other.
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cache
 from types import MethodType
 from typing import Any
@@ -135,6 +135,16 @@ def packed(model: PreTrainedModel) -> Iterator[bool]:
     if not packs:
         _say_that_it_pads(type(model).__name__)
     with _attention(model) if packs else nullcontext():
+        yield packs
+
+
+@contextmanager
+def all_packed(models: Sequence[PreTrainedModel]) -> Iterator[bool]:
+    """The same for several models: all of them take rows, or none does."""
+    with ExitStack() as stack:
+        packs = all(stack.enter_context(packed(model)) for model in models)
+        if not packs:
+            stack.close()
         yield packs
 
 

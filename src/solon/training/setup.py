@@ -165,11 +165,16 @@ def completions(
         return dataset
 
     def tokens(example: dict[str, Any]) -> dict[str, list[int]]:
-        begun, added = continued(tokenizer, [*example["prompt"], *example["completion"]])
-        prompt, completion = (
-            tokenizer(text, add_special_tokens=False)["input_ids"] for text in (begun, added)
-        )
+        prompt, completion = in_tokens(tokenizer, [*example["prompt"], *example["completion"]])
         mask = [0] * len(prompt) + [1] * len(completion)
         return {"input_ids": prompt + completion, "completion_mask": mask}
 
     return dataset.map(tokens, remove_columns=["prompt", "completion"])
+
+
+def in_tokens(tokenizer: PreTrainedTokenizerBase, dialogue: Sequence[Any]) -> tuple[list[int], list[int]]:
+    """What a model goes on from to the dialogue's last turn, the assistant's, and what it adds, as tokens."""
+    begun, added = (
+        tokenizer(text, add_special_tokens=False)["input_ids"] for text in continued(tokenizer, dialogue)
+    )
+    return begun, added

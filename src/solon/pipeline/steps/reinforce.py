@@ -2,39 +2,62 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
+from solon.config import Config
+from solon.optimisers import OPTIMISERS
 from solon.pipeline.steps import red_team
 from solon.pipeline.steps.inputs import of_model
 from solon.pipeline.workbench import Workbench
 from solon.pipeline.workspace import Done, Workspace
-from solon.records import SETS, PromptRecord
+from solon.records import SETS, PreferenceRecord, PromptRecord
 from solon.store.record_file import RecordFile
 
 
+def learns_from(config: Config) -> Literal["samples", "pairs"]:
+    return OPTIMISERS[config.reinforce.algorithm].learns_from
+
+
 def train(
-    bench: Workbench, prompts: Sequence[PromptRecord], policy: str, preference_model: str, out: Path
+    bench: Workbench,
+    records: Sequence[PromptRecord] | Sequence[PreferenceRecord],
+    policy: str,
+    preference_model: str | None,
+    out: Path,
 ) -> tuple[dict[str, float], int]:
-    """RL on the training prompts and what is written for it alone; the last step's metrics, and how many."""
-    more = red_team.write_for_rl(bench, prompts, RecordFile(out / "generated.jsonl", PromptRecord))
-    wanted = [*(record for record in prompts if record["split"] == "train"), *more]
-    models = [policy, preference_model]
+    """RL on the training prompts and what is written for it alone, or on labelled pairs of that split.
+
+    Returns the last step's metrics, and how many records were given.
+    """
+    scored_by = OPTIMISERS[bench.config.reinforce.algorithm].scored_by(preference_model)
+    wanted: list[Any] = [record for record in records if record["split"] == "train"]
+    if learns_from(bench.config) == "samples":
+        prompts = cast(Sequence[PromptRecord], records)
+        wanted += red_team.write_for_rl(bench, prompts, RecordFile(out / "generated.jsonl", PromptRecord))
+    models = [policy, scored_by.get("preference model")]
     return bench.train("reinforce", wanted, models, out, bench.seed("reinforce")), len(wanted)
 
 
 def run(work: Workspace) -> Done:
     settings = work.config.reinforce
-    prompts = [
+    records: list[Any] = [
         prompt
         for split in ("train", "held-out")
         for prompt_set in SETS
         for prompt in work.prompts(prompt_set, split)
     ]
-    figures, count = train(work, prompts, work.sl_cai, work.preference_model, Path(work.rl_cai))
+    if learns_from(work.config) == "pairs":
+        records = work.file("05-feedback/preferences.jsonl").read()
+    figures, count = train(work, records, work.sl_cai, work.preference_model, Path(work.rl_cai))
     notes = []
+    if learns_from(work.config) == "pairs":
+        notes.append(
+            f"No RL: by {settings.algorithm} the policy learned from the labels themselves; the preference model "
+            "only measures."
+        )
     asked = settings.generate.red_team + settings.generate.helpful
     if asked:
-        written = count - sum(prompt["split"] == "train" for prompt in prompts)
+        written = count - sum(record["split"] == "train" for record in records)
         notes.append(f"{written} of {asked} prompts asked for were generated for RL alone.")
     if "stopped_at_kl" in figures:
         notes.append(

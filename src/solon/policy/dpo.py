@@ -1,0 +1,126 @@
+"""Direct preference optimisation on soft labels, by TRL (Rafailov et al. 2023, arXiv:2305.18290).
+
+The policy learns from labelled pairs and samples nothing. Its reward for an answer y to x is beta times
+log pi(y | x) / pi_ref(y | x), where the reference pi_ref is what it began as (equation 5), and beta is what
+RL calls ``kl_coefficient`` (equation 3). These rewards take the place of a preference model's scores in the
+paper's loss on soft labels. Where all labels are 1 that is the loss of DPO (equation 7), and where all are
+the same that of its conservative form.
+"""
+
+from typing import Any
+
+import datasets
+import torch
+from accelerate.utils import send_to_device
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, set_seed
+from trl import DPOConfig
+
+from solon import marks, models
+from solon.errors import SolonError
+from solon.libraries.peft import targets_as_named
+from solon.libraries.trl import DPO, DPOCollator, fused_logprobs, settle_heads, without_router_loss
+from solon.policy.kept_policies import KeepPolicies
+from solon.policy.sample_logprobs import packed_answers, padded_answers, with_reference
+from solon.policy.task import Task
+from solon.training import packing, setup, trainers
+from solon.training.soft_labels import SoftLabels, columns
+
+
+def train(task: Task) -> dict[str, float]:
+    """``steps`` optimiser steps of ``prompts_per_step`` pairs each, drawn anew when all have been seen.
+
+    The metrics are ``loss`` (nats a pair), ``accuracy`` (share of pairs with the chosen answer's reward
+    ahead), ``margin`` (of the rewards), ``gradient_norm``, ``learning_rate``, which is constant, and
+    ``left_out`` (pairs, the same in every line).
+    """
+    settings, out = task.settings, task.out
+    tokenizer = models.load_tokenizer(task.policy, role=task.role)
+    pairs = in_tokens(task, tokenizer)
+    arguments = setup.common_arguments(out, task.seed, *settings.per_step, settings.report_to)
+    set_seed(task.seed)
+    policy = marks.put(setup.without_dropout(models.load_model(task.policy)), task.mark)
+    with targets_as_named():
+        trainer: Any = SoftLabelDPO(
+            model=policy,
+            ref_model=None if settings.lora else setup.without_dropout(models.load_model(task.policy)),
+            args=DPOConfig(
+                **arguments,
+                max_steps=settings.steps,
+                save_steps=settings.save_steps,
+                learning_rate=settings.learning_rate,
+                lr_scheduler_type="constant",
+                beta=settings.kl_coefficient,
+                max_length=None,  # what is too long is left out and counted
+                disable_dropout=True,  # of adapters too, as in RL
+            ),
+            data_collator=Collator(pad_token_id=tokenizer.pad_token_id),
+            train_dataset=pairs,
+            processing_class=tokenizer,
+            peft_config=setup.lora_config(settings.lora, policy, "CAUSAL_LM"),
+        )
+    without_router_loss(trainer)
+    settle_heads(trainer)
+    trainer.add_callback(KeepPolicies(trainer, settings, out))
+    counts = {"left_out": len(task.records) - len(pairs)}
+    with packing.all_packed(with_reference(trainer)) as trainer.packs:
+        return trainers.run(trainer, tokenizer, out, columns, task.progress, counts=counts)
+
+
+def in_tokens(task: Task, tokenizer: PreTrainedTokenizerBase) -> datasets.Dataset:
+    """The pairs that fit ``max_prompt_length`` and ``max_tokens`` together, as the trainer takes them."""
+    limit, rows = task.settings.max_prompt_length + task.settings.max_tokens, []
+    for pair in setup.conversational(
+        task.records, tokenizer, "prompt", "chosen", "rejected", "probability", system=task.role.system
+    ):
+        prompt, chosen = setup.in_tokens(tokenizer, [*pair["prompt"], *pair["chosen"]])
+        _, rejected = setup.in_tokens(tokenizer, [*pair["prompt"], *pair["rejected"]])
+        row = {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
+        if len(prompt) + max(len(chosen), len(rejected)) <= limit:
+            rows.append(row | {"probability": pair["probability"]})
+    if not rows:
+        raise SolonError(
+            f"no pair fits reinforce.max_prompt_length and max_tokens together ({limit} tokens): raise them"
+        )
+    return datasets.Dataset.from_list(rows)
+
+
+class Collator(DPOCollator):  # type: ignore[misc]
+    """TRL's batch of pairs, the chosen before the rejected, with each pair's probability."""
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        labels = torch.tensor([example["probability"] for example in examples])
+        return {**super().torch_call(examples), "probability": labels}
+
+
+class SoftLabelDPO(trainers.Discreet, SoftLabels, DPO):
+    """TRL's trainer knows hard labels only; this one minimises the soft-label loss."""
+
+    columns = ("prompt_ids", "chosen_ids", "rejected_ids", "probability")
+    packs = False  # both answers to a prompt go through the models after it in one row
+
+    def compute_loss(
+        self: Any,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: int = 1,
+    ) -> Tensor:
+        with torch.no_grad(), self.reference() as reference:
+            began = self.logprobs(reference, inputs)
+        chosen, rejected = (self.beta * (self.logprobs(model, inputs) - began)).chunk(2)
+        loss: Tensor = self.loss_of(chosen, rejected, inputs["probability"], num_items_in_batch)
+        return loss
+
+    def logprobs(self, model: Any, batch: dict[str, Tensor]) -> Tensor:
+        """log P(answer, with its end | prompt) in nats, [sequences], in the order of TRL's batch."""
+        tokens, lengths = batch["input_ids"], batch["completion_mask"].sum(1).tolist()
+        sequences = [
+            ids[seen].cpu().numpy() for ids, seen in zip(tokens, batch["attention_mask"].bool(), strict=True)
+        ]
+        half = len(sequences) // 2
+        order = [place + side * half for place in range(half) for side in range(2)]  # a prompt's together
+        lay_out = packed_answers if self.packs else padded_answers
+        rows, places = lay_out([sequences[one] for one in order], [lengths[one] for one in order])
+        logprobs = fused_logprobs(model, send_to_device(rows, tokens.device))[0].flatten()
+        return torch.stack([logprobs[place].sum() for place in places]).view(half, 2).T.flatten()
