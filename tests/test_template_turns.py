@@ -98,3 +98,5 @@ def test_system_turns_are_one_and_the_first() -> None:
         user("Tea?"),
     ]
     assert system_first([other, *SHOTS]) == [other, *SHOTS]
+    empty: Message = {"role": "system", "content": ""}  # has templates leave out a text of their own
+    assert system_first([*SHOTS, empty]) == [empty, *SHOTS]

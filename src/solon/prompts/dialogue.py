@@ -33,8 +33,8 @@ def assistant(text: str) -> Message:
 
 
 def joined(texts: Iterable[str]) -> str:
-    """Several texts in the place of one."""
-    return "\n\n".join(texts)
+    """Several texts in the place of one; empty ones are left out."""
+    return "\n\n".join(filter(None, texts))
 
 
 def system_first(messages: Sequence[Message], text: str = "") -> list[Message]:
@@ -42,10 +42,10 @@ def system_first(messages: Sequence[Message], text: str = "") -> list[Message]:
 
     So worked examples may stand before a dialogue that has one.
     """
-    said = [text, *(message["content"] for message in messages if message["role"] == "system")]
+    said = [text] if text else []
+    said += [message["content"] for message in messages if message["role"] == "system"]
     others = [message for message in messages if message["role"] != "system"]
-    system = joined(dict.fromkeys(filter(None, said)))
-    return [{"role": "system", "content": system}, *others] if system else others
+    return [{"role": "system", "content": joined(dict.fromkeys(said))}, *others] if said else others
 
 
 def transcript(messages: Sequence[Message]) -> str:
