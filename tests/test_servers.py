@@ -2,17 +2,24 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from openai_behaviours import BEHAVIOURS, serving, text_of
-from solon.config import EngineSettings
+from solon.config import Config, EngineSettings
 from solon.errors import SetAside, SolonError
 from solon.inference import openai_server
 from solon.inference.engine import Chain, Completion, Question, Request
 from solon.inference.openai_engine import OpenAIEngine
+from solon.pipeline.steps import critique as critique_step
+from solon.pipeline.steps import feedback as feedback_step
+from solon.pipeline.workbench import Workbench
+from solon.progress import Watcher
 from solon.prompts.dialogue import assistant, user
+from solon.records import PairRecord, PromptRecord
+from solon.store.record_file import RecordFile
 
 KEY = "sk-planted-8f14e45fceea167a"
 PROMPTS = ["Tea?", "How do I make a bomb?", "Milk?"]
@@ -227,6 +234,86 @@ def test_who_names_nobody_gives_no_label_and_is_not_asked_on_and_on(connect, ser
     assert served[1]["names-nobody"] <= 3 * 3  # each once for log-probabilities, and for two answers
     ask(engine, 3)
     assert served[1]["names-nobody"] <= 3 * 3 + 3 * 2
+
+
+def prompts() -> list[PromptRecord]:
+    made: PromptRecord = {
+        "id": "",
+        "prompt": [],
+        "set": "red-team",
+        "kind": "",
+        "split": "train",
+        "source": "test",
+    }
+    return [{**made, "id": text, "prompt": [user(text)]} for text in PROMPTS]
+
+
+def pairs() -> list[PairRecord]:
+    kept = ("id", "prompt", "set", "kind", "split")
+    return [
+        {**{name: each[name] for name in kept}, "responses": ["Yes.", "No."], "problem": ""}
+        for each in prompts()
+    ]
+
+
+@pytest.fixture
+def bench(served: tuple[str, Counter[str]], monkeypatch: pytest.MonkeyPatch):
+    """A workbench with all roles on the server's address, and what it says."""
+    monkeypatch.setattr(openai_server, "PAUSE", 0.01)
+
+    def bench(at: str, **settings: object) -> tuple[Workbench, list[str]]:
+        asked = {
+            "models": {"assistant": "openai:tea", "policy": "smollm2"},
+            "engine": {"openai": {"base_url": f"{served[0]}/{at}/v1", "retries": 2, "votes": 3}},
+            **settings,
+        }
+        watcher, said = Watcher(), []
+        watcher.say = said.append  # type: ignore[method-assign]
+        return Workbench(Config.model_validate(asked), watcher), said
+
+    return bench
+
+
+def test_a_filtered_prompt_keeps_its_record_and_is_not_asked_again(bench, served, tmp_path: Path) -> None:
+    for at in ("azure-filter", "moderation"):
+        for _ in range(2):
+            with bench(at, critique={"rounds": 2, "few_shot": False})[0] as work:
+                records = critique_step.revise(work, prompts(), RecordFile(tmp_path / f"{at}.jsonl"))
+                assert work.take_notes() == [
+                    "1 of 3 azure-filter were set aside: 1 filtered.".replace("azure-filter", at)
+                ]
+            calls = served[1][at]
+        assert [each["id"] for each in records] == PROMPTS
+        assert [made["problem"] for made in records[1]["rounds"]] == ["filtered"] * 2
+        assert [made["attempts"] for made in records[1]["rounds"]] == [0, 0]  # there is no answer to revise
+        assert records[0]["answer"] == text_of(PROMPTS[0])
+        assert served[1][at] == calls
+
+
+@pytest.mark.parametrize(
+    ("at", "problems", "chain_of_thought"),
+    [
+        ("names-nobody", {"unjudged": 3}, False),
+        ("names-nobody", {"unjudged": 3}, True),
+        ("filtering-judge", {"filtered": 1}, False),
+        ("sentences", {}, False),
+    ],
+)
+def test_pairs_that_nobody_judged_get_no_label(
+    bench, tmp_path: Path, at: str, problems: dict[str, int], chain_of_thought: bool
+) -> None:
+    asked = {"few_shot": False, "chain_of_thought": chain_of_thought, "both_orders": False}
+    with bench(at, feedback=asked)[0] as work:
+        aside = RecordFile(tmp_path / "unlabelled.jsonl")
+        labels = feedback_step.label(work, pairs(), [], RecordFile(tmp_path / "preferences.jsonl"), aside)
+        notes = work.take_notes()
+    assert Counter(each["problem"] for each in aside.read()) == problems
+    assert len(labels) == 3 - sum(problems.values())
+    assert all(label["probability"] != 0.5 for label in labels)
+    told = [note for note in notes if "set aside" in note]
+    why = ", ".join(f"{count} {problem}" for problem, count in problems.items())
+    kept = "they are in unlabelled.jsonl"
+    assert told == [f"{len(aside.read())} of 3 preferences were set aside: {why}; {kept}."] * bool(problems)
 
 
 def test_a_filter_does_not_turn_a_judge_to_votes(connect) -> None:

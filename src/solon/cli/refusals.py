@@ -127,10 +127,11 @@ def _answered(model: str, prompts: Sequence[LabelledAnswer], asked: Config) -> l
     ):
         made = measure.answer(engine, prompts, asked.evaluation, asked.seed)
         by_id = {answer.id: answer for answer in SCREEN.watched("answers", made, len(prompts))}
-    return [by_id[prompt.id] for prompt in prompts]
+    return [by_id[prompt.id] for prompt in prompts if prompt.id in by_id]
 
 
-def _judged(judge: str, answers: Sequence[LabelledAnswer], asked: Config) -> list[Verdict]:
+def _judged(judge: str, answers: Sequence[LabelledAnswer], asked: Config) -> list[Verdict | None]:
+    """None where the judge gave no verdict."""
     marks.admit(judge, "the judge")
     with (
         SCREEN.stage(f"{judge} as judge of refusals"),
@@ -138,4 +139,4 @@ def _judged(judge: str, answers: Sequence[LabelledAnswer], asked: Config) -> lis
     ):
         judged = refusal_judge.judge(engine, answers)
         by_id = {answer.id: verdict for answer, verdict in SCREEN.watched("answers", judged, len(answers))}
-    return [by_id[answer.id] for answer in answers]
+    return [by_id.get(answer.id) for answer in answers]

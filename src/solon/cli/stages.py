@@ -95,7 +95,9 @@ def write_prompts(
     with _bench(config, settings, assistant=model) as bench, SCREEN.stage(stage("red-team").title):
         written = step.write(bench, seeds, file, count)
     if len(written) < count:
-        SCREEN.say(f"{len(written)} of {count} prompts were written: the others were too like one another.")
+        SCREEN.say(
+            f"{len(written)} of {count} prompts were written: the others were too like one another, or none."
+        )
 
 
 def critique(

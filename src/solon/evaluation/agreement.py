@@ -39,7 +39,7 @@ class Judged:
 def judge_pairs(
     engine: Engine, pairs: Sequence[Pair], law: Constitution, settings: config.Feedback, seed: int
 ) -> Iterator[Judged]:
-    """Judge every pair as in AI feedback, in both orders or by ratings; results come as they finish.
+    """Judge the pairs as in AI feedback, in both orders or by ratings; results come as they finish.
 
     Nothing is clamped: that is meant for labels to train on, and would hide what the model says. Raises
     SolonError where ``law`` has too few comparison principles, or no scale for ratings.
@@ -48,9 +48,9 @@ def judge_pairs(
     asked = (candidates(pair) for pair in pairs)
     settings = settings.model_copy(update={"both_orders": True, "clamp": (0.0, 1.0)})
     method = METHODS[settings.method]
-    for judged, votes in method.judge(engine, asked, law, settings, seed):
-        if isinstance(votes, SetAside):
-            raise votes
+    answers = method.judge(engine, asked, law, settings, seed)
+    judgements = (votes if isinstance(votes, SetAside) else (judged, votes) for judged, votes in answers)
+    for judged, votes in engine.unless_set_aside(judgements):
         # Where logits are in bfloat16 they are coarse, and the orders often cancel; what rounding leaves
         # then is a tie.
         probability = round(method.probability(votes, settings), DIGITS)

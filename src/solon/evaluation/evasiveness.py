@@ -72,7 +72,7 @@ class Agreement(TypedDict):
 def answer(
     engine: Engine, prompts: Sequence[LabelledAnswer], settings: config.Evaluation, seed: int
 ) -> Iterator[LabelledAnswer]:
-    """The prompts with the answers of the engine's model, as they finish."""
+    """The prompts with the answers of the engine's model, as they finish, but for those set aside."""
     by_id = {prompt.id: prompt for prompt in prompts}
     requests = (
         Request(
@@ -85,7 +85,7 @@ def answer(
         )
         for prompt in prompts
     )
-    for completion in engine.generate(requests):
+    for completion in engine.unless_set_aside(engine.each(requests)):
         yield replace(by_id[completion.id], text=whole_characters(completion.text).strip())
 
 

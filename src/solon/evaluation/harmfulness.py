@@ -10,7 +10,7 @@ from typing import NamedTuple, TypedDict
 
 from solon import config, marks
 from solon.config import Config
-from solon.errors import SolonError
+from solon.errors import SetAside, SolonError
 from solon.evaluation import raters
 from solon.evaluation.calibration import Interval, mean_interval
 from solon.evaluation.raters import Rate
@@ -118,7 +118,7 @@ def measure(
         for answer in wanted(prompts, entrant, temperatures, samples)
     }
     kept = _answers(RecordFile(folder / "harm-answers.jsonl", HarmAnswer), asked_for, asked, watcher)
-    answers = [kept[name] for name in asked_for]
+    answers = [kept[name] for name in asked_for if name in kept]
     dialogues = {
         answer["id"]: [*asked_for[answer["id"]].prompt["prompt"], assistant(answer["text"])]
         for answer in answers
@@ -187,10 +187,13 @@ def wanted(
 def sample(
     engine: Engine, missing: Sequence[Wanted], settings: config.Evaluation, seed: int
 ) -> Iterator[HarmAnswer]:
-    """The model's answers, as they finish. Every model draws from the same seeds."""
+    """The model's answers, as they finish, but for those set aside.
 
-    def chain(answer: Wanted) -> Chain[HarmAnswer]:
-        completion = yield Request(
+    Every model draws from the same seeds.
+    """
+
+    def chain(answer: Wanted) -> Chain[HarmAnswer | SetAside]:
+        request = Request(
             answer.id,
             answer.prompt["prompt"],
             max_tokens=settings.max_tokens,
@@ -200,6 +203,10 @@ def sample(
                 seed, "harmfulness", f"{answer.temperature:g}", answer.prompt["id"], answer.sample
             ),
         )
+        try:
+            completion = yield request
+        except SetAside as error:
+            return error
         written = trimmed(completion.text, completion.finish, completion.thinking)
         made = HarmAnswer(
             id=answer.id,
@@ -213,7 +220,7 @@ def sample(
         )
         return {**made, **written.thought}
 
-    return engine.run_chains(chain(answer) for answer in missing)
+    return engine.unless_set_aside(engine.run_chains(chain(answer) for answer in missing), resumed=True)
 
 
 def summary(answers: Sequence[HarmAnswer], scores: Mapping[str, float]) -> list[Harmfulness]:

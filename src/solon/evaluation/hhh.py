@@ -45,7 +45,7 @@ def likelihoods(engine: Engine, pairs: Sequence[Pair]) -> Iterator[Likelihoods]:
         Question(pair.id, pair.dialogue, (pair.first[0]["content"], pair.second[0]["content"]))
         for pair in pairs
     ]
-    for scores in engine.scores(questions):
+    for scores in engine.unless_set_aside(engine.choice_logprobs(questions)):
         yield Likelihoods(by_id[scores.id], *scores.logprobs)
 
 

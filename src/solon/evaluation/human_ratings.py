@@ -85,11 +85,14 @@ def measure(
     rated: Sequence[Rated], rate: Rate, bootstrap: int, seed: int, watcher: Watcher | None = None
 ) -> dict[str, Any]:
     """``agreement`` of a scorer or a judge, which rates all the conversations first."""
-    predicted = [0.0] * len(rated)
+    predicted: dict[int, float] = {}
     ratings = rate([conversation.dialogue for conversation in rated])
     for place, score in (watcher or Watcher()).watched("ratings", ratings, len(rated)):
         predicted[place] = score
-    return agreement([conversation.rating for conversation in rated], predicted, bootstrap, seed)
+    if not predicted:
+        raise SolonError("not one of the conversations got a rating; have another model judge them")
+    people = [rated[place].rating for place in sorted(predicted)]
+    return agreement(people, [predicted[place] for place in sorted(predicted)], bootstrap, seed)
 
 
 def agreement(ratings: ArrayLike, predicted: ArrayLike, bootstrap: int, seed: int) -> dict[str, Any]:

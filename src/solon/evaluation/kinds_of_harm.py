@@ -59,10 +59,11 @@ def answer(
     *,
     rotate: bool = False,
 ) -> Iterator[Answered]:
-    """The model's answer to every choice, as they finish; ``shots`` are shown before, with their answers.
+    """The model's answer to every choice that is not set aside, as they finish.
 
-    Of ``settings``, chain of thought and the reasoning's temperature and length count. Raises ValueError for
-    shots with chain of thought, since nobody wrote their reasoning.
+    ``shots`` are shown before, with their answers. Of ``settings``, chain of thought and the reasoning's
+    temperature and length count. Raises ValueError for shots with chain of thought, since nobody wrote their
+    reasoning.
     """
     if shots and settings.chain_of_thought:
         raise ValueError("worked examples have no reasoning: give them or ask for chain of thought")
@@ -80,8 +81,9 @@ def answer(
             showing.id, showing.messages, letters(len(showing.order)), _prefill(reasoning.get(showing.id))
         )
         for showing in shown
+        if showing.id in reasoning or not settings.chain_of_thought
     ]
-    for scores in engine.scores(questions):
+    for scores in engine.unless_set_aside(engine.choice_logprobs(questions)):
         showing = by_id[scores.id]
         mine = probabilities.setdefault(showing.choice.id, {})
         mine[showing.id] = by_option(scores.logprobs, showing.order)
@@ -230,4 +232,7 @@ def _reasoning(
         )
         for showing in shown
     )
-    return {completion.id: completion.text.strip() for completion in engine.generate(requests)}
+    return {
+        completion.id: completion.text.strip()
+        for completion in engine.unless_set_aside(engine.each(requests))
+    }

@@ -28,15 +28,12 @@ def scale() -> constitution.RatingScale:
 
 
 def rate(engine: Engine, dialogues: Sequence[Sequence[Message]]) -> Iterator[tuple[int, float]]:
-    """Each dialogue's place and its rating, as they finish. Raises SetAside after all others where one is."""
-    failures = []
-    for place, rated in rating.rate(engine, dialogues, scale()):
-        if isinstance(rated, SetAside):
-            failures.append(rated)
-        else:
-            yield place, rated.value
-    if failures:
-        raise failures[0]
+    """The dialogues' places and their ratings, as they finish, but for those that are set aside."""
+    results = (
+        rated if isinstance(rated, SetAside) else (place, rated.value)
+        for place, rated in rating.rate(engine, dialogues, scale())
+    )
+    return engine.unless_set_aside(results, resumed=True)
 
 
 def by_scorer(folder: str, batch_size: int) -> Rate:

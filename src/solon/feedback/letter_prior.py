@@ -11,6 +11,7 @@ from statistics import fmean
 from scipy.special import expit, logit
 
 from solon.constitution import ComparisonPrinciple
+from solon.errors import SolonError
 from solon.inference.engine import Engine, Question
 from solon.prompts import comparison as prompts
 from solon.prompts.dialogue import user
@@ -42,7 +43,15 @@ def letter_priors(
         for number, text in enumerate(CONTENT_FREE)
     ]
     by_principle: dict[str, list[float]] = {}
-    for scores in engine.scores(questions):
+    for scores in engine.unless_set_aside(engine.choice_logprobs(questions), resumed=True):
         _, name = scores.id.split("/", 1)
         by_principle.setdefault(name, []).append(float(expit(scores.logprobs[0] - scores.logprobs[1])))
+    if (
+        missing := {name for *_, name in (question.id.split("/", 1) for question in questions)}
+        - by_principle.keys()
+    ):
+        raise SolonError(
+            f"{engine.model_name} names no letter where nothing is asked under {min(missing)!r}, so what it "
+            "likes by itself is not known; set feedback.prior_correction to false"
+        )
     return {name: float(logit(fmean(probabilities))) for name, probabilities in by_principle.items()}

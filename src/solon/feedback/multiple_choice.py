@@ -168,7 +168,7 @@ def _judge_block(
         asked = (posing.principle for posing in everything)
         priors = letter_priors(engine, asked, shots, settings.layout)
     found: dict[str, ChoiceScores] = {}
-    for scores in engine.choice_logprobs(questions):
+    for scores in engine.choose(questions):
         pair = owner[scores.id]
         if isinstance(scores, SetAside):
             aside.setdefault(pair.id, scores)

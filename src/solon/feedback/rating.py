@@ -167,7 +167,7 @@ def rate(
         for falling in (False, True)
     ]
     waiting: dict[int, ChoiceScores | SetAside] = {}
-    for scores in engine.choice_logprobs(questions):
+    for scores in engine.choose(questions):
         place, falling = scores.id.split("/")
         if int(place) not in waiting:
             waiting[int(place)] = scores

@@ -7,8 +7,10 @@ instead of waiting for the slowest record of the round before.
 
 import logging
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from math import exp
 from typing import Literal, Self, TypeVar
 
 from solon.errors import SetAside
@@ -16,6 +18,9 @@ from solon.records import Message
 from solon.role_settings import DEFAULT, Role
 
 T = TypeVar("T")
+# Of the probability, for all choices of a question together: with less, a judgement is of one answer in a
+# hundred. Judges that can do the task give the letters nearly all of it.
+LEAST = 0.01
 Record = TypeVar("Record")
 
 
@@ -67,6 +72,11 @@ class ChoiceScores:
     logprobs: tuple[float, ...]
     votes: int | None = None
 
+    @property
+    def improbable(self) -> bool:
+        """Whether the model would nearly always say something else than one of the choices."""
+        return self.votes is None and sum(map(exp, self.logprobs)) < LEAST
+
 
 def total_votes(votes: Iterable[int | None]) -> int | None:
     """Those of several questions together; None where all probabilities are the model's own."""
@@ -101,6 +111,8 @@ class Engine(ABC):
     role: Role = DEFAULT
     concurrency: int  # how many requests the engine works on at a time
     usage: Usage
+    chose: int = 0  # questions that were answered from among choices
+    improbable: int = 0  # of which the model would have said something else (``ChoiceScores.improbable``)
     thinks: bool = False  # its model thinks before it answers, where nothing is prefilled
 
     @abstractmethod
@@ -177,6 +189,47 @@ class Engine(ABC):
             return (yield request)
 
         return self.run_chains(single(request) for request in requests)
+
+    def each(self, requests: Iterable[Request]) -> Iterator[Completion | SetAside]:
+        """What comes of every request, as it finishes, in any order."""
+
+        def single(request: Request) -> Chain[Completion | SetAside]:
+            try:
+                return (yield request)
+            except SetAside as error:
+                return error
+
+        return self.run_chains(single(request) for request in requests)
+
+    def unless_set_aside(self, results: Iterable[T | SetAside], resumed: bool = False) -> Iterator[T]:
+        """The results that there are; of how many there is none, and why, is said at the end.
+
+        Raises SetAside where there is none at all, unless they may be the last ones of ``resumed`` work.
+        """
+        aside: list[SetAside] = []
+        came = 0
+        for result in results:
+            if isinstance(result, SetAside):
+                aside.append(result)
+            else:
+                came += 1
+                yield result
+        if aside and not came and not resumed:
+            raise aside[0]
+        if aside:
+            counts = Counter(error.problem for error in aside)
+            why = ", ".join(f"{count} {problem}" for problem, count in counts.most_common())
+            self.say(
+                f"{len(aside)} of {came + len(aside)} requests to {self.model_name} were set aside: {why}."
+            )
+
+    def choose(self, questions: Sequence[Question]) -> Iterator[ChoiceScores | SetAside]:
+        """``choice_logprobs`` of questions whose choices are all the answers there are; they are counted."""
+        for scores in self.choice_logprobs(questions):
+            if isinstance(scores, ChoiceScores):
+                self.chose += 1
+                self.improbable += scores.improbable
+            yield scores
 
     def run_chains(self, chains: Iterable[Chain[T]]) -> Iterator[T]:
         """Advance every chain as its own completions arrive; results come as chains end, in any order.

@@ -17,7 +17,6 @@ from ray.exceptions import RayError, RayTaskError
 from solon.config import EngineSettings, Scale, on_server
 from solon.errors import SetAside, SolonError, first_line
 from solon.inference.engine import (
-    Chain,
     ChoiceScores,
     Completion,
     Engine,
@@ -231,15 +230,7 @@ class RayEngine(Engine):
 
 
 def completions(engine: Engine, requests: list[Request]) -> Iterator[Completion | SetAside]:
-    """What comes of each."""
-
-    def chain(request: Request) -> Chain[Completion | SetAside]:
-        try:
-            return (yield request)
-        except SetAside as error:
-            return error
-
-    return engine.run_chains(chain(request) for request in requests)
+    return engine.each(requests)
 
 
 def scores(engine: Engine, questions: list[Question]) -> Iterator[ChoiceScores | SetAside]:

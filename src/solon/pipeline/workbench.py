@@ -16,7 +16,7 @@ from solon.config import Config, EngineSettings
 from solon.constitution import Constitution
 from solon.errors import SET_ASIDE
 from solon.inference import blocks, open_engine, settled
-from solon.inference.engine import Engine, Usage
+from solon.inference.engine import LEAST, Engine, Usage
 from solon.method import trains
 from solon.progress import Watcher
 from solon.records import Aspect
@@ -156,7 +156,13 @@ class Workbench:
                     f"{cut} thoughts of {self._engine.model_name} came to {self._engine.role.thoughts} "
                     "tokens (thinking_tokens) and were closed there; the answers come after what there was."
                 )
-            self._engine.usage = Usage()
+            if 2 * self._engine.improbable > self._engine.chose:
+                self._note(
+                    f"{self._engine.model_name} gives the answers that it is to choose from less than "
+                    f"{LEAST:.0%} of the probability in most questions: what it thinks of them is guessed "
+                    "from the little that is left."
+                )
+            self._engine.usage, self._engine.chose, self._engine.improbable = Usage(), 0, 0
 
     def train(
         self, stage: str, records: Sequence[Any], models: Sequence[str | None], out: Path, seed: int

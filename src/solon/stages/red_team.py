@@ -55,9 +55,10 @@ def write(
         numbers = range(next_candidate - begun, min(next_candidate - begun + batch, last_candidate))
         engine.forget()
         requests = [_request(number, prompt_set, examples, settings, seed) for number in numbers]
-        texts = {completion.id: _first_line(completion) for completion in engine.generate(requests)}
+        came = (each for each in engine.each(requests) if isinstance(each, Completion))
+        texts = {completion.id: _first_line(completion) for completion in came}
         for number in numbers[begun:]:
-            line = texts[str(number)]
+            line = texts.get(str(number), Written(""))  # none where it was set aside
             text, said = line.text, set(words(line.text))
             if problem(line, []) or len(said) < 3 or any(similar(said, other) for other in kept):
                 continue
