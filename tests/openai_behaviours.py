@@ -50,8 +50,8 @@ class Call:
         return self.says(listed[0]["token"], logprobs={"content": [{**listed[0], "top_logprobs": listed}]})
 
 
-def refuses(status: int, message: str, headers: dict[str, str] | None = None, **error: Any) -> Reply:
-    return status, {"error": {"message": message, **error}}, headers or {}
+def refuses(code_: int, message: str, headers: dict[str, str] | None = None, **error: Any) -> Reply:
+    return code_, {"error": {"message": message, **error}}, headers or {}
 
 
 def behaviour(name: str) -> Callable[[Callable[[Call], Reply]], Callable[[Call], Reply]]:
@@ -125,6 +125,10 @@ to_flagged("exists-risk", refuses(400, "Content Exists Risk", type="invalid_requ
 to_flagged("output-blocked", refuses(400, "Output blocked by content filtering policy"))
 to_flagged("guidelines", (403, {"code": "403", "error": "Content violates usage guidelines."}, {}))
 to_flagged("filter-detail", (400, {"detail": "Input flagged by safety filter"}, {}))
+to_flagged("legal-reasons", (451, "<html>Unavailable For Legal Reasons</html>", {}))
+to_flagged(
+    "filter-of-choice", (200, {"choices": [{"error": {"code": "content_filter", "message": "no"}}]}, {})
+)
 to_flagged("filter-finish", lambda call: call.says("Take some", finish_reason="content_filter"))
 to_flagged("safety-finish", lambda call: call.says(message={"content": None}, finish_reason="SAFETY"))
 to_flagged("refusal-field", lambda call: call.says(message={"content": None, "refusal": "I can't."}))
@@ -167,6 +171,15 @@ takes(
         422,
         {"detail": [{"type": "extra", "loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]},
         {},
+    ),
+)
+takes(
+    "unknown-name",
+    lambda asked: "seed" in asked,
+    refuses(
+        400,
+        'Invalid JSON payload received. Unknown name "seed": Cannot find field.',
+        status="INVALID_ARGUMENT",
     ),
 )
 takes("no-stop", lambda asked: "stop" in asked, refuses(400, "Unsupported parameter: 'stop'", param="stop"))
@@ -226,6 +239,8 @@ once(
         {},
     ),
 )
+once("rate-limit-403", refuses(403, "You have exceeded a secondary rate limit"))
+once("message-in-200", (200, {"code": 10013, "msg": "System overloaded, try again later"}, {}))
 once("gateway-page", (502, "<html><head><title>502 Bad Gateway</title></head></html>", {}))
 once("page", (200, "<html><body>Service unavailable</body></html>", {}))
 once("torn", (200, '{"choices": [{"message": {"content": "You sa', {"Content-Type": "application/json"}))
@@ -322,6 +337,12 @@ BEHAVIOURS["streams-anyway"] = lambda call: (200, events(call), {"Content-Type":
 # Judges
 
 BEHAVIOURS["letters"] = lambda call: call.likeliest(A=0.7, **{" B": 0.2, "(A": 0.05, "The": 0.05})
+BEHAVIOURS["flat-logprobs"] = lambda call: call.says(
+    "A", logprobs={"tokens": ["A"], "token_logprobs": [-0.1], "top_logprobs": [{"A": -0.2877, "B": -1.3863}]}
+)
+BEHAVIOURS["null-logprobs"] = lambda call: call.says(
+    "A", logprobs={"content": [{"token": "A", "logprob": None, "top_logprobs": []}]}
+)
 BEHAVIOURS["sure"] = lambda call: call.likeliest(B=0.98, **{"The": 0.01, "I": 0.005})
 BEHAVIOURS["marked-down"] = lambda call: (
     call.likeliest(**{"**": 0.9, "A": 0.05, "B": 0.01})

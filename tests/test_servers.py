@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from openai_behaviours import BEHAVIOURS, serving, text_of
+from solon.audit import replay
 from solon.config import Config, EngineSettings
 from solon.errors import SetAside, SolonError
 from solon.inference import openai_server
@@ -19,6 +20,7 @@ from solon.pipeline.workbench import Workbench
 from solon.progress import Watcher
 from solon.prompts.dialogue import assistant, user
 from solon.records import PairRecord, PromptRecord
+from solon.stages import critique
 from solon.store.record_file import RecordFile
 
 KEY = "sk-planted-8f14e45fceea167a"
@@ -35,6 +37,8 @@ ASIDE = {
         "output-blocked",
         "guidelines",
         "filter-detail",
+        "legal-reasons",
+        "filter-of-choice",
         "filter-finish",
         "safety-finish",
         "refusal-field",
@@ -47,6 +51,7 @@ SAME = [
     "max-completion-tokens",
     "warm",
     "no-seed",
+    "unknown-name",
     "no-stop",
     "one-of-two",
     "strict",
@@ -58,6 +63,8 @@ SAME = [
     "retry-date",
     "wait-in-words",
     "retry-info",
+    "rate-limit-403",
+    "message-in-200",
     "gateway-page",
     "page",
     "torn",
@@ -92,6 +99,8 @@ LASTING = {
 }
 JUDGES = {  # the share of B, and how many votes there were
     "letters": (0.2 / 0.95, None),
+    "flat-logprobs": (0.25, None),
+    "null-logprobs": (1 / 5, 3),
     "sure": (0.98 / 0.985, None),
     "five-logprobs": (0.25, None),
     "marked-down": (4 / 5, 3),
@@ -288,6 +297,12 @@ def test_a_filtered_prompt_keeps_its_record_and_is_not_asked_again(bench, served
         assert [made["attempts"] for made in records[1]["rounds"]] == [0, 0]  # there is no answer to revise
         assert records[0]["answer"] == text_of(PROMPTS[0])
         assert served[1][at] == calls
+        seed = work.seed("critique")
+        said = replay.together(replay.said_in_revisions(each, seed) for each in records)
+        again = critique.revise(
+            replay.Recorded(said), prompts(), work.constitution, work.config.critique, seed
+        )
+        assert {each["id"]: each for each in again} == {each["id"]: each for each in records}
 
 
 @pytest.mark.parametrize(

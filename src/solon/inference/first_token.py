@@ -10,7 +10,8 @@ from solon.prompts.dialogue import assistant, user
 from solon.records import Message
 
 TOP_LOGPROBS = 20  # the most that OpenAI's server and vLLM's give
-AROUND = " \t\n()[]\"'.:*"  # what may stand around a choice in a token: "A", " A", "(A" and "A)" are the same
+# What may stand around a choice in a token: "A", " A", "(A" and "A)" are the same.
+AROUND = " \t\n()[]{}\"'.:*_`（）【】「」“”"
 MOST = 0.5  # of the probability: below, the model is more likely to begin with something else than a choice
 SLIGHT = 0.05  # of the probability: what a choice that is not listed may have without changing much
 NEGLIGIBLE = 1e-9  # of the probability, so that a logarithm is finite
@@ -28,9 +29,20 @@ def reply_with(choices: Sequence[str]) -> str:
 
 def likeliest(given: Any) -> list[tuple[str, float]]:
     """The likeliest first tokens with their log-probabilities (nats), as a chat server gives them."""
-    content = given.get("content") if isinstance(given, dict) else None
-    listed = content[0].get("top_logprobs") if content else None
-    return [(entry["token"], entry["logprob"]) for entry in listed or ()]
+    if not isinstance(given, dict):
+        return []
+    if content := given.get("content"):
+        listed = content[0].get("top_logprobs") or content[:1]
+        found = [(entry.get("token"), entry.get("logprob")) for entry in listed]
+    else:  # as of completions, which some give in a chat, too
+        top, tokens = given.get("top_logprobs") or [{}], given.get("tokens") or [None]
+        own = [(tokens[0], (given.get("token_logprobs") or [None])[0])]
+        found = list((top[0] or {}).items()) or own
+    return [
+        (token, float(logprob))
+        for token, logprob in found
+        if isinstance(token, str) and isinstance(logprob, int | float)
+    ]
 
 
 def logprobs(choices: Sequence[str], likeliest: Iterable[tuple[str, float]]) -> tuple[float, ...] | None:

@@ -62,8 +62,9 @@ BUSY = re.compile(
     r"|resource[ _]exhausted|timed? ?out|throttl|provider returned error|internal (?:server )?error",
     re.IGNORECASE,
 )
+RATE = re.compile(r"rate[ _-]?limit|too many requests|overloaded", re.IGNORECASE)
 # Cloudflare's and others' own numbers are above 500, too. 501 and 505 are of what is never done.
-LATER = {408, 409, 425, 429}
+LATER = {408, 409, 424, 425, 429, 498}
 NEVER = {501, 505}
 WAIT = re.compile(
     r"(?:again|retry\w*)(?: (?:in|after))?[: \"']{1,4}"
@@ -91,8 +92,9 @@ class Refusal:
         too_large = self.status == 413 or (self.status == 429 and "too large" in self.said)
         later = self.status in LATER or (self.status >= 500 and self.status not in NEVER)
         told = self.status == 0 and (not self.said or bool(BUSY.search(self.said)))
+        told |= self.status in {400, 403} and bool(RATE.search(self.said))
         kinds: dict[Kind, bool] = {
-            "filtered": self._filtered,
+            "filtered": self._filtered or self.status == 451,  # for legal reasons
             "too long": too_large or (self.status in {0, 400, 422} and self._is(TOO_LONG_CODES, TOO_LONG)),
             "no room": self.status == 400 and bool(NO_ROOM.search(self.said)),
             "spent": self.status == 402 or self._spent,
@@ -145,7 +147,11 @@ def within(body: Json) -> Refusal | None:
     choices = body.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
     error = body.get("error") or (first.get("error") if isinstance(first, dict) else None)
-    if not error and not choices and (body.get("detail") or body.get("message")):
+    if (
+        not error
+        and not choices
+        and any(body.get(name) for name in ("detail", "message", "msg", "error_msg"))
+    ):
         error = body
     if not error:
         return None
