@@ -1,6 +1,7 @@
 """The exceptions that a user is meant to read."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 
@@ -49,6 +50,15 @@ class Unjudged(SetAside):
 
 SET_ASIDE: Mapping[str, type[SetAside]] = {kind.problem: kind for kind in (TooLong, Filtered, Unjudged)}
 """The kinds, by the problem that records have of them."""
+
+
+def set_aside_note(problems: Iterable[str], total: int, what: str, kept: str = "") -> list[str]:
+    """How many of ``total`` were set aside, and why; [] where none was. Other problems do not count."""
+    counts = Counter(problem for problem in problems if problem in SET_ASIDE)
+    if not counts:
+        return []
+    why = ", ".join(f"{count} {problem}" for problem, count in counts.most_common())
+    return [f"{counts.total()} of {total} {what} were set aside: {why}{kept}."]
 
 
 class UnsupportedModel(SolonError):

@@ -1,12 +1,11 @@
 """A judge compares answers that RL sampled with SL-CAI's, and its judgements are kept in the run folder."""
 
-from collections import Counter
 from pathlib import Path
 
 from solon import constitution, marks
 from solon.config import Config
 from solon.constitution import Constitution
-from solon.errors import SolonError
+from solon.errors import SolonError, set_aside_note
 from solon.evaluation import overoptimisation, tournament
 from solon.inference import open_engine
 from solon.progress import Watcher
@@ -51,12 +50,11 @@ def judge(folder: Path, judge: str, count: int, asked: Config, watcher: Watcher 
         known = {record["id"] for record in done}
         missing = [match for name, (match, _) in wanted.items() if name not in known]
         played = tournament.play(engine, missing, laws, tournament.settings_of(asked), seed)
-        aside: Counter[str] = Counter()
+        aside = []
         for record in watcher.watched("judgements", played, len(missing)):
             if "probability" in record:
                 file.append({**record, "step": wanted[record["id"]][1], "judge": judge})
             else:
-                aside[record["problem"]] += 1
-    if aside:
-        why = ", ".join(f"{count} {problem}" for problem, count in aside.most_common())
-        watcher.say(f"{aside.total()} of {len(missing)} comparisons got no judgement of {judge} ({why}).")
+                aside.append(record["problem"])
+    for note in set_aside_note(aside, len(missing), f"comparisons by {judge}"):
+        watcher.say(note)

@@ -8,7 +8,7 @@ from typing import NotRequired, TypedDict, TypeVar, cast
 from solon import config, marks
 from solon.config import Config
 from solon.constitution import Constitution
-from solon.errors import SetAside
+from solon.errors import SetAside, set_aside_note
 from solon.evaluation import decisions, elo
 from solon.evaluation.decisions import Decisions, Standing
 from solon.feedback import METHODS, labelling
@@ -97,25 +97,27 @@ def compare(
     watcher = watcher or Watcher()
     check(asked, {aspect: law})
     texts: dict[str, dict[str, str]] = {}
+    notes: list[str] = []
     with watcher.stage("Answers"):
         for model in models:
-            texts[model] = {}
             with open_engine(model, asked.engine, role=asked.role("policy")) as engine:
                 made = answer(engine, prompts, asked.evaluation, asked.seed)
-                for answered in watcher.watched(model, made, len(prompts)):
-                    if not answered["problem"]:
-                        texts[model][answered["id"]] = answered["text"]
+                answers = list(watcher.watched(model, made, len(prompts)))
+            texts[model] = {each["id"]: each["text"] for each in answers if not each["problem"]}
+            notes += set_aside_note(
+                [each["problem"] for each in answers], len(prompts), f"answers of {model}"
+            )
     with (
         watcher.stage("Judgements"),
         open_engine(judge, asked.engine, role=asked.role("judge", judge)) as engine,
     ):
         wanted = matches(answered_by_all(prompts, texts), texts)
-        played = play(engine, wanted, {aspect: law}, settings_of(asked), asked.seed)
-        judgements = [
-            cast(JudgementRecord, judged)
-            for judged in watcher.watched("judgements", played, len(wanted))
-            if "probability" in judged
-        ]
+        playing = play(engine, wanted, {aspect: law}, settings_of(asked), asked.seed)
+        played = list(watcher.watched("judgements", playing, len(wanted)))
+        judgements = [cast(JudgementRecord, each) for each in played if "probability" in each]
+    notes += set_aside_note([str(each.get("problem", "")) for each in played], len(played), "comparisons")
+    for note in notes:
+        watcher.say(note)
     drawing = asked.evaluation.bootstrap, asked.seed
     rated = ratings(judgements, aspect, models[0], *drawing)
     return rated, judging(judgements, aspect, models[0], *drawing)

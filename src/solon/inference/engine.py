@@ -7,13 +7,12 @@ instead of waiting for the slowest record of the round before.
 
 import logging
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from math import exp
 from typing import Literal, Self, TypeVar
 
-from solon.errors import SetAside
+from solon.errors import SetAside, set_aside_note
 from solon.records import Message
 from solon.role_settings import DEFAULT, Role
 
@@ -216,12 +215,9 @@ class Engine(ABC):
                 yield result
         if aside and not came and not resumed:
             raise aside[0]
-        if aside:
-            counts = Counter(error.problem for error in aside)
-            why = ", ".join(f"{count} {problem}" for problem, count in counts.most_common())
-            self.say(
-                f"{len(aside)} of {came + len(aside)} requests to {self.model_name} were set aside: {why}."
-            )
+        problems, total = [error.problem for error in aside], came + len(aside)
+        for note in set_aside_note(problems, total, f"requests to {self.model_name}"):
+            self.say(note)
 
     def choose(self, questions: Sequence[Question]) -> Iterator[ChoiceScores | SetAside]:
         """``choice_logprobs`` of questions whose choices are all the answers there are; they are counted."""

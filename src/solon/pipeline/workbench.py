@@ -14,7 +14,7 @@ from typing import Any
 from solon import constitution, marks
 from solon.config import Config, EngineSettings
 from solon.constitution import Constitution
-from solon.errors import SET_ASIDE
+from solon.errors import SET_ASIDE, set_aside_note
 from solon.inference import blocks, open_engine, settled
 from solon.inference.engine import LEAST, Engine, Usage
 from solon.method import trains
@@ -102,7 +102,9 @@ class Workbench:
             requests,
             aside,
         )
-        for note in set_aside([*records, *(aside.read() if aside else ())], file, aside):
+        made = [*records, *(aside.read() if aside else ())]
+        kept = f"; they are in {aside.path.name}" if aside else ""
+        for note in set_aside_note(map(problem, made), len(made), file.path.stem, kept):
             self._note(note)
         return records
 
@@ -185,15 +187,7 @@ class Workbench:
         return metrics
 
 
-def set_aside(records: Sequence[Any], file: RecordFile, aside: RecordFile | None) -> list[str]:
-    """A note of how many of a file's records got no text or judgement, and why; [] where all did."""
-    problems = [
-        SET_ASIDE.keys() & {each.get("problem") for each in (record, *record.get("rounds", ()))}
-        for record in records
-    ]
-    counts = Counter(problem for of_record in problems for problem in sorted(of_record))
-    if not counts:
-        return []
-    why = ", ".join(f"{count} {problem}" for problem, count in counts.most_common())
-    kept = f"; they are in {aside.path.name}" if aside else ""
-    return [f"{sum(map(bool, problems))} of {len(records)} {file.path.stem} were set aside: {why}{kept}."]
+def problem(record: Mapping[str, Any]) -> str:
+    """Why a record, or the first of its rounds, was set aside; "" where none was."""
+    problems = [each.get("problem", "") for each in (record, *record.get("rounds", ()))]
+    return next((problem for problem in problems if problem in SET_ASIDE), "")
