@@ -103,13 +103,13 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def bench(
-    url: str, feedback: str = "openai:two", server: Any = None, system: str = "", **openai: Any
+    url: str, feedback: str = "openai:two", server: Any = None, role: Any = None, **openai: Any
 ) -> Workbench:
     """The assistant at /one, and the feedback model at /two, unless ``server`` says otherwise."""
     settings = {
         "models": {"assistant": "openai:one", "policy": "smollm2", "feedback": feedback},
         "engine": {"openai": {"base_url": f"{url}/one/v1", "retries": 1, **openai}},
-        "roles": {"feedback": {"openai": server or {"base_url": f"{url}/two/v1"}, "system": system}},
+        "roles": {"feedback": {"openai": server or {"base_url": f"{url}/two/v1"}, **(role or {})}},
     }
     return Workbench(Config.model_validate(settings), Watcher())
 
@@ -145,10 +145,13 @@ def test_each_role_is_asked_at_its_server_with_its_key(url: str) -> None:
 
 def test_a_server_that_refuses_system_turns_gets_none(url: str) -> None:
     turns = [user("Salt?"), {"role": "system", "content": "Be short."}, user("Tea?")]
-    with bench(url, server={"base_url": f"{url}/gemma/v1"}, system="Be fair.") as work:
+    role = {"system": "Be fair.", "chat_template_kwargs": {"enable_thinking": False}}
+    with bench(url, server={"base_url": f"{url}/gemma/v1"}, role=role) as work:
         requests = [Request(str(n), turns, max_tokens=7) for n in range(3)]
         assert [each.text for each in work.engine("feedback").generate(requests)] == ["(B)"] * 3
-    assert Noting.asked[-1][2]["messages"] == [user("Be fair.\n\nBe short.\n\nSalt?\n\nTea?")]
+    asked = Noting.asked[-1][2]
+    assert asked["chat_template_kwargs"] == {"enable_thinking": False}
+    assert asked["messages"] == [user("Be fair.\n\nBe short.\n\nSalt?\n\nTea?")]
 
 
 def test_a_budget_counts_what_all_servers_cost(url: str) -> None:
