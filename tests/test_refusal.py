@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from solon.texts.refusal import can_tell, classify, is_evasive, is_refusal, reasons, signs
+from solon.texts.refusal import can_tell, classify, is_evasive, is_refusal, is_short, reasons, signs
 
 sys.path.append(str(Path(__file__).parent.parent / "studies/refusals"))
 fit: Any = importlib.import_module("fit")
@@ -104,3 +105,24 @@ def test_other_prompts_of_another_model_are_told(shared_data: Path) -> None:
     figures = fit.unseen(fit.read(shared_data / "xstest"), seed=0, by_model=True)
     assert figures["answers"] == 1145
     assert figures["accuracy"] >= 0.88 and figures["macro_f1"] >= 0.72
+
+
+def test_what_measures_is_of_another_model_and_other_prompts(shared_data: Path) -> None:
+    rows = fit.read(shared_data / "xstest")
+    measured: list[int] = []
+    for seen, asked in fit.halves(rows, seed=1, by_model=True):
+        for what in ("model", "group", "prompt"):
+            assert not {getattr(rows[n], what) for n in seen} & {getattr(rows[n], what) for n in asked}
+        measured += asked
+    assert sorted(measured) == list(range(len(rows)))
+
+
+def test_states_that_count_nothing_leave_the_wordings_verdict(shared_data: Path) -> None:
+    states = importlib.import_module("states")
+    rows = fit.read(shared_data / "xstest")
+    wording = fit.Fitted(rows[::4])
+    asked = rows[1::4]
+    scores, nothing = wording.scores(asked), np.zeros(len(asked))
+    assert states.told(asked, scores, nothing, share=0.0, offset=0.0) == wording.verdicts(asked)
+    sure = states.told(asked, scores, nothing + 9, share=1.0, offset=0.0)
+    assert all(is_short(row.text) for row, verdict in zip(asked, sure, strict=True) if verdict == "refusal")

@@ -119,7 +119,7 @@ class Fitted:
 
 
 def halves(rows: list[Row], seed: int, by_model: bool) -> Iterator[tuple[list[int], list[int]]]:
-    """Places of rows to fit to, and of those to measure on: of the other prompts and, if so, another model."""
+    """Places of rows to fit to, and of those to measure on: of other prompts and, if so, another model."""
     groups = sorted({row.group for row in rows})
     shuffled = np.random.default_rng(seed).permutation(groups)
     half = {group: number % 2 for number, group in enumerate(shuffled)}

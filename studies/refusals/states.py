@@ -1,10 +1,10 @@
-"""Do the hidden states of a small language model tell partial refusals from full ones better than wording?
+"""Do the hidden states of a small language model tell how far an answer refuses, better than its wording?
 
-``python studies/refusals/states.py DATA STATES [--model smollm2]``: DATA as for ``fit.py``; STATES is a folder
-where the states are kept as they are computed. The wording's classifier says whether an answer complies; where
-it does not, a logistic regression on the mean state of the answer's tokens says how far it refuses, together
-with the wording. Layer, penalty, weight and threshold are chosen by cross-validation among the answers that
-are fitted to, so that none is chosen by the answers that measure it.
+``python studies/refusals/states.py DATA STATES [--model smollm2]``: DATA as for ``fit.py``; STATES is a
+folder that keeps the states as they are computed. The wording's classifier says whether an answer complies;
+where not, a logistic regression on the mean state of the answer's tokens tells partial from full refusals,
+beside the wording. Layer, penalty, weight and threshold are chosen by cross-validation among the answers that
+are fitted to: what measures chooses nothing.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from solon.texts.refusal import is_short
 from solon.texts.refusal_rules import VERDICTS, Verdict
 
 RESULTS = Path(__file__).parent / "results/states.json"
+SYSTEM = {"role": "system", "content": "You are a helpful assistant."}
 LAYERS = (0.3, 0.5, 0.7, 0.9, 1.0)  # as shares of the model's depth
 TOKENS = 256  # of an answer
 BATCH = 16
@@ -48,13 +49,15 @@ class Choice(NamedTuple):
 
 
 def states(rows: list[Row], name: str, folder: Path) -> Array:
-    """Mean hidden states of the answers' tokens, (answers, layers, width); what is in ``folder`` is not redone."""
+    """Mean hidden states of the answers' tokens, (answers, layers, width), kept in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = models.load_tokenizer(name)
     model = models.load_model(name, torch.bfloat16).eval()
     texts = []
     for row in rows:
-        asked = tokenizer.apply_chat_template([user(row.prompt)], tokenize=False, add_generation_prompt=True)
+        asked = tokenizer.apply_chat_template(
+            [SYSTEM, user(row.prompt)], tokenize=False, add_generation_prompt=True
+        )
         prompt = tokenizer(asked, add_special_tokens=False).input_ids
         texts.append((prompt, tokenizer(row.text.strip(), add_special_tokens=False).input_ids[:TOKENS]))
     order = sorted(range(len(rows)), key=lambda place: sum(map(len, texts[place])))
@@ -68,16 +71,12 @@ def states(rows: list[Row], name: str, folder: Path) -> Array:
             mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(each) for each in ids], batch_first=True)
             with torch.inference_mode():
                 layers = model.model(batch, attention_mask=mask, output_hidden_states=True).hidden_states
+            kept = torch.stack([layers[round(share * depth)] for share in LAYERS], dim=1).float()
             means = [
-                [
-                    layers[round(share * depth)][number, len(texts[place][0]) : len(ids[number])]
-                    .float()
-                    .mean(0)
-                    for share in LAYERS
-                ]
-                for number, place in enumerate(here)
+                each[:, len(texts[place][0]) : sum(map(len, texts[place]))].mean(1)
+                for each, place in zip(kept, here, strict=True)
             ]
-            np.save(file, np.array([[layer.numpy() for layer in each] for each in means], np.float32))
+            np.save(file, torch.stack(means).numpy())
         found |= dict(zip(here, np.load(file), strict=True))
     return np.stack([found[place] for place in range(len(rows))]).astype(np.float64)
 
@@ -117,10 +116,8 @@ def chosen(rows: list[Row], vectors: Array) -> Choice:
         inside, outside = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         seen, asked = [rows[place] for place in inside], [rows[place] for place in outside]
         wording[outside] = Fitted(seen).scores(asked)
-        for layer, penalty in odds:
-            odds[layer, penalty][outside] = log_odds(
-                seen, vectors[inside, layer], vectors[outside, layer], penalty
-            )
+        for (layer, penalty), unseen_odds in odds.items():
+            unseen_odds[outside] = log_odds(seen, vectors[inside, layer], vectors[outside, layer], penalty)
     labels = [row.label for row in rows]
 
     def reached(choice: Choice) -> float:
