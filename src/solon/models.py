@@ -38,7 +38,7 @@ from solon import marks, scoring_heads
 from solon.cards import HUB_NAME
 from solon.config import UNSAFE, on_server
 from solon.errors import SolonError, first_line
-from solon.libraries.transformers import keeps_states_itself, quantization_of, unpacked_quantization
+from solon.libraries.transformers import begins_anew, quantization_of, unpacked_quantization
 from solon.prompts import template_arguments, thinking, turn_end
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, assistant, user
 from solon.role_settings import DEFAULT, Role
@@ -402,11 +402,11 @@ def check_device(device: str) -> None:
 
 def slow(name: str) -> str | None:
     """What to tell the user before a run of a model that the transformers engine is slow with."""
-    if on_server(name) or not keeps_states_itself(_load(AutoConfig, name)):
+    if on_server(name) or not begins_anew(_load(AutoConfig, name)):
         return None
     return (
-        f"Model {name} keeps its states in its modules, where they cannot be copied: nothing that prompts "
-        "have in common is shared, and every one is computed whole."
+        f"Model {name} cannot go on from states it was in before: nothing that prompts have in common is "
+        "shared, and every one is computed whole."
     )
 
 

@@ -127,9 +127,8 @@ class CachedModel:
             input_ids=tokens,
             attention_mask=self._masks(positions, cache.before, width),
             position_ids=positions.clamp(min=0),
-            past_key_values=cache,
-            use_cache=True,
             cached=Pass(rows, trunks, cache.base),
+            **self._loaded.cached(cache),
         )
         logits: Tensor = output.logits
         return logits

@@ -1,9 +1,12 @@
 """A causal language model as the transformers engine loads it: with logits where they are wanted."""
 
+import inspect
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import Cache
 
 from solon.inference.packed_linear import PackedLinear, pack
 from solon.inference.sampling import not_finite
@@ -41,11 +44,21 @@ class LoadedModel:
             self.plain: Tensor = self.network(input_ids=self.tried.to(device), use_cache=False).logits
         if not self.plain.float().logsumexp(-1).isfinite().all():
             raise not_finite(name)
+        self.takes = set(inspect.signature(self.network.forward).parameters)
         self.head: nn.Module = self.network.get_output_embeddings()
         self.wanted = Wanted()
         self.head.register_forward_pre_hook(self.wanted)
         if device.type == "cpu" and can_pack(dtype):
             pack(self.network, self.head)
+
+    def cached(self, cache: Cache) -> dict[str, Any]:
+        """The arguments of a pass that reads and writes a cache, by whichever name the model takes it."""
+        name = next(
+            name
+            for name in ("past_key_values", "cache_params", "cache")
+            if name in self.takes or name == "cache"
+        )
+        return {name: cache, "use_cache": True}
 
     @torch.no_grad()
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:

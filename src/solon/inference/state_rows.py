@@ -4,7 +4,6 @@ The model computes everything by itself, with its caps, sinks, windows, convolut
 What is done here is to copy its states at the end of what sequences begin with in common.
 """
 
-import inspect
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -39,7 +38,6 @@ class StateRows(Rows):
 
     def __init__(self, model: LoadedModel, rows: int, count: Count) -> None:
         self._model, self._count = model, count
-        self._takes_positions = "position_ids" in inspect.signature(model.network.forward).parameters
         self._pads = self._try()
         self.forget(rows)
 
@@ -171,9 +169,8 @@ class StateRows(Rows):
         output = model.network(
             input_ids=tokens.to(model.device),
             attention_mask=(torch.arange(width) >= padding).long().to(model.device),
-            past_key_values=states.cache,
-            use_cache=True,
-            **({"position_ids": positions.to(model.device)} if self._takes_positions else {}),
+            **model.cached(states.cache),
+            **({"position_ids": positions.to(model.device)} if "position_ids" in model.takes else {}),
         )
         return States(states.cache, width), output.logits
 

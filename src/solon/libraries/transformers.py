@@ -109,16 +109,16 @@ class OwnBatches:
         return self.items_of_step(batch_samples, device)
 
 
-def keeps_states_itself(config: PreTrainedConfig) -> bool:
-    """Whether the family's models keep recurrent states in their modules, not in caches: RecurrentGemma's do.
+def begins_anew(config: PreTrainedConfig) -> bool:
+    """Whether models of the family read several tokens only from the beginning of a sequence.
 
-    The library says only whether a model has such states. The code of those that put them into its caches,
-    or into ones of their own, has the names looked for here. Read in 5.24.0.
+    So do those with recurrent states in their modules (RecurrentGemma) and the first Mambas. The library says
+    only whether a model has states of some kind. The code of those that go on from recurrent ones, have none,
+    or keep caches of their own shows it by the names looked for here. Read in 5.24.0.
     """
-    model = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    model = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config.get_text_config()), None)
     if model is None or not getattr(model, "_is_stateful", False):
         return False
     source = inspect.getsource(inspect.getmodule(model) or model)
-    return not any(
-        name in source for name in ("update_conv_state", "update_recurrent_state", "_layer_type =")
-    )
+    convolutions_alone = "update_conv_state" in source and "update_recurrent_state" not in source
+    return not (convolutions_alone or "initial_state" in source or "_layer_type = " in source)
