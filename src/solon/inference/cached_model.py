@@ -12,6 +12,7 @@ from solon.inference.loaded_model import LoadedModel
 from solon.inference.memory import out_of_memory
 from solon.inference.prefix import Tokens, alike
 from solon.inference.trial import agree
+from solon.libraries.transformers import attention_of
 
 Group = tuple[list[int], int]
 """Some sequences of a pass, by their places in it, and how many cached tokens they have in common."""
@@ -33,7 +34,7 @@ class CachedModel:
         self._layer_types = set(getattr(config, "layer_types", None) or ())
         if unknown := self._layer_types - {"full_attention", "sliding_attention"}:
             raise UnsupportedModel(f"model {self.name!r} has {' and '.join(sorted(unknown))} layers")
-        own = self.network.config._attn_implementation
+        own = attention_of(self.network)
         self.network.set_attn_implementation(NAME)
         try:
             self._try(self.name, loaded.tried[0], loaded.plain[0])

@@ -53,12 +53,8 @@ class LoadedModel:
 
     def cached(self, cache: Cache) -> dict[str, Any]:
         """The arguments of a pass that reads and writes a cache, by whichever name the model takes it."""
-        name = next(
-            name
-            for name in ("past_key_values", "cache_params", "cache")
-            if name in self.takes or name == "cache"
-        )
-        return {name: cache, "use_cache": True}
+        names = [name for name in ("past_key_values", "cache_params") if name in self.takes]
+        return {names[0] if names else "cache": cache, "use_cache": True}
 
     @torch.no_grad()
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
