@@ -22,7 +22,6 @@ DIMENSIONS: dict[str, tuple[int, int | None]] = {
     "recurrent_states": (0, None),
 }
 UNKNOWN = (0, None)  # of other tensors, such as DeepSeek V4's compressed keys; a trial shows whether it is so
-CONSTANT = {"_sliding_window_tensor"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,10 +97,9 @@ def made(parts: Sequence[States], length: int, one: Callable[[str, list[Tensor]]
 
 
 def tensors(layer: Any) -> dict[tuple[str, Any], Tensor]:
-    """A layer's tensors by attribute, and key where it has several in one."""
+    """A layer's tensors by attribute, and key where it has several in one; but for single numbers."""
     found: dict[tuple[str, Any], Tensor] = {}
     for name, value in vars(layer).items():
         several = value.items() if isinstance(value, dict) else [(None, value)]
-        if name not in CONSTANT:
-            found |= {(name, key): each for key, each in several if isinstance(each, Tensor)}
+        found |= {(name, key): each for key, each in several if isinstance(each, Tensor) and each.dim()}
     return found
