@@ -16,6 +16,7 @@ from solon.inference.active import begin
 from solon.inference.dialogue_tokens import DialogueTokens
 from solon.inference.engine import Question, Request
 from solon.inference.plain_engine import PlainEngine
+from solon.planning.counting import CountingEngine
 from solon.prompts import template_arguments
 from solon.prompts.dialogue import assistant, neutral_messages, reserved, user
 from solon.prompts.thinking import Thinking
@@ -371,3 +372,16 @@ def test_role_settings_of_thoughts() -> None:
         "date": "2026-02-03",
     }
     assert config.Config().role("policy").deciding() == {}
+
+
+def test_plans_count_thoughts(folders: dict[str, str]) -> None:
+    def counted(kind: str, thoughts: int, prefill: str = "") -> tuple[float, int]:
+        tokenizer = models.load_tokenizer(folders[kind])
+        engine = CountingEngine("assistant", tokenizer, 4, 0.5, ["some words"], thoughts=thoughts)
+        list(engine.generate([Request("a", TEA, prefill, max_tokens=20)]))
+        return engine.generated.tokens, engine.longest
+
+    (answer, least), (both, most) = counted("deepseek", 0), counted("deepseek", 100)
+    assert both == answer + 50  # at the share that texts take of their limit
+    assert most >= least + 100
+    assert counted("deepseek", 100, "So")[0] == answer

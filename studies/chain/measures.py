@@ -31,7 +31,8 @@ def answers(run: Path, settings: Config) -> None:
     asked = [prompt for name in SETS for prompt in work.prompts(name, "held-out")]
     texts: dict[str, dict[str, str]] = {}
     for name, model in (("initial", work.roles["policy"]), ("sl-cai", work.sl_cai)):
-        made = tournament.answer(work.engine("policy", model), asked, settings.evaluation, work.seed("evaluation"))
+        engine, seed = work.engine("policy", model), work.seed("evaluation")
+        made = tournament.answer(engine, asked, settings.evaluation, seed)
         texts[name] = {each["id"]: each["text"] for each in made}
     work.close_engine()
     rows = [

@@ -16,6 +16,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from solon.errors import SetAside
+from solon.inference.active import begin
 from solon.inference.dialogue_tokens import DialogueTokens
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.inference.prefill import LEAST_MATCH
@@ -80,7 +81,8 @@ class CountingEngine(Engine):
 
     It takes the beginnings of all earlier requests of a block to be kept, as the engine keeps those of the
     last ones: records of one stage share little but the few-shot examples. Texts are ``share`` of
-    ``max_tokens`` long and made of the words of ``texts``, with no sense but without repetition.
+    ``max_tokens`` long and made of the words of ``texts``, with no sense but without repetition. Where the
+    model thinks before it answers, the same share of ``thoughts`` tokens comes before.
     """
 
     def __init__(
@@ -91,11 +93,12 @@ class CountingEngine(Engine):
         share: float,
         texts: Sequence[str],
         system: str | None = None,
+        thoughts: int = 0,
     ) -> None:
         self.model_name, self.concurrency, self.usage = role, batch, Usage()
         self.prompt, self.generated = Load(role, "prompt"), Load(role, "generate")
         self.longest = 0  # tokens of a sequence, with the most that it may become
-        self._share = share
+        self._share, self._thoughts = share, thoughts
         self._words = sorted({word for text in texts for word in WORD.findall(text) or words(text)})
         plain: Any = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=None))
         self.dialogue = DialogueTokens(tokenizer, plain, system)
@@ -107,16 +110,12 @@ class CountingEngine(Engine):
         self.prompt += self._computed(prompt, len(prompt) - 1, logits=1)
         written = self._text(request)
         tokens = self.dialogue.tokenizer.encode(written, add_special_tokens=False)
-        self.generated += Load(
-            self.model_name,
-            "generate",
-            len(tokens),
-            len(tokens),
-            attended(len(prompt), len(prompt) + len(tokens)),
-            len(tokens),
-        )
+        writing = begin(request, prompt, self.dialogue, sys.maxsize, self._thoughts)
+        count = len(tokens) + round(self._share * writing.thoughts)
+        attention = attended(len(prompt), len(prompt) + count)
+        self.generated += Load(self.model_name, "generate", count, count, attention, count)
         self._remember(as_key([*prompt.tolist(), *tokens]))
-        self.longest = max(self.longest, len(prompt) + request.max_tokens)
+        self.longest = max(self.longest, len(prompt) + writing.most)
         self._finished.append(Completion(request.id, written, "stop", len(tokens)))
 
     def poll(self) -> list[Completion | SetAside]:

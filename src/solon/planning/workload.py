@@ -89,8 +89,9 @@ class Workload:
         return derive_seed(self.config.seed, "plan", *parts) % 2**31
 
     def engine(self, role: RoleName) -> CountingEngine:
-        batch, system = self.config.engine.batch_size, self.config.role(role).system
-        return CountingEngine(role, self.tokenizers[role], batch, self.assumptions.share, self._texts, system)
+        settings, share = self.config.role(role), self.assumptions.share
+        batch, tokenizer = self.config.engine.batch_size, self.tokenizers[role]
+        return CountingEngine(role, tokenizer, batch, share, self._texts, settings.system, settings.thoughts)
 
     def _stages(self) -> Iterable[StageWork]:
         train = {name: self.prompts[name]["train"] for name in SETS}

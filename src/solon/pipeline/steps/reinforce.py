@@ -52,8 +52,8 @@ def run(work: Workspace) -> Done:
     notes = []
     if learns_from(work.config) == "pairs":
         notes.append(
-            f"No RL: by {settings.algorithm} the policy learned from the labels themselves; the preference model "
-            "only measures."
+            f"No RL: by {settings.algorithm} the policy learned from the labels themselves; the preference "
+            "model only measures."
         )
     asked = settings.generate.red_team + settings.generate.helpful
     if asked:
