@@ -77,14 +77,8 @@ class Transcripts:
             joined["answer"], joined["problem"] = answer["messages"][-1]["content"], answer["problem"]
             joined |= thoughts(answer)
         for pair in records["pairs"]:
-            transcript(pair).setdefault("pairs", []).append(
-                {
-                    "responses": pair["responses"],
-                    "problem": pair["problem"],
-                    "labels": [],
-                    **thoughts(pair),
-                }
-            )
+            told = {"responses": pair["responses"], "problem": pair["problem"], **thoughts(pair)}
+            transcript(pair).setdefault("pairs", []).append({**told, "labels": []})
         for preference in records["preferences"]:
             self._add_label(transcripts, preference)
         evaluated: dict[str, Json] = {}
@@ -98,9 +92,9 @@ class Transcripts:
         for judgement in records["judgements"]:
             shown = {judgement["model_a"], judgement["model_b"]} <= MODELS.keys()  # none kept on RL's way
             if judgement["prompt_id"] in evaluated and shown:
-                told = {name: judgement[name] for name in ("aspect", "model_a", "model_b", "principle")}
-                told["probability"] = _finite(judgement["probability"])
-                evaluated[judgement["prompt_id"]].setdefault("judgements", []).append(told)
+                judged = {name: judgement[name] for name in ("aspect", "model_a", "model_b", "principle")}
+                judged["probability"] = _finite(judgement["probability"])
+                evaluated[judgement["prompt_id"]].setdefault("judgements", []).append(judged)
         return list(transcripts.values())
 
     def _round(self, made: Round) -> Json:
