@@ -227,6 +227,20 @@ def test_a_spent_budget_closes_the_thought(folders: dict[str, str], kind: str) -
     assert completion.text and completion.finish == "length"
 
 
+def test_tokens_that_are_made_together_are_taken_as_one_by_one(folders: dict[str, str]) -> None:
+    """As vLLM makes them: up to the thought's end or its limit, then the answer."""
+    dialogue = dialogue_of(folders["deepseek"])
+    encode = dialogue.tokenizer.encode
+    prompt = dialogue.prompt(TEA, "")[1]
+    for thought, closes in ((encode("Warm.\n</think>"), False), (encode("Warm. " * 9)[:12], True)):
+        sequence = begin(Request("a", TEA, max_tokens=9), prompt, dialogue, 1000, 12)
+        assert sequence.take(thought, dialogue) is None
+        assert (sequence.cut_short, sequence.answer) == (closes, len(sequence.generated))
+        completion = sequence.take(encode("\n\nYes.<|endoftext|>More"), dialogue)
+        assert completion and (completion.text, completion.finish) == ("Yes.", "stop")
+        assert completion.thinking.startswith("Warm.")
+
+
 @pytest.mark.parametrize("kind", ["deepseek", "channels"])
 def test_engines_close_thoughts_alike(folders: dict[str, str], kind: str) -> None:
     requests = [

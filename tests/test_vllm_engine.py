@@ -16,8 +16,11 @@ from solon.inference.engine import Engine, Question, Request
 from solon.pipeline.workspace import Workspace
 from solon.progress import Watcher
 from solon.prompts.dialogue import assistant, user
+from solon.role_settings import Role
+from thinking_models import thinking_model
 
 SETTINGS = EngineSettings(kind="vllm", dtype="float32", batch_size=4, vllm={"enforce_eager": True})
+THINKS = Role(thinking_tokens=9)
 REQUESTS = [Request(str(n), [user(f"Tell me about {n}.")], max_tokens=12, temperature=0) for n in range(6)]
 QUESTION = Question("q", [user("Which?")], ("one", "another one, or two", "it"))
 
@@ -149,3 +152,14 @@ def test_what_vllm_cannot_do_is_said(engine: Engine, tiny_model: Path, tmp_path:
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path)
     with pytest.raises(SolonError, match=r"vLLM cannot run model .* transformers"):
         open_engine(str(tmp_path), SETTINGS)
+
+
+@pytest.mark.parametrize("kind", ["deepseek", "qwen", "channels"])
+def test_thoughts_are_parted_and_closed_as_elsewhere(tiny_model: Path, tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("vllm")
+    folder, made = str(thinking_model(tiny_model, tmp_path, kind)), []
+    for settings in (SETTINGS, EngineSettings(dtype="float32", device="cpu", batch_size=4)):
+        with open_engine(folder, settings, role=THINKS) as engine:
+            made.append({each.id: (each.thinking, each.text) for each in engine.generate(REQUESTS)})
+            made[-1]["cut"] = ("", str(engine.usage.thoughts_cut))
+    assert made[0] == made[1]

@@ -97,7 +97,7 @@ def thinking_model(tiny_model: Path, folder: Path, kind: str) -> Path:
         hidden_size=32,
         intermediate_size=32,
         num_hidden_layers=1,
-        num_attention_heads=2,
+        num_attention_heads=1,  # vLLM's attention on a CPU has no heads of 16
         max_position_embeddings=2048,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
