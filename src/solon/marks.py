@@ -111,7 +111,7 @@ def admit(name: str, role: str, asked: bool = False, verified: bool = False) -> 
     if found.edited:
         raise SolonError(
             f"the mark of model {name!r} was edited or never finished, so what it learned cannot be told: "
-            "copy the model anew"
+            "copy the model anew, or let its training come to its end"
         )
     if HUMAN_HARM in found.labels and not asked:
         raise SolonError(

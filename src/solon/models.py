@@ -39,6 +39,7 @@ from solon.cards import HUB_NAME
 from solon.config import UNSAFE, on_server
 from solon.errors import SolonError, first_line
 from solon.libraries.transformers import begins_anew, quantization_of, unpacked_quantization
+from solon.load_errors import mend
 from solon.prompts import template_arguments, thinking, turn_end
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, assistant, user
 from solon.role_settings import DEFAULT, Role
@@ -85,6 +86,11 @@ def resolve(name: str) -> str:
         return str(path)
     if HUB_NAME.match(place) and not path:
         return place
+    if path and (path / "adapter_config.json").is_file():
+        raise SolonError(
+            f"model {name!r} is an adapter without the model it is for: merge the two (peft's "
+            "merge_and_unload), save the tokenizer beside them, and name that folder"
+        )
     raise SolonError(
         f"model {name!r} is not known: give one of {', '.join(map(repr, EMBEDDED))}, a transformers folder "
         "(with config.json), a .gguf file, or a hub name like 'org/model'"
@@ -137,7 +143,8 @@ def dequantized(gguf: Path) -> Path:
     except Exception as error:  # the libraries raise all sorts for a damaged file
         if not folder.exists():  # another process may have made it meanwhile
             raise SolonError(
-                f"{gguf} could not be read as a GGUF model ({first_line(error)}); download it again"
+                f"{gguf} could not be read as a GGUF model ({first_line(error)}); "
+                f"{mend(error, 'download it again')}"
             ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -330,8 +337,8 @@ def _load_from(source: str, kind: Any, name: str, **options: Any) -> Any:
         return kind.from_pretrained(source, trust_remote_code=False, **options)
     except Exception as error:  # the libraries raise all sorts for a damaged file
         raise SolonError(
-            f"model {name!r} could not be loaded from {source} ({first_line(error)}); copy it anew or name "
-            "another"
+            f"model {name!r} could not be loaded from {source} ({first_line(error)}); "
+            f"{mend(error, 'copy it anew or name another')}"
         ) from error
 
 

@@ -1,12 +1,13 @@
 """What the SL-CAI model is trained on: revisions mixed with helpful answers (paper, section 3.2)."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from solon import config
 from solon.errors import SolonError
 from solon.prompts.dialogue import assistant
 from solon.records import AnswerRecord, Example, Message, RevisionRecord
-from solon.texts.degenerate import problem
+from solon.texts.degenerate import TOO_LONG, problem
 from solon.texts.written import Written
 
 
@@ -27,8 +28,7 @@ def gather(
         ]
     if not made:
         raise SolonError(
-            f"none of the {len(revisions)} records has a sound revision to train on: see what is wrong with "
-            "them under 'problem', and try a more capable assistant, more attempts or a longer max_tokens"
+            f"none of the {len(revisions)} records has a sound revision to train on: {_why(revisions)}"
         )
     made += [
         _example(record["id"], record["prompt"], record["messages"][-1]["content"], "helpful")
@@ -36,6 +36,19 @@ def gather(
         if not record["problem"]
     ]
     return made
+
+
+def _why(revisions: Sequence[RevisionRecord]) -> str:
+    """What is wrong with most of them, and what helps against that."""
+    problems = Counter(made["problem"] for record in revisions for made in record["rounds"])
+    usual = problems.most_common(1)[0][0] if problems else ""
+    helps = {
+        TOO_LONG: "shorten the prompts or take few_shot off, or name a model with a longer context",
+        "unfinished": "give a larger critique.max_tokens",
+        "evasive": "set critique.evasive to true to keep them, or try a more capable critic",
+    }.get(usual, "try a more capable assistant, more attempts or a longer max_tokens")
+    most = f"most are wrong by '{usual}'" if usual else "see what is wrong with them under 'problem'"
+    return f"{most}; {helps}"
 
 
 def sound_revisions(record: RevisionRecord) -> list[tuple[int, str]]:

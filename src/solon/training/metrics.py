@@ -38,9 +38,10 @@ class MetricsLog:
 def require_finite(name: str, values: Sequence[float], step: int) -> None:
     """Raise SolonError, naming the step, where a value is NaN or infinite."""
     if not all(map(math.isfinite, values)):
+        first = "" if step > 1 else "; at the first step, the weights that it began from may be damaged"
         raise SolonError(
             f"the {name} is not a finite number at step {step}: training has diverged; lower learning_rate "
-            "and run the stage again"
+            f"and run the stage again{first}"
         )
 
 

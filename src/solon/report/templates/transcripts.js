@@ -17,7 +17,10 @@ const percent = (share) => (share === null ? "–" : `${Math.round(100 * share)}
 const modelName = (id) => (models[id] ? models[id][0] : id);
 
 function text(content) {
-  return content.trim() ? element("div", "text", content) : element("div", "text empty", "(empty)");
+  if (!content.trim()) return element("div", "text empty", "(empty)");
+  const made = element("div", "text", content);
+  made.dir = "auto"; // Arabic, Hebrew and others run from right to left
+  return made;
 }
 
 const said = (by, content) => element("div", "", element("p", "who", by), text(content));
@@ -121,6 +124,7 @@ function transcriptView(record) {
   const view = element("details", "transcript");
   const turns = record.prompt.filter((turn) => turn.role === "user");
   const title = element("span", "title", (turns[turns.length - 1] || record.prompt[0] || { content: "" }).content);
+  title.dir = "auto";
   const disagreement = record.spread === null ? "" : element("span", "who", `disagreement ${percent(record.spread)}`);
   const tags = element("span", "tags", [record.set, record.kind, record.split].filter(Boolean).join(" · "));
   view.append(element("summary", "", title, tags, disagreement));
