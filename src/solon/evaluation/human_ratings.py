@@ -3,6 +3,7 @@
 They are for measuring only: nothing that trains a policy or a preference model reads them.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,7 +46,9 @@ def read(source: str, held_out: float) -> list[Rated]:
     where ``held_out`` is a larger share than theirs.
     Raises SolonError naming file, line and field.
     """
-    conversations = [_rated(str(number), row, held_out) for number, row in enumerate(tables.rows(source), 1)]
+    numbers = itertools.count(1)
+    table = tables.usable(source, tables.rows(source), lambda row: _rated(str(next(numbers)), row, held_out))
+    conversations = [conversation for _, conversation in table]
     if not conversations:
         raise SolonError(f"{source} holds no rated conversations; name another file")
     return conversations

@@ -1,7 +1,8 @@
 """Reads what models are measured on: the paper's evaluations, and comparisons that people have judged."""
 
+import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -72,7 +73,7 @@ def read_hhh(source: str) -> list[Pair]:
     ``text_correct`` and ``text_incorrect`` are dialogues in hh-rlhf's text that differ in their last turn,
     the assistant's. A row may name its ``subset``. Raises SolonError naming file, line and field.
     """
-    return [_hhh(str(number), row) for number, row in enumerate(_rows(source), 1)]
+    return _each(source, _hhh)
 
 
 def read_pairs(source: str) -> list[Pair]:
@@ -84,7 +85,7 @@ def read_pairs(source: str) -> list[Pair]:
     ``aspect`` says, or else helpfulness in PandaLM's form and harmlessness in hh-rlhf's.
     Raises SolonError naming file, line and field, and for labels that no person gave.
     """
-    return [_human(str(number), row) for number, row in enumerate(_rows(source), 1)]
+    return _each(source, _human)
 
 
 def read_choices(source: str) -> list[LetteredChoice]:
@@ -93,7 +94,7 @@ def read_choices(source: str) -> list[LetteredChoice]:
     ``prompt`` ends in lines of lettered options and "The answer is:"; ``corrects`` holds the right letter.
     Raises SolonError naming file, line and field.
     """
-    return [_choice(str(number), row) for number, row in enumerate(_rows(source), 1)]
+    return _each(source, _choice)
 
 
 def drawn(found: Sequence[T], limit: int | None, seed: int) -> list[T]:
@@ -104,6 +105,13 @@ def drawn(found: Sequence[T], limit: int | None, seed: int) -> list[T]:
     order = list(range(len(found)))
     generator(seed, "limit").shuffle(order)
     return [found[index] for index in sorted(order[:limit])]
+
+
+def _each(source: str, read: Callable[[str, Row], T]) -> list[T]:
+    """What ``read`` makes of each row and its number; of a data set, of those that it can read."""
+    numbers = itertools.count(1)
+    found = tables.usable(source, _rows(source), lambda row: read(str(next(numbers)), row))
+    return [made for _, made in found]
 
 
 def _rows(source: str) -> list[Row]:

@@ -1,12 +1,9 @@
 """Where prompts and human helpfulness comparisons come from: packaged files, own files, ``datasets``."""
 
 import json
-import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from itertools import zip_longest
-from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -20,9 +17,8 @@ from solon.seeds import generator, stable_id
 from solon.sources import harm_labels
 from solon.sources.harm_labels import Finding, Look
 from solon.sources.row_dialogues import comparison_of, kind_of, probability_of, prompt_of
-from solon.sources.tables import HUB, Row, label, rows
+from solon.sources.tables import Row, label, rows, tell, usable
 
-T = TypeVar("T")
 PROMPT: TypeAdapter[PromptRecord] = TypeAdapter(PromptRecord)
 
 
@@ -54,35 +50,6 @@ def prompts(source: str, prompt_set: PromptSet) -> list[PromptRecord]:
                 "source": source if packaged else label(source),
             }
     return list(records.values())
-
-
-def usable(source: str, table: Iterable[Row], read: Callable[[Row], T]) -> Iterator[tuple[Row, T]]:
-    """Each row with what ``read`` makes of it.
-
-    Rows of "datasets:NAME" that it raises SolonError for, and nobody here can mend, are left out and counted
-    in a warning; all others raise. So does a data set of which no row is any use.
-    """
-    wrong, sound = [], 0
-    for row in table:
-        try:
-            found = read(row)
-        except SolonError as error:
-            if not source.startswith(HUB):
-                raise
-            wrong.append(error)
-        else:
-            sound += 1
-            yield row, found
-    if wrong and not sound:
-        raise wrong[0]
-    if wrong:
-        _tell(f"{len(wrong)} of {len(wrong) + sound} rows of {source} are left out, such as {wrong[0]}.")
-
-
-@cache
-def _tell(note: str) -> None:
-    """Once: sources are read several times."""
-    logging.getLogger("solon").warning(note)
 
 
 def own_record(row: Row) -> PromptRecord | None:
@@ -231,7 +198,7 @@ def looked_at(
             "votes": [],
         }
     if records and undecided:
-        _tell(f"{undecided} rows of {source} have a blank answer, or two equal ones, and are left out.")
+        tell(f"{undecided} rows of {source} have a blank answer, or two equal ones, and are left out.")
     if not records:
         raise SolonError(f"{source}: no row has two different answers; name a source of comparisons")
     return list(records.values()), look.finding([*harm_labels.by_name(source)])

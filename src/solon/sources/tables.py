@@ -4,15 +4,19 @@ import csv
 import gzip
 import io
 import json
+import logging
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from solon.errors import SolonError, first_line
+
+T = TypeVar("T")
 
 csv.field_size_limit(2**31 - 1)  # a dialogue may well have more than the 131,072 characters that it is
 
@@ -53,6 +57,35 @@ def rows(source: str) -> Iterator[Row]:
         yield row
     if empty:
         raise SolonError(f"{source} holds no rows; add some or name another source")
+
+
+def usable(source: str, table: Iterable[Row], read: Callable[[Row], T]) -> Iterator[tuple[Row, T]]:
+    """Each row with what ``read`` makes of it.
+
+    Rows of "datasets:NAME" that it raises SolonError for, and nobody here can mend, are left out and counted
+    in a warning; all others raise. So does a data set of which no row is any use.
+    """
+    wrong, sound = [], 0
+    for row in table:
+        try:
+            found = read(row)
+        except SolonError as error:
+            if not source.startswith(HUB):
+                raise
+            wrong.append(error)
+        else:
+            sound += 1
+            yield row, found
+    if wrong and not sound:
+        raise wrong[0]
+    if wrong:
+        tell(f"{len(wrong)} of {len(wrong) + sound} rows of {source} are left out, such as {wrong[0]}.")
+
+
+@cache
+def tell(note: str) -> None:
+    """Once: sources are read several times."""
+    logging.getLogger("solon").warning(note)
 
 
 def label(source: str) -> str:
