@@ -38,6 +38,13 @@ FORMS: dict[str, dict[str, Any]] = {
     **{name: {"prompt": text} for name, text in LABELLED.items()},
     "null beside": {"messages": None, "conversations": [], "text": float("nan"), "prompt": MESSAGES},
     "a list as JSON": {"prompt": json.dumps([{"from": role.title(), "value": text} for role, text in TURNS])},
+    "blank turns around": {
+        "conversations": [
+            {"from": "system", "value": ""},
+            *({"from": role, "value": text} for role, text in TURNS),
+            {"from": "gpt", "value": None},
+        ]
+    },
     "a list of pandas": {"messages": str(MESSAGES)},
     "parts": {
         "messages": [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in TURNS]

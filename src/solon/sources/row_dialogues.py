@@ -178,7 +178,12 @@ def dialogue_of(row: Row, column: str) -> list[Message]:
     if isinstance(value, list):
         if not value:
             raise SolonError(f"{row.place}: {column} is an empty list; write it or remove the row")
-        turns = [message_of(item, row, f"{column}[{index}]") for index, item in enumerate(value)]
+        said = [(f"{column}[{index}]", item) for index, item in enumerate(value)]
+        if len(said) > 1 and says_nothing(value[0], "system"):
+            said = said[1:]
+        if len(said) > 1 and says_nothing(value[-1], "assistant"):  # a place for the answer
+            said = said[:-1]
+        turns = [message_of(item, row, field) for field, item in said]
         by_turns([turn["role"] for turn in turns], row, column)
         return turns
     return [user(text_of(value, row.place, column))]
@@ -212,6 +217,13 @@ def by_turns(roles: list[str], row: Row, column: str) -> None:
             raise SolonError(f"{row.place}: {column}[{index}] is a second {role} turn in a row; join the two")
         if role == "system":
             raise SolonError(f"{row.place}: {column}[{index}] is a system turn; put it first or remove it")
+
+
+def says_nothing(item: Any, role: str) -> bool:
+    """Whether it is a blank turn of the role."""
+    if not isinstance(item, Mapping) or ROLES.get(str(item.get("role") or item.get("from")).lower()) != role:
+        return False
+    return blank(item.get("content")) and blank(item.get("value")) and not item.get("tool_calls")
 
 
 def message_of(item: Any, row: Row, field: str) -> Message:
