@@ -37,15 +37,17 @@ class Scored(GenericForSequenceClassification):  # type: ignore[misc]
 
 
 def classifier(config: PreTrainedConfig) -> Any:
-    """The class of the family's model with a score; None where transformers has no such family.
-
-    A family without a class of its own gets that which transformers would give it, with the trunk's weights
-    under their own names. So once transformers has the class, it reads what was saved by this one.
-    """
+    """The class of the family's model with a score; None where transformers has no such family."""
     if type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         return MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        return None
+    return made(config) if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else None
+
+
+def made(config: PreTrainedConfig) -> Any:
+    """The class that transformers would give the family, with the trunk's weights under their own names.
+
+    So once transformers has the class, it reads what was saved by this one.
+    """
     causal: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     family = causal.__name__.removesuffix("ForCausalLM").removesuffix("LMHeadModel")
     parts = {

@@ -1,6 +1,7 @@
 """What a training asks of the libraries: their settings, data sets as they take them, adapters."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,14 +93,24 @@ def epoch_arguments(out: Path, seed: int, settings: config.Training) -> dict[str
 def without_dropout(model: Any) -> Any:
     """The model with every dropout off that it has so far (adapters that come later keep theirs).
 
-    Families have it as modules, or as shares that their modules call a function with.
+    Families have it as modules, or as shares that their modules call a function with. The same for noise in
+    the choice of experts: what is trained is what was sampled.
     """
     disable_dropout_in_model(model)
     for module in model.modules():
+        if any("jitter" in name for name in vars(module)):
+            module.train = partial(_train_inside, module.eval())
         for name, value in vars(module).items():
             if isinstance(value, float) and ("dropout" in name or "layerdrop" in name or "pdrop" in name):
                 setattr(module, name, 0.0)
     return model
+
+
+def _train_inside(module: nn.Module, mode: bool = True) -> nn.Module:
+    """In the place of a module's ``train``: it stays as it is in evaluation."""
+    for child in module.children():
+        child.train(mode)
+    return module
 
 
 def lora_config(lora: config.Lora | None, model: Any, task: str) -> LoraConfig | None:
