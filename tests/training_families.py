@@ -125,8 +125,9 @@ def configuration(family: str, tokenizer: Any, without: list[str], instead: dict
     ids = {f"{which}_token_id": getattr(tokenizer, f"{which}_token_id") for which in ("pad", "bos", "eos")}
     wanted = {key: value for key, value in {**SIZES, **size, **instead}.items() if key not in without}
     given = {key: value for key, value in wanted.items() if getattr(text, key, None) is not None}
-    kinds = [] if "layer_types" in without or family in OWN else getattr(text, "layer_types", None)
-    if kinds:
+    kinds = getattr(text, "layer_types", None)
+    told = isinstance(getattr(type(text), "layer_types", None), property)  # by other settings
+    if kinds and not told and "layer_types" not in without and family not in OWN:
         kinds = list(dict.fromkeys(kinds))
         given["num_hidden_layers"] = max(2, len(kinds))
         given["layer_types"] = (kinds * 2)[: given["num_hidden_layers"]]

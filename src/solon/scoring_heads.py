@@ -64,5 +64,4 @@ def _trunk(causal: Any, config: Any) -> str:
         config = config.get_text_config()
     with torch.device("meta"):
         network = causal(config)
-    trunks = (name for name, part in network.named_children() if isinstance(part, PreTrainedModel))
-    return str(next(trunks))
+    return next(str(name) for name, part in network.named_children() if isinstance(part, PreTrainedModel))

@@ -1,7 +1,8 @@
 """What a training asks of the libraries: their settings, data sets as they take them, adapters."""
 
+import logging
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,8 @@ def lora_config(lora: config.Lora | None, model: Any, task: str) -> LoraConfig |
     """
     if lora is None:
         return None
+    if any(weight.dim() == 3 and "expert" in name for name, weight in model.named_parameters()):
+        _say_that_experts_stay(type(model).__name__)
     heads = [model.get_output_embeddings(), *(getattr(model, name, None) for name in ("score", "classifier"))]
     return LoraConfig(
         r=lora.rank,
@@ -136,6 +139,15 @@ def lora_config(lora: config.Lora | None, model: Any, task: str) -> LoraConfig |
             and adaptable(model, name)
         ],
         task_type=task,
+    )
+
+
+@cache
+def _say_that_experts_stay(name: str) -> None:
+    logging.getLogger(__name__).warning(
+        "adapters of %s are on its attention and other linear layers: its experts, which are held together, "
+        "stay as they are. Set lora to null to train them too",
+        name,
     )
 
 
