@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from solon import config
-from solon.errors import SolonError
+from solon.errors import SolonError, TooLong
 from solon.prompts.dialogue import assistant
 from solon.records import AnswerRecord, Example, Message, RevisionRecord
-from solon.texts.degenerate import TOO_LONG, problem
+from solon.texts.degenerate import problem
 from solon.texts.written import Written
 
 
@@ -43,7 +43,7 @@ def _why(revisions: Sequence[RevisionRecord]) -> str:
     problems = Counter(made["problem"] for record in revisions for made in record["rounds"])
     usual = problems.most_common(1)[0][0] if problems else ""
     helps = {
-        TOO_LONG: "shorten the prompts or take few_shot off, or name a model with a longer context",
+        TooLong.problem: "shorten the prompts or take few_shot off, or name a model with a longer context",
         "unfinished": "give a larger critique.max_tokens",
         "evasive": "set critique.evasive to true to keep them, or try a more capable critic",
     }.get(usual, "try a more capable assistant, more attempts or a longer max_tokens")
