@@ -1,10 +1,12 @@
 """What a model wrote is kept by one treatment: prefaces, quotation marks and what a token limit cut off."""
 
+import random
 import re
+from collections.abc import Callable
 
 import pytest
 
-from solon.texts.written import mended, trimmed
+from solon.texts.written import Written, mended, trimmed, untrimmed
 
 
 @pytest.mark.parametrize(
@@ -81,3 +83,16 @@ def test_what_has_no_whole_sentence_stays_and_says_so(language: str) -> None:
 
 def test_half_a_character_does_not_stay() -> None:
     assert trimmed("偷窃是\ufffd", "length")[:2] == ("偷窃是", "unfinished")
+
+
+@pytest.mark.parametrize("treated", [trimmed, mended])
+def test_what_was_treated_stays_so_when_it_is_treated_again(treated: Callable[..., Written]) -> None:
+    """Otherwise an audit, which does that, would call a sound text forged."""
+    parts = ['"', "“", "”", "«", "»", " ", ".", "!", "?", "。", "'", "a", "3", "\n", "\ufffd", "字", "ก", "ข"]
+    parts += ["Sure, here's a revised answer:\n", "Revision: ", "\u200d", "👨", "🇩", "🇪"]
+    draw = random.Random(0)
+    for number in range(20_000):
+        text, finish = "".join(draw.choices(parts, k=draw.randint(1, 9))), ("stop", "length")[number % 2]
+        once = treated(text, finish)
+        before = untrimmed(once.text) if once.cut == "trimmed" else once.text
+        assert not once.text or treated(before, "length" if once.cut else "stop") == once, text

@@ -10,7 +10,7 @@ from solon.feedback.multiple_choice import orders_of
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.records import AnswerRecord, Cut, PairRecord, RevisionRecord, Round, Vote
 from solon.seeds import derive_seed
-from solon.texts.written import Written
+from solon.texts.written import Written, untrimmed
 
 Answer = Written | type[SetAside]  # a text, or why there is none
 Said = dict[int, Answer]  # by the seeds of requests
@@ -33,9 +33,10 @@ class Recorded(Engine):
         written = self.said.get(request.seed, UNSEEN)
         if not isinstance(written, Written):
             self._ready.append(written(request.id, f"was {written.problem}"))
-        else:  # what was trimmed stays so when it is trimmed again
+        else:  # what was trimmed is trimmed again
             finish: Literal["stop", "length"] = "length" if written.cut else "stop"
-            self._ready.append(Completion(request.id, written.text, finish, 0, written.thinking))
+            text = untrimmed(written.text) if written.cut == "trimmed" else written.text
+            self._ready.append(Completion(request.id, text, finish, 0, written.thinking))
 
     def poll(self) -> list[Completion | SetAside]:
         ready, self._ready = self._ready, []

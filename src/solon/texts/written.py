@@ -63,7 +63,9 @@ def ends_whole(text: str) -> bool:
 
 def whole_characters(text: str) -> str:
     """The text without the half of a character that its first or last token may have brought."""
-    return HALF.sub(lambda match: match["flags"] or "", text)
+    while (whole := HALF.sub(lambda match: match["flags"] or "", text)) != text:
+        text = whole
+    return text
 
 
 def trimmed(text: str, finish: Literal["stop", "length"], thinking: str = "") -> Written:
@@ -71,7 +73,7 @@ def trimmed(text: str, finish: Literal["stop", "length"], thinking: str = "") ->
 
     Where it has none, it stays as it is and is "unfinished".
     """
-    text = whole_characters(text.strip()).strip()
+    text = stripped(text)
     if finish == "stop":
         return Written(text, "", thinking)
     if ends := [match.end() for match in SENTENCE_END.finditer(text)]:
@@ -81,12 +83,35 @@ def trimmed(text: str, finish: Literal["stop", "length"], thinking: str = "") ->
 
 def mended(text: str, finish: Literal["stop", "length"], thinking: str = "") -> Written:
     """The same without a preface and without quotation marks around all of it."""
-    text, cut, _ = trimmed(PREFACE.sub("", text.strip()), finish)
+    text, cut, _ = trimmed(bare(text), finish)
+    text = bare(text, bool(cut))
+    if cut:  # a quotation's end may have been all that it ended with
+        cut = "trimmed" if trimmed(untrimmed(text), "length").text == text else "unfinished"
+    return Written(text, cut, thinking)
+
+
+def untrimmed(text: str) -> str:
+    """What a trimmed text may have been before, so that trimming it gives it again."""
+    return f"{text} x"
+
+
+def stripped(text: str) -> str:
+    while (inner := whole_characters(text.strip())) != text:
+        text = inner
+    return text
+
+
+def bare(text: str, cut: bool = False) -> str:
+    """Without prefaces and marks of a quotation, whose end may have been ``cut`` off."""
+    while (inner := _unquoted(stripped(PREFACE.sub("", text)), cut)) != text:
+        text = inner
+    return text
+
+
+def _unquoted(text: str, cut: bool) -> str:
     closing = QUOTES.get(text[:1], "")
     inner = text[1:-1] if text[1:] and text[-1] in closing else text[1:] if closing and cut else ""
-    if inner and set(inner).isdisjoint(MARKS):
-        text = inner
-    return Written(text.strip(), cut, thinking)
+    return inner if inner and set(inner).isdisjoint(MARKS) else text
 
 
 def cut_note(cuts: Iterable[Cut], limit: str) -> list[str]:
