@@ -41,17 +41,18 @@ def _between(tokenizer: Any) -> Iterator[str]:
     """What the template writes between messages, and around a system message where it takes one."""
     if not isinstance(tokenizer.chat_template, str) or not tokenizer.chat_template:
         return
-    asked, _, rest = tokenizer.apply_chat_template(DIALOGUE, tokenize=False).partition(SAID)
-    yield asked.rpartition(ASKED)[2]
-    yield rest.partition(NEXT)[0]
+    asked, said, rest = tokenizer.apply_chat_template(DIALOGUE, tokenize=False).partition(SAID)
+    if said and ASKED in asked and NEXT in rest:
+        yield asked.rpartition(ASKED)[2]
+        yield rest.partition(NEXT)[0]
     try:
         told = tokenizer.apply_chat_template(
             [{"role": "system", "content": SYSTEM}, *DIALOGUE[:1]], tokenize=False
         )
     except (TemplateError, TypeError, ValueError):
         return
-    if SYSTEM in told:
-        before, _, after = told.partition(SYSTEM)
+    before, said, after = told.partition(SYSTEM)
+    if said and ASKED in after:
         yield before
         yield after.partition(ASKED)[0]
 
