@@ -1,15 +1,15 @@
 """What older programs read of a checkpoint is written beside what transformers 5 writes.
 
-transformers 4 does not know the class that 5 names for a tokenizer, and takes its own default for the base
-of rotary positions where that is not where it was. docs/run-folder.md says which versions read a checkpoint
-right, and tests/older_readers.py tries it.
+transformers 4 does not know the class that 5 names for a tokenizer, and takes its own defaults for the base
+of rotary positions and the number of experts where these are not where they were. docs/training.md says
+which versions read a checkpoint right, and tests/older_readers.py tries it.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
+from transformers import CONFIG_MAPPING, AutoConfig
 
 from solon.store.files import write_atomically
 
@@ -20,9 +20,9 @@ def write_for(folder: Path) -> None:
     """Add to the configurations of the model and the tokenizer that were saved there."""
     _rewrite(folder / "tokenizer_config.json", _tokenizer, folder / "chat_template.jinja")
     path = folder / "config.json"
-    said, meant = path.read_text(), _positions_in(folder)
-    _rewrite(path, _positions)
-    if _positions_in(folder) != meant:  # a family for which 5 reads the old names otherwise
+    said, meant = path.read_text(), _meant(folder)
+    _rewrite(path, _model)
+    if _meant(folder) != meant:  # a family for which 5 reads the old names otherwise
         write_atomically(path, said)
 
 
@@ -41,9 +41,13 @@ def _tokenizer(config: dict[str, Any], template: Path) -> None:
         config["additional_special_tokens"] = config.pop("extra_special_tokens")
 
 
-def _positions(config: dict[str, Any]) -> None:
-    """Rotary positions as transformers 4 has them."""
+def _model(config: dict[str, Any]) -> None:
+    """Rotary positions, and how many experts there are, as transformers 4 has them."""
     for part in (config, config.get("text_config") or {}):
+        kind = CONFIG_MAPPING[part["model_type"]] if part.get("model_type") in CONFIG_MAPPING else None
+        for older, name in getattr(kind, "attribute_map", {}).items():
+            if older == "num_experts" and name in part:
+                part[older] = part[name]
         rope = part.get("rope_parameters") or {}
         full = rope.get("full_attention", rope)
         names = RENAMED.get(part.get("model_type", ""), {})
@@ -56,9 +60,10 @@ def _positions(config: dict[str, Any]) -> None:
             part["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
 
 
-def _positions_in(folder: Path) -> Any:
-    """As this version of transformers reads them."""
+def _meant(folder: Path) -> Any:
+    """The same as this version of transformers reads them."""
     try:
-        return getattr(AutoConfig.from_pretrained(folder).get_text_config(), "rope_parameters", None)
+        config = AutoConfig.from_pretrained(folder).get_text_config()
     except Exception as error:  # of all sorts
         return str(error)
+    return [getattr(config, name, None) for name in ("rope_parameters", "num_experts")]

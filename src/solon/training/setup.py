@@ -134,12 +134,24 @@ def lora_config(lora: config.Lora | None, model: Any, task: str) -> LoraConfig |
         target_modules=[
             name
             for name, layer in model.named_modules()
-            if type(layer).forward in (nn.Linear.forward, Conv1D.forward)
-            and not any(layer is head for head in heads)
-            and adaptable(model, name)
+            if _is_linear(layer) and not any(layer is head for head in heads) and adaptable(model, name)
         ],
         task_type=task,
     )
+
+
+@torch.no_grad()
+def _is_linear(layer: nn.Module) -> bool:
+    """By its kind, or by what it gives: families have kinds of their own, and some compute something else."""
+    if type(layer).forward in (nn.Linear.forward, Conv1D.forward):
+        return True
+    if not isinstance(layer, nn.Linear):
+        return False
+    tried = torch.ones_like(layer.weight[:1])[None]
+    try:
+        return torch.allclose(layer(tried), nn.Linear.forward(layer, tried))
+    except RuntimeError:  # it takes inputs of another shape
+        return False
 
 
 @cache
