@@ -59,7 +59,10 @@ def test_an_adapter_is_named_as_one(tmp_path: Path) -> None:
         (PermissionError(13, "Permission denied"), "readable"),
         (MemoryError(), "not the memory"),
         (ImportError("This tokenizer requires the sentencepiece library"), "install"),
-        (ValueError("Unrecognized configuration class T5Config for this kind of AutoModel"), "of this family"),
+        (
+            ValueError("Unrecognized configuration class T5Config for this kind of AutoModel"),
+            "of this family",
+        ),
         (ValueError("header too small"), OTHERWISE),
     ],
 )
