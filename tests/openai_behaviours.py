@@ -194,6 +194,13 @@ takes(
     refuses(400, "max_tokens is too large: 64. This model supports at most 8 completion tokens."),
 )
 takes(
+    "more-tokens",
+    lambda asked: asked["max_tokens"] < 99,
+    refuses(
+        400, "Invalid 'max_tokens': integer below minimum value. Expected a value >= 99, but got 64 instead."
+    ),
+)
+takes(
     "strict",
     lambda asked: any(not each["content"].strip() for each in asked["messages"]),
     refuses(400, "messages: text content blocks must be non-empty", type="invalid_request_error"),
@@ -219,6 +226,7 @@ once(
 once("error-finish", (200, {"choices": [{"message": {"content": "You"}, "finish_reason": "error"}]}, {}))
 once("overloaded", refuses(529, "Overloaded", type="overloaded_error"), refuses(503, "engine is overloaded"))
 once("retry-after", refuses(429, "Slow down", headers={"Retry-After": "0.05"}))
+once("retry-at-once", refuses(429, "Slow down", headers={"Retry-After": "0"}))
 once("retry-date", lambda: refuses(429, "Slow down", headers={"Retry-After": formatdate(time.time() - 5)}))
 once(
     "wait-in-words", refuses(429, "Rate limit reached. Please try again in 20ms.", code="rate_limit_exceeded")

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -54,12 +55,14 @@ SAME = [
     "unknown-name",
     "no-stop",
     "one-of-two",
+    "more-tokens",
     "strict",
     "error-in-200",
     "error-of-choice",
     "error-finish",
     "overloaded",
     "retry-after",
+    "retry-at-once",
     "retry-date",
     "wait-in-words",
     "retry-info",
@@ -320,7 +323,10 @@ def test_pairs_that_nobody_judged_get_no_label(
     asked = {"few_shot": False, "chain_of_thought": chain_of_thought, "both_orders": False}
     with bench(at, feedback=asked)[0] as work:
         aside = RecordFile(tmp_path / "unlabelled.jsonl")
-        labels = feedback_step.label(work, pairs(), [], RecordFile(tmp_path / "preferences.jsonl"), aside)
+        none = sum(problems.values()) == 3
+        with pytest.raises(SolonError, match="judged not one of the 3 pairs") if none else nullcontext():
+            feedback_step.label(work, pairs(), [], RecordFile(tmp_path / "preferences.jsonl"), aside)
+        labels = RecordFile(tmp_path / "preferences.jsonl").read()
         notes = work.take_notes()
     assert Counter(each["problem"] for each in aside.read()) == problems
     assert len(labels) == 3 - sum(problems.values())

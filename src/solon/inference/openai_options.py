@@ -8,8 +8,8 @@ from solon.inference.openai_refusals import Refusal
 
 LIMITS = ("max_tokens", "max_completion_tokens")  # the old name of the setting and OpenAI's new one
 UNKNOWN = re.compile(
-    r"unsupported|not supported|unrecogni[sz]ed|unexpected|unknown|extra|not permitted|not allowed|instead"
-    r"|invalid param",
+    r"unsupported|not supported|unrecogni[sz]ed|unexpected|unknown|extra|not permitted|not allowed"
+    r"|invalid param|\buse\b.{0,60}instead",
     re.IGNORECASE,
 )
 AT_LEAST = re.compile(r"at least|minimum|>=|≥|below|greater than or equal", re.IGNORECASE)

@@ -172,7 +172,7 @@ class Server:
         """Seconds until the next try, of the ``left`` ones. Raises SolonError where there is none."""
         if failed.total() > self.settings.retries or failed[NoUse] >= NOTHINGS:
             raise failure.lasting from None
-        if failure.wait is None:
+        if not failure.wait:  # 0: at once, which is no advice to many
             pause: float = min(PAUSE * 2 ** (failed.total() - 1), LONGEST_PAUSE)
             return pause * random.uniform(0.75, 1)  # not all at once
         if failure.wait > left:

@@ -6,6 +6,7 @@ from typing import Any
 
 from solon import config
 from solon.constitution import Constitution
+from solon.errors import SolonError
 from solon.evaluation import trust
 from solon.feedback import METHODS
 from solon.feedback.made import ByMaking
@@ -29,7 +30,7 @@ def label(
 ) -> list[PreferenceRecord]:
     """Labels of the pairs that have no problem, each by the rules for its prompt's set, and ``human`` ones.
 
-    Pairs that the feedback model does not judge go to ``aside``.
+    Pairs that the feedback model does not judge go to ``aside``. Raises SolonError where it judges none.
     """
     wanted = [*(pair for pair in pairs if not pair["problem"]), *human]
     if not pairs:  # no model is loaded for nothing
@@ -39,7 +40,13 @@ def label(
         return bench.complete(file, wanted, partial(_made, method=method))
     make = partial(_label, laws=bench.laws, settings=settings, seed=bench.seed("feedback"))
     questions = method.questions(settings, len(bench.constitution.comparison))
-    return bench.generate(file, wanted, "feedback", make, questions, aside)
+    labels = bench.generate(file, wanted, "feedback", make, questions, aside)
+    if wanted and not labels:
+        raise SolonError(
+            f"{bench.roles['feedback']} judged not one of the {len(wanted)} pairs ({aside.path} says why): "
+            "give another model as models.feedback, or another feedback.method"
+        )
+    return labels
 
 
 def human(settings: config.PreferenceModel, kept: Collection[PromptRecord]) -> list[PreferenceRecord]:
