@@ -32,6 +32,7 @@ from solon.progress import Watcher
 from solon.prompts import comparison as prompts
 from solon.prompts.dialogue import assistant, user
 from solon.records import PairRecord, PromptRecord
+from solon.role_settings import Role
 from solon.stages import critique
 from solon.stages.feedback import label
 from solon.store.record_file import RecordFile, complete
@@ -95,7 +96,8 @@ def connect(address: str, tiny_model: Path) -> Iterator[Any]:
     ) -> Engine:
         settings = {"mode": "completion", "tokenizer": str(tiny_model), "timeout": 30, **settings}
         settings["base_url"] = f"{address}/{at}/v1"
-        opened.append(open_engine(model, EngineSettings(batch_size=batch_size, openai=settings)))
+        asked = EngineSettings(batch_size=batch_size, openai=settings)
+        opened.append(open_engine(model, asked, role=Role(thinking_tokens=0)))  # no room for long answers
         return opened[-1]
 
     yield connect
