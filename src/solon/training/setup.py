@@ -150,7 +150,7 @@ def _is_linear(layer: nn.Module) -> bool:
     tried = torch.ones_like(layer.weight[:1])[None]
     try:
         return torch.allclose(layer(tried), nn.Linear.forward(layer, tried))
-    except RuntimeError:  # it takes inputs of another shape
+    except (RuntimeError, TypeError):  # it takes, or gives, something else than a linear layer does
         return False
 
 
