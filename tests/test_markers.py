@@ -7,6 +7,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from solon.prompts.dialogue import assistant, neutral_messages, reserved, user
+from solon.prompts.markers import markers
 from solon.records import Message
 
 ROLES = ("system", "user", "assistant")
@@ -111,4 +112,4 @@ def test_a_template_without_system_turns_is_read(tiny_model: Path) -> None:
 def test_thoughts_are_no_turn(tiny_model: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     tokenizer.chat_template = template("C", "[user]C", "[bot]<think>\\n</think>C", "[bot]<think>")
-    assert "<think>" not in reserved(tokenizer)
+    assert "<think>" not in markers(tokenizer, set())

@@ -31,6 +31,7 @@ from solon import config, marks, models
 from solon.prompts.dialogue import assistant, user
 from solon.stages import preference, supervised
 from solon.training import packing, preference_scores
+from solon.training.soft_labels import soft_label_loss
 from toy_training import base_model, example, metrics_of, pair, unwatched, weights_of
 
 pytestmark = pytest.mark.numeric
@@ -72,7 +73,7 @@ def loss_and_gradients(
         batch = collator(micro_batch)
         probability = batch.pop("probability")
         chosen, rejected = model(**batch, use_cache=False).logits.squeeze(-1).float().chunk(2)
-        loss = preference.soft_label_loss(chosen, rejected, probability) * len(probability)
+        loss = soft_label_loss(chosen, rejected, probability) * len(probability)
         loss.backward()
         total += loss.detach()
     return total, {name: each.grad for name, each in model.named_parameters() if each.grad is not None}

@@ -64,7 +64,9 @@ def test_the_assistant_answers_and_the_critic_revises(
 ) -> None:
     given = critique.texts(RecordFile(finished / ANSWERED))
     revised = RecordFile(finished / REVISED).read()
-    assert {each["id"]: (each["answer"], each["cut"]) for each in revised} == given
+    assert {each["id"]: each["answer"] for each in revised} == {
+        name: written.text for name, written in given.items()
+    }
     work = Workspace(settings, finished, Watcher())
 
     seeds = {"first": work.seed("first answers", "02-critique"), "critique": work.seed("critique")}

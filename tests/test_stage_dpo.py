@@ -134,8 +134,8 @@ def test_a_kill_changes_nothing(tiny_model: Path, tmp_path: Path, lora: config.L
 def test_pairs_too_long_are_left_out_and_counted(tiny_model: Path, tmp_path: Path) -> None:
     longer = pair("Go on?", "Yes. " * 60, "No.", 0.8)
     asked = settings(steps=1, max_prompt_length=64, max_tokens=32)
-    assert train([*PAIRS, longer], tiny_model, tmp_path / "out", asked)["left_out"] == 1
-    assert metrics_of(tmp_path / "out")[0]["left_out"] == 1
+    assert train([*PAIRS, longer], tiny_model, tmp_path / "out", asked)["pairs_left_out"] == 1
+    assert metrics_of(tmp_path / "out")[0]["pairs_left_out"] == 1
 
 
 @pytest.mark.parametrize(

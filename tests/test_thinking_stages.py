@@ -157,7 +157,7 @@ def test_pairs_and_labels(thinker: Thinker) -> None:
 def test_a_run_has_one_date(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gone on with on another day, it is written as on the first; begun on that day it would not be."""
     model = thinking_model(tiny_model, tmp_path / "model", "deepseek")
-    asked = config(model, roles={"assistant": {"thinking_tokens": 4}}, critique={"rounds": 1}, red_team=FEW)
+    asked = config(model, roles={"assistant": {"thinking_tokens": 4}}, critique={"rounds": 1}, prompts=FEW)
 
     def run(name: str, day: int, until: str) -> tuple[bytes, Any]:
         for module in ("solon.pipeline.workbench", "solon.models"):

@@ -90,7 +90,7 @@ def test_no_character_is_cut_in_half(text: str, whole: str) -> None:
     ],
 )
 def test_quotation_marks_of_other_languages_are_cut(text: str, better: str) -> None:
-    assert mended(text, "stop") == (better, "")
+    assert mended(text, "stop") == Written(better)
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,15 @@ class Training:
 
     def too_long(self, metrics: Mapping[str, float], limit: int, count: int) -> list[str]:
         """What is told of records longer than ``limit``, by the metrics of a training on ``count``."""
-        longer = f"of {count} {self.records} are longer than {self.section}.{self.limit} ({limit} tokens) and"
-        fates = {"left_out": "are not trained on", "cut_off": "are trained on without their ends"}
+        longer = f"are longer than {self.section}.{self.limit} ({limit} tokens) and"
+        fates = {
+            "left_out": (self.records, "are not trained on"),
+            "pairs_left_out": ("pairs", "are not trained on"),
+            "cut_off": (self.records, "are trained on without their ends"),
+        }
         return [
-            f"{metrics[name]:.0f} {longer} {fate}: raise it to take them whole."
-            for name, fate in fates.items()
+            f"{metrics[name]:.0f} of {count} {records} {longer} {fate}: raise it to take them whole."
+            for name, (records, fate) in fates.items()
             if metrics.get(name, 0) >= 0.5
         ]
 
@@ -127,7 +131,7 @@ STAGES = (
                 "accuracy": "Accuracy on pairs",
                 "margin": "Margin on pairs, chosen less rejected",
             },
-            records="records",
+            records="prompts",
             limit="max_prompt_length",
         ),
     ),

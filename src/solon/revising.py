@@ -11,7 +11,7 @@ from solon.prompts.dialogue import assistant
 from solon.records import Message, PromptRecord, Round
 from solon.seeds import derive_seed, generator
 from solon.texts.degenerate import NO_ANSWER, revision_problem
-from solon.texts.written import Written, mended, whole_characters
+from solon.texts.written import Written, mended, stripped
 
 
 def one_round(
@@ -40,7 +40,7 @@ def one_round(
                 dialogue = prompts.asked_for_critique(dialogue, principle)
                 asked = request(record, dialogue, settings, seed, "critique", number, attempt)
                 completion = yield asked
-                critique = Written(whole_characters(completion.text).strip(), thinking=completion.thinking)
+                critique = Written(stripped(completion.text), thinking=completion.thinking)
                 if critique.thinking and not critique.text:
                     revision, wrong = Written(""), NO_ANSWER
                     continue

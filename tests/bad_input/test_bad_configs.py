@@ -105,8 +105,8 @@ CASES = [
     ),
     case(
         "unknown choice",
-        "reinforce: {algorithm: dpo}\n",
-        "reinforce.algorithm is 'dpo'",
+        "reinforce: {algorithm: sac}\n",
+        "reinforce.algorithm is 'sac'",
         "'rloo'",
         "change it",
     ),

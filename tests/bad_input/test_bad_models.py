@@ -97,7 +97,7 @@ AT_ONCE = [
     case("an unknown architecture", fields("config.json", model_type="mamb"), "could not be loaded", "name another"),
     case("no architecture", fields("config.json", model_type=..., architectures=...), "could not be loaded", "name"),
     case("code of its own", fields("config.json", model_type="mine", auto_map={"AutoConfig": "mine.Config"}),
-         "could not be loaded", "name another"),
+         "could not be loaded", "code"),
     case("no tokenizer", lambda folder: [(folder / n).unlink() for n in ("tokenizer.json", TOKENIZER)] and None,
          "could not be loaded", "copy it anew"),
     case("a tokenizer cut off", cut("tokenizer.json", 5000), "could not be loaded", "copy it anew"),

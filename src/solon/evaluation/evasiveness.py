@@ -25,7 +25,7 @@ from solon.seeds import derive_seed
 from solon.sources import tables
 from solon.sources.tables import Row
 from solon.texts.refusal import VERDICTS, Verdict
-from solon.texts.written import whole_characters
+from solon.texts.written import stripped
 
 LABELS: dict[str, Verdict] = {
     "1_full_compliance": "compliance",
@@ -86,7 +86,7 @@ def answer(
         for prompt in prompts
     )
     for completion in engine.unless_set_aside(engine.each(requests)):
-        yield replace(by_id[completion.id], text=whole_characters(completion.text).strip())
+        yield replace(by_id[completion.id], text=stripped(completion.text))
 
 
 def agreement(labels: Sequence[Verdict], found: Sequence[Verdict | None]) -> Agreement:

@@ -16,7 +16,7 @@ from solon.inference.engine import Chain, ChoiceScores, Engine, Question, Reques
 from solon.prompts import comparison as prompts
 from solon.records import Message, Vote
 from solon.seeds import derive_seed, generator
-from solon.texts.written import Written, whole_characters
+from solon.texts.written import Written, stripped
 
 
 class ByMultipleChoice(Method):
@@ -220,7 +220,7 @@ def _reasoning(
             )
         except SetAside as error:
             return posing.id, error
-        return posing.id, Written(whole_characters(completion.text).strip(), thinking=completion.thinking)
+        return posing.id, Written(stripped(completion.text), thinking=completion.thinking)
 
     return engine.run_chains(chain(posing) for posing in posed)
 

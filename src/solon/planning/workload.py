@@ -313,7 +313,7 @@ class Workload:
         limit = settings.max_prompt_length + settings.max_tokens
         fitting = [(load, factor) for longest, load, factor in found if longest <= limit]
         count, kept = sum(factor for *_, factor in found), sum(factor for _, factor in fitting)
-        self._tell_too_long("reinforce", count, left_out=count - kept)
+        self._tell_too_long("reinforce", count, pairs_left_out=count - kept)
         if fitting:
             work.records = settings.steps * settings.prompts_per_step
             load = sum((load.times(factor) for load, factor in fitting), Load("policy", "train"))

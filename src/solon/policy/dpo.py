@@ -32,7 +32,7 @@ def train(task: Task) -> dict[str, float]:
 
     The metrics are ``loss`` (nats a pair), ``accuracy`` (share of pairs with the chosen answer's reward
     ahead), ``margin`` (of the rewards), ``gradient_norm``, ``learning_rate``, which is constant, and
-    ``left_out`` (pairs, the same in every line).
+    ``pairs_left_out``, the same in every line.
     """
     settings, out = task.settings, task.out
     tokenizer = models.load_tokenizer(task.policy, role=task.role)
@@ -62,7 +62,7 @@ def train(task: Task) -> dict[str, float]:
     without_router_loss(trainer)
     settle_heads(trainer)
     trainer.add_callback(KeepPolicies(trainer, settings, out))
-    counts = {"left_out": len(task.records) - len(pairs)}
+    counts = {"pairs_left_out": len(task.records) - len(pairs)}
     with packing.all_packed(with_reference(trainer)) as trainer.packs:
         return trainers.run(trainer, tokenizer, out, columns, task.progress, counts=counts)
 

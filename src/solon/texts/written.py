@@ -96,6 +96,7 @@ def untrimmed(text: str) -> str:
 
 
 def stripped(text: str) -> str:
+    """The text without white space and halves of characters around it."""
     while (inner := whole_characters(text.strip())) != text:
         text = inner
     return text
