@@ -29,11 +29,11 @@ test-least: $(VENV)/ready
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE \
 		$(BIN)/pytest -m numeric -n auto --maxprocesses 4 --dist worksteal
 
-# What the ordinary tests do a little of: 56 kills, a server that is dead for a minute, and a lost node. Ten minutes on
-# two cores.
+# What the ordinary tests do a little of: 56 kills, a server that is dead for a minute, a lost node, and a kill
+# of processes that share their weights. Ten minutes on two cores.
 faults: $(VENV)/ready
 	SOLON_TEST_FAULTS=7 SOLON_TEST_FAULTS_RESULT=benchmarks/results/kills.json \
-		$(BIN)/pytest tests/faults tests/test_openai_engine.py tests/test_ray_engine.py
+		$(BIN)/pytest tests/faults tests/test_openai_engine.py tests/test_ray_engine.py tests/test_launch.py
 
 # The tests with the lowest versions that pyproject.toml allows; `make test` runs with the newest (constraints.txt).
 test-lowest: $(LOWEST)/ready
