@@ -145,7 +145,9 @@ class Heard(Watcher):
         self.said.append(text)
 
 
-def trained(stage: str, records: list[Any], models: list[str], out: Path, **settings: Any) -> tuple[Any, Any]:
+def trained(
+    stage: str, records: list[Any], models: list[str | None], out: Path, **settings: Any
+) -> tuple[Any, Any]:
     """What the stage's training returns, and what is told and noted of it."""
     watcher = Heard()
     with Workbench(config.Config.model_validate(settings), watcher) as bench:
@@ -193,7 +195,10 @@ def test_examples_that_lose_their_end_or_are_not_trained_on_are_counted(
     ]
 
 
-@pytest.mark.parametrize("algorithm", OPTIMISERS)
+SAMPLING = [name for name, optimiser in OPTIMISERS.items() if optimiser.learns_from == "samples"]
+
+
+@pytest.mark.parametrize("algorithm", SAMPLING)
 def test_prompts_that_rl_leaves_out_are_counted(tiny_model: Path, tmp_path: Path, algorithm: str) -> None:
     records = [*prompt_records(), *prompts()]
     small = {"steps": 2, "prompts_per_step": 2, "samples_per_prompt": 2, "max_tokens": 4}
@@ -203,6 +208,17 @@ def test_prompts_that_rl_leaves_out_are_counted(tiny_model: Path, tmp_path: Path
     assert told == [
         "1 of 9 prompts are longer than reinforce.max_prompt_length (200 tokens) and are not trained on: "
         "raise it to take them whole."
+    ]
+
+
+def test_pairs_that_dpo_leaves_out_are_counted(tiny_model: Path, tmp_path: Path) -> None:
+    asked = {"algorithm": "dpo", "steps": 1, "prompts_per_step": 1, "max_prompt_length": 64, "max_tokens": 32}
+    records = [pair("Why?", "So it is.", "No.", 0.8), pair("Go on?", "Yes. " * 60, "No.", 0.8)]
+    metrics, told = trained("reinforce", records, [str(tiny_model), None], tmp_path / "out", reinforce=asked)
+    assert metrics["pairs_left_out"] == 1
+    assert told == [
+        "1 of 2 pairs are longer than reinforce.max_prompt_length (64 tokens) and max_tokens together and are "
+        "not trained on: raise it to take them whole."
     ]
 
 

@@ -20,15 +20,15 @@ class Training:
 
     def too_long(self, metrics: Mapping[str, float], limit: int, count: int) -> list[str]:
         """What is told of records longer than ``limit``, by the metrics of a training on ``count``."""
-        longer = f"are longer than {self.section}.{self.limit} ({limit} tokens) and"
+        allowed = f"{self.section}.{self.limit} ({limit} tokens)"
         fates = {
-            "left_out": (self.records, "are not trained on"),
-            "pairs_left_out": ("pairs", "are not trained on"),
-            "cut_off": (self.records, "are trained on without their ends"),
+            "left_out": f"{self.records} are longer than {allowed} and are not trained on",
+            "cut_off": f"{self.records} are longer than {allowed} and are trained on without their ends",
+            "pairs_left_out": f"pairs are longer than {allowed} and max_tokens together and are not trained on",
         }
         return [
-            f"{metrics[name]:.0f} of {count} {records} {longer} {fate}: raise it to take them whole."
-            for name, (records, fate) in fates.items()
+            f"{metrics[name]:.0f} of {count} {fate}: raise it to take them whole."
+            for name, fate in fates.items()
             if metrics.get(name, 0) >= 0.5
         ]
 
