@@ -217,8 +217,8 @@ def test_pairs_that_dpo_leaves_out_are_counted(tiny_model: Path, tmp_path: Path)
     metrics, told = trained("reinforce", records, [str(tiny_model), None], tmp_path / "out", reinforce=asked)
     assert metrics["pairs_left_out"] == 1
     assert told == [
-        "1 of 2 pairs are longer than reinforce.max_prompt_length (64 tokens) and max_tokens together and are "
-        "not trained on: raise it to take them whole."
+        "1 of 2 pairs are longer than reinforce.max_prompt_length (64 tokens) with max_tokens and are not "
+        "trained on: raise it to take them whole."
     ]
 
 

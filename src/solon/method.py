@@ -24,7 +24,7 @@ class Training:
         fates = {
             "left_out": f"{self.records} are longer than {allowed} and are not trained on",
             "cut_off": f"{self.records} are longer than {allowed} and are trained on without their ends",
-            "pairs_left_out": f"pairs are longer than {allowed} and max_tokens together and are not trained on",
+            "pairs_left_out": f"pairs are longer than {allowed} with max_tokens and are not trained on",
         }
         return [
             f"{metrics[name]:.0f} of {count} {fate}: raise it to take them whole."
