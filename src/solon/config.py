@@ -123,6 +123,8 @@ class Feedback(Section):
     rating_weight: float = Field(default=0.59, gt=0)
     # names the feedback model whose labels are wanted although people's labels did not show it above chance
     untrusted: ModelName | None = None
+    # judges beside models.feedback, asked as it is: a label is the mean of what each makes it
+    panel: list[ModelName] = Field(default=[])
 
     @model_validator(mode="after")
     def prior_of_letters(self) -> "Feedback":
@@ -232,7 +234,12 @@ class Config(Section):
     def priced(self) -> "Config":
         budget, on_servers = (
             self.engine.openai.budget,
-            [role for role in ROLES if on_server(self.models.by_role[role])],
+            [
+                role
+                for role in ROLES
+                if on_server(self.models.by_role[role])
+                or (role == "feedback" and any(map(on_server, self.feedback.panel)))
+            ],
         )
         for role in on_servers if budget else ():
             server = self.server(role)
@@ -295,6 +302,8 @@ def _beside(folder: Path, value: Any) -> Any:
     """``value`` with every text that names something in ``folder`` replaced by the path to it."""
     if isinstance(value, dict):
         return {name: _beside(folder, setting) for name, setting in value.items()}
+    if isinstance(value, list):
+        return [_beside(folder, each) for each in value]
     if not isinstance(value, str):
         return value
     place = value.removeprefix(UNSAFE)

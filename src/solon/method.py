@@ -89,7 +89,7 @@ STAGES = (
         step="solon.pipeline.steps.feedback",
         reads=("01-red-team/prompts.jsonl", "04-comparison/pairs.jsonl"),
         records=("preferences.jsonl",),
-        also=("unlabelled.jsonl",),
+        also=("unlabelled.jsonl", "preferences-votes-*.jsonl"),
     ),
     Stage(
         "preference-model",

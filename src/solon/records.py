@@ -146,12 +146,22 @@ class Vote(TypedDict):
     reasoning: list[str]  # chain of thought for each order; [] without chain of thought
     thinking: NotRequired[list[str]]  # what a judge that thinks first thought, for each order
     samples: int | None  # sampled answers counted; None where the probability is the model's own
+    judge: NotRequired[str]  # the model whose vote it is, where several label (``feedback.panel``)
     ratings: NotRequired[list[float]]  # of chosen and rejected, in numbers of the scale, 0 the best
     # What the model said of the pair's own first and second answer, whichever was chosen: so the vote tells
     # which answer it is for, and can be worked out again. Runs of before 2026-12 have none of these.
     letters: NotRequired[list[list[float]]]  # log-probabilities of (A) and (B), nats, for each order as asked
     prior: NotRequired[float]  # what the letters' prior takes off their difference, nats
     readings: NotRequired[list[list[float]]]  # both answers' ratings with the scale written up, then down
+
+
+class Ballot(TypedDict):
+    """``05-feedback/preferences-votes-1.jsonl``, ...: what one judge of a panel says of a pair."""
+
+    id: str
+    judge: str
+    votes: list[Vote]  # for the first response
+    problem: str  # "" or why there are no votes, as of a pair that is unlabelled
 
 
 class PreferenceRecord(TypedDict):
@@ -166,8 +176,10 @@ class PreferenceRecord(TypedDict):
     kind: str
     split: Split
     label_source: LabelSource
-    labeller: str  # the feedback model, the file that human labels came from, or "the pair's making"
-    votes: list[Vote]  # [] unless the feedback model judged
+    # the feedback model, a panel's models with " + " between them, the file that human labels came from, or
+    # "the pair's making"
+    labeller: str
+    votes: list[Vote]  # [] unless models judged; of a panel one judge's after another's
 
 
 class SampleRecord(TypedDict):

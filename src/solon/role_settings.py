@@ -3,7 +3,7 @@
 from datetime import date as date_type
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from solon.engine_settings import Count, Mode, OpenAISettings, Positive, Price, Section, Url, Variable
 
@@ -20,13 +20,19 @@ def on_server(model: str) -> bool:
     return model.startswith((SERVER_MODEL, LITELLM_MODEL))
 
 
+def one(model: Any) -> Any:
+    if isinstance(model, list):
+        raise ValueError("names several models, and a role has one; several label as feedback.panel")
+    return model
+
+
 def named_on_server(model: str | None) -> str | None:
     if model in {SERVER_MODEL, LITELLM_MODEL}:
         raise ValueError(f"is {model!r} and names no model; write {model}NAME")
     return model
 
 
-ModelName = Annotated[str, AfterValidator(named_on_server)]
+ModelName = Annotated[str, BeforeValidator(one), AfterValidator(named_on_server)]
 
 
 class Models(Section):

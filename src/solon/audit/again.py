@@ -4,15 +4,17 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
-from solon.audit import evaluation, labels, replay, texts
+from solon.audit import evaluation, labels, panel, replay, texts
 from solon.audit.run import SETTING_OF, Found, Run, by_id
 from solon.config import on_server
 from solon.errors import SetAside, SolonError
 from solon.evaluation import tournament
 from solon.feedback import labelling
 from solon.feedback.method import Candidates, turned
+from solon.feedback.panel import by_judge
 from solon.inference.engine import Engine
 from solon.method import stage
 from solon.pipeline.workbench import Workbench
@@ -38,7 +40,16 @@ NOT_ASKED = "solon audit --again N asks N anew"
 def votes(run: Run) -> Found:
     """A draw of the labels' votes, judged anew; chains of thought are taken as recorded."""
     judged = [record for record in labels.not_by_people(run) if record["votes"]]
-    return asked_again(run, "votes", judged, "feedback", partial(votes_anew, run))
+    names = panel.judges(run)
+    if len(names) < 2:
+        return asked_again(run, "votes", judged, "feedback", partial(votes_anew, run))
+    found = []
+    for name in names:
+        ballots = [{**record, "votes": by_judge(record["votes"]).get(name)} for record in judged]
+        mine = [ballot for ballot in ballots if ballot["votes"]]
+        found.append(asked_again(run, f"votes of {name}", mine, "feedback", partial(votes_anew, run), name))
+    said, wrong, unknown = zip(*found, strict=True)
+    return Found("; ".join(said), list(chain(*wrong)), list(chain(*unknown)))
 
 
 def votes_anew(run: Run, engine: Engine, drawn: Sequence[Any]) -> Iterator[tuple[Any, float]]:
@@ -77,16 +88,17 @@ def asked_again(
     recorded: Sequence[Any],
     role: RoleName,
     anew: Callable[[Engine, Sequence[Any]], Iterable[tuple[Any, float]]],
+    model: str | None = None,
 ) -> Found:
     if not recorded:
         return Found(f"0 {what}")
-    model = run.config.models.by_role[role]
+    model = model or run.config.models.by_role[role]
     if not run.again:
         return Found(f"0 of {len(recorded)} asked anew", (), [f"whether {model} gave them: {NOT_ASKED}"])
     drawn = draw(run, what, recorded)
     try:
         with bench(run) as work:
-            engine = work.engine(role)
+            engine = work.engine(role, model)
             engine.forget()
             found = list(anew(engine, drawn))
     except SolonError as error:

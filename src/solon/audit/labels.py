@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from solon.audit import panel
 from solon.audit.run import SETTING_OF, Found, Run, by_id, repeated
 from solon.feedback import METHODS, MODELS_OWN, labelling
 from solon.feedback.made import ByMaking
 from solon.feedback.method import Method
+from solon.feedback.panel import labeller
 from solon.records import ASPECT_OF, KINDS
 from solon.store.record_file import RecordFile
 
@@ -44,6 +46,7 @@ def counted(labels: Sequence[Any], wrong: Sequence[str]) -> str:
 def faults(run: Run, labels: Sequence[Any]) -> tuple[list[str], list[str]]:
     """What is wrong with labels by the run's method, and what cannot be known of them."""
     pairs, wrong, seed = by_id(run.folder.pairs), [], run.seed("feedback")
+    by_judge = panel.kept(run)
     laws = {aspect: run.law(setting) for aspect, setting in SETTING_OF.items()}
     for record in labels:
         source, rules = record["label_source"], laws[record["aspect"]]
@@ -54,9 +57,11 @@ def faults(run: Run, labels: Sequence[Any]) -> tuple[list[str], list[str]]:
         other_source = f"has the source {source}, and feedback.method is {method.name}"
         holds = {other_source: source != method.label_source}
         holds |= method.faults(record, pair, rules, settings, feedback_model(run), seed)
+        holds |= panel.faults(record, pair, by_judge)
         wrong += [f"{record['id']} {fault}" for fault, is_so in holds.items() if is_so]
     gone = {record["aspect"] for record in labels if laws[record["aspect"]] is None}
-    return wrong, [f"principles of {aspect}: their constitution is no longer here" for aspect in sorted(gone)]
+    unknown = [f"principles of {aspect}: their constitution is no longer here" for aspect in sorted(gone)]
+    return wrong, unknown
 
 
 def compared_answers(run: Run) -> Found:
@@ -79,6 +84,7 @@ def compared_answers(run: Run) -> Found:
             wrong.append(f"{record['id']} has another prompt, kind or split than its pair")
     # Pairs that the feedback model could not read have no label.
     aside = RecordFile(run.path / "05-feedback/unlabelled.jsonl", KINDS["unlabelled"]).read()
+    wrong += panel.judged_all_the_same(by_id(aside), panel.kept(run))
     sound = {pair["id"] for pair in run.folder.pairs if not pair["problem"]} - by_id(aside).keys()
     if run.done("feedback"):
         wrong += [f"{name} has no label" for name in sorted(sound - by_id(labelled).keys())]
@@ -94,5 +100,5 @@ def method_of(run: Run) -> Method:
 
 
 def feedback_model(run: Run) -> str | None:
-    name: str | None = (run.folder.manifest.get("models", {}).get("feedback") or {}).get("name")
-    return name
+    """Who labelled, as labels call it."""
+    return labeller(panel.judges(run)) or None

@@ -6,6 +6,7 @@ from typing import Any
 from solon import constitution
 from solon.audit.run import CONSTITUTIONS, Found, Run
 from solon.errors import SolonError
+from solon.feedback import further
 from solon.method import STAGES
 from solon.role_settings import ROLES
 from solon.sources.tables import HUB, source_name
@@ -56,7 +57,7 @@ def facts(run: Run) -> list[str]:
     pairs: list[tuple[str, Any, Any]] = [("seed", recorded.get("seed", asked.seed), asked.seed)]
     pairs += [
         (f"the model that is {role}", models[role].get("name"), name)
-        for role, name in asked.models.by_role.items()
+        for role, name in (asked.models.by_role | further(asked)).items()
         if role in models
     ]
     pairs += [

@@ -85,7 +85,7 @@ def attribute(records: Iterable[PreferenceRecord], law: Constitution | None = No
     count: where a label goes by both, the principles' share of it is looked at.
     """
     by_principles = ([vote for vote in record["votes"] if "ratings" not in vote] for record in records)
-    judged = [votes for votes in by_principles if votes]
+    judged = [_one_each(votes) for votes in by_principles if votes]
     ballots: dict[str, list[_Ballot]] = {principle.name: [] for principle in law.comparison} if law else {}
     for votes in judged:
         probabilities = [vote["probability"] for vote in votes]
@@ -104,6 +104,21 @@ def attribute(records: Iterable[PreferenceRecord], law: Constitution | None = No
     )
     names = [principle["principle"] for principle in principles if principle["votes"]]
     return Attribution(comparisons=len(judged), principles=principles, relations=_relations(judged, names))
+
+
+def _one_each(votes: Iterable[Vote]) -> list[Vote]:
+    """One vote a principle: the mean over a panel's judges."""
+    by_principle: dict[str, list[Vote]] = {}
+    for vote in votes:
+        by_principle.setdefault(vote["principle"], []).append(vote)
+    return [
+        {
+            **each[0],
+            "probability": fmean(vote["probability"] for vote in each),
+            "orders": list(map(fmean, zip(*(vote["orders"] for vote in each), strict=True))),
+        }
+        for each in by_principle.values()
+    ]
 
 
 def critiques(records: Iterable[RevisionRecord], law: Constitution | None = None) -> list[Critiques]:

@@ -37,6 +37,10 @@ def of_run(folder: Path, recorded: Config, asked: Config, model: str, aspect: As
     run = read(folder)
     if not run.pairs:
         raise SolonError(f"{folder} has no pairs yet; run its comparison stage first")
+    if asked.feedback.panel:
+        raise SolonError(
+            "feedback.panel names judges, but one model labels under both constitutions: set it to [] here"
+        )
     # What "auto" meant in the run, so that the same question gets the same answer.
     settled = {
         name: value

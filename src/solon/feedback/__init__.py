@@ -6,6 +6,7 @@ here, its entry in ``METHODS`` and in the configuration, and a test.
 
 from solon import config
 from solon.constitution import Constitution
+from solon.errors import SolonError
 from solon.feedback.comparing_and_rating import ByComparingAndRating
 from solon.feedback.contrast import ByContrast
 from solon.feedback.made import ByMaking
@@ -32,10 +33,36 @@ def check(asked: config.Config, law: Constitution, helpful: Constitution) -> Non
 
     ``helpful`` has the rules for helpfulness, where that is labelled, too.
     """
+    judges(asked)
     method = METHODS[asked.feedback.method]
     method.check(asked, law, "harmlessness")
     if asked.preference_model.helpfulness == "ai":
         method.check(asked, helpful, "helpfulness")
+
+
+def judges(asked: config.Config) -> list[str]:
+    """The models that label: the feedback model, and the rest of its panel.
+
+    Raises SolonError for a panel of a method that judges nothing, and for one that names a model twice.
+    """
+    panel, method = asked.feedback.panel, METHODS[asked.feedback.method]
+    if panel and isinstance(method, ByMaking):
+        raise SolonError(
+            f"feedback.panel names judges, but with feedback.method {method.name} nobody judges: leave the "
+            "panel out, or set another method"
+        )
+    names = [asked.models.feedback_or_default, *panel]
+    if panel and (twice := [name for name in names if names.count(name) > 1]):
+        raise SolonError(
+            f"{twice[0]} judges twice in the panel, which is models.feedback and feedback.panel: name each "
+            "judge once"
+        )
+    return names
+
+
+def further(asked: config.Config) -> dict[str, str]:
+    """The panel's models beside the feedback model, by what records call their roles: "feedback-2", ..."""
+    return {f"feedback-{number}": name for number, name in enumerate(judges(asked)[1:], 2)}
 
 
 def labelling(settings: config.Feedback, law: Constitution, aspect: Aspect) -> tuple[Method, config.Feedback]:

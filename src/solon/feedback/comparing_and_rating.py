@@ -15,6 +15,7 @@ from solon.constitution import ComparisonPrinciple, Constitution
 from solon.errors import SetAside
 from solon.feedback.method import Candidates, Voted
 from solon.feedback.multiple_choice import ByMultipleChoice
+from solon.feedback.panel import by_judge
 from solon.feedback.rating import ByRating
 from solon.inference.engine import Engine
 from solon.records import PairRecord, PreferenceRecord, Vote
@@ -86,11 +87,12 @@ class ByComparingAndRating(ByRating):
         labeller: str | None,
         seed: int,
     ) -> dict[str, bool]:
-        rated = ["ratings" in vote for vote in label["votes"]]
+        rated = [["ratings" in vote for vote in ballot] for ballot in by_judge(label["votes"]).values()]
         return {
             **super().faults(label, pair, law, settings, labeller, seed),
             # Without the constitution it is not known whether helpfulness had a scale.
-            "was not both compared and rated": law is not None and not (any(rated) and not all(rated)),
+            "was not both compared and rated": law is not None
+            and not all(any(ballot) and not all(ballot) for ballot in rated),
         }
 
     def drawn(

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from solon import config
 from solon.constitution import ComparisonPrinciple, Constitution
 from solon.errors import SetAside
+from solon.feedback.panel import by_judge
 from solon.inference.engine import Chain, Engine, Request
 from solon.records import (
     Aspect,
@@ -93,7 +94,7 @@ class Method(ABC):
 
     def deciding(self, settings: config.Feedback) -> config.Feedback:
         """The settings, with those that no judgement of this method depends on at their defaults."""
-        idle = {"rating_sharpness", "comparing_weight", "rating_weight", "untrusted"}
+        idle = {"rating_sharpness", "comparing_weight", "rating_weight", "untrusted", "panel"}
         if not settings.chain_of_thought:
             idle |= {"clamp", "temperature", "max_tokens"}
         return config.Feedback(**settings.model_dump(exclude=idle))
@@ -122,11 +123,15 @@ class Method(ABC):
         """
 
     def probability(self, votes: Sequence[Vote], settings: config.Feedback) -> float:
-        """How probable votes make it that the answer they are for is better: their mean (section 4.1).
+        """How probable one judge's votes make it that the answer they are for is better: their mean.
 
-        Nothing but votes and settings decides it, so that records prove it.
+        As in section 4.1. Nothing but votes and settings decides it, so that records prove it.
         """
         return fmean(vote["probability"] for vote in votes)
+
+    def label(self, votes: Sequence[Vote], settings: config.Feedback) -> float:
+        """The same of all votes on a pair: the mean over those who judged it."""
+        return fmean(self.probability(ballot, settings) for ballot in by_judge(votes).values())
 
     def either_way(self, votes: Sequence[Vote], settings: config.Feedback) -> list[float]:
         """The probability by either way round of asking: between them (A) and (B) change places."""
@@ -160,29 +165,35 @@ class Method(ABC):
         """What could be wrong with a label of this method, and whether it is: what its records prove.
 
         ``law`` is None where the constitution is not here, so that what labels go by stays unchecked;
-        ``labeller`` is the feedback model's name, and ``seed`` the one that pairs were judged with.
+        ``labeller`` is the feedback model's name, or the panel's, and ``seed`` the one that pairs were judged
+        with.
         """
         votes, known = label["votes"], self.grounds(law) if law else None
-        asked = [(vote["principle"], vote["instruction"]) for vote in votes]
+        ballots = by_judge(votes).values()
+        asked = [[(vote["principle"], vote["instruction"]) for vote in ballot] for ballot in ballots]
         drawn = self.drawn(label["id"], law, settings, seed) if law else []
         first = pair is not None and label["chosen"][-1]["content"] == pair["responses"][0]
-        said = votes if first else [turned(vote) for vote in votes]
         contradictions = {
             f"has a vote whose {what}": True
-            for number, vote in enumerate(said)
-            for what in self.contradictions(vote, number, label["id"], settings, seed)
+            for ballot in ballots
+            for number, vote in enumerate(ballot)
+            for what in self.contradictions(
+                vote if first else turned(vote), number, label["id"], settings, seed
+            )
         }
         return {
             f"is by {label['labeller']}, not {labeller}": label["labeller"] != labeller,
             "has no votes": not votes,
             "has a vote under no principle of the constitution": known is not None
-            and any(each not in known for each in asked),
+            and not known.issuperset(each for ballot in asked for each in ballot),
             "has votes under other principles than were drawn for it": known is not None
-            and known.issuperset(asked)
-            and asked != [(principle.name, principle.instruction) for principle in drawn],
+            and known.issuperset(each for ballot in asked for each in ballot)
+            and any(
+                ballot != [(principle.name, principle.instruction) for principle in drawn] for ballot in asked
+            ),
             **contradictions,
             "is not what its votes make": bool(votes)
-            and not close(label["probability"], self.probability(votes, settings)),
+            and not close(label["probability"], self.label(votes, settings)),
             "prefers the worse answer": not 0.5 <= label["probability"] <= 1,
         }
 

@@ -69,7 +69,7 @@ def run(
             date=work.date.isoformat(),
             models={
                 role: {"name": name, "hash": work.hashes[name], **marks.told(name)}
-                for role, name in work.roles.items()
+                for role, name in (work.roles | work.panel).items()
             },
             **({"human_harm_labels": source_name(human_harm)} if human_harm != "ai" else {}),
             **({"human_labels": by_people} if by_people else {}),

@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from solon import constitution, marks
+from solon import constitution, feedback, marks
 from solon.config import Config, EngineSettings
 from solon.constitution import Constitution
 from solon.errors import SET_ASIDE, set_aside_note
@@ -38,6 +38,9 @@ class Workbench:
         for role, name in self.roles.items():
             asked = role == "policy" and config.preference_model.human_harm
             marks.admit(name, f"models.{role}", asked)
+        self.panel = feedback.further(config)
+        for name in self.panel.values():
+            marks.admit(name, "feedback.panel")
         self.date = date.today()  # what templates take for today
         self._engine: Engine | None = None
         self._used: Counter[str] = Counter()
@@ -72,9 +75,10 @@ class Workbench:
         file: RecordFile,
         wanted: Sequence[Any],
         make: Callable[[list[Any]], Iterable[Mapping[str, Any]]],
+        aside: RecordFile | None = None,
     ) -> list[Any]:
         """One record for each of ``wanted`` in the file, made where missing: ``record_file.complete``."""
-        return complete(file, wanted, make, partial(self.watcher.advance, file.path.stem))
+        return complete(file, wanted, make, partial(self.watcher.advance, file.path.stem), aside=aside)
 
     def generate(
         self,
@@ -105,7 +109,7 @@ class Workbench:
         made = [*records, *(aside.read() if aside else ())]
         kept = f"; they are in {aside.path.name}" if aside else ""
         for note in set_aside_note(map(problem, made), len(made), file.path.stem, kept):
-            self._note(note)
+            self.note(note)
         return records
 
     # Seeds and models
@@ -126,10 +130,11 @@ class Workbench:
             return self._engine
         self.close_engine()
         self._engine = open_engine(model, self.engine_settings, self.config.scale, settings)
-        self._engine.say = self._note  # type: ignore[method-assign]
+        self._engine.say = self.note  # type: ignore[method-assign]
         return self._engine
 
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """Tell the user, and whoever asks for the notes."""
         self.watcher.say(text)
         self._notes.append(text)
 
@@ -154,12 +159,12 @@ class Workbench:
         if self._engine:
             self._used.update(dataclasses.asdict(self._engine.usage))
             if cut := self._engine.usage.thoughts_cut:
-                self._note(
+                self.note(
                     f"{cut} thoughts of {self._engine.model_name} came to {self._engine.role.thoughts} "
                     "tokens (thinking_tokens) and were closed there; the answers come after what there was."
                 )
             if 2 * self._engine.improbable > self._engine.chose:
-                self._note(
+                self.note(
                     f"{self._engine.model_name} gives the answers that it is to choose from less than "
                     f"{LEAST:.0%} of the probability in most questions: what it thinks of them is guessed "
                     "from the little that is left."
@@ -183,7 +188,7 @@ class Workbench:
         role = self.config.role("policy").on(self.date)
         metrics = launch.train(stage, records, models, out, settings, seed, progress, scale, human_harm, role)
         for note in training.too_long(metrics, getattr(settings, training.limit), len(records)):
-            self._note(note)
+            self.note(note)
         return metrics
 
 

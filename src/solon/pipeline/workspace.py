@@ -55,12 +55,15 @@ class Workspace(Workbench):
             if asked not in checked:
                 models.check(*asked)
                 checked.append(asked)
+        for name in self.panel.values():
+            models.check(name, config.role("feedback"))
         models.check_policy(self.roles["policy"])
         models.check_scorer(self.roles["policy"])
-        for name in dict.fromkeys(self.roles.values()):
+        names = dict.fromkeys([*self.roles.values(), *self.panel.values()])
+        for name in names:
             if config.engine.kind == "transformers" and (told := models.slow(name)):
                 watcher.say(told)
-        self.hashes = {name: models.weights_hash(name) for name in set(self.roles.values())}
+        self.hashes = {name: models.weights_hash(name) for name in names}
 
     @cached_property
     def helpful_evaluation(self) -> Constitution:

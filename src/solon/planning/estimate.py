@@ -9,7 +9,7 @@ from typing import Literal, cast
 from transformers import PreTrainedTokenizerBase
 
 from solon import config as configs
-from solon import models
+from solon import feedback, models
 from solon.config import Config, on_server
 from solon.errors import SolonError
 from solon.method import STAGES
@@ -75,8 +75,9 @@ def plan(
     """
     if on_server(config.models.policy_or_default):
         raise SolonError("models.policy is on a server, but it is trained here: set it to a local model")
-    names = config.models.by_role
-    played = {names[role]: role for role in reversed(ROLES)}
+    names = config.models.by_role | feedback.further(config)
+    played: dict[str, RoleName] = dict.fromkeys(names.values(), "feedback")
+    played |= {names[role]: role for role in reversed(ROLES)}
     known = {name: _model(name, config, role, tokenizer) for name, role in played.items()}
     sizes = {role: size for role, name in names.items() for size in [known[name][0]] if size}
     sizes[SCORER] = sizes["policy"].scorer()
@@ -186,7 +187,7 @@ def _stage(
 
 def _cost(load: Load, config: Config) -> float:
     """Servers count every request's whole prompt."""
-    server = config.server(cast(RoleName, load.role))
+    server = config.server(cast(RoleName, load.role.partition("-")[0]))  # of a panel as its role's
     return (
         load.naive * server.input_price if load.way == "prompt" else load.tokens * server.output_price
     ) / 1e6

@@ -15,7 +15,7 @@ from solon import constitution
 from solon.constitution import Constitution
 from solon.errors import SetAside
 from solon.evaluation import tournament
-from solon.feedback import METHODS, check, labelling
+from solon.feedback import METHODS, check, further, labelling
 from solon.feedback.made import ByMaking
 from solon.feedback.method import Material
 from solon.inference.prefix import common_length
@@ -88,10 +88,11 @@ class Workload:
     def _seed(self, *parts: str) -> int:
         return derive_seed(self.config.seed, "plan", *parts) % 2**31
 
-    def engine(self, role: RoleName) -> CountingEngine:
-        settings, share = self.config.role(role), self.assumptions.share
-        batch, tokenizer = self.config.engine.batch_size, self.tokenizers[role]
-        return CountingEngine(role, tokenizer, batch, share, self._texts, settings.system, settings.thoughts)
+    def engine(self, role: RoleName, part: str | None = None) -> CountingEngine:
+        """Of the role's model, or of a further one in that ``part`` of it."""
+        settings, share, part = self.config.role(role), self.assumptions.share, part or role
+        batch, tokenizer = self.config.engine.batch_size, self.tokenizers[part]
+        return CountingEngine(part, tokenizer, batch, share, self._texts, settings.system, settings.thoughts)
 
     def _stages(self) -> Iterable[StageWork]:
         train = {name: self.prompts[name]["train"] for name in SETS}
@@ -224,16 +225,18 @@ class Workload:
     def _feedback(
         self, train: Mapping[PromptSet, Prompts], pairs: Mapping[PromptSet, list[Any]]
     ) -> tuple[StageWork, list[tuple[list[PreferenceRecord], float]]]:
-        engine, work, labelled = self.engine("feedback"), StageWork("feedback"), []
+        judges = [self.engine("feedback", part) for part in ("feedback", *further(self.config))]
+        work, labelled = StageWork("feedback"), []
         for name, of_set in pairs.items():
             aspect = ASPECT_OF[name]
             law = self.law if aspect == "harmlessness" else self.helpful_labels
             method, settings = labelling(self.config.feedback, law, aspect)
-            made, loads = (
-                (list(feedback.by_making(of_set, aspect, method)), [])
-                if isinstance(method, ByMaking)
-                else sampled(
-                    engine,
+            made: list[Any] = []
+            if isinstance(method, ByMaking):
+                made = list(feedback.by_making(of_set, aspect, method))
+            for judge in [] if isinstance(method, ByMaking) else judges:
+                by_judge, loads = sampled(
+                    judge,
                     Prompts(of_set, train[name].count),
                     feedback.label,
                     law,
@@ -242,17 +245,17 @@ class Workload:
                     self._seed("feedback"),
                     requests=method.questions(settings, len(law.comparison)),
                 )
-            )
-            work.loads = together(work.loads, loads)
+                made = made or by_judge
+                work.loads = together(work.loads, loads)
             work.records += train[name].count
-            work.written += size_of(made, train[name].count)
+            work.written += size_of(made, train[name].count * len(judges))
             if made:
                 labelled.append((made, train[name].count / len(made)))
         human = self._human(labelled)
         for made, factor in human:
             work.records += len(made) * factor
             work.written += size_of(made, len(made) * factor)
-        work.sequence = engine.longest
+        work.sequence = max(judge.longest for judge in judges)
         return work, labelled + human
 
     def _human(

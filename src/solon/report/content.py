@@ -13,7 +13,7 @@ from solon.evaluation.calibration import wilson
 from solon.evaluation.elo import Rating
 from solon.evaluation.harmfulness import Harmfulness
 from solon.evaluation.overoptimisation import Watch
-from solon.feedback import MAKINGS, METHODS
+from solon.feedback import MAKINGS, METHODS, panel
 from solon.method import NAMES, STAGES, TRUST
 from solon.records import Aspect, ModelAnswer
 from solon.report import elo_plots, plots
@@ -168,8 +168,8 @@ def caveat(run: RunFolder) -> str:
         return ""
     prompts = len({judgement["prompt_id"] for judgement in run.judgements})
     judge = models(run)["judge"]
-    labellers = {label["labeller"] for label in run.preferences if label["label_source"] == "ai"}
-    same = ", the model that also gave the training labels" if judge in labellers else ""
+    labellers = [panel.labellers(label) for label in run.preferences if label["label_source"] == "ai"]
+    same = ", the model that also gave the training labels" if judge in set().union(*labellers) else ""
     ways = {way(run, aspect): f"how {quality(run, aspect)}" for aspect in ASPECTS if judging(run, aspect)}
     how = ", ".join(f"{what} {manner}" if len(ways) > 1 else manner for manner, what in ways.items())
     return (

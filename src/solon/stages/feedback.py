@@ -1,16 +1,16 @@
 """AI feedback: which of two answers is better, as a soft label (paper, section 4.1)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from solon import config, marks
 from solon.constitution import Constitution
 from solon.errors import SetAside
-from solon.feedback import labelling
+from solon.feedback import labelling, panel
 from solon.feedback.made import MAKING, ByMaking
 from solon.feedback.method import Candidates, turned
 from solon.inference.engine import Engine
 from solon.prompts.dialogue import assistant
-from solon.records import Aspect, LabelSource, PairRecord, PreferenceRecord, Vote
+from solon.records import Aspect, Ballot, LabelSource, PairRecord, PreferenceRecord, Vote
 
 
 def label(
@@ -28,20 +28,48 @@ def label(
     becomes ``chosen``. Raises SolonError where the constitution lacks what the
     method needs, and for a model that learned people's labels of harm.
     """
-    marks.admit(engine.model_name, "the feedback model")
     sound = {pair["id"]: pair for pair in pairs if not pair["problem"]}
+    for ballot in ballots(engine, sound.values(), constitution, aspect, settings, seed):
+        yield joined(sound[ballot["id"]], [ballot], constitution, aspect, settings)
+
+
+def ballots(
+    engine: Engine,
+    pairs: Iterable[PairRecord],
+    constitution: Constitution,
+    aspect: Aspect,
+    settings: config.Feedback,
+    seed: int,
+) -> Iterator[Ballot]:
+    """A judge's votes on pairs that have no problem, as they finish. Raises SolonError as ``label`` does."""
+    marks.admit(engine.model_name, "the feedback model")
     method, settings = labelling(settings, constitution, aspect)
     asked = (
-        Candidates(pair["id"], pair["prompt"], pair["responses"][0], pair["responses"][1])
-        for pair in sound.values()
+        Candidates(pair["id"], pair["prompt"], pair["responses"][0], pair["responses"][1]) for pair in pairs
     )
     for candidates, votes in method.judge(engine, asked, constitution, settings, seed):
-        pair = sound[candidates.id]
-        if isinstance(votes, SetAside):
-            yield {**pair, "problem": votes.problem}
-        else:
-            probability = method.probability(votes, settings)
-            yield _preference(pair, probability, aspect, "ai", engine.model_name, votes)
+        given, problem = ([], votes.problem) if isinstance(votes, SetAside) else (votes, "")
+        yield Ballot(id=candidates.id, judge=engine.model_name, votes=given, problem=problem)
+
+
+def joined(
+    pair: PairRecord,
+    ballots: Sequence[Ballot],
+    constitution: Constitution,
+    aspect: Aspect,
+    settings: config.Feedback,
+) -> PreferenceRecord | PairRecord:
+    """The label that the judges' votes on the pair make; the pair with its problem where none judged it.
+
+    A judge who did not has no part in it. Where there are several, votes say whose they are.
+    """
+    given = [ballot for ballot in ballots if not ballot["problem"]]
+    if not given:
+        return {**pair, "problem": ballots[0]["problem"]}
+    votes = given[0]["votes"] if len(ballots) == 1 else [vote for each in given for vote in panel.named(each)]
+    method, settings = labelling(settings, constitution, aspect)
+    by = panel.labeller([ballot["judge"] for ballot in ballots])
+    return _preference(pair, method.label(votes, settings), aspect, "ai", by, votes)
 
 
 def by_making(pairs: Iterable[PairRecord], aspect: Aspect, method: ByMaking) -> Iterator[PreferenceRecord]:

@@ -2,20 +2,21 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from solon import config
 from solon.constitution import Constitution
 from solon.errors import SolonError
 from solon.evaluation import trust
-from solon.feedback import METHODS
+from solon.feedback import METHODS, panel
 from solon.feedback.made import ByMaking
 from solon.held_out import opening
 from solon.inference.engine import Engine
 from solon.pipeline.steps.inputs import of_human_harm, of_model, of_rules, of_source
 from solon.pipeline.workbench import Workbench
 from solon.pipeline.workspace import Done, Workspace
-from solon.records import ASPECT_OF, SETS, Aspect, PairRecord, PreferenceRecord, PromptRecord
+from solon.records import ASPECT_OF, SETS, Aspect, Ballot, PairRecord, PreferenceRecord, PromptRecord
 from solon.sources import data
 from solon.stages import feedback
 from solon.store.record_file import RecordFile
@@ -30,23 +31,63 @@ def label(
 ) -> list[PreferenceRecord]:
     """Labels of the pairs that have no problem, each by the rules for its prompt's set, and ``human`` ones.
 
-    Pairs that the feedback model does not judge go to ``aside``. Raises SolonError where it judges none.
+    Pairs that the feedback model does not judge go to ``aside``; the votes of each judge of a panel are in a
+    file beside ``file``. Raises SolonError for a model that judges none.
     """
-    wanted = [*(pair for pair in pairs if not pair["problem"]), *human]
+    sound = [pair for pair in pairs if not pair["problem"]]
+    wanted = [*sound, *human]
     if not pairs:  # no model is loaded for nothing
         return bench.complete(file, wanted, lambda missing: missing)
     settings, method = bench.config.feedback, METHODS[bench.config.feedback.method]
     if isinstance(method, ByMaking):
         return bench.complete(file, wanted, partial(_made, method=method))
+    if bench.panel:
+        ballots = _by_judge(bench, sound, file.path)
+        made = partial(_joined, ballots=ballots, laws=bench.laws, settings=settings)
+        labels: list[PreferenceRecord] = bench.complete(file, wanted, made, aside)
+        for told in panel.tells(list(ballots), labels, partial(method.probability, settings=settings)):
+            bench.note(told)
+        return labels
     make = partial(_label, laws=bench.laws, settings=settings, seed=bench.seed("feedback"))
     questions = method.questions(settings, len(bench.constitution.comparison))
     labels = bench.generate(file, wanted, "feedback", make, questions, aside)
     if wanted and not labels:
-        raise SolonError(
-            f"{bench.roles['feedback']} judged not one of the {len(wanted)} pairs ({aside.path} says why): "
-            "give another model as models.feedback, or another feedback.method"
-        )
+        raise _judged_none(bench.roles["feedback"], "models.feedback", len(wanted), aside)
     return labels
+
+
+def votes_beside(labels: Path, number: int) -> RecordFile:
+    """The votes of a panel's judge, counted from 1."""
+    return RecordFile(labels.with_name(f"{labels.stem}-votes-{number}.jsonl"), Ballot)
+
+
+def _by_judge(bench: Workbench, pairs: Sequence[PairRecord], labels: Path) -> dict[str, dict[str, Ballot]]:
+    """What every judge of the panel votes on the pairs, by their ids: one judge is asked after another.
+
+    Raises SolonError for a judge that judges none, and for a file with another judge's votes.
+    """
+    settings, method = bench.config.feedback, METHODS[bench.config.feedback.method]
+    make = partial(_ballots, laws=bench.laws, settings=settings, seed=bench.seed("feedback"))
+    questions = method.questions(settings, len(bench.constitution.comparison))
+    found: dict[str, dict[str, Ballot]] = {}
+    for number, judge in enumerate([bench.roles["feedback"], *bench.panel.values()], 1):
+        file = votes_beside(labels, number)
+        if other := {ballot["judge"] for ballot in file} - {judge}:
+            raise SolonError(
+                f"{file.path} holds votes of {min(other)}, not {judge}: give another file or delete this one"
+            )
+        ballots = bench.generate(file, pairs, "feedback", make, questions, model=judge)
+        if pairs and all(ballot["problem"] for ballot in ballots):
+            raise _judged_none(judge, "feedback.panel" if found else "models.feedback", len(pairs), file)
+        found[judge] = {ballot["id"]: ballot for ballot in ballots}
+    return found
+
+
+def _judged_none(judge: str, setting: str, count: int, file: RecordFile) -> SolonError:
+    return SolonError(
+        f"{judge} judged not one of the {count} pairs ({file.path} says why): give another model as "
+        f"{setting}, or another feedback.method"
+    )
 
 
 def human(settings: config.PreferenceModel, kept: Collection[PromptRecord]) -> list[PreferenceRecord]:
@@ -82,6 +123,31 @@ def _label(
         yield from feedback.label(engine, _of_aspect(records, aspect), rules, aspect, settings, seed)
 
 
+def _ballots(
+    engine: Engine,
+    pairs: list[PairRecord],
+    laws: Mapping[Aspect, Constitution],
+    settings: config.Feedback,
+    seed: int,
+) -> Iterator[Ballot]:
+    for aspect, rules in laws.items():
+        yield from feedback.ballots(engine, _of_aspect(pairs, aspect), rules, aspect, settings, seed)
+
+
+def _joined(
+    records: list[Any],
+    ballots: Mapping[str, Mapping[str, Ballot]],
+    laws: Mapping[Aspect, Constitution],
+    settings: config.Feedback,
+) -> Iterator[PreferenceRecord | PairRecord]:
+    """Labels by a panel's votes; comparisons that people labelled stay as they are."""
+    yield from (record for record in records if "label_source" in record)
+    for aspect, rules in laws.items():
+        for pair in _of_aspect(records, aspect):
+            given = [by_id[pair["id"]] for by_id in ballots.values()]
+            yield feedback.joined(pair, given, rules, aspect, settings)
+
+
 def _of_aspect(records: Sequence[Any], aspect: Aspect) -> list[PairRecord]:
     return [pair for pair in records if "responses" in pair and ASPECT_OF[pair["set"]] == aspect]
 
@@ -107,8 +173,10 @@ def run(work: Workspace) -> Done:
 
 
 def _asked_for(work: Workspace) -> list[str]:
-    """That labels are made although their labeller was not seen to be above chance."""
-    return [
+    """Labels that are made although their labeller, or some of a panel, was not seen to be above chance."""
+    unmeasured = " and ".join(work.panel.values())
+    first = f"Of the panel only {work.roles['feedback']} was measured on people's labels, not {unmeasured}."
+    return [first] * bool(unmeasured and work.config.evaluation.trust) + [
         f"{agreement['model']} {trust.doubt(agreement)}; the configuration asks for its labels by name "
         "(feedback.untrusted)."
         for agreement in trust.doubtful(work.file("trust/agreement.jsonl"), "labeller")
@@ -122,5 +190,5 @@ def inputs(work: Workspace) -> dict[str, Any]:
         **of_human_harm(work),
         **of_rules("constitution", work.constitution),
         **of_rules("preference_model.helpfulness_constitution", work.helpful_labels),
-        **of_model(work, "feedback"),
+        **of_model(work, "feedback", work.panel),
     }

@@ -1,5 +1,6 @@
 """What decides a stage's result, as the manifest records it: hashes of files, models and constitutions."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from solon.pipeline.workspace import Workspace
 from solon.role_settings import RoleName
 from solon.sources.tables import HUB, source_name
 from solon.store.files import file_hash
+
+NONE: Mapping[str, str] = {}
 
 
 def of_source(source: str | None) -> str:
@@ -22,12 +25,14 @@ def of_source(source: str | None) -> str:
     return file_hash(path)
 
 
-def of_model(work: Workspace, role: RoleName) -> dict[str, Any]:
+def of_model(work: Workspace, role: RoleName, others: Mapping[str, str] = NONE) -> dict[str, Any]:
+    """The role's model, and ``others`` that have a part in it, whose names are settings of their own."""
     name = work.roles[role]
     deciding: dict[str, Any] = {f"models.{role}": name, f"models.{role}.hash": work.hashes[name]}
+    deciding |= {f"models.{part}.hash": work.hashes[other] for part, other in others.items()}
     settings = work.config.role(role)
     deciding[f"roles.{role}"] = settings.deciding()
-    if on_server(name):
+    if any(map(on_server, [name, *others.values()])):
         server, own = work.config.engine.openai, settings.openai
         deciding |= {
             f"engine.openai.{field}": getattr(server, field)

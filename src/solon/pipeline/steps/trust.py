@@ -111,7 +111,7 @@ def inputs(work: Workspace) -> dict[str, Any]:
         "evaluation.trust.hash": of_source(settings.trust),
         "evaluation.trust_pairs": settings.trust_pairs,
         "pairs apart from what is trained on": stable_id(*(pair["id"] for pair in wanted)),
-        "feedback": work.config.feedback.model_dump(exclude={"untrusted"}),
+        "feedback": work.config.feedback.model_dump(exclude={"untrusted", "panel"}),
         "preference_model.helpfulness": source_name(work.config.preference_model.helpfulness),
         **of_rules("constitution", work.constitution),
         **of_rules("preference_model.helpfulness_constitution", work.helpful_labels),

@@ -53,10 +53,11 @@ function voteView(vote, chosen) {
     ? ` (${vote.orders.map((share, i) => `${percent(share)} when shown ${places[i]}`).join(", ")})` : "";
   const ratings = vote.ratings.length
     ? `, rated ${vote.ratings.map((rating) => rating.toFixed(2)).join(" against ")} (0 is best)` : "";
+  const judge = vote.judge ? `, by ${vote.judge}` : "";
   const filled = element("span");
   filled.style.width = `${100 * (vote.probability || 0)}%`;
   return element("div", "vote",
-    element("p", "", element("strong", "", principle), `: ${percent(vote.probability)} for ${response}${orders}${ratings}`),
+    element("p", "", element("strong", "", principle), `: ${percent(vote.probability)} for ${response}${orders}${ratings}${judge}`),
     element("div", "meter", filled),
     folded(vote.reasoning.length ? "Reasoning and question" : "Question",
       element("div", "columns", ...vote.reasoning.map((reason, i) =>
