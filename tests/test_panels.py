@@ -14,10 +14,11 @@ from transformers import AutoModelForCausalLM
 
 from audited import BASE, change, cover
 from same_bytes import merged
-from solon import pipeline
+from solon import constitution, pipeline
 from solon.audit import audit
 from solon.config import Config, Feedback
 from solon.errors import SolonError
+from solon.evaluation.relabelling import Source, labels
 from solon.feedback import METHODS, panel
 from solon.inference import open_engine
 from solon.method import stage
@@ -243,6 +244,8 @@ def test_who_could_not_read_a_pair_has_no_part_in_its_label(
     long = {**long, "responses": ["Ask her. " * 300, long["responses"][1]]}
     longest = {**longest, "responses": ["Ask her. " * 3000, longest["responses"][1]]}
     asked = config(tiny_model, second)
+    measured = asked.evaluation.model_copy(update={"trust": "people.jsonl"})
+    asked = asked.model_copy(update={"evaluation": measured})
     files, notes = labelled(asked, [short, long, longest], tmp_path)
     labels = [json.loads(line) for line in files["labels.jsonl"].splitlines()]
     assert [len({vote["judge"] for vote in label["votes"]}) for label in labels] == [2, 1]
@@ -254,6 +257,7 @@ def test_who_could_not_read_a_pair_has_no_part_in_its_label(
     told = "\n".join(notes)
     assert "2 of 3 labels-votes-2 were set aside: 2 too long" in told
     assert "1 it did not judge, and their labels are the others' alone" in told
+    assert f"only {tiny_model} was measured on people's labels, not {second}." in told
 
 
 def test_a_panel_of_one_is_as_none(run: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -293,5 +297,8 @@ def test_panels_that_cannot_be_are_refused(tiny_model: Path, second: str) -> Non
     for judges in ([str(tiny_model)], [second, second]):
         with pytest.raises(SolonError, match="judges twice in the panel"):
             Workbench(config(tiny_model, *judges), Watcher())
+    asked = Source([], config(tiny_model, second), str(tiny_model), 0)
+    with pytest.raises(SolonError, match="one model labels under both constitutions"):
+        labels(asked, constitution.load("harmless"), [], "harmlessness")
     with pytest.raises(ValueError, match=r"several label as feedback\.panel"):
         Config.model_validate({"models": {"judge": ["one", "other"]}})

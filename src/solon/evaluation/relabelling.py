@@ -37,10 +37,6 @@ def of_run(folder: Path, recorded: Config, asked: Config, model: str, aspect: As
     run = read(folder)
     if not run.pairs:
         raise SolonError(f"{folder} has no pairs yet; run its comparison stage first")
-    if asked.feedback.panel:
-        raise SolonError(
-            "feedback.panel names judges, but one model labels under both constitutions: set it to [] here"
-        )
     # What "auto" meant in the run, so that the same question gets the same answer.
     settled = {
         name: value
@@ -67,7 +63,14 @@ def labels(
     aspect: Aspect,
     watcher: Watcher | None = None,
 ) -> list[PreferenceRecord]:
-    """The run's own labels where they are under ``law``, and those of the feedback model for the rest."""
+    """The run's own labels where they are under ``law``, and those of the feedback model for the rest.
+
+    Raises SolonError for a panel, and for a pair that the model gives no label.
+    """
+    if source.config.feedback.panel:
+        raise SolonError(
+            "feedback.panel names judges, but one model labels under both constitutions: set it to [] here"
+        )
     watcher = watcher or Watcher()
     known: dict[str, PreferenceRecord] = {}
     if source.law and source.law.content_hash == law.content_hash:

@@ -47,6 +47,9 @@ def label(
         labels: list[PreferenceRecord] = bench.complete(file, wanted, made, aside)
         for told in panel.tells(list(ballots), labels, partial(method.probability, settings=settings)):
             bench.note(told)
+        if bench.config.evaluation.trust:
+            first, others = bench.roles["feedback"], " and ".join(bench.panel.values())
+            bench.note(f"Of the panel only {first} was measured on people's labels, not {others}.")
         return labels
     make = partial(_label, laws=bench.laws, settings=settings, seed=bench.seed("feedback"))
     questions = method.questions(settings, len(bench.constitution.comparison))
@@ -173,10 +176,8 @@ def run(work: Workspace) -> Done:
 
 
 def _asked_for(work: Workspace) -> list[str]:
-    """Labels that are made although their labeller, or some of a panel, was not seen to be above chance."""
-    unmeasured = " and ".join(work.panel.values())
-    first = f"Of the panel only {work.roles['feedback']} was measured on people's labels, not {unmeasured}."
-    return [first] * bool(unmeasured and work.config.evaluation.trust) + [
+    """That labels are made although their labeller was not seen to be above chance."""
+    return [
         f"{agreement['model']} {trust.doubt(agreement)}; the configuration asks for its labels by name "
         "(feedback.untrusted)."
         for agreement in trust.doubtful(work.file("trust/agreement.jsonl"), "labeller")
