@@ -34,7 +34,7 @@ def told(reward: float, won: float, judge: str = "other") -> dict[str, Any]:
     steps = range(30)
     rows = metrics([reward * step / 30 + noise(30, 0)[step] for step in steps])
     views = [judged(step + 1, 0.5 + won * (step - 14.5) / 30 + noise(30, 1)[step], judge) for step in steps]
-    return dict(says(watch(rows, [], views, [], labeller="feedback"))[0])
+    return dict(says(watch(rows, [], views, [], labeller="feedback + second"))[0])
 
 
 def test_reward_and_judge_part() -> None:
@@ -49,7 +49,9 @@ def test_reward_and_judge_part() -> None:
     assert not finding["warning"]
     assert "other agrees that the answers got better" in finding["text"]
     assert "did not clearly rise" in told(reward=0, won=-0.3)["text"]
-    assert "not independent" in told(reward=1, won=-0.3, judge="feedback")["text"]
+    for judge in ("feedback", "second"):  # of the panel that labelled
+        assert "not independent" in told(reward=1, won=-0.3, judge=judge)["text"]
+    assert "not independent" not in finding["text"]
 
 
 def test_a_judge_that_turns_with_the_order_cannot_tell() -> None:

@@ -16,7 +16,7 @@ from solon.evaluation import decisions
 from solon.evaluation.calibration import mean_interval
 from solon.evaluation.decisions import Decisions, decision
 from solon.evaluation.tournament import Match
-from solon.feedback import is_made
+from solon.feedback import is_made, panel
 from solon.prompts.dialogue import turns
 from solon.records import EvaluationRecord, PairRecord, PromptRecord, SampleJudgement, SampleRecord
 from solon.seeds import generator
@@ -284,7 +284,7 @@ def _reward_and_judge(found: Watch) -> list[Finding]:
 def _judge_finds(found: Watch, won: Trend, rose: str) -> Finding:
     """``rose`` says how the reward did."""
     judge, decided = found["judge"], found["decided"]
-    if judge == found["labeller"]:
+    if judge in panel.members(found["labeller"]):
         judge += " (not independent: it gave the training labels too)"
     if decided and decisions.too_few(decided):
         return _note(f"{_sentence(rose)}, and {judge} cannot tell. {decisions.says(decided)}")

@@ -6,6 +6,7 @@ from statistics import fmean
 
 from solon.records import Ballot, PreferenceRecord, Vote
 
+BETWEEN = " + "  # the names of a panel's models
 HAIR = 1e-6  # what rounding leaves where both orders cancel is no preference
 
 
@@ -24,7 +25,12 @@ def named(ballot: Ballot) -> list[Vote]:
 
 def labeller(judges: Sequence[str]) -> str:
     """What labels call who gave them."""
-    return " + ".join(judges)
+    return BETWEEN.join(judges)
+
+
+def members(labeller: str) -> list[str]:
+    """The models that labels name so."""
+    return labeller.split(BETWEEN)
 
 
 def labellers(label: PreferenceRecord) -> set[str]:

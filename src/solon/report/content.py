@@ -290,8 +290,10 @@ def order_effect(run: RunFolder) -> Json | None:
 
 def watch(run: RunFolder) -> Watch:
     """What the records show of over-optimisation; see ``evaluation.overoptimisation``."""
+    labellers = (label["labeller"] for label in run.preferences if label["votes"])
+    labeller = next(labellers, models(run)["feedback"])
     return overoptimisation.watch(
-        run.metrics["reinforce"], run.samples, run.sample_judgements, run.answers, models(run)["feedback"]
+        run.metrics["reinforce"], run.samples, run.sample_judgements, run.answers, labeller
     )
 
 
