@@ -85,7 +85,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "lfm2": {},
     "nemotron_h": MAMBA,
     "falcon_h1": MAMBA,
-    "recurrent_gemma": {"lru_width": 256, "attention_window_size": 512},
+    "recurrent_gemma": {"lru_width": 256, "attention_window_size": 512},  # left to generate, as the next
+    "falcon_mamba": {},
     "deepseek_v4": EXPERTS | LATENT,
 }
 
@@ -94,7 +95,8 @@ def build(name: str, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     kind = type(CONFIG_MAPPING[name]().get_text_config())
     default = kind()
     given = {key: value for key, value in (COMMON | FAMILIES[name]).items() if hasattr(default, key)}
-    if types := getattr(default, "layer_types", None):
+    types = getattr(default, "layer_types", None)
+    if types and not isinstance(getattr(kind, "layer_types", None), property):  # else others make them
         kinds = list(dict.fromkeys(types))
         given["layer_types"] = (kinds * LAYERS)[:LAYERS]
     sizes = {"vocab_size": len(tokenizer), "vocab_size_per_layer_input": len(tokenizer)}
