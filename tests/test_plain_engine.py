@@ -47,6 +47,13 @@ def factory() -> EngineFactory:
     return lambda model, batch: PlainEngine(model, SETTINGS.model_copy(update={"batch_size": batch}))
 
 
+def test_it_may_be_asked_for_by_name(tiny_model: Path) -> None:
+    with open_engine(str(tiny_model), SETTINGS.model_copy(update={"kind": "generate"})) as engine:
+        assert isinstance(engine, PlainEngine)
+        [completion] = engine.generate([Request("one", [user("Tea?")], max_tokens=4)])
+        assert completion.tokens
+
+
 def test_a_family_whose_states_cannot_be_copied_writes_what_generate_does(
     tiny_model: Path, tmp_path: Path
 ) -> None:

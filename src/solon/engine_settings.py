@@ -62,7 +62,7 @@ class VLLMSettings(Section):
 
 
 class EngineSettings(Section):
-    kind: Literal["transformers", "vllm"] = "transformers"
+    kind: Literal["transformers", "generate", "vllm"] = "transformers"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = (
         "auto"  # auto: the faster of the two where measured
     )

