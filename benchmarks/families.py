@@ -96,7 +96,7 @@ def build(name: str, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     default = kind()
     given = {key: value for key, value in (COMMON | FAMILIES[name]).items() if hasattr(default, key)}
     types = getattr(default, "layer_types", None)
-    if types and not isinstance(getattr(kind, "layer_types", None), property):  # else others make them
+    if types and "layer_types" in default.to_dict():  # else others make them
         kinds = list(dict.fromkeys(types))
         given["layer_types"] = (kinds * LAYERS)[:LAYERS]
     sizes = {"vocab_size": len(tokenizer), "vocab_size_per_layer_input": len(tokenizer)}
