@@ -54,15 +54,18 @@ def transcript(messages: Sequence[Message]) -> str:
     return "\n\n".join(f"{speakers[message['role']]}: {message['content']}" for message in messages)
 
 
+def special_tokens(tokenizer: Any) -> set[str]:
+    added = tokenizer.added_tokens_decoder.values()
+    return {*tokenizer.all_special_tokens, *(token.content for token in added if token.special)}
+
+
 def reserved(tokenizer: Any) -> dict[str, str]:
     """What the dialogue format alone may write, each with the form it gets where a message has it.
 
     These are the tokenizer's special tokens, what marks a model's thoughts, and what else its template marks
     turns by (``markers``). A space breaks them: "<|im_end|>" becomes "< |im_end|>", which is ordinary text.
     """
-    added = tokenizer.added_tokens_decoder.values()
-    special = {*tokenizer.all_special_tokens, *(token.content for token in added if token.special)}
-    thoughts = format_of(tokenizer)
+    special, thoughts = special_tokens(tokenizer), format_of(tokenizer)
     forms = {}
     for token in sorted(special | {*(thoughts or ())} - {""}):
         first = len(token) - len(token.lstrip()) + 1

@@ -6,7 +6,7 @@ trained on "<|im_end|>" then never came to an end.
 
 from typing import Any, NamedTuple
 
-from solon.prompts.dialogue import assistant, user
+from solon.prompts.dialogue import assistant, special_tokens, user
 
 SAID, NEXT = "Gladly.", "Thanks."
 
@@ -22,7 +22,7 @@ def turn_end(tokenizer: Any) -> TurnEnd:
     asked = [user("Tea?"), assistant(SAID)]
     last = _after(tokenizer, asked)
     amid = _after(tokenizer, [*asked, user(NEXT)]).partition(NEXT)[0]
-    special = _special(tokenizer)
+    special = special_tokens(tokenizer)
     ends = [_first_of(text, special) for text in (last, amid)]
     tokens = list(dict.fromkeys(token for token in ends if token))
     plain = amid.rstrip() if not ends[1] and any(letter.isalpha() for letter in amid) else ""
@@ -59,11 +59,6 @@ def _whole(tokenizer: Any) -> str:
 def _after(tokenizer: Any, dialogue: list[Any]) -> str:
     text: str = tokenizer.apply_chat_template(dialogue, tokenize=False)
     return text.rpartition(SAID)[2] if SAID in text else ""
-
-
-def _special(tokenizer: Any) -> set[str]:
-    added = tokenizer.added_tokens_decoder.values()
-    return {*tokenizer.all_special_tokens, *(token.content for token in added if token.special)}
 
 
 def _first_of(text: str, tokens: set[str]) -> str:
