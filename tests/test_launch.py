@@ -36,8 +36,8 @@ from toy_training import (
 TWO = config.TrainingScale(processes=2)
 SCRIPT = Path(__file__).with_name("train_together.py")
 STRATEGIES = {
-    "ddp": ("supervised", "preference", "rloo", "grpo", "dr-grpo"),
-    "fsdp": ("preference", "rloo", "grpo"),
+    "ddp": ("supervised", "preference", "rloo", "grpo", "dr-grpo", "dpo"),
+    "fsdp": ("preference", "rloo", "grpo", "dpo"),
 }
 WORDS = ("A llama.", "Nothing much, to be sure.", "The night, because of the stars and of nothing else.")
 EXAMPLES = [example(f"{number} things?", WORDS[number % 3] * (1 + number % 4)) for number in range(12)]
@@ -45,7 +45,7 @@ PAIRS = [pair(f"{number}?", WORDS[number % 3], WORDS[(number + 1) % 3], number /
 SMALL = {"batch_size": 4, "micro_batch_size": 1, "learning_rate": 1e-3}
 RL = {"steps": 2, "prompts_per_step": 4, "samples_per_prompt": 2, "micro_batch_size": 2, "max_tokens": 12}
 
-Task = tuple[str, list[Any], list[str], config.Section]
+Task = tuple[str, list[Any], list[str | None], config.Section]
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,9 @@ def tasks(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         )
         for name, passes, controlled in (("rloo", 1, False), ("grpo", 2, True), ("dr-grpo", 1, False))
     ]
+    pairs = {"steps": 2, "prompts_per_step": 4, "micro_batch_size": 2, "learning_rate": 1e-3}
     return {
+        "dpo": ("reinforce", PAIRS, [tiny, None], config.Reinforce(algorithm="dpo", **pairs)),
         "supervised": ("supervised", EXAMPLES, [tiny], config.Supervised(epochs=2, **SMALL)),
         "preference": ("preference-model", PAIRS, [tiny], config.PreferenceModel(epochs=2, **SMALL)),
         **{each.algorithm: ("reinforce", prompt_records(), [tiny, str(scorer)], each) for each in rl},
