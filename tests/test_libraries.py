@@ -20,7 +20,7 @@ from solon import config
 from solon.evaluation import harm_scorer
 from solon.evaluation.human_ratings import Rated
 from solon.libraries.trl import DataCollatorForPreference
-from solon.policy import grpo, rloo
+from solon.policy import dpo, grpo, rloo
 from solon.prompts.dialogue import assistant, user
 from solon.stages import preference, reinforce, supervised
 from solon.training import packing, setup, trainers
@@ -326,6 +326,10 @@ def steps(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Steps:
             )
             judge, out = str(folder / "pm"), folder / algorithm
             reinforce.train(prompt_records(2), model, judge, out, asked, 0, unwatched)
+        asked = config.Reinforce(
+            algorithm="dpo", steps=1, prompts_per_step=2, micro_batch_size=2, save_steps=1
+        )
+        reinforce.train(pairs, model, None, folder / "dpo", asked, 0, unwatched)
         patch.setattr(packing, "_attends_plainly", lambda model: False)  # then batches are padded
         preference.train(pairs, model, folder / "padded", config.PreferenceModel(**small), 0, unwatched)
     return seen
@@ -341,6 +345,7 @@ def test_every_method_on_a_librarys_class_is_called_in_a_training_step(kind: typ
     ("kind", "names"),
     [
         (preference.SoftLabelTrainer, {"_metrics", "_signature_columns"}),
+        (dpo.SoftLabelDPO, {"_metrics", "_signature_columns"}),
         (rloo.MeasuredRLOO, {"_step", "_buffered_inputs"}),
         (grpo.MeasuredGRPO, {"_metrics", "_step", "_buffered_inputs"}),
     ],
