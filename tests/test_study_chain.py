@@ -121,7 +121,7 @@ def test_every_configuration_can_be_read(work: Path) -> None:
     }
     for name, each in runs.items():
         assert (each.constitution == "plain-english") == name.startswith("plain")
-        assert each.models.assistant == each.models.policy_or_default
+        assert each.models.assistant == each.models.by_role["policy"]
     unchecked = [name for name, each in runs.items() if not each.reinforce.length_control]
     assert unchecked == ["unchecked-0", "unchecked-1", "unchecked-2"]
     own = runs["self"]

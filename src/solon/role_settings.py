@@ -35,6 +35,21 @@ def named_on_server(model: str | None) -> str | None:
 ModelName = Annotated[str, BeforeValidator(one), AfterValidator(named_on_server)]
 
 
+RoleName = Literal["assistant", "critic", "policy", "feedback", "judge"]
+ROLES: tuple[RoleName, ...] = get_args(RoleName)
+
+# Tokens that a model which thinks before it answers may think, where nothing else is said.
+THINKING_TOKENS = 1024
+
+# Whose model each takes where it has none of its own.
+TAKEN_FROM: dict[RoleName, RoleName] = {
+    "critic": "assistant",
+    "policy": "assistant",
+    "feedback": "assistant",
+    "judge": "feedback",
+}
+
+
 class Models(Section):
     """The roles. All take an embedded model's name, a folder, a ``.gguf`` file or a hub name.
 
@@ -49,46 +64,12 @@ class Models(Section):
     judge: ModelName | None = None  # judges the trained models' answers; the feedback model by default
 
     @property
-    def critic_or_default(self) -> str:
-        return self.critic or self.assistant
-
-    @property
-    def policy_or_default(self) -> str:
-        return self.policy or self.assistant
-
-    @property
-    def feedback_or_default(self) -> str:
-        return self.feedback or self.assistant
-
-    @property
-    def judge_or_default(self) -> str:
-        return self.judge or self.feedback_or_default
-
-    @property
     def by_role(self) -> dict[str, str]:
         """Every role's model, with the defaults."""
-        return {
-            "assistant": self.assistant,
-            "critic": self.critic_or_default,
-            "policy": self.policy_or_default,
-            "feedback": self.feedback_or_default,
-            "judge": self.judge_or_default,
-        }
-
-
-RoleName = Literal["assistant", "critic", "policy", "feedback", "judge"]
-ROLES: tuple[RoleName, ...] = get_args(RoleName)
-
-# Tokens that a model which thinks before it answers may think, where nothing else is said.
-THINKING_TOKENS = 1024
-
-# Whose model each takes where it has none of its own.
-TAKEN_FROM: dict[RoleName, RoleName] = {
-    "critic": "assistant",
-    "policy": "assistant",
-    "feedback": "assistant",
-    "judge": "feedback",
-}
+        models = {"assistant": self.assistant}
+        for role, other in TAKEN_FROM.items():
+            models[role] = getattr(self, role) or models[other]
+        return models
 
 
 # Those of them that do its work, too.

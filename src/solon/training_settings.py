@@ -95,15 +95,20 @@ class Reinforce(Section):
     report_to: list[Literal["wandb", "tensorboard", "trackio"]] = Field(default=[])
 
     @property
+    def learns_from(self) -> Literal["samples", "pairs"]:
+        """Answers that the policy samples, or labelled pairs."""
+        return OPTIMISERS[self.algorithm].learns_from
+
+    @property
     def per_step(self) -> tuple[int, int]:
         """Sequences a step and a forward pass, or pairs where the algorithm learns from these."""
-        if OPTIMISERS[self.algorithm].learns_from == "pairs":
+        if self.learns_from == "pairs":
             return self.prompts_per_step, max(1, self.micro_batch_size // 2)
         return self.prompts_per_step * self.samples_per_prompt, self.micro_batch_size
 
     @model_validator(mode="after")
     def learns_from_pairs(self) -> "Reinforce":
-        if OPTIMISERS[self.algorithm].learns_from == "samples":
+        if self.learns_from == "samples":
             return self
         if not self.kl_coefficient:
             raise ValueError(f"kl_coefficient is 0, but {self.algorithm} divides by it; give more")

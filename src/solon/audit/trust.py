@@ -24,7 +24,7 @@ def trusted(audited: Run) -> Found:
     """Labels are of a labeller above chance, or asked for by name."""
     path, run = audited.path, audited.folder
     asked = Config.model_validate(run.settings)
-    wanted = asked.feedback.untrusted == asked.models.feedback_or_default
+    wanted = asked.feedback.untrusted == asked.models.by_role["feedback"]
     told = [
         f"{agreement['model']}, the {agreement['role']}, {trust.says(agreement)} of {agreement['source']}"
         for agreement in run.trust

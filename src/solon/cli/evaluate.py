@@ -45,7 +45,7 @@ def compare(
     named: Aspect = "helpfulness" if aspect == "helpfulness" else "harmlessness"
     law = constitution.load(rules or {"harmlessness": "harmless", "helpfulness": "helpful"}[aspect])
     records = data.held_out(prompts, sets[aspect], count, asked.seed)
-    judge = judge or asked.models.judge_or_default
+    judge = judge or asked.models.by_role["judge"]
     ratings, judging = tournament.compare(names, judge, records, named, law, asked, SCREEN)
     standings = judging["standings"] if judging else {}
     if as_json:

@@ -329,7 +329,7 @@ def reinforce(
     with _bench(config, settings) as bench:
         records: Sequence[Any]
         notes: list[str] = []
-        if step.learns_from(bench.config) == "pairs":
+        if bench.config.reinforce.learns_from == "pairs":
             records = _labelled([Path(source)], bench)
         else:
             records, notes = _of_sets(source, helpful)

@@ -61,7 +61,7 @@ def of_run(run: Path, asked: Config) -> tuple[list[Entrant], list[PromptRecord]]
     from solon.policy.kept_policies import kept  # brings the trainers
 
     sl_cai, rl_cai = run / "03-sl-cai", run / "07-rl-cai"
-    entrants = [Entrant("initial", asked.models.policy_or_default)]
+    entrants = [Entrant("initial", asked.models.by_role["policy"])]
     if (sl_cai / "config.json").exists():
         entrants.append(Entrant("sl-cai", str(sl_cai), 0))
     if (rl_cai / "config.json").exists():

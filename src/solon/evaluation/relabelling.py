@@ -45,11 +45,11 @@ def of_run(folder: Path, recorded: Config, asked: Config, model: str, aspect: As
     }
     asked = asked.model_copy(update={"engine": asked.engine.model_copy(update=settled)})
     same = (asked.feedback, asked.seed) == (recorded.feedback, recorded.seed)
-    same = same and model in ("", recorded.models.feedback_or_default)
+    same = same and model in ("", recorded.models.by_role["feedback"])
     return Source(
         run.pairs,
         asked,
-        model or asked.models.feedback_or_default,
+        model or asked.models.by_role["feedback"],
         derive_seed(asked.seed, "feedback") % 2**31,
         [label for label in run.preferences if label["aspect"] == aspect] if same else [],
         run.law(aspect),

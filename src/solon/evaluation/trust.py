@@ -53,7 +53,7 @@ def labelling_ways(
     """
     if isinstance(METHODS[asked.feedback.method], ByMaking):
         return []
-    model = asked.models.feedback_or_default, asked.role("feedback")
+    model = asked.models.by_role["feedback"], asked.role("feedback")
     return [
         ("labeller", _way(*model, aspect, law, *labelling(asked.feedback, law, aspect)))
         for aspect, law in laws.items()
@@ -63,7 +63,7 @@ def labelling_ways(
 
 def judging_ways(asked: config.Config, laws: Mapping[Aspect, Constitution]) -> list[tuple[Role, Way]]:
     """How the judge judges each aspect in the evaluation, by these ``laws``."""
-    model = asked.models.judge_or_default, asked.role("judge")
+    model = asked.models.by_role["judge"], asked.role("judge")
     settings = tournament.settings_of(asked)
     return [
         ("judge", _way(*model, aspect, law, *tournament.way(settings, law, aspect)))

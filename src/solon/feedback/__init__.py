@@ -51,7 +51,7 @@ def judges(asked: config.Config) -> list[str]:
             f"feedback.panel names judges, but with feedback.method {method.name} nobody judges: leave the "
             "panel out, or set another method"
         )
-    names = [asked.models.feedback_or_default, *panel]
+    names = [asked.models.by_role["feedback"], *panel]
     if panel and (twice := [name for name in names if names.count(name) > 1]):
         raise SolonError(
             f"{twice[0]} judges twice in the panel, which is models.feedback and feedback.panel: name each "

@@ -2,7 +2,7 @@
 
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,8 +25,8 @@ class Active:
     prompt: Tokens
     stops: tuple[str, ...]
     most: int  # tokens that may be generated, those of thoughts among them
-    draws: random.Random
     thoughts: int = 0
+    draws: random.Random = field(init=False)
     generated: list[int] = field(default_factory=list)
     # Where in these the answer begins; None while it has not, or cannot be told yet.
     answer: int | None = None
@@ -115,4 +115,24 @@ def begin(request: Request, prompt: Tokens, dialogue: DialogueTokens, room: int,
         thoughts = closing = 0
     most = min(request.max_tokens + thoughts + closing, room)
     stops = dialogue.stops(request.stop)
-    return Active(request, prompt, stops, most, random.Random(request.seed), thoughts)
+    return Active(request, prompt, stops, most, thoughts)
+
+
+def continuing(
+    prompts: Sequence[Tokens],
+    seeds: Sequence[int],
+    max_tokens: int,
+    temperature: float,
+    dialogue: DialogueTokens,
+    room: Callable[[Tokens, str], int],
+) -> list[Active]:
+    """Prompts given as tokens as sequences; ``room`` tells how many tokens may follow one."""
+    return [
+        Active(
+            Request(str(number), (), max_tokens=max_tokens, temperature=temperature, seed=seed),
+            prompt,
+            dialogue.stops(()),
+            min(max_tokens, room(prompt, str(number))),
+        )
+        for number, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True))
+    ]

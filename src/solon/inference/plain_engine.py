@@ -5,7 +5,6 @@ model: states of recurrent layers, convolutions, latent attention, sinks, chunks
 by ``generate``, each request from draws of its own; choices are scored by whole passes. Nothing is shared.
 """
 
-import random
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -23,7 +22,7 @@ from transformers import (
 
 from solon.config import EngineSettings
 from solon.errors import SetAside, TooLong
-from solon.inference.active import Active, begin
+from solon.inference.active import Active, begin, continuing
 from solon.inference.dialogue_tokens import DialogueTokens
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.inference.memory import fewer
@@ -74,7 +73,7 @@ class PlainEngine(Engine):
         self._ids.add(request.id)
         _, prompt = self._dialogue.prompt(request.messages, request.prefill)
         try:
-            left = room(self.context, prompt, request.id, self.model_name)
+            left = self._room(prompt, request.id)
         except TooLong as error:
             self._too_long.append(error)
             return
@@ -124,16 +123,7 @@ class PlainEngine(Engine):
         self, prompts: Sequence[Tokens], seeds: Sequence[int], max_tokens: int, temperature: float
     ) -> list[list[int]]:
         """The tokens sampled after each prompt's; see ``TransformersEngine.continue_tokens``."""
-        sequences = [
-            Active(
-                Request(str(number), (), max_tokens=max_tokens, temperature=temperature, seed=seed),
-                prompt,
-                self._dialogue.stops(()),
-                min(max_tokens, room(self.context, prompt, str(number), self.model_name)),
-                random.Random(seed),
-            )
-            for number, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True))
-        ]
+        sequences = continuing(prompts, seeds, max_tokens, temperature, self._dialogue, self._room)
         self._waiting += sequences
         while self._waiting:
             self.poll()
@@ -160,6 +150,9 @@ class PlainEngine(Engine):
         self._ids.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def _room(self, tokens: Tokens, name: str) -> int:
+        return room(self.context, tokens, name, self.model_name)
 
     def _explain(self) -> None:
         if self._reason:

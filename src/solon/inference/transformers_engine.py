@@ -1,6 +1,5 @@
 """The default engine: transformers' causal language models, on the CPU, one CUDA device or MPS."""
 
-import random
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from solon.config import EngineSettings
 from solon.errors import SetAside, TooLong, UnsupportedModel
-from solon.inference.active import Active, begin
+from solon.inference.active import Active, begin, continuing
 from solon.inference.cached_model import CachedModel
 from solon.inference.cached_rows import CachedRows
 from solon.inference.dialogue_tokens import DialogueTokens
@@ -124,16 +123,7 @@ class TransformersEngine(Engine):
         next turn (``DialogueTokens.written`` tells which part is the text). For training, where the tokens
         themselves count. Nothing else may be in flight.
         """
-        sequences = [
-            Active(
-                Request(str(number), (), max_tokens=max_tokens, temperature=temperature, seed=seed),
-                prompt,
-                self._dialogue.stops(()),
-                min(max_tokens, self._room(prompt, str(number))),
-                random.Random(seed),
-            )
-            for number, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True))
-        ]
+        sequences = continuing(prompts, seeds, max_tokens, temperature, self._dialogue, self._room)
         self._waiting += sequences
         while self._active or self._waiting:
             self.poll()

@@ -13,7 +13,6 @@ from solon import feedback, models
 from solon.config import Config, on_server
 from solon.errors import SolonError
 from solon.method import STAGES
-from solon.optimisers import OPTIMISERS
 from solon.planning import machine as machines
 from solon.planning import resources, trust
 from solon.planning.counting import SCORER, Load, Way
@@ -73,7 +72,7 @@ def plan(
     A model may also be a number of parameters, such as "52B". Where a model has no tokenizer here, that of
     ``tokenizer`` counts its tokens. Raises SolonError for a model, data or constitution that cannot be read.
     """
-    if on_server(config.models.policy_or_default):
+    if on_server(config.models.by_role["policy"]):
         raise SolonError("models.policy is on a server, but it is trained here: set it to a local model")
     names = config.models.by_role | feedback.further(config)
     played: dict[str, RoleName] = dict.fromkeys(names.values(), "feedback")
@@ -235,7 +234,7 @@ def _reinforce(work: StageWork, rl: configs.Reinforce, policy: ModelSize, device
 
     The sampler's copy of the policy is in memory when nothing of an update is: the larger of the two counts.
     """
-    samples_answers = OPTIMISERS[rl.algorithm].learns_from == "samples"
+    samples_answers = rl.learns_from == "samples"
     copies = {SCORER: policy.scorer().parameters * resources.FULL} if samples_answers else {}
     if rl.lora is None:
         copies["reference"] = policy.parameters * resources.FULL

@@ -69,7 +69,7 @@ def _request(name: str, tokens: int) -> Request:
 
 def _training_rate(config: configs.Config, size: ModelSize) -> float:
     settings: Any = config.supervised
-    model = models.load_model(config.models.policy_or_default).to(models.best_device()).train()
+    model = models.load_model(config.models.by_role["policy"]).to(models.best_device()).train()
     rows, length = settings.micro_batch_size, 128
     tokens = torch.randint(0, size.vocabulary, (rows, length), device=model.device)
     load = Load("policy", "train", rows * length, 0, rows * attended(0, length), rows * length)

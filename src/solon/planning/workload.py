@@ -110,7 +110,7 @@ class Workload:
         yield work
         work, scored = self._preference_model(labelled)
         yield work
-        pairs_alone = OPTIMISERS[self.config.reinforce.algorithm].learns_from == "pairs"
+        pairs_alone = self.config.reinforce.learns_from == "pairs"
         yield self._from_pairs(labelled) if pairs_alone else self._reinforce(train)
         yield self._evaluation(scored)
 

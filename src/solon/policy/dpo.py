@@ -24,7 +24,7 @@ from solon.policy.kept_policies import KeepPolicies
 from solon.policy.sample_logprobs import packed_answers, padded_answers, with_reference
 from solon.policy.task import Task
 from solon.training import packing, setup, trainers
-from solon.training.soft_labels import SoftLabels, columns
+from solon.training.soft_labels import Labelled, SoftLabels, columns
 
 
 def train(task: Task) -> dict[str, float]:
@@ -85,12 +85,8 @@ def in_tokens(task: Task, tokenizer: PreTrainedTokenizerBase) -> datasets.Datase
     return datasets.Dataset.from_list(rows)
 
 
-class Collator(DPOCollator):  # type: ignore[misc]
+class Collator(Labelled, DPOCollator):  # type: ignore[misc]
     """TRL's batch of pairs, the chosen before the rejected, with each pair's probability."""
-
-    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        labels = torch.tensor([example["probability"] for example in examples])
-        return {**super().torch_call(examples), "probability": labels}
 
 
 class SoftLabelDPO(trainers.Discreet, SoftLabels, DPO):

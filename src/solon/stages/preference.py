@@ -16,7 +16,7 @@ from solon.records import PreferenceRecord
 from solon.role_settings import POLICY, Role
 from solon.sources import harm_labels
 from solon.training import packing, setup, trainers
-from solon.training.soft_labels import SoftLabels, columns
+from solon.training.soft_labels import Labelled, SoftLabels, columns
 
 
 def train(
@@ -71,12 +71,8 @@ def _hard(record: PreferenceRecord) -> PreferenceRecord:
     return {**record, "probability": 1.0 if record["probability"] > 0.5 else 0.5}
 
 
-class SoftLabelCollator(DataCollatorForPreference):  # type: ignore[misc]
+class SoftLabelCollator(Labelled, DataCollatorForPreference):  # type: ignore[misc]
     """TRL's batch of pairs, with each pair's probability."""
-
-    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        labels = torch.tensor([example["probability"] for example in examples])
-        return {**super().torch_call(examples), "probability": labels}
 
 
 class PackedCollator(SoftLabelCollator):

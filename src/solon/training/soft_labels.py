@@ -21,6 +21,14 @@ def soft_label_loss(chosen: torch.Tensor, rejected: torch.Tensor, probability: t
     return -(probability * logsigmoid(margin) + (1 - probability) * logsigmoid(-margin)).mean()
 
 
+class Labelled:
+    """Goes before a collator of pairs: its batches then have each pair's ``probability``."""
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        labels = torch.tensor([example["probability"] for example in examples])
+        return {**super().torch_call(examples), "probability": labels}  # type: ignore[misc]
+
+
 class SoftLabels(OwnBatches):
     """Goes before a trainer whose batches have each pair's ``probability``."""
 

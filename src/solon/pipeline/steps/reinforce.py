@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
-from solon.config import Config
 from solon.optimisers import OPTIMISERS
 from solon.pipeline.steps import red_team
 from solon.pipeline.steps.inputs import of_model
@@ -12,10 +11,6 @@ from solon.pipeline.workbench import Workbench
 from solon.pipeline.workspace import Done, Workspace
 from solon.records import SETS, PreferenceRecord, PromptRecord
 from solon.store.record_file import RecordFile
-
-
-def learns_from(config: Config) -> Literal["samples", "pairs"]:
-    return OPTIMISERS[config.reinforce.algorithm].learns_from
 
 
 def train(
@@ -31,7 +26,7 @@ def train(
     """
     scored_by = OPTIMISERS[bench.config.reinforce.algorithm].scored_by(preference_model)
     wanted: list[Any] = [record for record in records if record["split"] == "train"]
-    if learns_from(bench.config) == "samples":
+    if bench.config.reinforce.learns_from == "samples":
         prompts = cast(Sequence[PromptRecord], records)
         wanted += red_team.write_for_rl(bench, prompts, RecordFile(out / "generated.jsonl", PromptRecord))
     models = [policy, scored_by.get("preference model")]
@@ -46,11 +41,11 @@ def run(work: Workspace) -> Done:
         for prompt_set in SETS
         for prompt in work.prompts(prompt_set, split)
     ]
-    if learns_from(work.config) == "pairs":
+    if settings.learns_from == "pairs":
         records = work.file("05-feedback/preferences.jsonl").read()
     figures, count = train(work, records, work.sl_cai, work.preference_model, Path(work.rl_cai))
     notes = []
-    if learns_from(work.config) == "pairs":
+    if settings.learns_from == "pairs":
         notes.append(
             f"No RL: by {settings.algorithm} the policy learned from the labels themselves; the preference "
             "model only measures."
