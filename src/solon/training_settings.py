@@ -38,7 +38,17 @@ class Lora(Section):
     dropout: Probability = 0.0
 
 
-class Training(Section):
+class OnDevice(Section):
+    """What a training holds in its device's memory."""
+
+    # of frozen weights, under adapters; auto: bfloat16 where the device computes in it well, else float32
+    weights: Literal["auto", "float32", "bfloat16", "4bit"] = "auto"
+    # activations are computed a second time in the backward pass; auto: where they would fill the device
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    optimizer: Literal["adamw", "adamw-8bit", "paged-adamw-8bit"] = "adamw"
+
+
+class Training(OnDevice):
     """What the three training stages have in common."""
 
     epochs: Positive = 1  # paper, section 3.2: one epoch
@@ -63,7 +73,7 @@ class GeneratedPrompts(Section):
     helpful: Count = 0
 
 
-class Reinforce(Section):
+class Reinforce(OnDevice):
     """RL against the preference model (paper, section 4.2)."""
 
     algorithm: Literal["rloo", "grpo", "dr-grpo", "ppo", "dpo"] = "rloo"
