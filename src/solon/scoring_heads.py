@@ -43,6 +43,38 @@ def classifier(config: PreTrainedConfig) -> Any:
     return made(config) if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else None
 
 
+def in_float32(scorer: Any) -> Any:
+    """The scorer with its head in float32, whatever the number type of the states that it reads."""
+    head = scorer.score
+    head.float()
+    head.register_forward_pre_hook(_exactly)
+    return scorer
+
+
+def _exactly(head: Any, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    weights = next(head.parameters())
+    return (inputs[0].to(weights.dtype),)
+
+
+def with_trunk_in(scorer: Any, dtype: torch.dtype) -> Any:
+    """The scorer with all but its head in this number type."""
+    if dtype == torch.float32:
+        return scorer
+    getattr(scorer, scorer.base_model_prefix).to(dtype)
+    return in_float32(scorer)
+
+
+def on_trunk(model: Any, weight: Tensor) -> PreTrainedModel:
+    """A scorer on the trunk of a causal language model, which has no other, with a head [1, width]."""
+    kind: Any = classifier(model.config)
+    with torch.device("meta"):
+        scorer = kind(model.config)
+    setattr(scorer, scorer.base_model_prefix, getattr(model, model.base_model_prefix))
+    scorer.score = torch.nn.Linear(weight.shape[1], 1, bias=False, device=weight.device)
+    scorer.score.weight = torch.nn.Parameter(weight.float(), requires_grad=False)
+    return in_float32(scorer)
+
+
 def made(config: PreTrainedConfig) -> Any:
     """The class that transformers would give the family, with the trunk's weights under their own names.
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import datasets
 import torch
-from peft import get_peft_model
 from transformers import PreTrainedTokenizerBase, Trainer, set_seed
 from trl import RewardConfig
 
@@ -24,11 +23,10 @@ from solon.errors import SolonError
 from solon.evaluation import human_ratings
 from solon.evaluation.human_ratings import Rated
 from solon.evaluation.raters import by_scorer
-from solon.libraries.peft import targets_as_named
 from solon.progress import Progress, Watcher
 from solon.sources.tables import HUB
 from solon.store.files import file_hash, write_atomically
-from solon.training import packing, preference_scores, setup, trainers
+from solon.training import packing, preference_scores, setup, start, trainers
 
 
 def make(source: str, model: str, out: Path, asked: Config, watcher: Watcher | None = None) -> dict[str, Any]:
@@ -87,11 +85,8 @@ def train(
         if len(tokens) <= settings.max_length
     ]
     set_seed(seed)  # before loading: the head is new and drawn at random
-    scorer = marks.put(setup.without_dropout(models.load_preference_model(model)), mark)
-    with packing.packed_scores(scorer) as packs:
-        if lora := setup.lora_config(settings.lora, scorer, "SEQ_CLS"):
-            with targets_as_named():
-                scorer = get_peft_model(scorer, lora)
+    scorer = start.scorer(model, settings, mark)
+    with packing.packed_scores(start.network_of(scorer)) as packs:
         trainer = ScorerTrainer(
             model=scorer,
             args=RewardConfig(

@@ -41,6 +41,7 @@ class CachedModel:
         except UnsupportedModel:
             self.network.set_attn_implementation(own)
             raise
+        loaded.attention = NAME
 
     @torch.inference_mode()
     def _try(self, name: str, tokens: Tensor, plain: Tensor) -> None:

@@ -1,18 +1,19 @@
 """A causal language model as the transformers engine loads it: with logits where they are wanted."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache
+from transformers import Cache, PreTrainedModel
 
 from solon.inference.packed_linear import PackedLinear, pack
 from solon.inference.sampling import not_finite
 from solon.inference.trial import tokens_to_try
 from solon.libraries.torch import can_pack
-from solon.models import load_model
+from solon.libraries.transformers import attention_of
 
 
 class Wanted:
@@ -30,13 +31,14 @@ class Wanted:
 class LoadedModel:
     """A transformers causal language model on one device, and what it gives for a few tokens by itself.
 
-    Each of its passes gives logits [wanted, vocabulary] at ``wanted.positions``. Raises SolonError where it
-    cannot be loaded or gives no finite numbers.
+    Each of its passes gives logits [wanted, vocabulary] at ``wanted.positions``. A ``network`` that is
+    ``lent`` belongs to a training: it is as the engine runs it ``at_work`` alone. Raises SolonError where the
+    model gives no finite numbers.
     """
 
-    def __init__(self, name: str, dtype: torch.dtype, device: torch.device) -> None:
-        self.name, self.device = name, device
-        self.network = load_model(name, dtype).to(device)
+    def __init__(self, name: str, network: PreTrainedModel, device: torch.device, lent: bool = False) -> None:
+        self.name, self.device, self.network = name, device, network
+        self.attention = attention_of(network)  # by which the engine runs it
         config = self.network.config.get_text_config()
         self.context: int = getattr(config, "max_position_embeddings", None) or 2**31
         self.tried = tokens_to_try(config.vocab_size)
@@ -44,12 +46,28 @@ class LoadedModel:
             self.plain: Tensor = self.network(input_ids=self.tried.to(device), use_cache=False).logits
         if not self.plain.float().logsumexp(-1).isfinite().all():
             raise not_finite(name)
-        self.takes = set(inspect.signature(self.network.forward).parameters)
+        self.takes = set(inspect.signature(type(network).forward).parameters)
         self.head: nn.Module = self.network.get_output_embeddings()
         self.wanted = Wanted()
+        if lent:
+            return
         self.head.register_forward_pre_hook(self.wanted)
-        if device.type == "cpu" and can_pack(dtype):
+        if device.type == "cpu" and can_pack(network.dtype):
             pack(self.network, self.head)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Inside, a lent network is as the engine runs it, with whatever adapters it has."""
+        usual, training = attention_of(self.network), self.network.training
+        self.network.set_attn_implementation(self.attention)
+        hook = self.head.register_forward_pre_hook(self.wanted)
+        try:
+            self.network.eval()
+            yield
+        finally:
+            hook.remove()
+            self.network.train(training)
+            self.network.set_attn_implementation(usual)
 
     def cached(self, cache: Cache) -> dict[str, Any]:
         """The arguments of a pass that reads and writes a cache, by whichever name the model takes it."""

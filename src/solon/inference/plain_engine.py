@@ -7,6 +7,7 @@ by ``generate``, each request from draws of its own; choices are scored by whole
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -16,6 +17,7 @@ from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
+    PreTrainedModel,
     StoppingCriteria,
     StoppingCriteriaList,
 )
@@ -42,23 +44,33 @@ class PlainEngine(Engine):
 
     Prompts of different lengths are in one batch, padded on the left, where a trial has shown that the model
     reads them the same so; else only those of one length are. Two runs with the same requests in the same
-    order give the same texts. Where memory does not suffice, it goes on with half as many.
+    order give the same texts. Where memory does not suffice, it goes on with half as many. A network that is
+    ``lent`` stays a training's: the engine runs it ``at_work`` alone.
 
     Raises SolonError where the model cannot be loaded.
     """
 
-    def __init__(self, model: str, settings: EngineSettings, reason: str = "", role: Role = DEFAULT) -> None:
+    def __init__(
+        self,
+        model: str,
+        settings: EngineSettings,
+        reason: str = "",
+        role: Role = DEFAULT,
+        lent: PreTrainedModel | None = None,
+    ) -> None:
         self.model_name, self.role = model, role
         self.concurrency = settings.batch_size
         self.usage = Usage()
         self.device = torch.device(best_device() if settings.device == "auto" else settings.device)
-        dtype = choose_dtype(settings.dtype, self.device)
-        self.dtype = str(dtype).removeprefix("torch.")
-        self._network: Any = load_model(model, dtype).to(self.device)
+        self._network: Any = lent or load_model(model, choose_dtype(settings.dtype, self.device)).to(
+            self.device
+        )
+        self.dtype = str(self._network.dtype).removeprefix("torch.")
         tokenizer = load_tokenizer(model, role=role)
         self._dialogue = DialogueTokens(tokenizer, self._network, role.system)
         self.thinks = self._dialogue.thinking.may_come and role.thoughts > 0
-        self._network.generation_config = GenerationConfig()  # a model's own would change how it is sampled
+        if not lent:
+            self._network.generation_config = GenerationConfig()  # its own would change how it is sampled
         config = self._network.config.get_text_config()
         self.context: int = getattr(config, "max_position_embeddings", None) or 2**31
         self._reason = reason
@@ -128,6 +140,18 @@ class PlainEngine(Engine):
         while self._waiting:
             self.poll()
         return [sequence.generated for sequence in sequences]
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Inside, a lent network answers."""
+        own, training = self._network.generation_config, self._network.training
+        self._network.generation_config = GenerationConfig()
+        try:
+            self._network.eval()
+            yield
+        finally:
+            self._network.train(training)
+            self._network.generation_config = own
 
     @torch.no_grad()
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:

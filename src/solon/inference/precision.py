@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 
 from solon.config import EngineSettings
+from solon.libraries.torch import packs_bfloat16
 from solon.models import best_device
 
 CLEARLY_FASTER = (
@@ -24,6 +25,18 @@ def choose_dtype(setting: str, device: torch.device) -> torch.dtype:
         return torch.float16
     gain = matmul_seconds(torch.float32) / matmul_seconds(torch.bfloat16)
     return torch.bfloat16 if gain >= CLEARLY_FASTER else torch.float32
+
+
+def native_type() -> torch.dtype:
+    """bfloat16 where the device computes in it natively, float32 elsewhere. Nothing is timed.
+
+    What the processor has is not always used: oneDNN may be limited to less.
+    """
+    if best_device() == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    has = torch.cpu.get_capabilities() if best_device() == "cpu" else {}
+    native = has.get("avx512_bf16") or has.get("amx_bf16")
+    return torch.bfloat16 if native and packs_bfloat16() else torch.float32
 
 
 def settle(settings: EngineSettings, earlier: Mapping[str, str]) -> EngineSettings:

@@ -2,10 +2,12 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from solon.config import EngineSettings
 from solon.errors import SetAside, TooLong, UnsupportedModel
@@ -22,7 +24,7 @@ from solon.inference.rows import Rows
 from solon.inference.sampling import sample
 from solon.inference.scoring import Sheet, room
 from solon.inference.state_rows import StateRows
-from solon.models import best_device, load_tokenizer
+from solon.models import best_device, load_model, load_tokenizer
 from solon.role_settings import DEFAULT, Role
 
 
@@ -34,19 +36,25 @@ class TransformersEngine(Engine):
     with the same requests in the same order give the same texts. Where memory does not suffice, it goes on
     with half as many sequences at a time.
 
+    A network that is ``lent`` stays a training's: the engine runs it ``at_work`` alone, in whatever number
+    type it is.
+
     Raises SolonError where the model cannot be loaded, UnsupportedModel where its states can be neither kept
     in the rows of a cache nor copied.
     """
 
-    def __init__(self, model: str, settings: EngineSettings, role: Role = DEFAULT) -> None:
+    def __init__(
+        self, model: str, settings: EngineSettings, role: Role = DEFAULT, lent: PreTrainedModel | None = None
+    ) -> None:
         self.model_name, self.role = model, role
         self.concurrency = settings.batch_size
         self.usage = Usage()
         self.device = torch.device(best_device() if settings.device == "auto" else settings.device)
-        dtype = choose_dtype(settings.dtype, self.device)
-        self.dtype = str(dtype).removeprefix("torch.")
-        self._model = LoadedModel(model, dtype, self.device)
-        self._rows = self._open_rows()
+        network = lent or load_model(model, choose_dtype(settings.dtype, self.device)).to(self.device)
+        self.dtype = str(network.dtype).removeprefix("torch.")
+        self._model = LoadedModel(model, network, self.device, lent is not None)
+        with self._model.at_work() if lent else nullcontext():
+            self._rows = self._open_rows()
         del self._model.plain  # tried: the whole vocabulary's logits are no longer needed
         self._dialogue = DialogueTokens(load_tokenizer(model, role=role), self._model.network, role.system)
         self.thinks = self._dialogue.thinking.may_come and role.thoughts > 0
@@ -128,6 +136,13 @@ class TransformersEngine(Engine):
         while self._active or self._waiting:
             self.poll()
         return [sequence.generated for sequence in sequences]
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Inside, a lent network answers; nothing is kept afterwards, since its weights may change."""
+        with self._model.at_work():
+            yield
+        self.forget()
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Copy named weights, in the model's own names, over those it has. Nothing may be in flight."""

@@ -1,7 +1,7 @@
 """What we use of TRL beyond what it promises to keep. Read in 1.16.0."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MethodType
 from typing import Any
 
@@ -12,7 +12,14 @@ from torch.distributed.tensor import DTensor
 from trl import DPOTrainer, GRPOTrainer, RewardTrainer, RLOOTrainer, SFTTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference as DPOCollator  # DPOTrainer's own: pads pairs
 from trl.trainer.reward_trainer import DataCollatorForPreference  # RewardTrainer's own: pads pairs
-from trl.trainer.utils import FusedCausalLMOutput, disable_dropout_in_model, split_tensor_dict
+from trl.trainer.utils import (
+    FusedCausalLMOutput,
+    disable_dropout_in_model,
+    split_tensor_dict,
+    use_adapter,  # puts an adapter in, or none, and the one before back
+)
+
+from solon.libraries.peft import targets_as_named
 
 __all__ = ["DPOCollator", "DataCollatorForPreference", "disable_dropout_in_model"]
 
@@ -30,6 +37,33 @@ def fused_logprobs(model: Any, row: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """
     output = model(**row, fused_lm_head=True)
     return output.log_probs, output.entropy
+
+
+@contextmanager
+def adapters_as_given(model: Any) -> Iterator[None]:
+    """Inside, a TRL trainer that is made takes a model's adapters as they are.
+
+    It copies those of a PeftModel, to have what it began as, and rounds those on quantised weights.
+    """
+    given = {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
+    with targets_as_named() if isinstance(model, PeftModel) else nullcontext():
+        yield
+    for name, weight in model.named_parameters():
+        if name in given and weight.dtype != given[name].dtype:
+            weight.data = given[name]
+
+
+def as_it_began(policy: PeftModel) -> AbstractContextManager[None]:
+    """Inside, the model is what it was before its adapter learned: under the copy, or under none."""
+    copy = "ref" if "ref" in policy.peft_config else None
+    within: AbstractContextManager[None] = use_adapter(policy, copy)
+    return within
+
+
+def without_copy(trainer: Any) -> None:
+    """Have adapters that began at nothing be told from their copy, which the trainer has made for nothing."""
+    if "ref" in getattr(trainer.model, "peft_config", {}):
+        trainer.model.delete_adapter("ref")
 
 
 def settle_heads(trainer: Any, temperature: float = 1.0) -> None:
@@ -130,8 +164,7 @@ class DPO(NoTelemetry, DPOTrainer):  # type: ignore[misc]
         if self.ref_model is not None:
             yield self.ref_model
             return
-        policy: PeftModel = self.accelerator.unwrap_model(self.model)
-        with policy.disable_adapter():
+        with as_it_began(self.accelerator.unwrap_model(self.model)):
             yield self.model
 
 

@@ -16,14 +16,22 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, set_seed
 from trl import DPOConfig
 
-from solon import marks, models
+from solon import models
+from solon.adapter_folders import adapter_of
 from solon.errors import SolonError
-from solon.libraries.peft import targets_as_named
-from solon.libraries.trl import DPO, DPOCollator, fused_logprobs, settle_heads, without_router_loss
+from solon.libraries.trl import (
+    DPO,
+    DPOCollator,
+    adapters_as_given,
+    fused_logprobs,
+    settle_heads,
+    without_copy,
+    without_router_loss,
+)
 from solon.policy.kept_policies import KeepPolicies
 from solon.policy.sample_logprobs import packed_answers, padded_answers, with_reference
 from solon.policy.task import Task
-from solon.training import packing, setup, trainers
+from solon.training import packing, setup, start, trainers
 from solon.training.soft_labels import Labelled, SoftLabels, columns
 
 
@@ -39,8 +47,8 @@ def train(task: Task) -> dict[str, float]:
     pairs = in_tokens(task, tokenizer)
     arguments = setup.common_arguments(out, task.seed, *settings.per_step, settings.report_to)
     set_seed(task.seed)
-    policy = marks.put(setup.without_dropout(models.load_model(task.policy)), task.mark)
-    with targets_as_named():
+    policy = start.policy(task.policy, settings, task.mark)
+    with adapters_as_given(policy):
         trainer: Any = SoftLabelDPO(
             model=policy,
             ref_model=None if settings.lora else setup.without_dropout(models.load_model(task.policy)),
@@ -57,8 +65,9 @@ def train(task: Task) -> dict[str, float]:
             data_collator=Collator(pad_token_id=tokenizer.pad_token_id),
             train_dataset=pairs,
             processing_class=tokenizer,
-            peft_config=setup.lora_config(settings.lora, policy, "CAUSAL_LM"),
         )
+    if not adapter_of(task.policy):
+        without_copy(trainer)
     without_router_loss(trainer)
     settle_heads(trainer)
     trainer.add_callback(KeepPolicies(trainer, settings, out))

@@ -6,6 +6,7 @@ the reward less the group's mean, and all answers' tokens are divided by one con
 """
 
 from functools import partial
+from typing import Any
 
 from trl import GRPOConfig
 
@@ -21,5 +22,5 @@ def train(task: Task) -> dict[str, float]:
     return online.train(task, learn)
 
 
-def learn(task: Task, schedule: Schedule, reward: online.Reward) -> dict[str, float]:
-    return trl_trainers.learn(task, schedule, reward, MeasuredGRPO, Arguments)
+def learn(task: Task, policy: Any, schedule: Schedule, reward: online.Reward) -> dict[str, float]:
+    return trl_trainers.learn(task, policy, schedule, reward, MeasuredGRPO, Arguments)

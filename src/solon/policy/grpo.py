@@ -7,6 +7,7 @@ the loss of DAPO, takes the mean over all tokens of all answers.)
 """
 
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 from trl import GRPOConfig
@@ -37,5 +38,5 @@ def train(task: Task) -> dict[str, float]:
     return online.train(task, learn)
 
 
-def learn(task: Task, schedule: Schedule, reward: online.Reward) -> dict[str, float]:
-    return trl_trainers.learn(task, schedule, reward, MeasuredGRPO, Arguments)
+def learn(task: Task, policy: Any, schedule: Schedule, reward: online.Reward) -> dict[str, float]:
+    return trl_trainers.learn(task, policy, schedule, reward, MeasuredGRPO, Arguments)

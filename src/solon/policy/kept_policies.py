@@ -8,12 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from solon import config
-from solon.policy.rollouts import plain_weights
 from solon.store.files import flush
 from solon.training import checkpoints, processes, trainers
 
@@ -39,9 +37,7 @@ def keep(
     step: int,
     weights: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write the policy of now, adapters merged in; the model itself is left as it is.
-
-    ``weights`` are the model's where it has not all of them.
+    """Write the policy of now. ``weights`` are the model's where it has not all of them.
 
     It must be done before the state that a killed run goes on from is saved: a run that has passed the step
     then has the folder, and one that takes the step again writes it again, the same.
@@ -51,9 +47,6 @@ def keep(
     if folder.exists():
         checkpoints.delete(folder)
     shutil.rmtree(partial, ignore_errors=True)
-    if isinstance(model, PeftModel):
-        # Merging in place, and taking that back, would leave rounding in the weights.
-        model, weights = model.get_base_model(), dict(plain_weights(model))
     checkpoints.write(model, tokenizer, partial, weights)
     flush(partial)
     partial.rename(folder)

@@ -2,11 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
+import torch
 from accelerate.utils import gather_object
+from peft import PeftModel
 from torch import Tensor
+from transformers import set_seed
 
-from solon import config, models
+from solon import adapters, config, models, scoring_heads
+from solon.adapter_folders import adapter_of
 from solon.policy.length_control import LengthControl
 from solon.policy.rollouts import Rollout
 from solon.policy.sample_log import SampleLog
@@ -14,7 +20,7 @@ from solon.policy.schedule import Schedule, prompts_by_step, within_length
 from solon.policy.task import Task
 from solon.prompts.dialogue import assistant
 from solon.store.record_file import RecordFile
-from solon.training import preference_scores
+from solon.training import preference_scores, start
 from solon.training.metrics import past_limit
 from solon.training.processes import is_first, process
 
@@ -22,8 +28,8 @@ from solon.training.processes import is_first, process
 # processes each gives its share of the step's, and all ask together.
 Reward = Callable[[Sequence[str], Sequence[Rollout], int], list[float]]
 
-# Trains the task's policy on each step's prompts by their answers' rewards; returns the last step's metrics.
-Learn = Callable[[Task, Schedule, Reward], dict[str, float]]
+# Trains the policy on each step's prompts by their answers' rewards; returns the last step's metrics.
+Learn = Callable[[Task, Any, Schedule, Reward], dict[str, float]]
 
 
 def train(task: Task, learn: Learn) -> dict[str, float]:
@@ -34,30 +40,53 @@ def train(task: Task, learn: Learn) -> dict[str, float]:
     prompts = within_length(task.records, tokenizer, task.settings, task.role.system)
     schedule = prompts_by_step(prompts, task.settings, task.seed)
     task = replace(task, left_out=len(task.records) - len(prompts))
-    metrics = learn(task, schedule, rewards(task))
+    set_seed(task.seed)  # adapters start at random
+    policy = start.policy(task.policy, task.settings, task.mark)
+    metrics = learn(task, policy, schedule, rewards(task, scoring(task, policy)))
     if past_limit(metrics, task.settings.kl_limit):
         metrics["stopped_at_kl"] = metrics["kl"]
     return metrics
 
 
-def rewards(task: Task) -> Reward:
+def scoring(task: Task, policy: Any) -> Callable[..., list[float]]:
+    """``score`` by the preference model.
+
+    Where that is adapters on the weights under the policy's own, it has no others.
+    """
+    name, settings = task.preference_model, task.settings
+    assert name
+    tokenizer, folder = models.load_tokenizer(name), adapter_of(name)
+    if not (folder and isinstance(policy, PeftModel) and on_one_base(name, task.policy)):
+        frozen = start.frozen_type(settings) if settings.lora else torch.float32
+        own = scoring_heads.with_trunk_in(models.load_preference_model(name), frozen)
+        return partial(preference_scores.score, own.to(models.best_device()), tokenizer)
+    scorer = adapters.scorer_on(policy, folder)
+
+    def score(*dialogues: Any) -> list[float]:
+        scorer.score.to(scorer.device)  # where the policy has gone since
+        with adapters.under(policy, adapters.SCORER):
+            return preference_scores.score(scorer, tokenizer, *dialogues)
+
+    return score
+
+
+def on_one_base(one: str, other: str) -> bool:
+    return models.resolve(models.whole(one)) == models.resolve(models.whole(other))
+
+
+def rewards(task: Task, score: Callable[..., list[float]]) -> Reward:
     """What the policy learns from its answers to the task's prompts.
 
     That is the preference model's score, which goes to ``samples.jsonl``: under ``length_control`` corrected,
     and of an answer that was cut off less the ``truncation_penalty`` where ``truncated`` is "penalty".
     """
     settings = task.settings
-    assert task.preference_model
-    model = models.load_preference_model(task.preference_model).to(models.best_device())
-    judge_tokenizer = models.load_tokenizer(task.preference_model)
     samples = SampleLog(task.out, task.records) if is_first() else None
     length = LengthControl(RecordFile(task.out / "samples.jsonl")) if settings.length_control else None
     asked = {record["id"]: record["prompt"] for record in task.records}
 
     def reward(prompts: Sequence[str], answers: Sequence[Rollout], step: int) -> list[float]:
-        scores = preference_scores.score(
-            model,
-            judge_tokenizer,
+        scores = score(
             [
                 [*asked[prompt], assistant(answer.text)]
                 for prompt, answer in zip(prompts, answers, strict=True)

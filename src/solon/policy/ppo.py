@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from peft import get_peft_model
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
-from solon import config, marks, models, trackers
-from solon.libraries.peft import targets_as_named
+from solon import adapters, config, models, trackers
+from solon.adapter_folders import adapter_of
+from solon.libraries.trl import as_it_began
 from solon.policy import online
 from solon.policy.kept_policies import keep, steps_to_keep
 from solon.policy.rollouts import Sampler
@@ -70,8 +70,8 @@ class Policy(nn.Module):
 
     @contextmanager
     def as_at_the_start(self) -> Iterator["Policy"]:
-        """The policy before training, where adapters alone are trained: the same weights without them."""
-        with self.model.disable_adapter():
+        """The policy before training, where adapters alone are trained."""
+        with as_it_began(self.model):
             yield self
 
 
@@ -142,19 +142,16 @@ def train(task: Task) -> dict[str, float]:
     return online.train(task, learn)
 
 
-def learn(task: Task, schedule: Schedule, reward: online.Reward) -> dict[str, float]:
+def learn(task: Task, model: Any, schedule: Schedule, reward: online.Reward) -> dict[str, float]:
     """Each step draws from its own seed: a killed run goes on with the steps of one never stopped."""
     settings, out, seed = task.settings, task.out, task.seed
     accelerator = _accelerator(settings, out)
-    torch.manual_seed(derive_seed(seed, "ppo"))  # adapters start at random
     tokenizer = models.load_tokenizer(task.policy, role=task.role)
-    model = marks.put(models.load_model(task.policy), task.mark)
-    if lora := setup.lora_config(settings.lora, model, "CAUSAL_LM"):
-        with targets_as_named():
-            model = get_peft_model(model, lora)
+    if adapter_of(task.policy) and settings.lora:
+        adapters.keep_beginning(model)
     actor = Policy(setup.without_dropout(model), settings.temperature).to(accelerator.device)
-    reference = None  # the adapted model without its adapters, which costs no second copy
-    if lora is None:
+    reference = None  # under adapters that is the model as it began, which costs no second copy
+    if settings.lora is None:
         reference = Policy(models.load_model(task.policy), settings.temperature).to(accelerator.device)
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(
@@ -164,7 +161,7 @@ def learn(task: Task, schedule: Schedule, reward: online.Reward) -> dict[str, fl
         ],
         weight_decay=0.0,
     )
-    sampler = Sampler(task.policy, settings, seed, task.role)
+    sampler = Sampler(task.policy, settings, seed, task.role, model)
     state = out / STATE
     done = _load(state, actor, optimizer) if state.exists() else 0
     log = MetricsLog(out, done)

@@ -5,6 +5,7 @@ penalty is in its reward. TRL clips the answer's ratio too, which acts only wher
 """
 
 from functools import partial
+from typing import Any
 
 from trl import RLOOConfig
 
@@ -27,5 +28,5 @@ def train(task: Task) -> dict[str, float]:
     return online.train(task, learn)
 
 
-def learn(task: Task, schedule: Schedule, reward: online.Reward) -> dict[str, float]:
-    return trl_trainers.learn(task, schedule, reward, MeasuredRLOO, Arguments)
+def learn(task: Task, policy: Any, schedule: Schedule, reward: online.Reward) -> dict[str, float]:
+    return trl_trainers.learn(task, policy, schedule, reward, MeasuredRLOO, Arguments)

@@ -1,6 +1,7 @@
-"""The policy's answers during RL, sampled by Solon's engines from a copy of the policy's weights."""
+"""The policy's answers during RL, sampled by Solon's engines."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,9 +15,9 @@ from solon import config
 from solon.errors import NotFinite, SolonError, UnsupportedModel
 from solon.inference.dialogue_tokens import DialogueTokens
 from solon.inference.plain_engine import PlainEngine
+from solon.inference.precision import native_type
 from solon.inference.transformers_engine import TransformersEngine
 from solon.libraries.peft import merged_weights
-from solon.libraries.torch import packs_bfloat16
 from solon.models import best_device, load_tokenizer
 from solon.role_settings import POLICY, Role
 from solon.seeds import derive_seed
@@ -37,19 +38,28 @@ class Rollout:
 class Sampler:
     """Samples whole distributions: no top-p or top-k, since the ratios of policies assume it.
 
-    The copy is in bfloat16 where the processor has it.
+    A ``model`` with adapters is sampled from where it is. One whose weights are all trained is sampled from a
+    copy, which is in bfloat16 where the processor has it.
     """
 
-    def __init__(self, policy: str, settings: config.Reinforce, seed: int, role: Role = POLICY) -> None:
+    def __init__(
+        self,
+        policy: str,
+        settings: config.Reinforce,
+        seed: int,
+        role: Role = POLICY,
+        model: Any = None,
+    ) -> None:
         self.settings, self.seed = settings, seed
         self._tokenizer = load_tokenizer(policy, role=role)
-        size = settings.prompts_per_step * settings.samples_per_prompt // processes()
+        size = self.settings.prompts_per_step * self.settings.samples_per_prompt // processes()
         asked = config.EngineSettings(batch_size=size, dtype=number_type())
+        self._lent = model.get_base_model() if isinstance(model, PeftModel) else None
         self._engine: TransformersEngine | PlainEngine
         try:
-            self._engine = TransformersEngine(policy, asked, role)
+            self._engine = TransformersEngine(policy, asked, role, self._lent)
         except UnsupportedModel:
-            self._engine = PlainEngine(policy, asked, role=role)
+            self._engine = PlainEngine(policy, asked, role=role, lent=self._lent)
 
     def sample(self, model: Any, prompts: Sequence[Sequence[int]], step: int, process: int) -> list[Rollout]:
         """An answer to each prompt, which is given as tokens.
@@ -59,10 +69,9 @@ class Sampler:
         SolonError where the policy's probabilities are no longer finite.
         """
         first = process * len(prompts)
-        self._engine.load_weights(plain_weights(model))
         try:
             # In the engine's own number type, whatever the training around it computes in.
-            with torch.autocast(self._engine.device.type, enabled=False):
+            with torch.autocast(self._engine.device.type, enabled=False), self._with_weights(model):
                 answers = self._engine.continue_tokens(
                     [np.array(prompt, dtype=np.int64) for prompt in prompts],
                     [derive_seed(self.seed, "rollout", step, first + place) for place in range(len(prompts))],
@@ -74,7 +83,6 @@ class Sampler:
                 "the policy no longer gives finite probabilities: training has diverged; lower learning_rate "
                 "and run the stage again"
             ) from error
-        self._engine.unload()  # the update needs the memory
         dialogue = DialogueTokens(self._tokenizer, model)
         return [
             Rollout(answer, whole_characters(said.text), not ended, said.thinking)
@@ -82,17 +90,22 @@ class Sampler:
             for said, ended in [dialogue.written(answer)]
         ]
 
+    @contextmanager
+    def _with_weights(self, model: Any) -> Iterator[None]:
+        if self._lent is not None:
+            with self._engine.at_work():
+                yield
+            return
+        self._engine.load_weights(plain_weights(model))
+        yield
+        self._engine.unload()  # the update needs the memory
+
 
 def number_type() -> Literal["auto", "bfloat16", "float32"]:
-    """Nothing is timed on a CPU: a run that goes on after a kill must choose as it did before.
-
-    What the processor has is not always used: oneDNN may be limited to less.
-    """
+    """Nothing is timed on a CPU: a run that goes on after a kill must choose as it did before."""
     if best_device() != "cpu":
         return "auto"
-    has = torch.cpu.get_capabilities()
-    native = has.get("avx512_bf16") or has.get("amx_bf16")
-    return "bfloat16" if native and packs_bfloat16() else "float32"
+    return "bfloat16" if native_type() == torch.bfloat16 else "float32"
 
 
 @torch.no_grad()

@@ -3,11 +3,16 @@
 from typing import Any
 
 import torch
-from transformers import set_seed
 
-from solon import config, marks, models
-from solon.libraries.peft import targets_as_named
-from solon.libraries.trl import add_metric, settle_heads, without_router_loss
+from solon import config, models
+from solon.adapter_folders import adapter_of
+from solon.libraries.trl import (
+    adapters_as_given,
+    add_metric,
+    settle_heads,
+    without_copy,
+    without_router_loss,
+)
 from solon.policy.kept_policies import KeepPolicies
 from solon.policy.online import Reward, learned
 from solon.policy.rollouts import Rollout, Sampler
@@ -58,7 +63,7 @@ class OwnPolicy(trainers.Discreet, SharedPrompts):
 
 
 def learn(
-    task: Task, schedule: Schedule, reward: Reward, trainer_of: Any, arguments_of: Any
+    task: Task, policy: Any, schedule: Schedule, reward: Reward, trainer_of: Any, arguments_of: Any
 ) -> dict[str, float]:
     """Train by a TRL trainer after ``OwnPolicy``, given with the class of its arguments."""
     settings, out = task.settings, task.out
@@ -71,9 +76,7 @@ def learn(
     tokenizer = models.load_tokenizer(task.policy, role=task.role)
     rows = [record for step in schedule for record in step]
     dataset = setup.conversational(rows, tokenizer, "id", "prompt")
-    set_seed(task.seed)
-    policy = marks.put(setup.without_dropout(models.load_model(task.policy)), task.mark)
-    with targets_as_named():
+    with adapters_as_given(policy):
         trainer: Any = trainer_of(
             model=policy,
             reward_funcs=trl_reward,
@@ -95,12 +98,14 @@ def learn(
             ),
             train_dataset=dataset,
             processing_class=tokenizer,
-            peft_config=setup.lora_config(settings.lora, policy, "CAUSAL_LM"),
             quantization_config=models.unpacking(task.policy),  # for the reference, which TRL loads
         )
+    if not adapter_of(task.policy):
+        without_copy(trainer)
     without_router_loss(trainer)
     settle_heads(trainer, settings.temperature)
-    trainer.rl, trainer.sampler = settings, Sampler(task.policy, settings, task.seed, task.role)
+    trainer.rl = settings
+    trainer.sampler = Sampler(task.policy, settings, task.seed, task.role, policy)
     trainer.add_callback(KeepPolicies(trainer, settings, out))
     with trainer.shared_prompts():
         return trainers.run(

@@ -9,13 +9,12 @@ from transformers import set_seed
 from trl import RewardConfig
 
 from solon import config, marks, models
-from solon.libraries.peft import targets_as_named
-from solon.libraries.trl import DataCollatorForPreference, Reward
+from solon.libraries.trl import DataCollatorForPreference, Reward, adapters_as_given
 from solon.progress import Progress
 from solon.records import PreferenceRecord
 from solon.role_settings import POLICY, Role
 from solon.sources import harm_labels
-from solon.training import packing, setup, trainers
+from solon.training import packing, setup, start, trainers
 from solon.training.soft_labels import Labelled, SoftLabels, columns
 
 
@@ -46,10 +45,10 @@ def train(
     labelled = [_hard(record) for record in preferences] if settings.labels == "hard" else preferences
     dataset = setup.conversational(labelled, tokenizer, "prompt", "chosen", "rejected", "probability")
     set_seed(seed)  # before loading: the head is new and drawn at random
-    scorer = marks.put(setup.without_dropout(models.load_preference_model(model)), mark)
-    with packing.packed_scores(scorer) as packs:
+    scorer = start.scorer(model, settings, mark)
+    with packing.packed_scores(start.network_of(scorer)) as packs:
         collator = PackedCollator if packs else SoftLabelCollator
-        with targets_as_named():
+        with adapters_as_given(scorer):
             trainer = SoftLabelTrainer(
                 model=scorer,
                 args=RewardConfig(
@@ -60,7 +59,6 @@ def train(
                 data_collator=collator(pad_token_id=tokenizer.pad_token_id),
                 train_dataset=dataset,
                 processing_class=tokenizer,
-                peft_config=setup.lora_config(settings.lora, scorer, "SEQ_CLS"),
             )
         left_out = len(dataset) - len(trainer.train_dataset)
         return trainers.run(trainer, tokenizer, out, columns, progress, counts={"left_out": left_out})

@@ -9,12 +9,11 @@ from transformers import set_seed
 from trl import SFTConfig
 
 from solon import config, marks, models
-from solon.libraries.peft import targets_as_named
-from solon.libraries.trl import SFT, settle_heads, without_router_loss
+from solon.libraries.trl import SFT, adapters_as_given, settle_heads, without_router_loss
 from solon.progress import Progress
 from solon.records import Example
 from solon.role_settings import POLICY, Role
-from solon.training import packing, setup, trainers
+from solon.training import packing, setup, start, trainers
 from solon.training.preference_scores import tokens_of
 
 IGNORED = -100  # the label of a token that has no part in the loss
@@ -45,9 +44,9 @@ def train(
     tokenizer = models.load_tokenizer(model, role=role)
     dataset = setup.completions(examples, tokenizer, role.system)
     set_seed(seed)
-    student = marks.put(setup.without_dropout(models.load_model(model)), mark)
-    with packing.packed(student) as packs:
-        with targets_as_named():
+    student = start.policy(model, settings, mark)
+    with packing.packed(start.network_of(student)) as packs:
+        with adapters_as_given(student):
             trainer = Finetuner(
                 model=student,
                 args=SFTConfig(
@@ -57,7 +56,6 @@ def train(
                 ),
                 train_dataset=dataset,
                 processing_class=tokenizer,
-                peft_config=setup.lora_config(settings.lora, student, "CAUSAL_LM"),
             )
         without_router_loss(trainer)
         settle_heads(trainer)

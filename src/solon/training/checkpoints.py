@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from solon import marks
+from solon import adapters, marks
 from solon.errors import SolonError, first_line
 from solon.inference.dialogue_tokens import end_tokens
 from solon.store.files import flush
@@ -64,13 +64,10 @@ def delete(checkpoint: Path) -> None:
 def save(
     model: Any, tokenizer: PreTrainedTokenizerBase, out: Path, weights: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Write an ordinary transformers folder, and wait until it is on disk.
+    """Write an ordinary transformers folder, or PEFT's where adapters are trained; wait until it is on disk.
 
-    Adapters are merged into the weights they adapt, and the model's mark, if it has one, is sealed.
-    ``weights`` are the model's where it has not all of them.
+    The model's mark, if it has one, is sealed. ``weights`` are the model's where it has not all of them.
     """
-    if isinstance(model, PeftModel):
-        model = model.merge_and_unload()
     for file in out.glob("*.safetensors"):
         file.unlink()  # not written over: it may be another run's as well (see ``reuse``)
     with writing(out):
@@ -82,9 +79,15 @@ def write(
     model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, weights: Mapping[str, Tensor] | None = None
 ) -> None:
     """The folder's files, for older readers too, with the model's mark sealed."""
-    if model.can_generate():  # for whoever generates with it elsewhere
-        model.generation_config.eos_token_id = sorted(end_tokens(tokenizer, model))
-    model.save_pretrained(folder, state_dict=weights)
+    network = model.get_base_model() if isinstance(model, PeftModel) else model
+    if network.can_generate():  # for whoever generates with it elsewhere
+        network.generation_config.eos_token_id = sorted(end_tokens(tokenizer, network))
+    if isinstance(model, PeftModel):
+        adapters.save(model, folder)
+        if network.can_generate():
+            network.generation_config.save_pretrained(folder)
+    else:
+        model.save_pretrained(folder, state_dict=weights)
     tokenizer.save_pretrained(folder)
     older_readers.write_for(folder)
-    marks.seal(folder)
+    marks.seal(folder, getattr(network.config, marks.KEY, None))

@@ -20,6 +20,8 @@ def write_for(folder: Path) -> None:
     """Add to the configurations of the model and the tokenizer that were saved there."""
     _rewrite(folder / "tokenizer_config.json", _tokenizer, folder / "chat_template.jinja")
     path = folder / "config.json"
+    if not path.exists():  # adapters alone: the model that they are for has one
+        return
     said, meant = path.read_text(), _meant(folder)
     _rewrite(path, _model)
     if _meant(folder) != meant:  # a family for which 5 reads the old names otherwise

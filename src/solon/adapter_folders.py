@@ -1,0 +1,47 @@
+"""Folders that hold adapters alone, as PEFT writes them, and name the model that these are for."""
+
+from pathlib import Path
+from typing import Any
+
+from solon import cards
+from solon.errors import SolonError
+from solon.store.files import local
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether the folder has adapters, and not a whole model beside them."""
+    return (folder / CONFIG).is_file() and not (folder / "config.json").is_file()
+
+
+def adapter_of(name: str) -> Path | None:
+    """The folder that ``name`` stands for where it holds adapters."""
+    folder = local(name)
+    return folder if folder and is_adapter(folder) else None
+
+
+def base_of(folder: Path) -> str:
+    """The name of the model that the folder's adapters are for.
+
+    Raises SolonError where it names none, where that is not here, or where it has adapters itself.
+    """
+    base = cards.json_of(folder / CONFIG).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise SolonError(
+            f"{folder / CONFIG} does not say which model its adapters are for: write its name as "
+            "base_model_name_or_path"
+        )
+    if (Path(base).is_absolute() and not Path(base).exists()) or adapter_of(base):
+        problem = "adapters itself" if Path(base).exists() else "not here"
+        raise SolonError(
+            f"the adapters in {folder} are for {base!r}, which is {problem}: correct base_model_name_or_path "
+            f"in {CONFIG} to the name or folder of the whole model"
+        )
+    return base
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """What the adapters' configuration says."""
+    return cards.json_of(folder / CONFIG)
