@@ -19,6 +19,7 @@ from solon.stages import preference
 from solon.training import preference_scores
 from solon.training.soft_labels import soft_label_loss
 from toy_training import (
+    ADAPTERS,
     CHECKPOINT,
     assert_a_kill_changes_nothing,
     assert_same_weights,
@@ -206,7 +207,7 @@ def test_leaves_a_plain_folder_and_no_stray_output(
     assert rates == pytest.approx(np.linspace(1e-3, 0, 7)[:6].tolist())  # falls linearly to zero
 
 
-def test_adapters_and_the_head_are_trained_and_merged(tiny_model: Path, tmp_path: Path) -> None:
+def test_adapters_and_the_head_are_trained_and_saved(tiny_model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     lora = config.Lora(rank=8, alpha=16)
     certain = [pair(record["id"], "Yes, I will help", "No, never", 1.0) for record in PAIRS]
@@ -219,7 +220,11 @@ def test_adapters_and_the_head_are_trained_and_merged(tiny_model: Path, tmp_path
     )
     assert (better - worse).min() > 1
     assert metrics["margin"] == pytest.approx((better - worse).mean(), abs=0.2)
-    assert {path.name for path in out.iterdir()} == CHECKPOINT - {"generation_config.json"}
+    assert {path.name for path in out.iterdir()} == ADAPTERS - {"generation_config.json"}
+    tokens = torch.arange(5, 30)[None]
+    loaded = AutoModelForSequenceClassification.from_pretrained(out, num_labels=1, dtype=torch.float32)
+    scorer = models.load_preference_model(str(out), trained=True)
+    torch.testing.assert_close(loaded(tokens).logits, scorer(tokens).logits)
 
 
 @pytest.mark.parametrize("lora", [None, config.Lora(rank=4, dropout=0.1)], ids=["full", "adapters"])

@@ -22,6 +22,7 @@ from solon.stages import preference, reinforce
 from solon.store.record_file import RecordFile
 from solon.training import preference_scores, setup
 from toy_training import (
+    ADAPTERS,
     CHECKPOINT,
     Killed,
     assert_a_kill_changes_nothing,
@@ -398,7 +399,7 @@ def test_the_same_seed_gives_the_same_run(
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_leaves_a_plain_folder_and_no_stray_output(
+def test_leaves_adapters_and_no_stray_output(
     tiny_model: Path,
     judge: str,
     tmp_path: Path,
@@ -416,7 +417,7 @@ def test_leaves_a_plain_folder_and_no_stray_output(
     assert captured.out == ""
     assert "it/s" not in captured.err and "examples/s" not in captured.err
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert {path.name for path in (tmp_path / "out").iterdir()} == CHECKPOINT | {"samples.jsonl"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == ADAPTERS | {"samples.jsonl"}
     assert told == []
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from solon import config
+from solon import config, models
 from solon.errors import SolonError
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE
 from solon.records import Example
@@ -17,6 +17,7 @@ from solon.stages import supervised
 from solon.training import checkpoints
 from solon.training.metrics import Metrics, MetricsLog
 from toy_training import (
+    ADAPTERS,
     CHECKPOINT,
     assert_a_kill_changes_nothing,
     assert_same_weights,
@@ -24,7 +25,6 @@ from toy_training import (
     example,
     metrics_of,
     unwatched,
-    weights_of,
 )
 
 pytestmark = pytest.mark.numeric
@@ -122,15 +122,19 @@ def test_leaves_a_plain_folder_and_no_stray_output(
     assert saved.chat_template == AutoTokenizer.from_pretrained(tiny_model).chat_template
 
 
-def test_adapters_are_merged_into_a_plain_folder(tiny_model: Path, tmp_path: Path) -> None:
+def test_adapters_are_saved_alone_and_load_as_the_model(tiny_model: Path, tmp_path: Path) -> None:
     lora = config.Lora(rank=8, alpha=16, dropout=0.1)
     out = tmp_path / "out"
     supervised.train(EXAMPLES, str(tiny_model), out, settings(epochs=30, lora=lora), 0, unwatched)
-    assert {path.name for path in out.iterdir()} == CHECKPOINT
-    before, after = weights_of(tiny_model), weights_of(out)
+    assert {path.name for path in out.iterdir()} == ADAPTERS
+    before = models.load_model(str(tiny_model)).state_dict()
+    after = models.load_model(str(out)).state_dict()
     assert before.keys() == after.keys()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {name for name in before if "proj" in name}
+    tokens = torch.arange(5, 30)[None]
+    loaded = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
+    torch.testing.assert_close(loaded(tokens).logits, models.load_model(str(out))(tokens).logits)
     assert expected_loss(str(out), EXAMPLES) < expected_loss(str(tiny_model), EXAMPLES) - 0.5
 
 

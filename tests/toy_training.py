@@ -37,7 +37,8 @@ def metrics_of(out: Path) -> list[dict[str, float]]:
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
+    """Those of the whole model, or of adapters."""
+    return load_file(next(folder.glob("*.safetensors")))
 
 
 def assert_same_weights(first: Path, second: Path) -> None:
@@ -78,6 +79,10 @@ CHECKPOINT = {
     "model.safetensors",
     "tokenizer.json",
     "tokenizer_config.json",
+}
+ADAPTERS = CHECKPOINT - {"config.json", "model.safetensors"} | {
+    "adapter_config.json",
+    "adapter_model.safetensors",
 }
 
 

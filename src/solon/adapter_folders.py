@@ -23,7 +23,7 @@ def adapter_of(name: str) -> Path | None:
 
 
 def base_of(folder: Path) -> str:
-    """The name of the model that the folder's adapters are for.
+    """The name of the model that the folder's adapters are for: of one that has moved with it, where that is.
 
     Raises SolonError where it names none, where that is not here, or where it has adapters itself.
     """
@@ -33,6 +33,9 @@ def base_of(folder: Path) -> str:
             f"{folder / CONFIG} does not say which model its adapters are for: write its name as "
             "base_model_name_or_path"
         )
+    beside = folder.parent / Path(base).name
+    if Path(base).is_absolute() and not Path(base).exists() and beside.exists():
+        return str(beside)
     if (Path(base).is_absolute() and not Path(base).exists()) or adapter_of(base):
         problem = "adapters itself" if Path(base).exists() else "not here"
         raise SolonError(

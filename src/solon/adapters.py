@@ -64,7 +64,7 @@ def _made(network: Any, folder: Path, task: str, trainable: bool) -> tuple[PeftM
 
 def merged(network: Any, folder: Path, task: str = "CAUSAL_LM") -> Any:
     """The network with the adapters in ``folder`` added to its weights, each rounded once to its type."""
-    return put(network, folder, task).merge_and_unload()
+    return put(network, folder, task).merge_and_unload().requires_grad_(True)
 
 
 def scorer_on(model: PeftModel, folder: Path) -> Any:
@@ -86,7 +86,7 @@ def scorer_on(model: PeftModel, folder: Path) -> Any:
 def head_of(folder: Path) -> Tensor | None:
     """The weight [1, width] of the scoring head in the folder; None where there is none."""
     with safe_open(folder / adapter_folders.WEIGHTS, "pt") as file:
-        names = [name for name in file if name.endswith(HEADS)]
+        names = [name for name in file.keys() if name.endswith(HEADS)]  # noqa: SIM118 (no mapping)
         return file.get_tensor(names[0]) if names else None
 
 

@@ -6,6 +6,8 @@ Nothing is imported here but for types, so that whoever wants their names or fil
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+CHECKPOINT = "tokenizer_config.json"  # in every one, of a whole model or of adapters
+
 
 @dataclass(frozen=True)
 class Training:
@@ -79,7 +81,7 @@ STAGES = (
         "Two answers a prompt",
         "04-comparison",
         step="solon.pipeline.steps.comparison",
-        reads=("01-red-team/prompts.jsonl", "03-sl-cai/config.json"),
+        reads=("01-red-team/prompts.jsonl", f"03-sl-cai/{CHECKPOINT}"),
         records=("pairs.jsonl",),
     ),
     Stage(
@@ -112,9 +114,9 @@ STAGES = (
         step="solon.pipeline.steps.reinforce",
         reads=(
             "01-red-team/prompts.jsonl",
-            "03-sl-cai/config.json",
+            f"03-sl-cai/{CHECKPOINT}",
             "05-feedback/preferences.jsonl",
-            "06-preference-model/config.json",
+            f"06-preference-model/{CHECKPOINT}",
         ),
         also=("generated.jsonl", "samples.jsonl"),
         training=Training(
@@ -143,8 +145,8 @@ STAGES = (
         reads=(
             "01-red-team/prompts.jsonl",
             "05-feedback/preferences.jsonl",
-            "06-preference-model/config.json",
-            "07-rl-cai/config.json",
+            f"06-preference-model/{CHECKPOINT}",
+            f"07-rl-cai/{CHECKPOINT}",
         ),
         records=("answers.jsonl",),
         also=("judgements.jsonl", "unjudged.jsonl", "initial.jsonl", "*l-cai*.jsonl", "summary.json"),

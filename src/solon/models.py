@@ -33,7 +33,12 @@ from solon.cards import HUB_NAME
 from solon.config import UNSAFE, on_server
 from solon.errors import SolonError, first_line
 from solon.gguf_weights import dequantized, unpacked
-from solon.libraries.transformers import begins_anew, quantization_of, unpacked_quantization
+from solon.libraries.transformers import (
+    begins_anew,
+    no_load_report,
+    quantization_of,
+    unpacked_quantization,
+)
 from solon.load_errors import mend
 from solon.prompts import template_arguments, thinking, turn_end
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE, assistant, user
@@ -283,7 +288,8 @@ def _load_model(kind: Any, name: str, **options: Any) -> tuple[PreTrainedModel, 
     safe = None if name.startswith(UNSAFE) else True
     if packed := unpacking(name):
         options["quantization_config"] = packed
-    model, info = _load(kind, name, use_safetensors=safe, output_loading_info=True, **options)
+    with no_load_report():
+        model, info = _load(kind, name, use_safetensors=safe, output_loading_info=True, **options)
     return model, set(info["missing_keys"])
 
 

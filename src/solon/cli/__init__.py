@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from solon import __version__
-from solon.cli import audit, chat, constitution, evaluate, harmfulness, plan, run, stages, sweep, view
+from solon.cli import (
+    audit,
+    chat,
+    constitution,
+    evaluate,
+    export,
+    harmfulness,
+    plan,
+    run,
+    stages,
+    sweep,
+    view,
+)
 from solon.cli.show import SCREEN
 from solon.errors import SolonError
 
@@ -46,6 +58,7 @@ app.command("report")(run.report)
 app.command("view")(view.view)
 app.command("audit")(audit.audit)
 app.command("chat")(chat.chat)
+app.command("export")(export.export)
 app.add_typer(constitution.app, name="constitution", help="Show, check, import, compare constitutions.")
 app.add_typer(evaluate.app, name="eval", help="Measure models, preference models and answers.")
 app.add_typer(harmfulness.train, name="train", help="Train models that measure, and are no part of a run.")

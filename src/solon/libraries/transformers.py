@@ -4,7 +4,8 @@ Read in 5.23.0 and 5.20.2. They differ in the arguments of ``no_activation_check
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from transformers.masking_utils import sdpa_mask  # makes the mask that attentio
 from transformers.modeling_layers import GenericForSequenceClassification  # a trunk with ``score`` on it
 from transformers.pytorch_utils import Conv1D  # GPT-2's linear layers, their matrices turned round
 from transformers.quantizers import AutoQuantizationConfig  # a configuration of any method, by its name
+from transformers.utils import logging
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
 __all__ = ["Conv1D", "GenericForSequenceClassification", "sdpa_attention_forward", "sdpa_mask"]
@@ -56,6 +58,17 @@ def unpacked_quantization(config: PreTrainedConfig) -> Any:
         return None
     packed.dequantize = True
     return packed
+
+
+@contextmanager
+def no_load_report() -> Iterator[None]:
+    """Inside, the library prints no table of the weights that a file lacks: whoever loads a model tells."""
+    usual = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(usual)
 
 
 def no_activation_checkpointing() -> dict[str, bool]:

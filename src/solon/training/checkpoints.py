@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from solon import adapters, marks
+from solon import adapter_folders, adapters, marks
 from solon.errors import SolonError, first_line
 from solon.inference.dialogue_tokens import end_tokens
 from solon.store.files import flush
@@ -68,8 +68,9 @@ def save(
 
     The model's mark, if it has one, is sealed. ``weights`` are the model's where it has not all of them.
     """
-    for file in out.glob("*.safetensors"):
-        file.unlink()  # not written over: it may be another run's as well (see ``reuse``)
+    # Not written over: they may be another run's as well (see ``reuse``), or of the other kind.
+    for file in (*out.glob("*.safetensors"), out / "config.json", out / adapter_folders.CONFIG):
+        file.unlink(missing_ok=True)
     with writing(out):
         write(model, tokenizer, out, weights)
     flush(out)

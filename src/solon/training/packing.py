@@ -199,7 +199,7 @@ def _attends_plainly(model: PreTrainedModel) -> bool:
     text = model.config.get_text_config()
     kinds = set(getattr(text, "layer_types", None) or ())
     windows = kinds - {"full_attention"} if kinds else getattr(text, "sliding_window", None)
-    if windows or attention_of(model) != "sdpa" or model.device.type == "meta":
+    if windows or attention_of(model) not in {"sdpa", NAME} or model.device.type == "meta":
         return False
     if isinstance(next(model.parameters()), DTensor):  # shared out by FSDP: no part runs on its own
         return False
