@@ -132,9 +132,7 @@ def test_in_rl_no_weight_of_the_base_is_there_twice(sl_cai: Path, judge: Path) -
     }
 
 
-def test_in_bfloat16_the_reference_is_the_policy_to_the_bit(
-    sl_cai: Path, judge: Path, tmp_path: Path
-) -> None:
+def test_in_bfloat16_the_reference_is_the_policy(sl_cai: Path, judge: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     wanted = rl("rloo", weights="bfloat16", steps=1)
     metrics = reinforce.train(prompt_records(), str(sl_cai), str(judge), out, wanted, 1, unwatched)
@@ -230,7 +228,6 @@ def test_export(sl_cai: Path, judge: Path, tmp_path: Path) -> None:
 def test_a_dialogue_of_the_policy_is_learned_from_twice(
     tiny_model: Path, sl_cai: Path, tmp_path: Path
 ) -> None:
-    """Adapters go on where they were: trained again, they begin with what they had learned."""
     again = tmp_path / "again"
     supervised.train(EXAMPLES, str(sl_cai), again, config.Supervised(**TRAINING), 0, unwatched)
     assert metrics_of(again)[0]["loss"] < metrics_of(sl_cai)[0]["loss"]

@@ -34,17 +34,21 @@ def put(network: Any, folder: Path, task: str = "CAUSAL_LM", trainable: bool = F
     """
     model, found = _made(network, folder, task, trainable)
     with torch.no_grad():
-        _fitting(set_peft_model_state_dict(model, found), folder)
+        _load(model, found, folder)
     return model.train(network.training)
 
 
-def _fitting(loaded: Any, folder: Path, of: str = "") -> None:
-    missing = [name for name in loaded.missing_keys if "lora_" in name and of in name]
-    if missing or loaded.unexpected_keys:
+def _load(model: PeftModel, found: dict[str, Tensor], folder: Path, adapter: str = TRAINED) -> None:
+    try:
+        loaded = set_peft_model_state_dict(model, found, adapter)
+        missing = [name for name in loaded.missing_keys if "lora_" in name and f".{adapter}." in name]
+        odd = sorted([*missing, *loaded.unexpected_keys])
+    except RuntimeError:
+        odd = ["their sizes are others"]
+    if odd:
         raise SolonError(
-            f"the adapters in {folder} do not fit the model that they name "
-            f"({min([*missing, *loaded.unexpected_keys])}): correct base_model_name_or_path in "
-            f"{adapter_folders.CONFIG}, or copy them anew"
+            f"the adapters in {folder} do not fit the model that they name ({odd[0]}): correct "
+            f"base_model_name_or_path in {adapter_folders.CONFIG}, or copy them anew"
         )
 
 
@@ -78,7 +82,7 @@ def scorer_on(model: PeftModel, folder: Path) -> Any:
         model.add_adapter(SCORER, settings)
     found = load_file(folder / adapter_folders.WEIGHTS)
     head = found.pop(next(name for name in found if name.endswith(HEADS)))
-    _fitting(set_peft_model_state_dict(model, found, SCORER), folder, f".{SCORER}.")
+    _load(model, found, folder, SCORER)
     model.base_model.set_adapter(TRAINED)
     return scoring_heads.on_trunk(model.get_base_model(), head)
 
