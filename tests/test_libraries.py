@@ -29,7 +29,7 @@ from toy_training import QUESTIONS, example, pair, prompt_records, unwatched
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src/solon"
 
-LIBRARIES = {"accelerate", "datasets", "peft", "ray", "torch", "transformers", "trl", "vllm"}
+LIBRARIES = {"accelerate", "bitsandbytes", "datasets", "peft", "ray", "torch", "transformers", "trl", "vllm"}
 DOCUMENTED = {  # of their inner modules, as the libraries' references name what is in them
     "accelerate.utils",
     "ray.exceptions",

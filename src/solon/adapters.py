@@ -17,6 +17,7 @@ from torch import Tensor
 
 from solon import adapter_folders, marks, scoring_heads
 from solon.errors import SolonError, first_line
+from solon.libraries.bitsandbytes import in_four_bits
 from solon.libraries.peft import targets_as_named
 
 TRAINED = "default"  # the name that PEFT and TRL give the adapter that learns
@@ -67,8 +68,14 @@ def _made(network: Any, folder: Path, task: str, trainable: bool) -> tuple[PeftM
 
 
 def merged(network: Any, folder: Path, task: str = "CAUSAL_LM") -> Any:
-    """The network with the adapters in ``folder`` added to its weights, each rounded once to its type."""
-    return put(network, folder, task).merge_and_unload().requires_grad_(True)
+    """The network with the adapters in ``folder`` added to its weights, each rounded once to its type.
+
+    Rounding to 4 bits would lose most of them: there they stay beside the weights.
+    """
+    model = put(network, folder, task)
+    if any(map(in_four_bits, network.modules())):
+        return model.get_base_model()
+    return model.merge_and_unload().requires_grad_(True)
 
 
 def scorer_on(model: PeftModel, folder: Path) -> Any:

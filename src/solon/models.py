@@ -33,6 +33,7 @@ from solon.cards import HUB_NAME
 from solon.config import UNSAFE, on_server
 from solon.errors import SolonError, first_line
 from solon.gguf_weights import dequantized, unpacked
+from solon.libraries import bitsandbytes
 from solon.libraries.transformers import (
     begins_anew,
     no_load_report,
@@ -199,16 +200,19 @@ def _bind(tokenizer: PreTrainedTokenizerBase, name: str, role: Role) -> None:
     tokenizer.chat_template = bound if isinstance(template, dict) else bound["default"]
 
 
-def load_model(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """The causal language model, in evaluation mode, on the CPU. Raises SolonError where it lacks weights.
+def load_model(name: str, dtype: torch.dtype = torch.float32, in_4_bits: bool = False) -> PreTrainedModel:
+    """The causal language model, in evaluation mode, on the CPU.
 
-    Adapters are merged into the weights that they are for.
+    With ``in_4_bits`` its linear layers but the head hold their weights so and multiply in ``dtype``, which
+    all others have; it is then on the process's CUDA device where there is one, since it is packed there.
+    Adapters are merged into the weights that they are for, but stay beside those of 4 bits. Raises SolonError
+    where it lacks weights, or cannot be packed.
     """
     if folder := adapter_of(name):
         from solon import adapters  # PEFT takes seconds to import
 
-        return adapters.merged(load_model(base_of(folder), dtype), folder).eval()
-    model, missing = _load_model(AutoModelForCausalLM, name, dtype=dtype)
+        return adapters.merged(load_model(base_of(folder), dtype, in_4_bits), folder).eval()
+    model, missing = _load_model(AutoModelForCausalLM, name, in_4_bits, dtype=dtype)
     _complete(name, missing)
     model.generation_config = _tokens_alone(model.generation_config)
     return model.eval()
@@ -226,16 +230,18 @@ def _tokens_alone(settings: GenerationConfig | None) -> GenerationConfig:
 
 
 def load_preference_model(
-    name: str, dtype: torch.dtype = torch.float32, trained: bool = False
+    name: str, dtype: torch.dtype = torch.float32, trained: bool = False, in_4_bits: bool = False
 ) -> PreTrainedModel:
     """A model with one score a sequence: a preference model, or a language model with a new head.
 
-    Raises SolonError where weights are missing, or where it must be ``trained`` and its head is a new one.
+    ``in_4_bits`` is as of ``load_model``; the head's weights are never. Raises SolonError where weights are
+    missing, or where it must be ``trained`` and its head is a new one.
     """
     if folder := adapter_of(name):
-        return _adapted_scorer(name, folder, dtype, trained)
+        return _adapted_scorer(name, folder, dtype, trained, in_4_bits)
     kind, config = _classifier(name)
-    model, missing = _load_model(kind, name, config=config, dtype=dtype)
+    heads = [head.removesuffix(".") for head in HEADS]
+    model, missing = _load_model(kind, name, in_4_bits, heads, config=config, dtype=dtype)
     head = {key for key in missing if key.startswith(HEADS)}
     _complete(name, missing - head)
     if trained and head:
@@ -243,12 +249,15 @@ def load_preference_model(
     return model.eval()
 
 
-def _adapted_scorer(name: str, folder: Path, dtype: torch.dtype, trained: bool) -> PreTrainedModel:
+def _adapted_scorer(
+    name: str, folder: Path, dtype: torch.dtype, trained: bool, in_4_bits: bool
+) -> PreTrainedModel:
     from solon import adapters  # PEFT takes seconds to import
 
     if trained and adapters.head_of(folder) is None:
         raise _headless(name)
-    return adapters.merged(load_preference_model(base_of(folder), dtype), folder, "SEQ_CLS").eval()
+    base = load_preference_model(base_of(folder), dtype, in_4_bits=in_4_bits)
+    return adapters.merged(base, folder, "SEQ_CLS").eval()
 
 
 def _headless(name: str) -> SolonError:
@@ -280,16 +289,22 @@ def _complete(name: str, missing: Collection[str]) -> None:
         )
 
 
-def _load_model(kind: Any, name: str, **options: Any) -> tuple[PreTrainedModel, set[str]]:
+def _load_model(
+    kind: Any, name: str, in_4_bits: bool, heads: list[str] | None = None, **options: Any
+) -> tuple[PreTrainedModel, set[str]]:
     """The model, and the names of the weights that were not in its files.
 
     Quantised weights are unpacked where the library can: all that was trained from them is whole.
     """
     safe = None if name.startswith(UNSAFE) else True
-    if packed := unpacking(name):
+    if in_4_bits:
+        quantised = quantization_of(_load(AutoConfig, name))
+        options |= bitsandbytes.loading(name, quantised, options["dtype"], heads)
+    elif packed := unpacking(name):
         options["quantization_config"] = packed
     with no_load_report():
         model, info = _load(kind, name, use_safetensors=safe, output_loading_info=True, **options)
+    bitsandbytes.settle(model)
     return model, set(info["missing_keys"])
 
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
 from accelerate.utils import gather_object
 from peft import PeftModel
 from torch import Tensor
@@ -57,9 +56,7 @@ def scoring(task: Task, policy: Any) -> Callable[..., list[float]]:
     assert name
     tokenizer, folder = models.load_tokenizer(name), adapter_of(name)
     if not (folder and isinstance(policy, PeftModel) and on_one_base(name, task.policy)):
-        frozen = start.frozen_type(settings) if settings.lora else torch.float32
-        own = scoring_heads.with_trunk_in(models.load_preference_model(name), frozen)
-        return partial(preference_scores.score, own.to(models.best_device()), tokenizer)
+        return partial(preference_scores.score, _own(name, settings).to(models.best_device()), tokenizer)
     scorer = adapters.scorer_on(policy, folder)
 
     def score(*dialogues: Any) -> list[float]:
@@ -68,6 +65,16 @@ def scoring(task: Task, policy: Any) -> Callable[..., list[float]]:
             return preference_scores.score(scorer, tokenizer, *dialogues)
 
     return score
+
+
+def _own(name: str, settings: config.Reinforce) -> Any:
+    """The preference model with weights of its own, held as those under the policy's adapters."""
+    if settings.lora is None:
+        return models.load_preference_model(name)
+    dtype, in_4_bits = start.frozen(settings)
+    if in_4_bits:
+        return models.load_preference_model(name, dtype, in_4_bits=True)
+    return scoring_heads.with_trunk_in(models.load_preference_model(name), dtype)
 
 
 def on_one_base(one: str, other: str) -> bool:

@@ -15,6 +15,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from solon import config, models, trackers
 from solon.errors import SolonError
+from solon.libraries.bitsandbytes import in_four_bits
 from solon.libraries.peft import adaptable
 from solon.libraries.transformers import Conv1D, no_activation_checkpointing
 from solon.libraries.trl import disable_dropout_in_model
@@ -143,7 +144,7 @@ def lora_config(lora: config.Lora | None, model: Any, task: str) -> LoraConfig |
 @torch.no_grad()
 def _is_linear(layer: nn.Module) -> bool:
     """By its kind, or by what it gives: families have kinds of their own, and some compute something else."""
-    if type(layer).forward in (nn.Linear.forward, Conv1D.forward):
+    if type(layer).forward in (nn.Linear.forward, Conv1D.forward) or in_four_bits(layer):
         return True
     if not isinstance(layer, nn.Linear):
         return False

@@ -27,17 +27,17 @@ def policy(name: str, settings: Settings, mark: Mark) -> Any:
 def scorer(name: str, settings: Settings, mark: Mark) -> Any:
     """The same of a model with one score a sequence; its head is in float32, and trained in full."""
 
-    def load(name: str, dtype: Any) -> Any:
-        return scoring_heads.in_float32(models.load_preference_model(name, dtype))
+    def load(name: str, dtype: torch.dtype, in_4_bits: bool) -> Any:
+        return scoring_heads.in_float32(models.load_preference_model(name, dtype, in_4_bits=in_4_bits))
 
     return _begun(name, settings, mark, load, "SEQ_CLS")
 
 
-def _begun(name: str, settings: Settings, mark: Mark, load: Callable[[str, Any], Any], task: str) -> Any:
+def _begun(name: str, settings: Settings, mark: Mark, load: Callable[..., Any], task: str) -> Any:
     """Adapters that the name stands for go on, where adapters are trained, and are merged in where not."""
     if settings.lora is None:
-        return marks.put(setup.without_dropout(load(name, torch.float32)), mark)
-    base = marks.put(setup.without_dropout(load(models.whole(name), frozen_type(settings))), mark)
+        return marks.put(setup.without_dropout(load(name, torch.float32, False)), mark)
+    base = marks.put(setup.without_dropout(load(models.whole(name), *frozen(settings))), mark)
     if folder := adapter_folders.adapter_of(name):
         fits(name, settings)
         return adapters.put(base, folder, task, trainable=True)
@@ -60,9 +60,14 @@ def fits(name: str, settings: Settings) -> None:
         )
 
 
-def frozen_type(settings: OnDevice) -> Any:
-    """That of the weights under adapters. Nothing is timed: a run that goes on finds the same."""
-    return native_type() if settings.weights == "auto" else getattr(torch, settings.weights)
+def frozen(settings: OnDevice) -> tuple[torch.dtype, bool]:
+    """The number type of the weights under adapters, and whether they are packed in 4 bits.
+
+    Nothing is timed: a run that goes on finds the same.
+    """
+    if settings.weights in {"auto", "4bit"}:
+        return native_type(), settings.weights == "4bit"
+    return getattr(torch, settings.weights), False
 
 
 def network_of(model: Any) -> Any:

@@ -1,0 +1,68 @@
+"""What we use of bitsandbytes, which need not be installed: weights in 4 bits. Read in 0.50.2."""
+
+import os
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import BitsAndBytesConfig
+
+from solon.errors import SolonError
+
+
+def installed() -> bool:
+    return find_spec("bitsandbytes") is not None
+
+
+def loading(name: str, quantised: str | None, dtype: torch.dtype, heads: list[str] | None) -> dict[str, Any]:
+    """What ``from_pretrained`` is told to hold linear layers in 4 bits, and to multiply in ``dtype``.
+
+    NF4, its scales quantised too (Dettmers et al. 2023, arXiv:2305.14314, section 3): 4.127 bits a weight.
+    Layers named as one of the ``heads`` stay as they are; with None the output embeddings do. It is packed
+    where it will be. ``quantised`` is the method by which the model's files are; if by bitsandbytes, they
+    are taken as they are. Raises SolonError for another, and where bitsandbytes is not installed.
+    """
+    if not installed():
+        raise SolonError(
+            f"model {name!r} in 4 bits needs bitsandbytes, which is not installed: run "
+            "'pip install solon[4bit]', or ask for bfloat16 in the place of 4bit"
+        )
+    if quantised not in {None, "bitsandbytes"}:
+        raise SolonError(
+            f"model {name!r} is quantised ({quantised}), so it cannot be held in 4 bits: name the model that "
+            "it was made from, or ask for bfloat16 in the place of 4bit"
+        )
+    packing = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=heads,
+    )
+    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+    return {"device_map": {"": device}, **({} if quantised else {"quantization_config": packing})}
+
+
+def in_four_bits(layer: nn.Module) -> bool:
+    """Whether the layer is a linear one that holds its weight in 4 bits."""
+    return isinstance(layer, nn.Linear) and getattr(layer.weight, "quant_state", None) is not None
+
+
+def settle(model: nn.Module) -> None:
+    """Have the model's layers compute alike on all processors, in training as in evaluation.
+
+    In evaluation those with AVX-512 BF16 would lay the weights out anew, and multiply in bfloat16 alone.
+    """
+    for layer in model.modules():
+        if in_four_bits(layer):
+            other: Any = layer
+            other.support_avx512bf16_for_cpu = False
+
+
+def whole_weight(layer: Any) -> torch.Tensor:
+    """What a layer ``in_four_bits`` multiplies with, [outputs, inputs], as a new tensor."""
+    from bitsandbytes.functional import dequantize_4bit
+
+    weight: torch.Tensor = dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+    return weight
