@@ -1,11 +1,11 @@
 """Folders that hold adapters alone, as PEFT writes them, and name the model that these are for."""
 
 from pathlib import Path
-from typing import Any
 
 from solon import cards
 from solon.errors import SolonError
 from solon.store.files import local
+from solon.training_settings import Lora
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -45,6 +45,15 @@ def base_of(folder: Path) -> str:
     return base
 
 
-def settings_of(folder: Path) -> dict[str, Any]:
-    """What the adapters' configuration says."""
-    return cards.json_of(folder / CONFIG)
+def fits(name: str, lora: Lora | None) -> None:
+    """Raises SolonError where training goes on from adapters, and ``lora`` asks for others."""
+    folder = adapter_of(name)
+    if not folder or not lora:
+        return
+    theirs = cards.json_of(folder / CONFIG)
+    rank, alpha = theirs.get("r", lora.rank), theirs.get("lora_alpha", lora.alpha)
+    if (rank, alpha) != (lora.rank, lora.alpha):
+        raise SolonError(
+            f"model {name!r} is adapters of rank {rank} and alpha {alpha}, and training goes on from them, "
+            f"but lora has rank {lora.rank} and alpha {lora.alpha}: give lora theirs"
+        )

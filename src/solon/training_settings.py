@@ -1,6 +1,6 @@
 """How models are trained, and how the policy is optimised."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -41,11 +41,21 @@ class Lora(Section):
 class OnDevice(Section):
     """What a training holds in its device's memory."""
 
+    lora: Lora | None = None  # adapters on frozen weights; None: all weights are trained
     # of frozen weights, under adapters; auto: bfloat16 where the device computes in it well, else float32
     weights: Literal["auto", "float32", "bfloat16", "4bit"] = "auto"
     # activations are computed a second time in the backward pass; auto: where they would fill the device
     gradient_checkpointing: bool | Literal["auto"] = "auto"
     optimizer: Literal["adamw", "adamw-8bit", "paged-adamw-8bit"] = "adamw"
+
+    @model_validator(mode="after")
+    def has_frozen_weights(self) -> Self:
+        if self.lora is None and self.weights in {"bfloat16", "4bit"}:
+            raise ValueError(
+                f"weights is {self.weights}, but without lora all weights are trained, in float32: set lora, "
+                "or leave weights out"
+            )
+        return self
 
 
 class Training(OnDevice):
@@ -56,7 +66,6 @@ class Training(OnDevice):
     batch_size: Positive = 16  # examples an optimiser step
     micro_batch_size: Positive = 8  # examples a forward pass; batch_size must be a multiple of it
     max_length: Positive = 1024  # tokens
-    lora: Lora | None = None  # None: all weights
     save_steps: Positive = 50  # a killed run goes on from the last multiple of this
     report_to: list[Literal["wandb", "tensorboard", "trackio"]] = Field(default=[])
 
@@ -98,7 +107,6 @@ class Reinforce(OnDevice):
     truncated: Literal["keep", "mask", "penalty"] = "keep"
     truncation_penalty: float = Field(default=1.0, ge=0)  # that cost, in points of the reward
     max_prompt_length: Positive = 512
-    lora: Lora | None = None
     generate: GeneratedPrompts = GeneratedPrompts()  # more prompts, for RL alone (paper, section 4.2)
     checkpoints: Count = 0  # policies kept on the way and evaluated too (paper, Figure 8)
     save_steps: Positive = 20

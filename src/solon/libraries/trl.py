@@ -43,8 +43,8 @@ def fused_logprobs(model: Any, row: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
 def adapters_as_given(model: Any) -> Iterator[None]:
     """Inside, a TRL trainer that is made takes a model's adapters as they are.
 
-    It copies those of a PeftModel, to have what it began as. Where what they adapt has 4 bits it would round
-    them to bfloat16, in which a step of 1e-6 is lost: it asks the PeftModel for that, and PEFT the one inside.
+    It copies those of a PeftModel, to have what it began as. Those on weights of 4 bits it would round to
+    bfloat16, in which a step of 1e-6 is lost: it asks the PeftModel for that, and PEFT the one inside.
     """
     if isinstance(model, PeftModel):
         model.is_loaded_in_4bit = False

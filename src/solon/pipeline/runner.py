@@ -26,7 +26,7 @@ from solon.store.lock import alone_in
 from solon.store.manifest import Manifest, changes, flat
 
 # They change how a stage is run, or what is said of it, and not what comes of it.
-NOT_INPUTS = (".save_steps", ".report_to", ".vouched_for")
+NOT_INPUTS = (".save_steps", ".report_to", ".vouched_for", ".gradient_checkpointing")
 
 
 def run(

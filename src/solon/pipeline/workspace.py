@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from solon import constitution, feedback, models, trackers
+from solon import adapter_folders, constitution, feedback, models, trackers
 from solon.config import Config, on_server
 from solon.constitution import Constitution
 from solon.errors import SolonError
@@ -59,11 +59,23 @@ class Workspace(Workbench):
             models.check(name, config.role("feedback"))
         models.check_policy(self.roles["policy"])
         models.check_scorer(self.roles["policy"])
+        self._check_adapters()
         names = dict.fromkeys([*self.roles.values(), *self.panel.values()])
         for name in names:
             if config.engine.kind == "transformers" and (told := models.slow(name)):
                 watcher.say(told)
         self.hashes = {name: models.weights_hash(name) for name in names}
+
+    def _check_adapters(self) -> None:
+        """Raises SolonError where a training is to go on from adapters of another shape than it asks for."""
+        supervised, rl = self.config.supervised.lora, self.config.reinforce.lora
+        for lora in (supervised, self.config.preference_model.lora):
+            adapter_folders.fits(self.roles["policy"], lora)
+        if supervised and rl and (supervised.rank, supervised.alpha) != (rl.rank, rl.alpha):
+            raise SolonError(
+                f"reinforce.lora has rank {rl.rank} and alpha {rl.alpha}, but goes on from the adapters of "
+                f"supervised.lora, which have {supervised.rank} and {supervised.alpha}: give both the same"
+            )
 
     @cached_property
     def helpful_evaluation(self) -> Constitution:

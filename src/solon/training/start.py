@@ -7,24 +7,19 @@ import torch
 from peft import PeftModel, get_peft_model
 
 from solon import adapter_folders, adapters, marks, models, scoring_heads
-from solon.config import Training
-from solon.errors import SolonError
 from solon.inference.precision import native_type
 from solon.libraries.peft import targets_as_named
 from solon.marks import Mark
 from solon.training import setup
-from solon.training_settings import OnDevice, Reinforce
-
-# Those that train a policy or a scorer.
-Settings = Training | Reinforce
+from solon.training_settings import OnDevice
 
 
-def policy(name: str, settings: Settings, mark: Mark) -> Any:
+def policy(name: str, settings: OnDevice, mark: Mark) -> Any:
     """The causal language model to train: all weights in float32, or a PeftModel where ``lora`` is set."""
     return _begun(name, settings, mark, models.load_model, "CAUSAL_LM")
 
 
-def scorer(name: str, settings: Settings, mark: Mark) -> Any:
+def scorer(name: str, settings: OnDevice, mark: Mark) -> Any:
     """The same of a model with one score a sequence; its head is in float32, and trained in full."""
 
     def load(name: str, dtype: torch.dtype, in_4_bits: bool) -> Any:
@@ -33,31 +28,16 @@ def scorer(name: str, settings: Settings, mark: Mark) -> Any:
     return _begun(name, settings, mark, load, "SEQ_CLS")
 
 
-def _begun(name: str, settings: Settings, mark: Mark, load: Callable[..., Any], task: str) -> Any:
+def _begun(name: str, settings: OnDevice, mark: Mark, load: Callable[..., Any], task: str) -> Any:
     """Adapters that the name stands for go on, where adapters are trained, and are merged in where not."""
     if settings.lora is None:
         return marks.put(setup.without_dropout(load(name, torch.float32, False)), mark)
     base = marks.put(setup.without_dropout(load(models.whole(name), *frozen(settings))), mark)
     if folder := adapter_folders.adapter_of(name):
-        fits(name, settings)
+        adapter_folders.fits(name, settings.lora)
         return adapters.put(base, folder, task, trainable=True)
     with targets_as_named():
         return get_peft_model(base, setup.lora_config(settings.lora, base, task))
-
-
-def fits(name: str, settings: Settings) -> None:
-    """Raises SolonError where adapters would go on that are others than ``lora`` asks for."""
-    folder = adapter_folders.adapter_of(name)
-    if not folder or not settings.lora:
-        return
-    theirs = adapter_folders.settings_of(folder)
-    asked = {"r": settings.lora.rank, "lora_alpha": settings.lora.alpha}
-    if any(theirs.get(key, value) != value for key, value in asked.items()):
-        raise SolonError(
-            f"model {name!r} is adapters of rank {theirs.get('r')} and alpha {theirs.get('lora_alpha')}, and "
-            f"training goes on from them, but lora has rank {settings.lora.rank} and alpha "
-            f"{settings.lora.alpha}: give lora theirs"
-        )
 
 
 def frozen(settings: OnDevice) -> tuple[torch.dtype, bool]:
