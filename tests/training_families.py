@@ -153,7 +153,7 @@ def measure(training: str, adapters: bool, model: Path, scorer: Path, out: Path)
 def faults(training: str, adapters: bool, model: Path, scorer: Path, out: Path) -> Iterator[str]:
     """What is wrong with a training of the model."""
     lora = config.Lora(rank=2, alpha=4) if adapters else None
-    small: dict[str, Any] = {"learning_rate": 1e-2, "lora": lora}
+    small: dict[str, Any] = {"learning_rate": 1e-2, "lora": lora, "weights": "float32"}
     batches = {"batch_size": 2, "micro_batch_size": 2, **small}
     seen: list[str] = []
     with kept(seen) as logits:
@@ -302,7 +302,7 @@ def answers(training: str, folder: Path, seen: list[str]) -> Iterator[None]:
 def changes(model: Path, out: Path, adapters: bool, training: str) -> Iterator[str]:
     """With adapters the weights of linear layers and experts change, all of attention's among them."""
     before = dict(plain(model).named_parameters())
-    trained = models.load_preference_model(str(out)) if training == "pm" else plain(out)
+    trained = (models.load_preference_model if training == "pm" else models.load_model)(str(out))
     same, other = [], []
     for name, weight in trained.named_parameters():
         if name in before:

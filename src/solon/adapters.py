@@ -5,7 +5,7 @@ model that an adapter began as is the same base under another adapter, or under 
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from solon import adapter_folders, marks, scoring_heads
+from solon import adapter_folders, scoring_heads
 from solon.errors import SolonError, first_line
 from solon.libraries.bitsandbytes import in_four_bits
-from solon.libraries.peft import targets_as_named
 
 TRAINED = "default"  # the name that PEFT and TRL give the adapter that learns
 HEADS = (".score.weight", ".classifier.weight")
@@ -57,9 +56,7 @@ def _made(network: Any, folder: Path, task: str, trainable: bool) -> tuple[PeftM
     try:
         settings = PeftConfig.from_pretrained(str(folder))
         settings.inference_mode, settings.task_type = not trainable, TaskType(task)
-        # Names in others' adapters may be those of transformers 4, which PEFT knows to read.
-        with targets_as_named() if (folder / marks.FILE).exists() else nullcontext():
-            return get_peft_model(network, settings), load_file(folder / adapter_folders.WEIGHTS)
+        return get_peft_model(network, settings), load_file(folder / adapter_folders.WEIGHTS)
     except Exception as error:  # the libraries raise all sorts for what is damaged or does not fit
         raise SolonError(
             f"the adapters in {folder} cannot be put on the model that they name ({first_line(error)}): copy "
@@ -85,8 +82,7 @@ def scorer_on(model: PeftModel, folder: Path) -> Any:
     """
     settings = PeftConfig.from_pretrained(str(folder))
     settings.inference_mode, settings.task_type, settings.modules_to_save = True, TaskType.CAUSAL_LM, None
-    with targets_as_named():
-        model.add_adapter(SCORER, settings)
+    model.add_adapter(SCORER, settings)
     found = load_file(folder / adapter_folders.WEIGHTS)
     head = found.pop(next(name for name in found if name.endswith(HEADS)))
     _load(model, found, folder, SCORER)
@@ -117,8 +113,7 @@ def under(model: PeftModel, name: str | None) -> Iterator[None]:
 
 def keep_beginning(model: PeftModel) -> None:
     """Keep a copy of the adapter as it is now, as TRL's trainers do."""
-    with targets_as_named():
-        model.add_adapter(BEGINNING, model.peft_config[TRAINED])
+    model.add_adapter(BEGINNING, model.peft_config[TRAINED])
     for name, weight in list(model.named_parameters()):
         if f".{TRAINED}." in name:
             copy = model.get_parameter(name.replace(f".{TRAINED}.", f".{BEGINNING}."))

@@ -1,7 +1,6 @@
 """What we use of PEFT beyond what it promises to keep. Read in 0.21.2."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from peft import LoraConfig, PeftModel
@@ -9,32 +8,26 @@ from peft.tuners.tuners_utils import (
     BaseTunerLayer,  # every layer that adapters have been put around
     _check_lora_target_modules_mamba,
 )
-from peft.utils import transformers_weight_conversion
+from peft.utils.transformers_weight_conversion import (
+    convert_peft_config_for_transformers,  # what a configuration comes to mean where it is loaded
+)
 from torch import Tensor
 
 
 def adaptable(model: Any, name: str) -> bool:
-    """Whether PEFT puts adapters on the layer of this name: not on those that Mamba's kernels read."""
+    """Whether PEFT puts adapters on the layer of this name, and finds them there again.
+
+    It does not on those that Mamba's kernels read. In mixtures of experts it takes some names, such as those
+    of shared experts, for what transformers 4 called each expert's layers, and moves their adapters to the
+    stack of all experts.
+    """
+    settings = LoraConfig(target_modules=[name])
     try:
-        _check_lora_target_modules_mamba(LoraConfig(), model, name.rpartition(".")[2])
+        _check_lora_target_modules_mamba(settings, model, name.rpartition(".")[2])
+        convert_peft_config_for_transformers(settings, model, None)
     except ValueError:
         return False
-    return True
-
-
-@contextmanager
-def targets_as_named() -> Iterator[None]:
-    """Inside, adapters come around the layers that a configuration names, and around no others.
-
-    Of mixtures of experts PEFT takes names for those of transformers 4, where each expert had layers of its
-    own: a shared expert's "up_proj" would put adapters on the stack of all experts, and leave that one out.
-    """
-    usual = transformers_weight_conversion._convert_peft_config_moe
-    transformers_weight_conversion._convert_peft_config_moe = lambda *_: None
-    try:
-        yield
-    finally:
-        transformers_weight_conversion._convert_peft_config_moe = usual
+    return name in settings.target_modules
 
 
 def merged_weights(model: PeftModel) -> Iterator[tuple[str, Tensor]]:

@@ -1,7 +1,7 @@
 """What we use of TRL beyond what it promises to keep. Read in 1.16.0."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from types import MethodType
 from typing import Any
 
@@ -19,8 +19,6 @@ from trl.trainer.utils import (
     use_adapter,  # puts an adapter in, or none, and the one before back
 )
 
-from solon.libraries.peft import targets_as_named
-
 __all__ = ["DPOCollator", "DataCollatorForPreference", "disable_dropout_in_model"]
 
 
@@ -37,19 +35,6 @@ def fused_logprobs(model: Any, row: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """
     output = model(**row, fused_lm_head=True)
     return output.log_probs, output.entropy
-
-
-@contextmanager
-def adapters_as_given(model: Any) -> Iterator[None]:
-    """Inside, a TRL trainer that is made takes a model's adapters as they are.
-
-    It copies those of a PeftModel, to have what it began as. Those on weights of 4 bits it would round to
-    bfloat16, in which a step of 1e-6 is lost: it asks the PeftModel for that, and PEFT the one inside.
-    """
-    if isinstance(model, PeftModel):
-        model.is_loaded_in_4bit = False
-    with targets_as_named() if isinstance(model, PeftModel) else nullcontext():
-        yield
 
 
 def as_it_began(policy: PeftModel) -> AbstractContextManager[None]:

@@ -22,7 +22,6 @@ from solon.errors import SolonError
 from solon.libraries.trl import (
     DPO,
     DPOCollator,
-    adapters_as_given,
     fused_logprobs,
     settle_heads,
     without_copy,
@@ -48,24 +47,23 @@ def train(task: Task) -> dict[str, float]:
     arguments = setup.common_arguments(out, task.seed, *settings.per_step, settings.report_to)
     set_seed(task.seed)
     policy = start.policy(task.policy, settings, task.mark)
-    with adapters_as_given(policy):
-        trainer: Any = SoftLabelDPO(
-            model=policy,
-            ref_model=None if settings.lora else setup.without_dropout(models.load_model(task.policy)),
-            args=DPOConfig(
-                **arguments,
-                max_steps=settings.steps,
-                save_steps=settings.save_steps,
-                learning_rate=settings.learning_rate,
-                lr_scheduler_type="constant",
-                beta=settings.kl_coefficient,
-                max_length=None,  # what is too long is left out and counted
-                disable_dropout=True,  # of adapters too, as in RL
-            ),
-            data_collator=Collator(pad_token_id=tokenizer.pad_token_id),
-            train_dataset=pairs,
-            processing_class=tokenizer,
-        )
+    trainer: Any = SoftLabelDPO(
+        model=policy,
+        ref_model=None if settings.lora else setup.without_dropout(models.load_model(task.policy)),
+        args=DPOConfig(
+            **arguments,
+            max_steps=settings.steps,
+            save_steps=settings.save_steps,
+            learning_rate=settings.learning_rate,
+            lr_scheduler_type="constant",
+            beta=settings.kl_coefficient,
+            max_length=None,  # what is too long is left out and counted
+            disable_dropout=True,  # of adapters too, as in RL
+        ),
+        data_collator=Collator(pad_token_id=tokenizer.pad_token_id),
+        train_dataset=pairs,
+        processing_class=tokenizer,
+    )
     if not adapter_of(task.policy):
         without_copy(trainer)
     without_router_loss(trainer)

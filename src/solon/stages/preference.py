@@ -9,7 +9,7 @@ from transformers import set_seed
 from trl import RewardConfig
 
 from solon import config, marks, models
-from solon.libraries.trl import DataCollatorForPreference, Reward, adapters_as_given
+from solon.libraries.trl import DataCollatorForPreference, Reward
 from solon.progress import Progress
 from solon.records import PreferenceRecord
 from solon.role_settings import POLICY, Role
@@ -48,18 +48,17 @@ def train(
     scorer = start.scorer(model, settings, mark)
     with packing.packed_scores(start.network_of(scorer)) as packs:
         collator = PackedCollator if packs else SoftLabelCollator
-        with adapters_as_given(scorer):
-            trainer = SoftLabelTrainer(
-                model=scorer,
-                args=RewardConfig(
-                    **setup.epoch_arguments(out, seed, settings),
-                    lr_scheduler_type="linear",
-                    disable_dropout=False,  # done above; here it would also undo lora.dropout
-                ),
-                data_collator=collator(pad_token_id=tokenizer.pad_token_id),
-                train_dataset=dataset,
-                processing_class=tokenizer,
-            )
+        trainer = SoftLabelTrainer(
+            model=scorer,
+            args=RewardConfig(
+                **setup.epoch_arguments(out, seed, settings),
+                lr_scheduler_type="linear",
+                disable_dropout=False,  # done above; here it would also undo lora.dropout
+            ),
+            data_collator=collator(pad_token_id=tokenizer.pad_token_id),
+            train_dataset=dataset,
+            processing_class=tokenizer,
+        )
         left_out = len(dataset) - len(trainer.train_dataset)
         return trainers.run(trainer, tokenizer, out, columns, progress, counts={"left_out": left_out})
 

@@ -9,7 +9,7 @@ from transformers import set_seed
 from trl import SFTConfig
 
 from solon import config, marks, models
-from solon.libraries.trl import SFT, adapters_as_given, settle_heads, without_router_loss
+from solon.libraries.trl import SFT, settle_heads, without_router_loss
 from solon.progress import Progress
 from solon.records import Example
 from solon.role_settings import POLICY, Role
@@ -46,17 +46,16 @@ def train(
     set_seed(seed)
     student = start.policy(model, settings, mark)
     with packing.packed(start.network_of(student)) as packs:
-        with adapters_as_given(student):
-            trainer = Finetuner(
-                model=student,
-                args=SFTConfig(
-                    **setup.epoch_arguments(out, seed, settings),
-                    lr_scheduler_type="constant",
-                    completion_only_loss=True,
-                ),
-                train_dataset=dataset,
-                processing_class=tokenizer,
-            )
+        trainer = Finetuner(
+            model=student,
+            args=SFTConfig(
+                **setup.epoch_arguments(out, seed, settings),
+                lr_scheduler_type="constant",
+                completion_only_loss=True,
+            ),
+            train_dataset=dataset,
+            processing_class=tokenizer,
+        )
         without_router_loss(trainer)
         settle_heads(trainer)
         if packs:

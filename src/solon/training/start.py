@@ -8,7 +8,6 @@ from peft import PeftModel, get_peft_model
 
 from solon import adapter_folders, adapters, marks, models, scoring_heads
 from solon.inference.precision import native_type
-from solon.libraries.peft import targets_as_named
 from solon.marks import Mark
 from solon.training import setup
 from solon.training_settings import OnDevice
@@ -35,9 +34,13 @@ def _begun(name: str, settings: OnDevice, mark: Mark, load: Callable[..., Any], 
     base = marks.put(setup.without_dropout(load(models.whole(name), *frozen(settings))), mark)
     if folder := adapter_folders.adapter_of(name):
         adapter_folders.fits(name, settings.lora)
-        return adapters.put(base, folder, task, trainable=True)
-    with targets_as_named():
-        return get_peft_model(base, setup.lora_config(settings.lora, base, task))
+        model = adapters.put(base, folder, task, trainable=True)
+    else:
+        model = get_peft_model(base, setup.lora_config(settings.lora, base, task))
+    # TRL, which asks the PeftModel, would round adapters on weights of 4 bits to bfloat16: a step of 1e-6 is
+    # lost there.
+    model.is_loaded_in_4bit = False
+    return model
 
 
 def frozen(settings: OnDevice) -> tuple[torch.dtype, bool]:
