@@ -56,6 +56,14 @@ RUNS: dict[str, dict[str, Any]] = {
         "preference_model": {"helpfulness": None},
         "reinforce": {"steps": 1},
     },
+    "rewarded": {  # as one-order up to the preference model
+        "feedback": {"both_orders": False, "prior_correction": True},
+        "preference_model": {"helpfulness": None},
+        "reinforce": {
+            "steps": 1,
+            "reward": {"rating": 2, "comparison": 1},
+        },
+    },
     "another-critic": {
         "models": {"critic": "critic"},
         "critique": {"helpful_answers": 2},

@@ -21,10 +21,10 @@ def rewards(scorer: str, out: Path, process: int, processes: int) -> list[float]
         algorithm="ppo", samples_per_prompt=1, prompts_per_step=COUNT, length_control=True
     )
     prompts = [{**record, "prompt": [user("How?")]} for record in prompt_records(COUNT)]  # so length decides
-    reward = online.rewards(Task(prompts, scorer, scorer, out, settings, 0, unwatched))
     share = slice(process * COUNT // processes, (process + 1) * COUNT // processes)
     answers = [Rollout([], "word " * (1 + number * 5 % COUNT), False) for number in range(COUNT)]
-    return reward([prompt["id"] for prompt in prompts[share]], answers[share], 1)
+    with online.rewards(Task(prompts, scorer, scorer, out, settings, 0, unwatched)) as reward:
+        return reward([prompt["id"] for prompt in prompts[share]], answers[share], 1)
 
 
 if __name__ == "__main__":

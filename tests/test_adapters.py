@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from solon import adapters, config, marks, models
 from solon.cli import app
 from solon.errors import SolonError
-from solon.policy import online, ppo, rollouts, trl_trainers
+from solon.policy import ppo, preference_model, rollouts, trl_trainers
 from solon.stages import preference, reinforce, supervised
 from solon.training import exporting, packing, start
 from test_stage_preference import PAIRS
@@ -70,7 +70,7 @@ def rl(algorithm: str, **changes: Any) -> config.Reinforce:
 
 def apart(monkeypatch: pytest.MonkeyPatch, sl_cai: Path) -> None:
     """From here on the reference, the preference model and the sampler's weights are copies of their own."""
-    monkeypatch.setattr(online, "on_one_base", lambda *_: False)
+    monkeypatch.setattr(preference_model, "on_one_base", lambda *_: False)
     sampler = rollouts.Sampler
     without = lambda *given: sampler(*given[:4])  # noqa: E731
     monkeypatch.setattr(trl_trainers, "Sampler", without)
@@ -119,7 +119,7 @@ def test_in_rl_no_weight_of_the_base_is_there_twice(sl_cai: Path, judge: Path) -
     task = Task(prompt_records(), str(sl_cai), str(judge), Path(), rl("rloo"), 0, unwatched)
     policy = start.policy(task.policy, task.settings, {})
     base = {weight.data_ptr() for name, weight in policy.named_parameters() if "lora_" not in name}
-    score = online.scoring(task, policy)
+    score = preference_model.scoring(task, policy)
     sampler = rollouts.Sampler(task.policy, task.settings, 0, task.role, policy)
     assert sampler._engine._model.network is policy.get_base_model()  # type: ignore[union-attr]
     scorer = score.__closure__

@@ -58,6 +58,8 @@ MANIFEST = "the manifest fits"
 HASHES = "files and models"
 LEFT = "what stages left"
 REPORT = "the report is"
+REWARDED = "what rewarded RL's samples"
+SAMPLES_ANEW = "votes on RL's samples are"
 VOTES_ANEW = "votes are what the feedback model says"
 JUDGEMENTS_ANEW = "judgements are what the judge says"
 TEXTS_ANEW = "texts are what their models write"
@@ -130,6 +132,15 @@ def replaced(old: str, new: str, *files: str) -> Forgery:
 
 def turn(label: Any) -> None:
     label["chosen"], label["rejected"] = label["rejected"], label["chosen"]
+
+
+def praise(samples: list[Any]) -> None:
+    """A comparison of the first sample made its victory, with its orders, its part and its reward."""
+    vote = next(vote for vote in samples[0]["votes"] if "against" in vote)
+    vote.update(probability=1.0, orders=[1.0])
+    of_it = [each["probability"] for each in samples[0]["votes"] if "against" in each]
+    samples[0]["rewards"]["comparison"] = sum(of_it) / len(of_it)
+    samples[0]["reward"] = 2 * samples[0]["rewards"]["rating"] + samples[0]["rewards"]["comparison"]
 
 
 def turn_whole(label: Any) -> None:
@@ -409,6 +420,31 @@ CAUGHT: dict[str, tuple[str, Forgery, str, str]] = {
         SCORES,
         "1/0",
     ),
+    "a sample's reward and its part edited": (
+        "rewarded",
+        in_records(SAMPLES, lambda r: [r[0].update(reward=2.0), r[0]["rewards"].update(rating=1.0)]),
+        REWARDED,
+        "its votes make",
+    ),
+    "a sample's vote and all that it makes": ("rewarded", in_records(SAMPLES, praise), REWARDED, "letters'"),
+    "a sample's rating by another question": (
+        "rewarded",
+        in_each(SAMPLES, lambda r: r["votes"][0].update(instruction="How kind is it?")),
+        REWARDED,
+        "another question|other principles",
+    ),
+    "a sample said to be unrated": (
+        "rewarded",
+        in_records(SAMPLES, lambda r: r[0].update(problem="filtered")),
+        REWARDED,
+        "a rating and a problem",
+    ),
+    "another weight": (
+        "rewarded",
+        in_settings("reinforce", "reinforce.reward.comparison", 3.0),
+        REWARDED,
+        "another reward than its parts",
+    ),
     "a sample left out": ("contrasted", in_records(SAMPLES, lambda r: r.pop(0)), REWARDS, "7 samples"),
     "samples of other prompts": (
         "revised",
@@ -652,7 +688,7 @@ def test_a_sound_run_raises_no_alarm(name: str, audited: Runs) -> None:
     checks = found(run)
     assert {full: said for full, (status, said) in checks.items() if status == "FAILED"} == {}
     unknown = {full for full, (status, _) in checks.items() if status == "unknown"}
-    asked = {VOTES_ANEW, JUDGEMENTS_ANEW, TEXTS_ANEW}
+    asked = {VOTES_ANEW, SAMPLES_ANEW, JUDGEMENTS_ANEW, TEXTS_ANEW}
     assert {full for full in unknown if not full.startswith((UNKEPT, *asked))} == set()
     checks = found(run, 2)
     assert {full: said for full, (status, said) in checks.items() if status == "FAILED"} == {}

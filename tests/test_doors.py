@@ -140,7 +140,7 @@ def test_dpo_learns_from_the_labels(
     by_command(folder, "reinforce", labels, out, "--policy", folder / "03-sl-cai")
     trained_alike(out, folder / "07-rl-cai")
     capsys.readouterr()
-    assert "need a preference model" in fails(
+    assert "score of a preference model" in fails(
         capsys,
         *("reinforce", finished / "01-red-team/prompts.jsonl", tmp_path / "none"),
         *("--policy", finished / "03-sl-cai", "--config", finished / "config.yaml"),

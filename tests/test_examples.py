@@ -50,6 +50,16 @@ def test_the_method(started: Any, tiny_model: Path, tmp_path: Path) -> None:
     assert not torch.equal(*weights)
 
 
+def test_an_own_reward(
+    started: Any, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "own_reward", None)  # as it was, when the test is over
+    started("own_reward.py", tiny_model)
+    for sample in RecordFile(tmp_path / "runs/own-reward/samples.jsonl"):
+        lengths = [len(word) for word in sample["response"].split() or [""]]
+        assert sample["reward"] == fmean(length < 7 for length in lengths)
+
+
 def test_an_own_judge(started: Any, tiny_model: Path, tmp_path: Path) -> None:
     started("own_judge.py", tiny_model)
     labels: list[PreferenceRecord] = RecordFile(tmp_path / "runs/panel.jsonl", PreferenceRecord).read()

@@ -13,9 +13,10 @@ import torch
 from transformers import set_seed
 
 from reward_together import rewards
-from solon import config, models
+from solon import config, constitution, models
 from solon.config import Config
 from solon.errors import SolonError
+from solon.feedback.sample_judges import Judges
 from solon.marks import KEY
 from solon.pipeline import launch
 from solon.policy import rollouts
@@ -36,12 +37,13 @@ from toy_training import (
 TWO = config.TrainingScale(processes=2)
 SCRIPT = Path(__file__).with_name("train_together.py")
 STRATEGIES = {
-    "ddp": ("supervised", "preference", "rloo", "grpo", "dr-grpo", "dpo"),
+    "ddp": ("supervised", "preference", "rloo", "grpo", "dr-grpo", "dpo", "feedback"),
     "fsdp": ("preference", "rloo", "grpo", "dpo"),
 }
 WORDS = ("A llama.", "Nothing much, to be sure.", "The night, because of the stars and of nothing else.")
 EXAMPLES = [example(f"{number} things?", WORDS[number % 3] * (1 + number % 4)) for number in range(12)]
 PAIRS = [pair(f"{number}?", WORDS[number % 3], WORDS[(number + 1) % 3], number / 12) for number in range(12)]
+OWN = "python:own_rewards_of_tests:brevity"
 SMALL = {"batch_size": 4, "micro_batch_size": 1, "learning_rate": 1e-3}
 RL = {"steps": 2, "prompts_per_step": 4, "samples_per_prompt": 2, "micro_batch_size": 2, "max_tokens": 12}
 
@@ -62,11 +64,32 @@ def tasks(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     ]
     pairs = {"steps": 2, "prompts_per_step": 4, "micro_batch_size": 2, "learning_rate": 1e-3}
     return {
+        "feedback": (
+            "reinforce",
+            [{**record, "set": "red-team"} for record in prompt_records()],
+            [tiny, None],
+            config.Reinforce(reward={"rating": 9, OWN: 1}, learning_rate=1e-3, **RL),
+        ),
         "dpo": ("reinforce", PAIRS, [tiny, None], config.Reinforce(algorithm="dpo", **pairs)),
         "supervised": ("supervised", EXAMPLES, [tiny], config.Supervised(epochs=2, **SMALL)),
         "preference": ("preference-model", PAIRS, [tiny], config.PreferenceModel(epochs=2, **SMALL)),
         **{each.algorithm: ("reinforce", prompt_records(), [tiny, str(scorer)], each) for each in rl},
     }
+
+
+def judges_of(names: list[str | None], settings: config.Section) -> Judges | None:
+    """The feedback model, where it rewards: the policy's own beginning."""
+    if not (isinstance(settings, config.Reinforce) and settings.asks_feedback):
+        return None
+    law = constitution.load("harmless")
+    return Judges(
+        models=[str(names[0])],
+        role=config.Role(),
+        settings=config.Feedback(),
+        laws={"harmlessness": law, "helpfulness": law},
+        engine=config.EngineSettings(device="cpu", dtype="float32", batch_size=8),
+        scale=config.Scale(),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +99,8 @@ def alone(tasks: dict[str, Task], tmp_path_factory: pytest.TempPathFactory) -> P
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rollouts, "number_type", lambda: "float32")  # as in the two: see train_together.py
         for name, (stage, records, names, settings) in tasks.items():
-            launch.train(stage, records, names, folder / name, settings, 3, unwatched, config.TrainingScale())
+            scale, judges = config.TrainingScale(), judges_of(names, settings)
+            launch.train(stage, records, names, folder / name, settings, 3, unwatched, scale, judges=judges)
     return folder
 
 
@@ -88,7 +112,8 @@ def together(tasks: dict[str, Task], tmp_path_factory: pytest.TempPathFactory) -
         scale = config.TrainingScale(processes=2, strategy=strategy)
         for name in names_of:
             stage, records, names, settings = tasks[name]
-            launch.write_task(stage, records, names, folder / strategy / name, settings, 3)
+            judges = judges_of(names, settings)
+            launch.write_task(stage, records, names, folder / strategy / name, settings, 3, judges=judges)
         folders = [str(folder / strategy / name) for name in names_of]
         line = [*launch.command(scale), str(SCRIPT), *folders]
         subprocess.run(line, env=launch.environment(scale), check=True, capture_output=True, text=True)
@@ -100,7 +125,12 @@ def together(tasks: dict[str, Task], tmp_path_factory: pytest.TempPathFactory) -
 )
 def test_two_processes_train_as_one(strategy: str, name: str, alone: Path, together: Path) -> None:
     assert_trained_alike(together / strategy / name, alone / name)
-    if name in {"rloo", "grpo", "dr-grpo"}:  # every answer once, and those that one process samples
+    if name in {
+        "rloo",
+        "grpo",
+        "dr-grpo",
+        "feedback",
+    }:  # every answer once, and those that one process samples
         written = [folder / name / "samples.jsonl" for folder in (together / strategy, alone)]
         assert written[0].read_text() == written[1].read_text()
 

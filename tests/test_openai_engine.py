@@ -26,7 +26,7 @@ from solon.config import Config, Critique, EngineSettings, Feedback
 from solon.errors import SolonError, TooLong
 from solon.inference import first_token, open_engine, openai_engine, openai_server
 from solon.inference.engine import Completion, Engine, Question, Request
-from solon.inference.openai_server import Spent
+from solon.inference.spent import Spent
 from solon.models import resolve
 from solon.progress import Watcher
 from solon.prompts import comparison as prompts

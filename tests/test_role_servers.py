@@ -14,7 +14,7 @@ from solon.config import Config
 from solon.errors import SolonError
 from solon.inference import openai_engine, openai_server
 from solon.inference.engine import Engine, Question, Request
-from solon.inference.openai_server import Spent
+from solon.inference.spent import Spent
 from solon.pipeline.workbench import Workbench
 from solon.progress import Watcher
 from solon.prompts.dialogue import user

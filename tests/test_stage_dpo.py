@@ -154,5 +154,5 @@ def test_settings_that_mean_nothing_here_are_refused(changes: dict[str, Any], sa
 
 def test_an_algorithm_that_samples_needs_a_preference_model(tiny_model: Path, tmp_path: Path) -> None:
     set_seed(0)
-    with pytest.raises(SolonError, match="need a preference model"):
+    with pytest.raises(SolonError, match="score of a preference model"):
         reinforce.train([], str(tiny_model), None, tmp_path, config.Reinforce(), 0, unwatched)

@@ -21,9 +21,10 @@ from solon.config import Config
 from solon.errors import SolonError
 from solon.evaluation import revisions
 from solon.evaluation.calibration import mean_interval
-from solon.method import STAGES
+from solon.method import NAMES, STAGES
 from solon.progress import Watcher
 from solon.report import study_page as page
+from solon.report import study_ways
 from solon.store.files import file_hash, write_atomically
 from solon.store.lock import alone_in
 from solon.store.record_file import RecordFile
@@ -340,6 +341,28 @@ def test_the_figures_are_those_of_the_runs(
     assert any("2 seeds" in caveat for caveat in figures["caveats"])
 
 
+def test_tokens_are_those_of_the_stages_that_a_way_needs(built: Path) -> None:
+    """Each stage here takes a tenth of the tokens of the one before, what was taken from another run too."""
+    run = read(built / "all-seed-1")
+    files = {stage: {stage: "hash"} for stage in NAMES}
+    entries = {
+        stage: {"status": "done", "usage": {"tokens_computed": 10**place}, "files": files[stage]}
+        for place, stage in enumerate(reversed(NAMES))
+    }
+    taken = {stage: {**entry, "usage": {}, "reused": "Taken."} for stage, entry in entries.items()}
+    maker = replace(run, manifest={"stages": entries}, settings={}, samples=[])
+    for settings, expected in (
+        ({}, 11111110),
+        ({"reward": {"rating": 1, "preference-model": 1}}, 11111110),
+        ({"reward": "rating"}, 11100010),
+        ({"algorithm": "dpo"}, 11111010),
+    ):
+        taker = replace(maker, manifest={"stages": taken}, settings={"reinforce": settings})
+        assert study_ways.tokens(taker, "rl-cai", [maker, taker]) == expected
+        assert study_ways.tokens(taker, "sl-cai", [maker, taker]) == 11100000
+        assert study_ways.tokens(taker, "rl-cai", [taker]) is None
+
+
 def test_one_runs_figures_are_its_own(built: Path) -> None:
     run = read(built / "all-seed-1")
     [found] = page.gather({"all": {"all-seed-1": run}}, {})
@@ -371,7 +394,7 @@ def test_the_page_shows_every_figure(written: tuple[Path, dict[str, Any], dict[s
     assert figures["verdict"].split(":")[0] in shown.text
     assert all(caveat in shown.text for caveat in figures["caveats"])
     drawn = shown.json["figures"]
-    assert set(drawn) == {"elo sl-cai", "elo rl-cai", "revisions", "reliability"}
+    assert set(drawn) == {"outcomes", "elo sl-cai", "elo rl-cai", "revisions", "reliability"}
     harmlessness, helpfulness = drawn["elo rl-cai"]["data"]
     of = [figures["variations"][name]["elo"]["rl-cai"] for name in ("none", "all")]
     assert harmlessness["y"] == [each["harmlessness"]["elo"] for each in of]

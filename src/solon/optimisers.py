@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Literal
 
-from solon.errors import SolonError
-
 
 @dataclass(frozen=True)
 class Optimiser:
@@ -22,19 +20,6 @@ class Optimiser:
     samples: int = 1  # fewest answers to one prompt that it can learn from
     processes: bool = True  # more than one can train together
     scores_samples: bool = True  # always: in a pass of its own, with the policy that drew them
-
-    def scored_by(self, preference_model: str | None) -> dict[str, str]:
-        """The model that rewards the policy, by its role; none where it learns from pairs.
-
-        Raises SolonError where there must be one and is none.
-        """
-        if self.learns_from == "pairs":
-            return {}
-        if preference_model is None:
-            raise SolonError(
-                "reinforce.algorithm samples answers, which need a preference model: give its folder"
-            )
-        return {"preference model": preference_model}
 
     def train(self, task: object) -> dict[str, float]:
         """Train the task's policy and leave it in the task's folder. Returns the last step's metrics."""

@@ -182,19 +182,45 @@ class PreferenceRecord(TypedDict):
     votes: list[Vote]  # [] unless models judged; of a panel one judge's after another's
 
 
+class SampleVote(Vote):
+    """What the feedback model says of a sample of RL, where it rewards (``reinforce.reward``).
+
+    ``probability`` is that the sample is the better one; of a rating how near it is to the scale's best, 1.
+    What is of a pair's first and second answer is of the sample with the lower number and the other.
+    """
+
+    against: NotRequired[str]  # the id of the sample that it was compared with; none where it was rated
+
+
 class SampleRecord(TypedDict):
-    """``07-rl-cai/samples.jsonl``: an answer that RL sampled, and what the preference model gave it."""
+    """``07-rl-cai/samples.jsonl``: an answer that RL sampled, and its reward."""
 
     id: str  # "STEP/NUMBER"
     prompt_id: NotRequired[str]  # runs of before 2026-12 have none (``store.run_folder`` looks it up)
     step: int  # counted from 1, as in metrics.jsonl
     prompt: Dialogue
     response: str
-    reward: float  # the preference model's score of the response alone, as it gives it outside of RL too
+    # the preference model's score of the response alone, as it gives it outside of RL too, or the weighted
+    # sum of what else rewards; with a ``problem`` the mean of the prompt's other samples, or of the step's
+    reward: float
+    rewards: NotRequired[dict[str, float]]  # what it is the sum of, before weights, where that is set
+    judge: NotRequired[str]  # the feedback model, or a panel's models, where they reward
+    votes: NotRequired[list[SampleVote]]  # theirs
+    problem: NotRequired[str]  # why there is no rating: the sample is not learned from
     # ``max_tokens`` came before the response's end, so the preference model saw none; runs of before 2026-12
     # do not say
     truncated: NotRequired[bool]
     thinking: NotRequired[str]  # what it thought first; the reward did not see it
+
+
+class AskedRecord(TypedDict):
+    """``07-rl-cai/asked.jsonl``: what the feedback model read and wrote to reward a step's samples."""
+
+    id: str  # the step; twice where a killed run went on amid it
+    usage: dict[str, float]  # as in the manifest
+    chose: int  # questions answered from among choices
+    improbable: int  # of which the model would have said something else
+    notes: list[str]  # what the engine had to say
 
 
 class ModelAnswer(TypedDict):

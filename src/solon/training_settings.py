@@ -5,7 +5,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from solon.engine_settings import Count, Positive, Section
+from solon.errors import SolonError
 from solon.optimisers import OPTIMISERS
+from solon.reward_settings import ASKED, COMPARISON, PREFERENCE_MODEL, Rewards, weights
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -86,6 +88,9 @@ class Reinforce(OnDevice):
     """RL against the preference model (paper, section 4.2)."""
 
     algorithm: Literal["rloo", "grpo", "dr-grpo", "ppo", "dpo"] = "rloo"
+    # of samples: one by its name, or a sum, each with its weight. rating and comparison: the feedback model
+    # judges them itself, without a preference model (Lee et al. 2023, arXiv:2309.00267: direct RLAIF)
+    reward: Rewards = PREFERENCE_MODEL
     steps: Positive = 200
     prompts_per_step: Positive = 16
     samples_per_prompt: Positive = 4
@@ -118,6 +123,40 @@ class Reinforce(OnDevice):
         return OPTIMISERS[self.algorithm].learns_from
 
     @property
+    def rewards(self) -> dict[str, float]:
+        """The weights of what rewards samples, by its name; none where the algorithm learns from pairs."""
+        return weights(self.reward) if self.learns_from == "samples" else {}
+
+    @property
+    def needs_preference_model(self) -> bool:
+        """Whether the policy learns from a preference model's scores."""
+        return PREFERENCE_MODEL in self.rewards
+
+    @property
+    def sums_rewards(self) -> bool:
+        """Whether anything but a preference model's score as it is rewards samples."""
+        return self.rewards not in ({}, {PREFERENCE_MODEL: 1})
+
+    @property
+    def asks_feedback(self) -> bool:
+        """Whether the feedback model is asked about samples."""
+        return any(name in ASKED for name in self.rewards)
+
+    def scored_by(self, preference_model: str | None) -> dict[str, str]:
+        """The model whose scores the policy learns from, by its role; none where it needs none.
+
+        Raises SolonError where there must be one and is none.
+        """
+        if not self.needs_preference_model:
+            return {}
+        if preference_model is None:
+            raise SolonError(
+                "reinforce.reward is the score of a preference model, and none is given: give its folder, or "
+                "another reward"
+            )
+        return {"preference model": preference_model}
+
+    @property
     def per_step(self) -> tuple[int, int]:
         """Sequences a step and a forward pass, or pairs where the algorithm learns from these."""
         if self.learns_from == "pairs":
@@ -131,7 +170,7 @@ class Reinforce(OnDevice):
         if not self.kl_coefficient:
             raise ValueError(f"kl_coefficient is 0, but {self.algorithm} divides by it; give more")
         usual = type(self).model_fields
-        for name in ("epochs_per_step", "length_control", "truncated", "generate"):
+        for name in ("reward", "epochs_per_step", "length_control", "truncated", "generate"):
             if getattr(self, name) != usual[name].default:
                 raise ValueError(
                     f"{name} is for algorithms that sample answers, and {self.algorithm} learns from pairs; "
@@ -149,6 +188,8 @@ class Reinforce(OnDevice):
                 f"samples_per_prompt is {self.samples_per_prompt}, but {self.algorithm} compares samples; "
                 f"give {fewest} or more"
             )
+        if COMPARISON in self.rewards and self.samples_per_prompt < 2:
+            raise ValueError("reward compares the samples of a prompt: give samples_per_prompt 2 or more")
         if self.length_control and sequences == 1:
             raise ValueError(
                 "length_control compares a step's answers, and a step has one: raise prompts_per_step or "

@@ -12,14 +12,15 @@ from solon.audit.run import SETTING_OF, Found, Run, by_id
 from solon.config import on_server
 from solon.errors import SetAside, SolonError
 from solon.evaluation import tournament
-from solon.feedback import labelling
+from solon.feedback import labelling, samples
 from solon.feedback.method import Candidates, turned
 from solon.feedback.panel import by_judge
+from solon.feedback.samples import Sample
 from solon.inference.engine import Engine
 from solon.method import stage
 from solon.pipeline.workbench import Workbench
 from solon.progress import Watcher
-from solon.records import PairRecord, Vote
+from solon.records import ASPECT_OF, PairRecord, Vote
 from solon.role_settings import RoleName
 from solon.seeds import generator
 from solon.stages import critique
@@ -66,6 +67,51 @@ def votes_anew(run: Run, engine: Engine, drawn: Sequence[Any]) -> Iterator[tuple
         judge = replay.Recorded(replay.together(said), engine)
         for pair, now in method.judge(judge, asked, law, settings, seed):
             yield of_id[pair.id], 1.0 if isinstance(now, SetAside) else apart(before[pair.id], now)
+
+
+def sample_votes(run: Run) -> Found:
+    """A draw of the samples that the feedback model rewarded, judged anew."""
+    judged = [record for record in run.folder.samples if record.get("votes")]
+    names = panel.judges(run) if judged else [""]
+    found = []
+    for name in names:
+        mine = [{**one, "votes": of_judge(one["votes"], name, len(names))} for one in judged]
+        recorded = [one for one in mine if one["votes"]]
+        what = "samples' votes" + f" of {name}" * (len(names) > 1)
+        found.append(asked_again(run, what, recorded, "feedback", partial(samples_anew, run), name or None))
+    said, wrong, unknown = zip(*found, strict=True)
+    return Found("; ".join(said), list(chain(*wrong)), list(chain(*unknown)))
+
+
+def of_judge(votes: Sequence[Any], name: str, judges: int) -> list[Any]:
+    return [vote for vote in votes if judges == 1 or vote.get("judge") == name]
+
+
+def samples_anew(run: Run, engine: Engine, drawn: Sequence[Any]) -> Iterator[tuple[Any, float]]:
+    """Each sample, and how far its votes are from those of now, with its prompt's others beside it."""
+    laws = {aspect: law for aspect, setting in SETTING_OF.items() if (law := run.law(setting))}
+    prompts = by_id([*run.folder.prompts, *run.folder.rl_prompts])
+    rewards, seed = run.config.reinforce.rewards, run.seed("reinforce")
+    for record in drawn:
+        if ASPECT_OF[prompts[record["prompt_id"]]["set"]] not in laws:
+            continue
+        group = [
+            Sample(one["id"], prompts[one["prompt_id"]], one["response"])
+            for one in run.folder.samples
+            if (one["step"], one["prompt_id"]) == (record["step"], record["prompt_id"])
+        ]
+        now = samples.judge(engine, group, rewards, laws, run.config.feedback, seed)
+        mine = [vote for id, said in now if id == record["id"] and isinstance(said, list) for vote in said]
+        before, after = against(record["votes"]), against(mine)
+        yield record, max(apart(votes, after.get(other, [])) for other, votes in before.items())
+
+
+def against(votes: Sequence[Any]) -> dict[str, list[Any]]:
+    """A sample's votes by the other that they are of, "" where it was rated."""
+    by_other: dict[str, list[Any]] = {}
+    for vote in votes:
+        by_other.setdefault(vote.get("against", ""), []).append(vote)
+    return by_other
 
 
 def judgements(run: Run) -> Found:

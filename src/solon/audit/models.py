@@ -15,7 +15,7 @@ FROM = {
     "preference-model": {},
     "reinforce": {"policy": "supervised", "preference model": "preference-model"},
 }
-PAIRS_ALONE = {"policy": "supervised"}  # of the last, where it learns from pairs
+UNSCORED = {"policy": "supervised"}  # of the last, where it needs no preference model
 
 
 def marked(audited: Run) -> Found:
@@ -60,7 +60,7 @@ def of_checkpoint(
         lost = ["has lost its mark, which the manifest has"] if recorded else []
         return lost, origin
     mark, faults = found[0], list(origin.faults)
-    made_from = PAIRS_ALONE if stage == "reinforce" and run.learns_from == "pairs" else FROM[stage]
+    made_from = UNSCORED if stage == "reinforce" and not run.needs_preference_model else FROM[stage]
     expected = marks.labels_of(run.trained_on(stage)).union(
         *(marks.origin(str(here[other])).labels for other in made_from.values() if other in here)
     )

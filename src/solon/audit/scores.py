@@ -9,6 +9,7 @@ from solon.audit.run import Found, Run
 from solon.method import stage
 from solon.prompts.dialogue import assistant
 from solon.records import Message
+from solon.reward_settings import PREFERENCE_MODEL
 from solon.seeds import generator
 
 SCORED = 64  # of each kind where ``again`` is no more: so an audit takes seconds
@@ -89,10 +90,11 @@ def in_samples(run: Run) -> list[Scored]:
         (
             f"sample {one['id']}",
             [*one["prompt"], assistant(one["response"])],
-            one["reward"],
+            one["rewards"][PREFERENCE_MODEL] if "rewards" in one else one["reward"],
             one.get("truncated", False),
         )
         for one in run.folder.samples
+        if PREFERENCE_MODEL in one.get("rewards", (PREFERENCE_MODEL,))
     ]
 
 

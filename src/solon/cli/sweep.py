@@ -34,6 +34,8 @@ def sweep(
         return
     result = json.loads(figures)
     show_rows(rows(result["variations"], result["qualities"]), result["study"])
+    if result["outcomes"]:
+        show_rows(came_to(result["outcomes"], result["qualities"]), "What each came to, and what it took")
     typer.echo(result["verdict"])
     for caveat in result["caveats"]:
         typer.echo(caveat)
@@ -55,3 +57,19 @@ def rows(variations: dict[str, Any], qualities: dict[str, str]) -> list[dict[str
             }
         )
     return table
+
+
+def came_to(outcomes: dict[str, Any], qualities: dict[str, str]) -> list[dict[str, Any]]:
+    """The study's last models and what they began from: harmlessness, helpfulness, evasion, tokens spent."""
+    return [
+        {
+            "variation": name,
+            **{
+                f"more {word}, Elo": (figures["elo"].get(aspect) or {}).get("elo")
+                for aspect, word in qualities.items()
+            },
+            "evasive": figures.get("evasive"),
+            "tokens": figures["tokens"],
+        }
+        for name, figures in outcomes.items()
+    ]

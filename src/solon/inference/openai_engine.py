@@ -14,7 +14,8 @@ from solon.errors import SetAside, SolonError, Unjudged
 from solon.inference import first_token
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.inference.openai_modes import ChatMode, CompletionMode, Elsewhere
-from solon.inference.openai_server import SPENT, NoRoom, NoUse, Refused, Server
+from solon.inference.openai_server import NoRoom, NoUse, Refused, Server
+from solon.inference.spent import SPENT
 from solon.inference.verdict import named
 from solon.role_settings import DEFAULT, Role
 from solon.seeds import derive_seed

@@ -5,7 +5,6 @@ import random
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,6 +16,7 @@ from solon.inference.openai_answers import Answer, Damaged, Nothing, Withheld, b
 from solon.inference.openai_clients import reach
 from solon.inference.openai_options import LIMITS, Options
 from solon.inference.openai_refusals import Json, Refusal, of_answer, within
+from solon.inference.spent import SPENT
 
 PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds before the first further try, and before later ones at most
 MOST_LEARNED = 8  # refusals of one request that are of its settings
@@ -55,17 +55,6 @@ class Unwilling(Exception):
     def __init__(self, refusal: Refusal) -> None:
         super().__init__()
         self.refusal = refusal
-
-
-@dataclass
-class Spent:
-    """On servers' answers so far."""
-
-    tokens: int = 0
-    cost: float = 0.0
-
-
-SPENT = Spent()  # by this process, whichever engines it has opened
 
 
 class Server:

@@ -15,7 +15,9 @@ from accelerate import PartialState
 from filelock import FileLock
 
 from solon import config, models
+from solon.config import on_server
 from solon.errors import SolonError
+from solon.feedback.sample_judges import Judges, asked, count_spent
 from solon.method import trains
 from solon.progress import Progress
 from solon.role_settings import DEFAULT, Role
@@ -41,10 +43,11 @@ def train(
     scale: config.TrainingScale,
     human_harm: bool = False,
     role: Role = DEFAULT,
+    judges: Judges | None = None,
 ) -> dict[str, float]:
     """The stage's ``train`` with these models, in as many processes as ``scale`` says, here if in one.
 
-    ``role`` is the policy's.
+    ``role`` is the policy's; ``judges`` reward its samples, where the stage has any.
 
     Raises SolonError where the stage does, and where a process ends otherwise.
     """
@@ -52,11 +55,14 @@ def train(
     models.check_policy(names[0])
     if scale.processes == 1 and scale.launcher is None:
         metrics: dict[str, float] = function_of(stage)(
-            records, *names, out, settings, seed, progress, human_harm, role
+            records, *names, out, settings, seed, progress, human_harm, role, *([judges] if judges else [])
         )
         return metrics
-    write_task(stage, records, names, out, settings, seed, human_harm, role)
+    write_task(stage, records, names, out, settings, seed, human_harm, role, judges)
+    before = len(asked(out))
     metrics = _launched([*command(scale), "--module", __name__, str(out)], environment(scale), out, progress)
+    if judges and any(map(on_server, judges.models)):
+        count_spent(asked(out)[before:])
     for name in (TASK, LOG, LOCK):
         (out / name).unlink(missing_ok=True)
     return metrics
@@ -78,6 +84,7 @@ def write_task(
     seed: int,
     human_harm: bool = False,
     role: Role = DEFAULT,
+    judges: Judges | None = None,
 ) -> None:
     """What ``main`` reads."""
     task = {
@@ -88,6 +95,7 @@ def write_task(
         "seed": seed,
         "human_harm": human_harm,
         "role": role.model_dump(mode="json"),
+        "judges": judges and judges.having_spent().model_dump(mode="json"),
     }
     write_atomically(out / TASK, json.dumps(task))
 
@@ -176,6 +184,7 @@ def main(out: Path) -> None:
     function = function_of(task["stage"])
     section = trains(task["stage"]).section
     settings = getattr(config.Config.model_validate({section: task["settings"]}), section)
+    judges = task["judges"] and Judges.model_validate(task["judges"])
     try:
         # Training that has outlived a killed run may still be in its last step here.
         with FileLock(out / LOCK) if state.is_main_process else nullcontext():
@@ -188,6 +197,7 @@ def main(out: Path) -> None:
                 progress,
                 task["human_harm"],
                 Role.model_validate(task["role"]),
+                *([judges] if judges else []),
             )
     except SolonError as error:
         tell(error=str(error))

@@ -17,6 +17,7 @@ from solon.evaluation import trust
 from solon.method import NAMES, STAGES, TRUST, Stage
 from solon.pipeline import reuse, steps
 from solon.pipeline.steps.red_team import check_data
+from solon.pipeline.steps.reinforce import check as check_rewards
 from solon.pipeline.workspace import Workspace
 from solon.planning import estimate
 from solon.progress import Watcher
@@ -50,6 +51,7 @@ def run(
     estimate.check(config, folder, watcher, NAMES[: NAMES.index(until) + 1])
     work = Workspace(config, folder, watcher)
     by_people = check_data(work)
+    check_rewards(work)
     first = (TRUST,) if measures_trust(config, until) else ()
     wanted = {stage.name: inputs(stage, work) for stage in (*first, *STAGES)}
     human_harm = config.preference_model.harmlessness

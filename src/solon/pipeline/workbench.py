@@ -15,6 +15,8 @@ from solon import constitution, feedback, marks
 from solon.config import Config, EngineSettings
 from solon.constitution import Constitution
 from solon.errors import SET_ASIDE, set_aside_note
+from solon.feedback import panel
+from solon.feedback.sample_judges import Judges, asked
 from solon.inference import blocks, open_engine, settled
 from solon.inference.engine import LEAST, Engine, Usage
 from solon.method import trains
@@ -133,6 +135,20 @@ class Workbench:
         self._engine.say = self.note  # type: ignore[method-assign]
         return self._engine
 
+    @property
+    def judges(self) -> Judges | None:
+        """Who rewards RL's samples, where the feedback model does."""
+        if not self.config.reinforce.asks_feedback:
+            return None
+        return Judges(
+            models=[self.roles["feedback"], *self.panel.values()],
+            role=self.config.role("feedback").on(self.date),
+            settings=self.config.feedback,
+            laws=self.laws,
+            engine=self.engine_settings,
+            scale=self.config.scale,
+        )
+
     def note(self, text: str) -> None:
         """Tell the user, and whoever asks for the notes."""
         self.watcher.say(text)
@@ -163,13 +179,16 @@ class Workbench:
                     f"{cut} thoughts of {self._engine.model_name} came to {self._engine.role.thoughts} "
                     "tokens (thinking_tokens) and were closed there; the answers come after what there was."
                 )
-            if 2 * self._engine.improbable > self._engine.chose:
-                self.note(
-                    f"{self._engine.model_name} gives the answers that it is to choose from less than "
-                    f"{LEAST:.0%} of the probability in most questions: what it thinks of them is guessed "
-                    "from the little that is left."
-                )
+            self._tell_improbable(self._engine.model_name, self._engine.chose, self._engine.improbable)
             self._engine.usage, self._engine.chose, self._engine.improbable = Usage(), 0, 0
+
+    def _tell_improbable(self, model: str, chose: int, improbable: int) -> None:
+        if 2 * improbable > chose:
+            self.note(
+                f"{model} gives the answers that it is to choose from less than "
+                f"{LEAST:.0%} of the probability in most questions: what it thinks of them is guessed "
+                "from the little that is left."
+            )
 
     def train(
         self, stage: str, records: Sequence[Any], models: Sequence[str | None], out: Path, seed: int
@@ -185,11 +204,25 @@ class Workbench:
         settings = getattr(self.config, training.section)
         progress, scale = partial(self.watcher.advance, "steps"), self.config.scale.training
         human_harm = self.config.preference_model.human_harm
-        role = self.config.role("policy").on(self.date)
-        metrics = launch.train(stage, records, models, out, settings, seed, progress, scale, human_harm, role)
+        role, judges = self.config.role("policy").on(self.date), self.judges if stage == "reinforce" else None
+        metrics = launch.train(
+            stage, records, models, out, settings, seed, progress, scale, human_harm, role, judges
+        )
         for note in training.too_long(metrics, getattr(settings, training.limit), len(records)):
             self.note(note)
+        if judges:
+            self._count_judges(judges, out)
         return metrics
+
+    def _count_judges(self, judges: Judges, out: Path) -> None:
+        """What rewarding samples took, and what the engines had to say, by all processes of the training."""
+        records = asked(out)
+        for record in records:
+            self._used.update(record["usage"])
+        for note in dict.fromkeys(note for record in records for note in record["notes"]):
+            self.note(note)
+        counts = (sum(record["chose"] for record in records), sum(record["improbable"] for record in records))
+        self._tell_improbable(panel.labeller(judges.models), *counts)
 
 
 def problem(record: Mapping[str, Any]) -> str:

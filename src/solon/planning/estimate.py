@@ -219,7 +219,13 @@ def _needs(work: StageWork, config: Config, sizes: Mapping[str, ModelSize], mach
         tokens = min(pm.micro_batch_size, pm.batch_size) * work.sequence
         return resources.training(policy.scorer(), tokens, 0, pm.lora, device)
     if work.name == "reinforce":
-        return _reinforce(work, config.reinforce, policy, device)
+        asked = ("feedback", *feedback.further(config)) if config.reinforce.asks_feedback else ()
+        judges = {
+            f"the {part} model": sizes[part].parameters * _bytes(config.engine, device)
+            for part in asked
+            if part in sizes
+        }
+        return _reinforce(work, config.reinforce, policy, device, judges)
     roles = {load.role for load in work.loads if load.role in sizes}
     bytes_each = _bytes(config.engine, machine.engine)
     needs = [
@@ -229,13 +235,22 @@ def _needs(work: StageWork, config: Config, sizes: Mapping[str, ModelSize], mach
     return max(needs, key=lambda memory: memory.total)  # one model is in memory at a time
 
 
-def _reinforce(work: StageWork, rl: configs.Reinforce, policy: ModelSize, device: Device) -> Memory:
-    """The policy in training beside its reference (without adapters, a copy) and the preference model.
+def _reinforce(
+    work: StageWork,
+    rl: configs.Reinforce,
+    policy: ModelSize,
+    device: Device,
+    judges: Mapping[str, int],
+) -> Memory:
+    """The policy in training beside its reference (without adapters, a copy) and what rewards it.
+
+    That is the preference model, ``judges``, given with their weights' bytes, or both.
 
     The sampler's copy of the policy is in memory when nothing of an update is: the larger of the two counts.
     """
     samples_answers = rl.learns_from == "samples"
-    copies = {SCORER: policy.scorer().parameters * resources.FULL} if samples_answers else {}
+    copies = {SCORER: policy.scorer().parameters * resources.FULL} if rl.needs_preference_model else {}
+    copies |= judges
     if rl.lora is None:
         copies["reference"] = policy.parameters * resources.FULL
     sequences = min(rl.micro_batch_size, rl.prompts_per_step * rl.samples_per_prompt)

@@ -22,6 +22,7 @@ from solon.inference.prefix import common_length
 from solon.method import trains
 from solon.optimisers import OPTIMISERS
 from solon.planning.counting import SCORER, CountingEngine, Load, as_key, as_tokens, attended, together
+from solon.planning.rewards import Rewards
 from solon.planning.stage_work import Assumptions, Prompts, StageWork, sampled, size_of
 from solon.prompts.dialogue import assistant
 from solon.prompts.template_turns import TemplateTurns
@@ -52,6 +53,10 @@ class Workload:
         self.notes: list[str] = []
         self.law = constitution.load(config.constitution)
         self.helpful_labels = constitution.load(config.preference_model.helpfulness_constitution)
+        self.laws: dict[Aspect, Constitution] = {
+            "harmlessness": self.law,
+            "helpfulness": self.helpful_labels,
+        }
         self.helpful_evaluation = constitution.load(config.evaluation.helpfulness_constitution)
         check(config, self.law, self.helpful_labels)
         self._found: dict[PromptSet, list[PromptRecord]] = {}
@@ -229,7 +234,7 @@ class Workload:
         work, labelled = StageWork("feedback"), []
         for name, of_set in pairs.items():
             aspect = ASPECT_OF[name]
-            law = self.law if aspect == "harmlessness" else self.helpful_labels
+            law = self.laws[aspect]
             method, settings = labelling(self.config.feedback, law, aspect)
             made: list[Any] = []
             if isinstance(method, ByMaking):
@@ -358,7 +363,11 @@ class Workload:
                     attended(0, whole) * samples,
                     samples * answer,
                 ).times(passes),
-                Load(SCORER, "prompt", shared, samples * whole, once + answers),  # the preference model
+                *(
+                    [Load(SCORER, "prompt", shared, samples * whole, once + answers)]
+                    if settings.needs_preference_model
+                    else []
+                ),
                 Load(
                     "policy",
                     "train",
@@ -370,7 +379,8 @@ class Workload:
             ]
             loads = together(loads, [part.times(weight * factor) for part in parts])
         work.records = settings.steps * samples
-        work.loads = loads
+        rewards = Rewards(self.config, self.laws, self._seed("rewards"))
+        work.loads = together(loads, rewards.loads(self.engine, train, self.engine("policy")))
         work.sequence = max(length for length, _ in lengths) + settings.max_tokens
         wanted = settings.generate
         self._write(work, "red-team", wanted.red_team, train["red-team"], self._seed("rl", "red-team"))

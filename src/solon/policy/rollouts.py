@@ -25,7 +25,7 @@ from solon.texts.written import whole_characters
 from solon.training.processes import processes
 
 
-@dataclass(frozen=True)
+@dataclass
 class Rollout:
     """An answer that the policy sampled."""
 
@@ -33,6 +33,7 @@ class Rollout:
     text: str  # as the engine gives it, without half a character where it was cut off
     truncated: bool  # ``max_tokens`` came before its end
     thinking: str = ""  # what it thought first, which the reward does not see
+    rated: bool = True  # else the feedback model gave it no reward, and it is not learned from
 
 
 class Sampler:

@@ -27,22 +27,54 @@ class SampleLog:
 
         Those of a step that a kill undid are there already, and come out alike.
         """
-        records: list[SampleRecord] = [
-            {
-                "id": f"{step}/{number}",
-                "prompt_id": prompt,
-                "step": step,
-                "prompt": self._prompts[prompt],
-                "response": answer.text,
-                "reward": reward,
-                "truncated": answer.truncated,
-            }
-            for number, (prompt, answer, reward) in enumerate(zip(prompts, answers, rewards, strict=True))
-        ]
-        for record, answer in zip(records, answers, strict=True):
-            if answer.thinking:
-                record["thinking"] = answer.thinking
+        self.write(
+            *(
+                self.record(sample_id(step, number), prompt, answer, reward)
+                for number, (prompt, answer, reward) in enumerate(zip(prompts, answers, rewards, strict=True))
+            )
+        )
+
+    def record(self, id: str, prompt: str, answer: Rollout, reward: float) -> SampleRecord:
+        """The record of an answer to the prompt with that id."""
+        record: SampleRecord = {
+            "id": id,
+            "prompt_id": prompt,
+            "step": int(id.partition("/")[0]),
+            "prompt": self._prompts[prompt],
+            "response": answer.text,
+            "reward": reward,
+            "truncated": answer.truncated,
+        }
+        if answer.thinking:
+            record["thinking"] = answer.thinking
+        return record
+
+    def write(self, *records: SampleRecord) -> None:
+        """Write those that are not there."""
         new = [record for record in records if record["id"] not in self._known]
         if new:
             self.file.append(*new)
         self._known |= {record["id"] for record in new}
+
+    def of(self, step: int, prompts: Sequence[str], answers: Sequence[Rollout]) -> dict[str, SampleRecord]:
+        """What is there of these answers of a step, by their ids; one that came out otherwise counts not."""
+        asked = {
+            sample_id(step, number): (prompt, answer.text)
+            for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
+        }
+        if not self._known & asked.keys():
+            return {}
+        return {
+            record["id"]: record
+            for record in self.file
+            if asked.get(record["id"]) == (record["prompt_id"], record["response"])
+        }
+
+    def in_order(self) -> None:
+        """Sort the records by steps and numbers, as they are where none had to wait for its reward."""
+        self.file.put_in_order(sorted(self._known, key=lambda id: tuple(map(int, id.split("/")))))
+
+
+def sample_id(step: int, number: int) -> str:
+    """Of a step's answer, both counted from where ``samples.jsonl`` counts them: 1 and 0."""
+    return f"{step}/{number}"

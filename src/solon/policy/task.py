@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from solon import config
+from solon.feedback.sample_judges import Judges
 from solon.marks import Mark
 from solon.progress import Progress
 from solon.role_settings import POLICY, Role
@@ -13,7 +14,7 @@ from solon.role_settings import POLICY, Role
 
 @dataclass(frozen=True)
 class Task:
-    """A policy to train into a folder: on prompts, by the preference model's scores, or on pairs."""
+    """A policy to train into a folder: on prompts, by rewards of its answers, or on pairs."""
 
     records: Sequence[Any]  # prompts, or labelled pairs
     policy: str
@@ -25,3 +26,4 @@ class Task:
     left_out: int = 0  # prompts, for their length
     mark: Mark = field(default_factory=dict)  # that the policy will bear
     role: Role = POLICY  # the policy's
+    judges: Judges | None = None  # whose feedback rewards samples

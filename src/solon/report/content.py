@@ -31,7 +31,7 @@ CURVES: Mapping[str, Mapping[str, str]] = {
 }
 
 WATCHED: Mapping[str, str] = {
-    "reward": "Reward of the preference model",
+    "reward": "Reward of the samples",
     "won": "Share won against SL-CAI, by the judge",
     "boilerplate": "Boilerplate",
     "distinct": "Distinct pairs of words",

@@ -15,10 +15,11 @@ from solon.evaluation import revisions
 from solon.evaluation.calibration import Bin, wilson
 from solon.evaluation.revisions import Revised
 from solon.records import Aspect
-from solon.report import content, judging, plots, runs_compared
+from solon.report import content, judging, plots, runs_compared, study_ways
 from solon.report.html import render
 from solon.report.plots import MODELS, PALETTE, Dot, Look
 from solon.report.runs_compared import Compared, Gain
+from solon.report.study_ways import Outcome
 from solon.store.files import write_atomically
 from solon.store.run_folder import Json, RunFolder
 from solon.study import Study
@@ -165,8 +166,12 @@ def write(
     page = render(
         "sweep.html.j2",
         figures(variations),
-        {variation.key: variation.look for variation in variations},
+        {
+            **{variation.key: variation.look for variation in variations},
+            **{one.key: one.look for one in outcomes(variations)},
+        },
         study=study,
+        outcomes=outcomes(variations),
         variations=variations,
         aspects=judging.ASPECTS,
         qualities=qualities(variations),
@@ -180,6 +185,30 @@ def write(
     write_atomically(path, page.html)
     write_atomically(folder / "sweep.json", json.dumps(as_json(study, variations, *said), indent=2) + "\n")
     return path
+
+
+def outcomes(found: Sequence[Variation]) -> list[Outcome]:
+    """Each variation's, and before them that of the SL-CAI model which all go on from, where it is one."""
+    everywhere = [run for variation in found for run in variation.runs.values()]
+    ends = [
+        study_ways.outcome(
+            variation.key,
+            variation.look,
+            variation.elo,
+            list(variation.runs.values()),
+            variation.compared.model,
+            everywhere,
+        )
+        for variation in found
+        if variation.compared.model
+    ]
+    if len(ends) < len(found) or not study_ways.shares_start(everywhere):
+        return ends
+    first = found[0]
+    start = study_ways.outcome(
+        "start", study_ways.START, first.elo, list(first.runs.values()), "sl-cai", everywhere
+    )
+    return [start, *ends]
 
 
 def verdict(found: Sequence[Variation]) -> tuple[str, str]:
@@ -251,6 +280,7 @@ def figures(found: Sequence[Variation]) -> dict[str, go.Figure]:
         "Number of revisions",
         "Score of the preference model",
     )
+    drawn["outcomes"] = study_ways.figure(outcomes(found), words)
     drawn["reliability"] = plots.reliabilities(
         [(variation.look, variation.preference_model.get("reliability", [])) for variation in found]
     )
@@ -301,5 +331,6 @@ def as_json(study: Study, found: Sequence[Variation], told: tuple[str, str], war
             }
             for variation in found
         },
+        "outcomes": {one.look.label: one.as_json() for one in outcomes(found)},
         "differences": dict(runs_compared.differences([variation.compared for variation in found])),
     }

@@ -1,14 +1,17 @@
 """Reinforcement learning against the preference model: the RL-CAI model (paper, section 4.2)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from solon import config, marks
 from solon.errors import SolonError
+from solon.feedback.sample_judges import Judges
 from solon.optimisers import OPTIMISERS, for_processes
 from solon.policy.task import Task
 from solon.progress import Progress
-from solon.records import PreferenceRecord, PromptRecord
+from solon.records import ASPECT_OF, PreferenceRecord, PromptRecord
+from solon.reward_settings import OWN
 from solon.role_settings import POLICY, Role
 from solon.training import setup
 from solon.training.processes import processes
@@ -24,8 +27,9 @@ def train(
     progress: Progress,
     human_harm: bool = False,
     role: Role = POLICY,
+    judges: Judges | None = None,
 ) -> dict[str, float]:
-    """Train ``policy`` to answer as the preference model likes, held to its start by a KL penalty.
+    """Train ``policy`` to answer as ``reinforce.reward`` likes, held to its start by a KL penalty.
 
     ``records`` are prompts; for an algorithm that learns from pairs they are labelled ones, there need be no
     preference model, and the metrics are others (``policy.dpo``). Else:
@@ -35,8 +39,8 @@ def train(
     KL passed ``kl_limit`` and ended the training early. The metrics are the same for all algorithms:
 
     - ``reward``: what is learned from, without the KL penalty, averaged over the step's samples: the
-      preference model's score, under ``length_control`` without what it owes to their length, and less the
-      ``truncation_penalty`` of those cut off where ``truncated`` is "penalty";
+      preference model's score, or what else rewards, under ``length_control`` without what it owes to their
+      length, and less the ``truncation_penalty`` of those cut off where ``truncated`` is "penalty";
     - ``kl``: from the policy to its start, nats a sequence: the log-ratio summed over an answer's tokens and
       averaged over samples from the policy as it was when it sampled them (unbiased, so it may be negative);
     - ``entropy``: of the next token, nats a token;
@@ -48,16 +52,17 @@ def train(
     - ``loss`` and ``learning_rate``;
     - ``left_out``: prompts longer than ``max_prompt_length``, the same in every line.
 
-    What was sampled, with its score, goes to ``samples.jsonl`` in ``out``, and the policies of some of its
-    steps to folders there (``kept_policies``). Answers are sampled in the
+    What was sampled, with its reward, goes to ``samples.jsonl`` in ``out``, and the policies of some of its
+    steps to folders there (``kept_policies``). Where the feedback model rewards, ``judges`` says who that is;
+    the first process asks it, and what that took goes to ``asked.jsonl``. Answers are sampled in the
     engine's number type, as a copy of the policy. All algorithms take the same prompts in the same order.
     Adapters are trained without dropout, which would make the policy that learns another than the one that
     sampled.
 
-    Raises SolonError where too few prompts fit ``max_prompt_length``, a loss or reward is not finite,
-    several processes were started for an algorithm that trains in one, the preference model that it needs is
-    not given, or a model or label brings people's labels of harm, unless ``human_harm`` says that these were
-    asked for by name.
+    Raises SolonError where too few prompts fit ``max_prompt_length``, a loss or reward is not finite, a
+    reward cannot be given, several processes were started for an algorithm that trains in one, the preference
+    model that it needs is not given, or a model or label brings people's labels of harm, unless
+    ``human_harm`` says that these were asked for by name.
     """
     optimiser = OPTIMISERS[settings.algorithm]
     if processes() > 1 and not optimiser.processes:
@@ -66,7 +71,23 @@ def train(
             f"{for_processes()}"
         )
     setup.settle_libraries()
-    forebears = {"policy": policy, **optimiser.scored_by(preference_model)}
-    mark = marks.inherited("reinforce", records, forebears, human_harm)
-    task = Task(records, policy, preference_model, out, settings, seed, progress, mark=mark, role=role)
+    scored_by = settings.scored_by(preference_model)
+    mark = mark_of(records, {"policy": policy, **scored_by}, settings, human_harm)
+    scorer = scored_by.get("preference model")
+    task = Task(records, policy, scorer, out, settings, seed, progress, mark=mark, role=role, judges=judges)
     return optimiser.train(task)
+
+
+def mark_of(
+    records: Sequence[Any], forebears: Mapping[str, str], settings: config.Reinforce, human_harm: bool
+) -> marks.Mark:
+    """The policy's, which learns from records, its forebears, and what rewards its samples.
+
+    What a reward of the user's own knows is not known.
+    """
+    labels = {f"ai {ASPECT_OF[record['set']]}" for record in records} if settings.asks_feedback else set()
+    mark = marks.inherited("reinforce", records, forebears, human_harm, labels)
+    mark["unknown"] += [
+        f"{name} (a reward of the user's own)" for name in settings.rewards if OWN.match(name)
+    ]
+    return mark

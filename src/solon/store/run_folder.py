@@ -29,6 +29,7 @@ from solon.records import (
     SampleJudgement,
     SampleRecord,
 )
+from solon.reward_settings import PREFERENCE_MODEL, weights
 from solon.store.record_file import RecordFile
 from solon.training_settings import Reinforce
 from solon.yaml_file import parse, text_of
@@ -82,6 +83,12 @@ class RunFolder:
         """What the last stage's algorithm learns from."""
         algorithm = (self.settings.get("reinforce") or {}).get("algorithm", Reinforce().algorithm)
         return OPTIMISERS[algorithm].learns_from
+
+    @property
+    def needs_preference_model(self) -> bool:
+        """Whether the last stage's policy learned from the preference model's scores."""
+        reward = (self.settings.get("reinforce") or {}).get("reward", PREFERENCE_MODEL)
+        return self.learns_from == "samples" and PREFERENCE_MODEL in weights(reward)
 
     def trained_on(self, stage: str) -> Sequence[Any]:
         """The records that a training stage is given."""

@@ -4,12 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from solon.optimisers import OPTIMISERS
+from solon import config
+from solon.errors import set_aside_note
+from solon.feedback import samples
 from solon.pipeline.steps import red_team
-from solon.pipeline.steps.inputs import of_model
+from solon.pipeline.steps.inputs import of_model, of_rules
 from solon.pipeline.workbench import Workbench
 from solon.pipeline.workspace import Done, Workspace
+from solon.policy import own_rewards
 from solon.records import SETS, PreferenceRecord, PromptRecord
+from solon.reward_settings import OWN
+from solon.store.files import file_hash
 from solon.store.record_file import RecordFile
 
 
@@ -24,13 +29,33 @@ def train(
 
     Returns the last step's metrics, and how many records were given.
     """
-    scored_by = OPTIMISERS[bench.config.reinforce.algorithm].scored_by(preference_model)
+    scored_by = bench.config.reinforce.scored_by(preference_model)
     wanted: list[Any] = [record for record in records if record["split"] == "train"]
     if bench.config.reinforce.learns_from == "samples":
         prompts = cast(Sequence[PromptRecord], records)
         wanted += red_team.write_for_rl(bench, prompts, RecordFile(out / "generated.jsonl", PromptRecord))
     models = [policy, scored_by.get("preference model")]
-    return bench.train("reinforce", wanted, models, out, bench.seed("reinforce")), len(wanted)
+    figures = bench.train("reinforce", wanted, models, out, bench.seed("reinforce"))
+    if bench.config.reinforce.asks_feedback:
+        sampled = RecordFile(out / "samples.jsonl").read()
+        problems = [record.get("problem", "") for record in sampled]
+        for note in set_aside_note(problems, len(sampled), "samples", " and not learned from"):
+            bench.note(note)
+    return figures, len(wanted)
+
+
+def check(work: Workspace) -> None:
+    """Raises SolonError where what is to reward samples is not there."""
+    settings = work.config.reinforce
+    for name in own(settings):
+        own_rewards.load(name)
+    if settings.asks_feedback:
+        samples.check(settings, work.config.feedback, work.laws)
+
+
+def own(settings: config.Reinforce) -> list[str]:
+    """The rewards that are the user's own functions."""
+    return [name for name in settings.rewards if OWN.fullmatch(name)]
 
 
 def run(work: Workspace) -> Done:
@@ -45,6 +70,9 @@ def run(work: Workspace) -> Done:
         records = work.file("05-feedback/preferences.jsonl").read()
     figures, count = train(work, records, work.sl_cai, work.preference_model, Path(work.rl_cai))
     notes = []
+    if settings.sums_rewards:
+        parts = " + ".join(f"{weight:g} × {name}" for name, weight in settings.rewards.items())
+        notes.append(f"What rewards the policy is {parts}.")
     if settings.learns_from == "pairs":
         notes.append(
             f"No RL: by {settings.algorithm} the policy learned from the labels themselves; the preference "
@@ -65,4 +93,22 @@ def run(work: Workspace) -> Done:
 def inputs(work: Workspace) -> dict[str, Any]:
     settings = work.config.reinforce
     writes = settings.generate.red_team or settings.generate.helpful
-    return {"reinforce": settings.model_dump(), **(of_model(work, "assistant") if writes else {})}
+    return {
+        "reinforce": settings.model_dump(),
+        **(of_model(work, "assistant") if writes else {}),
+        **(_of_feedback(work) if settings.asks_feedback else {}),
+        **{f"code of {name}": _of_file(own_rewards.source(name)) for name in own(settings)},
+    }
+
+
+def _of_feedback(work: Workspace) -> dict[str, Any]:
+    return {
+        "feedback": work.config.feedback.model_dump(exclude={"untrusted"}),
+        **of_rules("constitution", work.constitution),
+        **of_rules("preference_model.helpfulness_constitution", work.helpful_labels),
+        **of_model(work, "feedback", work.panel),
+    }
+
+
+def _of_file(file: Path | None) -> str:
+    return file_hash(file) if file else ""
