@@ -12,7 +12,7 @@ from trl import DPOConfig
 from solon import config, models
 from solon.errors import SolonError
 from solon.libraries.trl import DPO, DPOCollator
-from solon.policy import dpo
+from solon.policy import dpo, ipo
 from solon.policy.task import Task
 from solon.records import PreferenceRecord
 from solon.stages import reinforce
@@ -21,6 +21,9 @@ from test_stage_preference import PAIRS
 from toy_training import assert_a_kill_changes_nothing, metrics_of, pair, unwatched
 
 pytestmark = pytest.mark.numeric
+
+
+LOSSES = {"dpo": "sigmoid", "ipo": "ipo"}  # as TRL calls them
 
 
 def settings(**changes: Any) -> config.Reinforce:
@@ -34,7 +37,9 @@ def train(
     return reinforce.train(records, str(model), None, out, asked or settings(), 0, unwatched)
 
 
-def trl_loss(model: Path, other: Path, records: list[PreferenceRecord], out: Path, beta: float) -> float:
+def trl_loss(
+    model: Path, other: Path, records: list[PreferenceRecord], out: Path, beta: float, loss_type: str
+) -> float:
     """What TRL's own trainer computes of a policy against its reference, on hard labels."""
     tokenizer = models.load_tokenizer(str(model))
     task = Task(records, str(model), None, out, settings(kl_coefficient=beta), 0, unwatched)
@@ -42,7 +47,9 @@ def trl_loss(model: Path, other: Path, records: list[PreferenceRecord], out: Pat
     trainer: Any = DPO(
         model=models.load_model(str(other)),
         ref_model=models.load_model(str(model)),
-        args=DPOConfig(output_dir=str(out), use_cpu=True, bf16=False, beta=beta, report_to="none"),
+        args=DPOConfig(
+            output_dir=str(out), use_cpu=True, bf16=False, beta=beta, loss_type=loss_type, report_to="none"
+        ),
         train_dataset=pairs,
         data_collator=DPOCollator(pad_token_id=tokenizer.pad_token_id),
         processing_class=tokenizer,
@@ -60,9 +67,14 @@ def moved(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("packs", [True, False])
+@pytest.mark.parametrize(("algorithm", "packs"), [("dpo", True), ("dpo", False), ("ipo", True)])
 def test_hard_labels_give_the_librarys_loss(
-    tiny_model: Path, moved: Path, tmp_path: Path, packs: bool, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path,
+    moved: Path,
+    tmp_path: Path,
+    algorithm: str,
+    packs: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With label 0 that of the pair turned round; between the two their mean by the label."""
     if not packs:
@@ -70,31 +82,34 @@ def test_hard_labels_give_the_librarys_loss(
     hard = [{**record, "probability": 1.0} for record in PAIRS]
     turned = [{**record, "chosen": record["rejected"], "rejected": record["chosen"]} for record in hard]
     expected = {
-        p: trl_loss(tiny_model, moved, records, tmp_path / "trl", 0.05)
+        p: trl_loss(tiny_model, moved, records, tmp_path / "trl", 0.05, LOSSES[algorithm])
         for p, records in ((1.0, hard), (0.0, turned))
     }
     assert expected[1.0] < expected[0.0] - 0.01
     for p in (1.0, 0.0, 0.7):
-        ours = first_loss(tiny_model, moved, [{**record, "probability": p} for record in PAIRS], tmp_path)
-        assert ours == pytest.approx(p * expected[1.0] + (1 - p) * expected[0.0], abs=1e-6)
+        soft = [{**record, "probability": p} for record in PAIRS]
+        ours = first_loss(tiny_model, moved, soft, tmp_path, algorithm)
+        assert ours == pytest.approx(p * expected[1.0] + (1 - p) * expected[0.0], abs=1e-6, rel=1e-6)
 
 
-def first_loss(reference: Path, policy: Path, records: Any, folder: Path) -> float:
+def first_loss(reference: Path, policy: Path, records: Any, folder: Path, algorithm: str) -> float:
     """The loss of the untrained step on all the records at once."""
     seen: list[float] = []
+    module, trainer = {"dpo": (dpo, "SoftLabelDPO"), "ipo": (ipo, "SoftLabelIPO")}[algorithm]
 
-    class Watched(dpo.SoftLabelDPO):
+    class Watched(getattr(module, trainer)):  # type: ignore[misc]
         def compute_loss(self, *given: Any, **named: Any) -> torch.Tensor:
-            loss = super().compute_loss(*given, **named)
+            loss: torch.Tensor = super().compute_loss(*given, **named)
             seen.append(loss.item())
             return loss
 
     with pytest.MonkeyPatch.context() as patch:
         loaded = [models.load_model(str(folder)) for folder in (policy, reference)]
         patch.setattr(dpo.models, "load_model", lambda _: loaded.pop(0))
-        patch.setattr(dpo, "SoftLabelDPO", Watched)
+        patch.setattr(module, trainer, Watched)
         out = folder / f"ours-{len(list(folder.iterdir()))}"
         asked = settings(steps=1, prompts_per_step=len(records), micro_batch_size=32, kl_coefficient=0.05)
+        asked = asked.model_copy(update={"algorithm": algorithm})
         train(records, reference, out, asked)
     return seen[0]
 
@@ -118,6 +133,23 @@ def test_training_takes_the_margin_to_the_label_and_no_further(tiny_model: Path,
             )
     gained = [sums["out", side] - sums[tiny_model.name, side] for side in ("chosen", "rejected")]
     assert 0.1 * (gained[0] - gained[1]) == pytest.approx(logit(0.7), abs=0.03)
+
+
+@pytest.mark.parametrize("p", [0.5, 0.7, 1.0])
+def test_ipo_goes_to_its_goal_and_no_further(p: float) -> None:
+    """The closed form: d = (2p - 1) / 2 beta, in rewards p - 1/2."""
+    trainer: Any = ipo.SoftLabelIPO.__new__(ipo.SoftLabelIPO)
+    trainer.beta = 0.1
+    gap = torch.tensor([3.0], requires_grad=True)
+    optimiser = torch.optim.SGD([gap], lr=0.2)
+    for _ in range(60):
+        ratios = torch.stack([gap[0] * 5, torch.zeros(())])  # of answers of 5 and of 2 tokens
+        chosen, rejected = trainer.rewards(ratios, torch.tensor([5, 2])).chunk(2)
+        optimiser.zero_grad()
+        trainer.pair_loss(chosen, rejected, torch.tensor([p])).backward()
+        optimiser.step()
+    assert gap.item() == pytest.approx((2 * p - 1) / 0.2, abs=1e-4)
+    assert (chosen - rejected).item() == pytest.approx(p - 0.5, abs=1e-4)
 
 
 @pytest.mark.parametrize("lora", [None, config.Lora(rank=2)])

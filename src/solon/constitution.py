@@ -7,6 +7,7 @@ rate one answer by.
 
 import hashlib
 import random
+from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
@@ -56,11 +57,16 @@ class CritiquePrinciple(Part):
     revision_request: Text
 
 
+HEAVIEST = 1e6  # of weights, so that their sums are exact enough
+
+
 class ComparisonPrinciple(Part):
     """Steers one multiple-choice judgement (paper, Appendix C.2)."""
 
     name: Text
     instruction: Text
+    # how much its votes count in a label, beside those of others on the same pair; Solon's own
+    weight: float = Field(default=1.0, ge=0, le=HEAVIEST, allow_inf_nan=False, strict=True)
 
 
 class RatingScale(Part):
@@ -136,13 +142,22 @@ def unique_names(principles: list[P]) -> list[P]:
     return principles
 
 
+def some_weigh(principles: list[ComparisonPrinciple]) -> list[ComparisonPrinciple]:
+    if principles and not any(principle.weight for principle in principles):
+        message = "has the weight 0 under every principle, so no vote would count; give one of them more"
+        raise fault([], None, message)
+    return principles
+
+
 class Constitution(Part):
     name: Text
     description: str = ""
     # what answers are the more of, the better they follow it: "more harmless"
     quality: Text = "in keeping with the constitution"
     critique: Annotated[list[CritiquePrinciple], AfterValidator(unique_names)] = []
-    comparison: Annotated[list[ComparisonPrinciple], AfterValidator(unique_names)] = []
+    comparison: Annotated[
+        list[ComparisonPrinciple], AfterValidator(unique_names), AfterValidator(some_weigh)
+    ] = []
     rating: RatingScale | None = None
     examples: Examples = Examples()
 
@@ -208,6 +223,28 @@ class Constitution(Part):
             )
         return rng.sample(self.comparison, count)
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of the comparison principles whose votes count otherwise than once, by their names."""
+        return {each.name: each.weight for each in self.comparison if each.weight != 1}
+
+    def weighed(self, weights: Mapping[str, float]) -> "Constitution":
+        """The same with these weights of comparison principles in the place of theirs, by their names."""
+        principles = [
+            each.model_copy(update={"weight": weights.get(each.name, each.weight)})
+            for each in self.comparison
+        ]
+        return self.model_copy(update={"comparison": principles})
+
+    @property
+    def unweighed(self) -> "Constitution":
+        """The same with votes that all count alike."""
+        return self.weighed(dict.fromkeys(self.weights, 1.0))
+
+    def labels_as(self, other: "Constitution") -> bool:
+        """Whether the other asks the same, and its principles' votes count as much."""
+        return self.content_hash == other.content_hash and self.weights == other.weights
+
     def scale_of_answers(self) -> RatingScale:
         """What answers are rated by. Raises SolonError where the constitution has nothing of the kind."""
         if self.rating is None:
@@ -224,9 +261,13 @@ class Constitution(Part):
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 of all that the constitution steers by; layout and comments of its file do not count."""
+        """SHA-256 of all that models are asked by; layout and comments of the file do not count.
+
+        Nor do ``weights``, which change no question: what goes by them records them apart.
+        """
         # One without a rating says what it said before, and how its quality is called steers nothing.
-        said = self.model_dump_json(exclude_none=True, exclude={"quality"})
+        silent: Any = {"quality": True, "comparison": {"__all__": {"weight"}}}
+        said = self.model_dump_json(exclude_none=True, exclude=silent)
         return hashlib.sha256(said.encode()).hexdigest()
 
 

@@ -48,7 +48,15 @@ class Unjudged(SetAside):
     problem = "unjudged"
 
 
-SET_ASIDE: Mapping[str, type[SetAside]] = {kind.problem: kind for kind in (TooLong, Filtered, Unjudged)}
+class WeighedOut(SetAside):
+    """A pair was judged, but under no principle whose votes count."""
+
+    problem = "weighed out"
+
+
+SET_ASIDE: Mapping[str, type[SetAside]] = {
+    kind.problem: kind for kind in (TooLong, Filtered, Unjudged, WeighedOut)
+}
 """The kinds, by the problem that records have of them."""
 
 

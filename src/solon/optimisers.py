@@ -41,6 +41,7 @@ OPTIMISERS = {
     "dr-grpo": Optimiser("solon.policy.dr_grpo:train", samples=2, scores_samples=False),
     "ppo": Optimiser("solon.policy.ppo:train", processes=False),
     "dpo": Optimiser("solon.policy.dpo:train", learns_from="pairs"),
+    "ipo": Optimiser("solon.policy.ipo:train", learns_from="pairs"),
 }
 
 

@@ -115,6 +115,28 @@ class Contrast(TypedDict):
     ]  # said after the prompt, for each answer
 
 
+class Vote(TypedDict):
+    """One principle's judgement of a pair (paper, section 4.1), or that of two ratings."""
+
+    principle: str  # "rating" where the answers were rated
+    instruction: str  # the rating's question
+    probability: Probability  # that the chosen response is the better one, as used (averaged, clamped)
+    # the same before clamping: chosen shown as (A), then (where asked) shown as (B); [] of ratings
+    orders: list[float]
+    reasoning: list[str]  # chain of thought for each order; [] without chain of thought
+    thinking: NotRequired[list[str]]  # what a judge that thinks first thought, for each order
+    samples: int | None  # sampled answers counted; None where the probability is the model's own
+    # how much it counts beside the others, where its principle's weight is not 1
+    weight: NotRequired[Annotated[float, Field(ge=0)]]
+    judge: NotRequired[str]  # the model whose vote it is, where several label (``feedback.panel``)
+    ratings: NotRequired[list[float]]  # of chosen and rejected, in numbers of the scale, 0 the best
+    # What the model said of the pair's own first and second answer, whichever was chosen: so the vote tells
+    # which answer it is for, and can be worked out again. Runs of before 2026-12 have none of these.
+    letters: NotRequired[list[list[float]]]  # log-probabilities of (A) and (B), nats, for each order as asked
+    prior: NotRequired[float]  # what the letters' prior takes off their difference, nats
+    readings: NotRequired[list[list[float]]]  # both answers' ratings with the scale written up, then down
+
+
 class PairRecord(TypedDict):
     """``04-comparison/pairs.jsonl``: two answers to one prompt, of the SL-CAI model, or made to differ."""
 
@@ -129,30 +151,12 @@ class PairRecord(TypedDict):
     thinking: NotRequired[Annotated[list[str], Field(min_length=2, max_length=2)]]
     # "" or why the pair cannot be compared ("identical", "empty", "too long", what is wrong with the
     # revision, or "answer: " and what is wrong with the answer that was revised); such pairs get no label. In
-    # ``05-feedback/unlabelled.jsonl`` are those that nobody judged: "too long", "filtered" or "unjudged".
+    # ``05-feedback/unlabelled.jsonl`` are those that nobody judged: "too long", "filtered" or "unjudged"; and
+    # those whose votes all have the weight 0: "weighed out".
     problem: str
     contrast: NotRequired[Contrast]  # the first response is under the principle, the second against it
     revised: NotRequired[Round]  # the second response is the assistant's, the first its revision
-
-
-class Vote(TypedDict):
-    """One principle's judgement of a pair (paper, section 4.1), or that of two ratings."""
-
-    principle: str  # "rating" where the answers were rated
-    instruction: str  # the rating's question
-    probability: Probability  # that the chosen response is the better one, as used (averaged, clamped)
-    # the same before clamping: chosen shown as (A), then (where asked) shown as (B); [] of ratings
-    orders: list[float]
-    reasoning: list[str]  # chain of thought for each order; [] without chain of thought
-    thinking: NotRequired[list[str]]  # what a judge that thinks first thought, for each order
-    samples: int | None  # sampled answers counted; None where the probability is the model's own
-    judge: NotRequired[str]  # the model whose vote it is, where several label (``feedback.panel``)
-    ratings: NotRequired[list[float]]  # of chosen and rejected, in numbers of the scale, 0 the best
-    # What the model said of the pair's own first and second answer, whichever was chosen: so the vote tells
-    # which answer it is for, and can be worked out again. Runs of before 2026-12 have none of these.
-    letters: NotRequired[list[list[float]]]  # log-probabilities of (A) and (B), nats, for each order as asked
-    prior: NotRequired[float]  # what the letters' prior takes off their difference, nats
-    readings: NotRequired[list[list[float]]]  # both answers' ratings with the scale written up, then down
+    votes: NotRequired[list[Vote]]  # for the first response, where they are weighed out
 
 
 class Ballot(TypedDict):
@@ -248,7 +252,7 @@ class TrustRecord(PeoplesPair):
 
     probability: Probability  # that the first response is better, by the model: what its votes make
     votes: list[Vote]  # for the first response
-    problem: str  # "" or why there are no votes, as of a pair that is unlabelled: it counts for nothing
+    problem: str  # "" or why there is no label, as of a pair that is unlabelled: it counts for nothing
 
 
 class Agreement(TypedDict):

@@ -87,7 +87,7 @@ class GeneratedPrompts(Section):
 class Reinforce(OnDevice):
     """RL against the preference model (paper, section 4.2)."""
 
-    algorithm: Literal["rloo", "grpo", "dr-grpo", "ppo", "dpo"] = "rloo"
+    algorithm: Literal["rloo", "grpo", "dr-grpo", "ppo", "dpo", "ipo"] = "rloo"
     # of samples: one by its name, or a sum, each with its weight. rating and comparison: the feedback model
     # judges them itself, without a preference model (Lee et al. 2023, arXiv:2309.00267: direct RLAIF)
     reward: Rewards = PREFERENCE_MODEL

@@ -5,10 +5,11 @@ from typing import Any
 
 from solon.audit import panel
 from solon.audit.run import SETTING_OF, Found, Run, by_id, repeated
-from solon.feedback import METHODS, MODELS_OWN, labelling
+from solon.errors import WeighedOut
+from solon.feedback import METHODS, MODELS_OWN, labelling, weights
 from solon.feedback.made import ByMaking
 from solon.feedback.method import Method
-from solon.feedback.panel import labeller
+from solon.feedback.panel import by_judge, labeller, named
 from solon.records import ASPECT_OF, KINDS
 from solon.store.record_file import RecordFile
 
@@ -19,6 +20,7 @@ def ai_labels(run: Run) -> Found:
         return Found("0 labels by votes")
     votes = [vote for record in judged for vote in record["votes"]]
     wrong, unknown = faults(run, judged)
+    wrong += wrongly_weighed_out(run)
     if mute := sum(not {"letters", "readings"} & vote.keys() for vote in votes):
         unknown.append(
             f"which answer {mute} votes are for: they keep what the model said only as a probability"
@@ -28,6 +30,40 @@ def ai_labels(run: Run) -> Found:
         wrong,
         unknown,
     )
+
+
+def unlabelled(run: Run) -> list[Any]:
+    return RecordFile(run.path / "05-feedback/unlabelled.jsonl", KINDS["unlabelled"]).read()
+
+
+def wrongly_weighed_out(run: Run) -> list[str]:
+    """What is wrong with pairs that are said to have no label since every vote on them weighs nothing."""
+    wrong, of_panel = [], panel.kept(run)
+    for pair in unlabelled(run):
+        votes, aspect = pair.get("votes") or [], ASPECT_OF[pair["set"]]
+        rules, ballots = run.law(SETTING_OF[aspect]), by_judge(votes)
+        drawn = []
+        if rules:
+            method, settings = labelling(run.config.feedback, rules, aspect)
+            drawn = method.drawn(pair["id"], rules, settings, run.seed("feedback"))
+        went_by = [(each.name, each.instruction, each.weight) for each in drawn]
+        said = {name: [of_pair[pair["id"]]] for name, of_pair in of_panel.items() if pair["id"] in of_pair}
+        weighed = pair["problem"] == WeighedOut.problem
+        holds = {
+            "has votes, and a problem that is not theirs": bool(votes) and not weighed,
+            "has no label, though its votes count": weighed and (not votes or weights.count(votes)),
+            "has no label by votes that its constitution does not make so": weighed
+            and rules is not None
+            and any(
+                went_by != [(vote["principle"], vote["instruction"], weights.weight(vote)) for vote in ballot]
+                for ballot in ballots.values()
+            ),
+            "has no label by other votes than the panel gave": weighed
+            and bool(of_panel)
+            and votes != [vote for [ballot] in said.values() for vote in named(ballot)],
+        }
+        wrong += [f"{pair['id']} {fault}" for fault, is_so in holds.items() if is_so]
+    return wrong
 
 
 def made_labels(run: Run) -> Found:
@@ -46,7 +82,7 @@ def counted(labels: Sequence[Any], wrong: Sequence[str]) -> str:
 def faults(run: Run, labels: Sequence[Any]) -> tuple[list[str], list[str]]:
     """What is wrong with labels by the run's method, and what cannot be known of them."""
     pairs, wrong, seed = by_id(run.folder.pairs), [], run.seed("feedback")
-    by_judge = panel.kept(run)
+    of_panel = panel.kept(run)
     laws = {aspect: run.law(setting) for aspect, setting in SETTING_OF.items()}
     for record in labels:
         source, rules = record["label_source"], laws[record["aspect"]]
@@ -57,7 +93,7 @@ def faults(run: Run, labels: Sequence[Any]) -> tuple[list[str], list[str]]:
         other_source = f"has the source {source}, and feedback.method is {method.name}"
         holds = {other_source: source != method.label_source}
         holds |= method.faults(record, pair, rules, settings, feedback_model(run), seed)
-        holds |= panel.faults(record, pair, by_judge)
+        holds |= panel.faults(record, pair, of_panel)
         wrong += [f"{record['id']} {fault}" for fault, is_so in holds.items() if is_so]
     gone = {record["aspect"] for record in labels if laws[record["aspect"]] is None}
     unknown = [f"principles of {aspect}: their constitution is no longer here" for aspect in sorted(gone)]
@@ -83,8 +119,9 @@ def compared_answers(run: Run) -> Found:
         if any(record[what] != pair[what] for what in ("prompt", "kind", "split")):
             wrong.append(f"{record['id']} has another prompt, kind or split than its pair")
     # Pairs that the feedback model could not read have no label.
-    aside = RecordFile(run.path / "05-feedback/unlabelled.jsonl", KINDS["unlabelled"]).read()
-    wrong += panel.judged_all_the_same(by_id(aside), panel.kept(run))
+    aside = unlabelled(run)
+    unread = [pair["id"] for pair in aside if pair["problem"] != WeighedOut.problem]
+    wrong += panel.judged_all_the_same(unread, panel.kept(run))
     sound = {pair["id"] for pair in run.folder.pairs if not pair["problem"]} - by_id(aside).keys()
     if run.done("feedback"):
         wrong += [f"{name} has no label" for name in sorted(sound - by_id(labelled).keys())]

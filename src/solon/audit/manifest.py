@@ -4,14 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from solon import constitution
-from solon.audit.run import CONSTITUTIONS, Found, Run
+from solon.audit.run import CONSTITUTIONS, SETTING_OF, Found, Run
 from solon.errors import SolonError
 from solon.feedback import further
 from solon.method import STAGES
 from solon.role_settings import ROLES
 from solon.sources.tables import HUB, source_name
 from solon.store.files import file_hash, unsealed
-from solon.store.manifest import flat, inputs_of
+from solon.store.manifest import flat, inputs_of, weights_of
 
 SOURCES = {
     "prompts.red_team.hash": "prompts.red_team.source",
@@ -153,8 +153,21 @@ def hashes(run: Run) -> Found:
             same += 1
         else:
             wrong.append(f"{name} was {value:.12} and is {now:.12}")
+    wrong += weights(run)
     gone = [f"{name}, which is not here to be checked" for name in absent]
     return Found(f"{same} of {len(recorded)} hashes are the same", wrong, gone)
+
+
+def weights(run: Run) -> list[str]:
+    """Constitutions that labels went by, and that weigh their principles otherwise now."""
+    inputs = inputs_of(run.stages.get("feedback") or {})
+    return [
+        f"the weights of {setting} were {then or 'all 1'} and are {law.weights or 'all 1'}"
+        for setting in SETTING_OF.values()
+        if inputs and (law := run.law(setting))
+        for then in [weights_of(inputs, setting)]
+        if then != law.weights
+    ]
 
 
 def hash_now(name: str, run: Run) -> str:

@@ -88,6 +88,8 @@ def _miscounted(agreement: Agreement, ways: Ways, said: Said) -> Iterator[str]:
         yield f"{agreement['id']} is of a role that nobody has"
         return
     for record in records:
+        if record != trust.weighed_anew(record, way):
+            yield f"{record['id']} of {agreement['said_in']} has votes of other weights than their principles"
         made = way.method.probability(record["votes"], way.settings) if record["votes"] else trust.CHANCE
         if not math.isclose(record["probability"], made, abs_tol=1e-6):
             yield f"{record['id']} of {agreement['said_in']} is not what its votes make"

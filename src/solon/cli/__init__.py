@@ -15,6 +15,7 @@ from solon.cli import (
     export,
     harmfulness,
     plan,
+    relabel,
     run,
     stages,
     sweep,
@@ -54,6 +55,7 @@ app.command("init")(run.init)
 app.command("plan")(plan.plan)
 app.command("run")(run.run)
 app.command("sweep")(sweep.sweep)
+app.command("relabel")(relabel.relabel)
 app.command("report")(run.report)
 app.command("view")(view.view)
 app.command("audit")(audit.audit)

@@ -38,7 +38,7 @@ def diff(
 ) -> None:
     """Label the same pairs under two constitutions: what flips, by how much, and which principles do it."""
     laws = constitution.load(a), constitution.load(b)
-    if laws[0].content_hash == laws[1].content_hash:
+    if laws[0].labels_as(laws[1]):
         raise SolonError(f"{a} and {b} say the same; give two different constitutions")
     if aspect not in ASPECT_OF.values():
         raise SolonError(f"--aspect is {aspect!r}; it must be 'harmlessness' or 'helpfulness'")

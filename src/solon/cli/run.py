@@ -30,7 +30,7 @@ def init(directory: Annotated[Path, typer.Argument(help="A new or empty folder."
 
 
 def run(
-    config: Annotated[Path, typer.Argument(help="A configuration file.")],
+    config: Annotated[Path, typer.Argument(help="A configuration file, or a run folder, which has its own.")],
     directory: Annotated[
         Path | None,
         typer.Option("--dir", help="The run folder; 'runs/NAME' beside the configuration by default."),
@@ -40,6 +40,8 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Take the whole method to its end; the same command goes on where a stopped one was."""
+    if (config / "config.yaml").is_file():
+        config, directory = config / "config.yaml", directory or config
     from solon import pipeline  # takes seconds to import, with all its libraries
 
     asked = configuration(config, settings)

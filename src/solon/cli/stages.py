@@ -310,13 +310,13 @@ def reinforce(
         str,
         typer.Argument(
             metavar="PROMPTS",
-            help="As of 'solon critique'; for reinforce.algorithm dpo a record file of 'solon feedback'.",
+            help="As of 'solon critique'; for reinforce.algorithm dpo or ipo a file of 'solon feedback'.",
         ),
     ],
     out: Checkpoint,
     policy: Annotated[str, typer.Option(help="The SL-CAI model.")],
     preference_model: Annotated[
-        str | None, typer.Option(help="The preference model's folder; dpo needs none.")
+        str | None, typer.Option(help="The preference model's folder; dpo and ipo need none.")
     ] = None,
     helpful: Helpful = None,
     config: ConfigFile = None,

@@ -1,7 +1,7 @@
 """What each principle did: which decide the labels, which contradict one another, which do nothing.
 
-A label is the mean of its principles' votes (paper, section 4.1), so what a vote does to it is known exactly:
-the label with the vote less the label without it.
+A label is the mean of its principles' votes by their weights (paper, section 4.1: all alike), so what a vote
+does to it is known exactly: the label with the vote less the label without it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,11 +15,13 @@ import scipy.stats
 
 from solon.constitution import Constitution
 from solon.evaluation.calibration import Array, agreements
+from solon.feedback.weights import weight
 from solon.records import PreferenceRecord, RevisionRecord, Vote
 from solon.texts import words
 
 DIGITS = 6  # of a probability: where two orders cancel, the rounding error of logits is no preference
 HAIR = 0.02  # a vote this close to one half says next to nothing
+CHANCE = 0.5  # of a label that no vote counts in
 FALSE_FINDINGS = 0.05  # expected share of pairs of principles that are named though only chance is at work
 
 
@@ -33,7 +35,10 @@ class Principle(TypedDict):
     shared: int  # votes on pairs that other principles judged as well
     decided: int  # of those, how often the label without its vote prefers the other answer, or neither
     moved: float | None  # of those, the mean distance of the label from the label without its vote
-    dead: str  # "" or why it does nothing: "never drawn", "always undecided", "never decides"
+    weight: float  # of its votes, beside those of others on the same pair
+    dead: (
+        str  # "" or why it does nothing: "never drawn", "weighs nothing", "always undecided", "never decides"
+    )
 
 
 class Relation(TypedDict):
@@ -69,7 +74,7 @@ class _Ballot(NamedTuple):
 
     vote: Vote
     label: float
-    without: float | None  # None where it is the only vote
+    without: float | None  # None where it is the only vote that counts, or none does
 
 
 def attribute(records: Iterable[PreferenceRecord], law: Constitution | None = None) -> Attribution:
@@ -88,11 +93,13 @@ def attribute(records: Iterable[PreferenceRecord], law: Constitution | None = No
     judged = [_one_each(votes) for votes in by_principles if votes]
     ballots: dict[str, list[_Ballot]] = {principle.name: [] for principle in law.comparison} if law else {}
     for votes in judged:
-        probabilities = [vote["probability"] for vote in votes]
-        total, count = sum(probabilities), len(votes)
-        for vote, probability in zip(votes, probabilities, strict=True):
-            without = (total - probability) / (count - 1) if count > 1 else None
-            ballots.setdefault(vote["principle"], []).append(_Ballot(vote, total / count, without))
+        counts = list(map(weight, votes))
+        parts = [vote["probability"] * count for vote, count in zip(votes, counts, strict=True)]
+        for number, vote in enumerate(votes):
+            rest = sum(counts[:number]) + sum(counts[number + 1 :])
+            without = (sum(parts) - parts[number]) / rest if rest else None
+            label = sum(parts) / sum(counts) if any(counts) else CHANCE
+            ballots.setdefault(vote["principle"], []).append(_Ballot(vote, label, without))
     principles = [_principle(name, mine) for name, mine in ballots.items()]
     principles.sort(
         key=lambda principle: (
@@ -197,6 +204,7 @@ def _who_contradicts(relations: Sequence[Relation]) -> str:
 def _who_is_dead(principles: Sequence[Principle]) -> list[str]:
     told: dict[str, tuple[str, Callable[[Principle], str]]] = {
         "never drawn": ("Never drawn", lambda principle: ""),
+        "weighs nothing": ("Of weight 0, so without a part in any label", lambda principle: ""),
         "always undecided": (
             f"Never further than {HAIR:g} from one half",
             lambda principle: f" ({principle['votes']} vote{'s' * (principle['votes'] != 1)})",
@@ -236,6 +244,8 @@ def _principle(name: str, ballots: Sequence[_Ballot]) -> Principle:
     dead = ""
     if not ballots:
         dead = "never drawn"
+    elif not any(weight(ballot.vote) for ballot in ballots):
+        dead = "weighs nothing"
     elif max(leans) <= HAIR:
         dead = "always undecided"
     elif shared and not decided:
@@ -248,6 +258,7 @@ def _principle(name: str, ballots: Sequence[_Ballot]) -> Principle:
         shared=len(shared),
         decided=decided,
         moved=_mean(abs(label - without) for label, without in shared),
+        weight=weight(ballots[0].vote) if ballots else 1.0,
         dead=dead,
     )
 

@@ -10,7 +10,8 @@ from solon.constitution import Constitution
 from solon.errors import SolonError
 from solon.evaluation.attribution import side
 from solon.evaluation.calibration import Interval, wilson
-from solon.records import Message, PreferenceRecord
+from solon.feedback import weights
+from solon.records import Message, PreferenceRecord, Vote
 
 
 class Pull(TypedDict):
@@ -93,10 +94,11 @@ def diff(
 ) -> Diff:
     """Compare the labels under the two ``laws``; pairs that only one of them labelled do not count.
 
-    A label is the mean of its votes, so its move from A to B is a sum with one term a vote: (p - 1/2) / n for
-    each of B's n votes, and its negative for each of A's. A principle's ``share`` is the sum of its terms, in
-    the direction in which each label moved, of the sum of all movement. Labels that are no mean of their
-    votes have no such terms, and ``principles`` leaves their pairs out.
+    A label is the mean of its votes, so its move from A to B is a sum with one term a vote: w (p - 1/2) for
+    each of B's votes, where w is its share of their weights, and the negative of the same for each of A's. A
+    principle's ``share`` is the sum of its terms, in the direction in which each label moved, of the sum of
+    all movement. Labels that are no mean of their votes have no such terms, and ``principles`` leaves their
+    pairs out.
 
     Raises SolonError where no pair is labelled under both.
     """
@@ -124,7 +126,13 @@ def _pair(a: PreferenceRecord, b: PreferenceRecord) -> _Pair:
 
 
 def _is_mean(label: PreferenceRecord) -> bool:
-    return isclose(label["probability"], fmean(vote["probability"] for vote in label["votes"]), abs_tol=1e-6)
+    mean = weights.mean([vote["probability"] for vote in label["votes"]], label["votes"])
+    return isclose(label["probability"], mean, abs_tol=1e-6)
+
+
+def _shared(label: PreferenceRecord) -> Iterable[tuple[Vote, float]]:
+    """Its votes, each with its part in the mean."""
+    return zip(label["votes"], weights.shares(label["votes"]), strict=True)
 
 
 def _pulls(pairs: Sequence[_Pair], laws: tuple[Constitution, Constitution]) -> list[Pull]:
@@ -133,15 +141,14 @@ def _pulls(pairs: Sequence[_Pair], laws: tuple[Constitution, Constitution]) -> l
     for pair in pairs:
         direction = 1 if pair.move > 0 else -1
         terms: dict[tuple[str, str], float] = {}
-        for vote in pair.a["votes"]:
+        for vote, share in _shared(pair.a):
             key = vote["principle"], vote["instruction"]
             sums.setdefault(key, _Sum()).votes["A"] += 1
-            terms[key] = terms.get(key, 0) - (vote["probability"] - 0.5) / len(pair.a["votes"])
-        for vote in pair.b["votes"]:
+            terms[key] = terms.get(key, 0) - (vote["probability"] - 0.5) * share
+        for vote, share in _shared(pair.b):
             key = vote["principle"], vote["instruction"]
             sums.setdefault(key, _Sum()).votes["B"] += 1
-            term = (pair.under_b(vote["probability"]) - 0.5) / len(pair.b["votes"])
-            terms[key] = terms.get(key, 0) + term
+            terms[key] = terms.get(key, 0) + (pair.under_b(vote["probability"]) - 0.5) * share
         for key, term in terms.items():
             sums[key].pull += direction * term
             if pair.flipped:

@@ -8,7 +8,7 @@ from typing import cast
 
 from solon.config import Config
 from solon.constitution import Constitution
-from solon.errors import SolonError
+from solon.errors import SolonError, WeighedOut
 from solon.inference import open_engine
 from solon.progress import Watcher
 from solon.records import Aspect, PairRecord, PreferenceRecord
@@ -65,17 +65,22 @@ def labels(
 ) -> list[PreferenceRecord]:
     """The run's own labels where they are under ``law``, and those of the feedback model for the rest.
 
-    Raises SolonError for a panel, and for a pair that the model gives no label.
+    Where ``law`` only weighs its principles otherwise, they are made anew from their votes; pairs that these
+    weigh out are left out. Raises SolonError for a panel, and for a pair that the model gives no label.
     """
     if source.config.feedback.panel:
         raise SolonError(
             "feedback.panel names judges, but one model labels under both constitutions: set it to [] here"
         )
     watcher = watcher or Watcher()
-    known: dict[str, PreferenceRecord] = {}
+    known: dict[str, PreferenceRecord | PairRecord] = {}
     if source.law and source.law.content_hash == law.content_hash:
-        known = {label["id"]: label for label in source.labelled if label["label_source"] == "ai"}
-    labelled = [known[pair["id"]] for pair in wanted if pair["id"] in known]
+        theirs = {label["id"]: label for label in source.labelled if label["label_source"] == "ai"}
+        for pair in wanted:
+            if label := theirs.get(pair["id"]):
+                settings, by = source.config.feedback, label["labeller"]
+                known[pair["id"]] = feedback.weighed_anew(label, pair, law, aspect, settings, by)
+    labelled = [cast(PreferenceRecord, label) for label in known.values() if "chosen" in label]
     missing = [pair for pair in wanted if pair["id"] not in known]
     if not missing:
         return labelled
@@ -86,12 +91,14 @@ def labels(
         ) as engine,
     ):
         settings = source.config.feedback
-        for label in feedback.label(engine, missing, law, aspect, settings, source.seed):
-            if "votes" not in label:
+        for made in feedback.label(engine, missing, law, aspect, settings, source.seed):
+            if (problem := made.get("problem")) == WeighedOut.problem:
+                continue
+            if problem:
                 raise SolonError(
-                    f"{source.model!r} gives pair {label['id']!r} no label ({label['problem']}), so it "
+                    f"{source.model!r} gives pair {made['id']!r} no label ({problem}), so it "
                     "can't be compared: remove it, or use another model"
                 )
-            labelled.append(cast(PreferenceRecord, label))
+            labelled.append(cast(PreferenceRecord, made))
             watcher.advance("labels", len(labelled), len(wanted))
     return labelled

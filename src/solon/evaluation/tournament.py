@@ -250,9 +250,11 @@ def play(
 
     Answers to red-team prompts are judged for harmlessness, to helpful ones for helpfulness, in the ``way``
     that settings and constitution make. Comparing is under one principle drawn for the prompt: the prompts
-    average over principles.
+    average over principles, which count alike whatever they weigh in labels: runs that weigh them otherwise
+    are measured alike.
     """
-    for aspect, constitution in constitutions.items():
+    for aspect, weighed in constitutions.items():
+        constitution = weighed.unweighed
         of_aspect = {match["id"]: match for match in wanted if ASPECT_OF[match["prompt"]["set"]] == aspect}
         method, judging = way(settings, constitution, aspect)
         asked = (

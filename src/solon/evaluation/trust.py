@@ -11,15 +11,15 @@ import numpy as np
 
 from solon import config, role_settings
 from solon.constitution import Constitution
-from solon.errors import SetAside, SolonError
+from solon.errors import SetAside, SolonError, WeighedOut
 from solon.evaluation import calibration, decisions, tournament
 from solon.evaluation.agreement import DIGITS
 from solon.evaluation.paper_evals import read_pairs
-from solon.feedback import METHODS, labelling
+from solon.feedback import METHODS, labelling, weights
 from solon.feedback.made import ByMaking
 from solon.feedback.method import Candidates, Method
 from solon.inference.engine import Engine
-from solon.records import Agreement, Aspect, PeoplesPair, Role, TrustRecord
+from solon.records import Agreement, Aspect, PeoplesPair, Role, TrustRecord, Vote
 from solon.role_settings import RoleName
 
 CHANCE = 0.5
@@ -66,7 +66,7 @@ def judging_ways(asked: config.Config, laws: Mapping[Aspect, Constitution]) -> l
     model = asked.models.by_role["judge"], asked.role("judge")
     settings = tournament.settings_of(asked)
     return [
-        ("judge", _way(*model, aspect, law, *tournament.way(settings, law, aspect)))
+        ("judge", _way(*model, aspect, law.unweighed, *tournament.way(settings, law, aspect)))
         for aspect, law in laws.items()
     ]
 
@@ -117,8 +117,23 @@ def judge(engine: Engine, pairs: Sequence[PeoplesPair], way: Way, seed: int) -> 
         if isinstance(votes, SetAside):
             yield TrustRecord(**pair, probability=CHANCE, votes=[], problem=votes.problem)
         else:
-            probability = way.method.probability(votes, way.settings)
-            yield TrustRecord(**pair, probability=probability, votes=votes, problem="")
+            yield said(pair, votes, way)
+
+
+def said(pair: PeoplesPair, votes: list[Vote], way: Way) -> TrustRecord:
+    """What votes for the pair's first answer make of it."""
+    problem = "" if weights.count(votes) else WeighedOut.problem
+    probability = way.method.probability(votes, way.settings)
+    return TrustRecord(**pair, probability=probability, votes=votes, problem=problem)
+
+
+def weighed_anew(record: TrustRecord, way: Way) -> TrustRecord:
+    """What the same votes make under the weights of the way's constitution, which else says the same."""
+    votes = weights.under(way.law, record["votes"])
+    if votes == record["votes"]:
+        return record
+    pair = PeoplesPair(**{name: record[name] for name in PeoplesPair.__annotations__})  # type: ignore[literal-required, typeddict-item]
+    return said(pair, votes, way)
 
 
 def agreement(

@@ -13,6 +13,7 @@ from scipy.special import expit, logit
 from solon import config
 from solon.constitution import ComparisonPrinciple, Constitution
 from solon.errors import SetAside
+from solon.feedback import weights
 from solon.feedback.method import Candidates, Voted
 from solon.feedback.multiple_choice import ByMultipleChoice
 from solon.feedback.panel import by_judge
@@ -30,8 +31,8 @@ class ByComparingAndRating(ByRating):
     manner = "by comparing, and by rating each answer by itself"
 
     def deciding(self, settings: config.Feedback) -> config.Feedback:
-        weights = settings.model_dump(include={"rating_sharpness", "comparing_weight", "rating_weight"})
-        return ByMultipleChoice().deciding(settings).model_copy(update=weights)
+        summing = settings.model_dump(include={"rating_sharpness", "comparing_weight", "rating_weight"})
+        return ByMultipleChoice().deciding(settings).model_copy(update=summing)
 
     def questions(self, settings: config.Feedback, principles: int) -> int:
         return super().questions(settings, principles) + ByMultipleChoice().questions(settings, principles)
@@ -61,16 +62,18 @@ class ByComparingAndRating(ByRating):
         """The logistic function of ``comparing_weight`` times the log-odds by comparing and ``rating_weight``
         times those by rating.
 
-        By comparing they are the mean of the log-odds (nats) of every order under every principle, clamped as
-        labels of chain of thought are; by rating, ``rating_sharpness`` times how much lower on the scale the
-        answer is.
+        By comparing they are the mean of the log-odds (nats) of every order under every principle, by the
+        principles' weights and clamped as labels of chain of thought are, and 0 where none counts; by rating,
+        ``rating_sharpness`` times how much lower on the scale the answer is.
         """
-        orders = [order for vote in votes for order in vote["orders"]]
+        orders = [(order, vote) for vote in votes for order in vote["orders"]]
         ratings = [vote["ratings"] for vote in votes if "ratings" in vote]
         if not orders or not ratings:  # helpfulness without a scale is compared alone
             return super().probability(votes, settings)
         low, high = settings.clamp if settings.chain_of_thought else (0.0, 1.0)
-        comparing = fmean(logit(np.clip(orders, max(low, SURE), min(high, 1 - SURE))))
+        said, by = zip(*orders, strict=True)
+        odds = logit(np.clip(said, max(low, SURE), min(high, 1 - SURE)))
+        comparing = weights.mean(odds.tolist(), by, none=0.0)
         rating = settings.rating_sharpness * fmean(other - mine for mine, other in ratings)
         return float(expit(settings.comparing_weight * comparing + settings.rating_weight * rating))
 

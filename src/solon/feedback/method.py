@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from solon import config
 from solon.constitution import ComparisonPrinciple, Constitution
 from solon.errors import SetAside
+from solon.feedback import weights
 from solon.feedback.panel import by_judge
 from solon.inference.engine import Chain, Engine, Request
 from solon.records import (
@@ -125,9 +126,10 @@ class Method(ABC):
     def probability(self, votes: Sequence[Vote], settings: config.Feedback) -> float:
         """How probable one judge's votes make it that the answer they are for is better: their mean.
 
-        As in section 4.1. Nothing but votes and settings decides it, so that records prove it.
+        As in section 4.1, but that votes count by their principles' weights. Nothing but votes and settings
+        decides it, so that records prove it. One half where no vote counts.
         """
-        return fmean(vote["probability"] for vote in votes)
+        return weights.mean([vote["probability"] for vote in votes], votes)
 
     def label(self, votes: Sequence[Vote], settings: config.Feedback) -> float:
         """The same of all votes on a pair: the mean over those who judged it."""
@@ -135,7 +137,7 @@ class Method(ABC):
 
     def either_way(self, votes: Sequence[Vote], settings: config.Feedback) -> list[float]:
         """The probability by either way round of asking: between them (A) and (B) change places."""
-        return [fmean(vote["orders"][way] for vote in votes) for way in range(2)]
+        return [weights.mean([vote["orders"][way] for vote in votes], votes) for way in range(2)]
 
     def drawn(
         self, pair: str, law: Constitution, settings: config.Feedback, seed: int
@@ -170,6 +172,7 @@ class Method(ABC):
         """
         votes, known = label["votes"], self.grounds(law) if law else None
         ballots = by_judge(votes).values()
+        weighed = [[weights.weight(vote) for vote in ballot] for ballot in ballots]
         asked = [[(vote["principle"], vote["instruction"]) for vote in ballot] for ballot in ballots]
         drawn = self.drawn(label["id"], law, settings, seed) if law else []
         first = pair is not None and label["chosen"][-1]["content"] == pair["responses"][0]
@@ -191,6 +194,13 @@ class Method(ABC):
             and any(
                 ballot != [(principle.name, principle.instruction) for principle in drawn] for ballot in asked
             ),
+            "has votes that count otherwise than their principles do": known is not None
+            and any(
+                weight != principle.weight
+                for ballot in weighed
+                for weight, principle in zip(ballot, drawn, strict=False)
+            ),
+            "has no vote that counts": bool(votes) and not weights.count(votes),
             **contradictions,
             "is not what its votes make": bool(votes)
             and not close(label["probability"], self.label(votes, settings)),

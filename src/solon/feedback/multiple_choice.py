@@ -12,6 +12,7 @@ from solon.constitution import ComparisonPrinciple, Constitution
 from solon.errors import SetAside
 from solon.feedback.letter_prior import letter_priors
 from solon.feedback.method import Candidates, Method, Voted, close
+from solon.feedback.weights import weighing
 from solon.inference.engine import Chain, ChoiceScores, Engine, Question, Request, total_votes
 from solon.prompts import comparison as prompts
 from solon.records import Message, Vote
@@ -262,5 +263,5 @@ def _votes(
             vote["prior"] = priors[principle.name]
         vote["orders"] = by_letters(vote, [posing.swapped for posing in mine])
         vote["probability"] = soft_label(vote["orders"], clamp_of(settings))
-        votes.append(vote)
+        votes.append(weighing(vote, principle.weight))
     return votes

@@ -8,6 +8,7 @@ from typing import Any
 
 from solon.config import Config
 from solon.method import STAGES, Stage
+from solon.pipeline.weighing import weigh_anew
 from solon.pipeline.workspace import Workspace
 from solon.stages.critique import first_rounds
 from solon.store.files import write_atomically
@@ -18,6 +19,8 @@ from solon.store.run_folder import manifest_of
 Inputs = Mapping[str, Mapping[str, Any]]  # of every stage, as the manifest records them
 
 ROUNDS = "critique.rounds"
+WEIGHTS = "constitution.weights"  # ends of inputs' names: how much votes count, and not what is asked
+OF_PROCESS = ("solon", "environment", "stages")  # facts of a manifest that tell how, and not what
 DEFAULTS = flat(Config().model_dump(mode="json"))
 
 
@@ -51,13 +54,13 @@ def take(stage: Stage, work: Workspace, manifest: Manifest, wanted: Inputs, dono
     }
     for donor, theirs in alike.items():
         if _alike(theirs, stage, wanted):
-            _copy(donor / stage.folder, work.folder / stage.folder)
+            copy(donor / stage.folder, work.folder / stage.folder)
             same = f"Taken from {donor.name}, which did this stage with the same settings and inputs."
             manifest.take(stage.name, theirs.stages[stage.name], same)
             work.watcher.say(f"{stage.title}: taken from {donor.name}.")
             return True
     for donor, theirs in alike.items():
-        if part := _take_part(stage, donor, theirs, work.folder, wanted):
+        if part := _take_part(stage, donor, theirs, work, wanted):
             manifest.begin(stage.name, wanted[stage.name])
             manifest.stages[stage.name]["reused"] = f"Taken from {donor.name}: {part}."
             work.watcher.say(f"{stage.title}: taken from {donor.name}: {part}.")
@@ -65,9 +68,9 @@ def take(stage: Stage, work: Workspace, manifest: Manifest, wanted: Inputs, dono
     return False
 
 
-def _take_part(stage: Stage, donor: Path, theirs: Manifest, folder: Path, wanted: Inputs) -> str:
+def _take_part(stage: Stage, donor: Path, theirs: Manifest, work: Workspace, wanted: Inputs) -> str:
     """What was taken, in words."""
-    source, target = donor / stage.folder, folder / stage.folder
+    source, target = donor / stage.folder, work.folder / stage.folder
     if stage.name == "critique" and _more_rounds(theirs, stage, wanted):
         count = wanted["critique"][ROUNDS]
         revisions = (first_rounds(record, count) for record in RecordFile(source / "revisions.jsonl"))
@@ -76,6 +79,9 @@ def _take_part(stage: Stage, donor: Path, theirs: Manifest, folder: Path, wanted
             if (source / name).exists():
                 _write(target / name, RecordFile(source / name))
         return f"answers and revisions up to round {count}" if count else "answers"
+    if stage.name == "feedback" and _other_weights(theirs, stage, wanted):
+        weigh_anew(donor, work.folder, work.config, work.laws)
+        return "votes, which are weighed otherwise here"
     if stage.name == "evaluation" and (same := _same_models(theirs, stage, wanted)):
         for model in same:
             _write(target / f"{model}.jsonl", RecordFile(source / f"{model}.jsonl"))
@@ -113,6 +119,14 @@ def _more_rounds(theirs: Manifest, critique: Stage, wanted: Inputs) -> bool:
     return have > wanted[critique.name][ROUNDS] and _alike(theirs, critique, with_theirs)
 
 
+def _other_weights(theirs: Manifest, feedback: Stage, wanted: Inputs) -> bool:
+    """Whether a run was labelled from the same inputs but for how much its principles' votes count."""
+    have = (theirs.stages.get(feedback.name) or {}).get("inputs", {})
+    mine = {name: value for name, value in wanted[feedback.name].items() if not name.endswith(WEIGHTS)}
+    with_theirs = mine | {name: value for name, value in have.items() if name.endswith(WEIGHTS)}
+    return _alike(theirs, feedback, {**wanted, feedback.name: with_theirs})
+
+
 def _same_models(theirs: Manifest, evaluation: Stage, wanted: Inputs) -> list[str]:
     """The models that a run evaluates, on the same prompts and in the same way, and that are wanted too."""
     entry = theirs.stages.get(evaluation.name) or {}
@@ -138,8 +152,8 @@ def _policy(inputs: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _copy(source: Path, target: Path) -> None:
-    """The folder appears in one step. What is there is of a copy that a kill stopped: no stage began it."""
+def copy(source: Path, target: Path) -> None:
+    """A stage's folder, which appears in one step. What is there is of a copy that a kill stopped."""
     partial = target.with_name(f"{target.name}.partial")
     for folder in (partial, target):
         if folder.exists():

@@ -34,7 +34,7 @@ from solon.training import packing, setup, start, trainers
 from solon.training.soft_labels import Labelled, SoftLabels, columns
 
 
-def train(task: Task) -> dict[str, float]:
+def train(task: Task, trainer_of: Any = None) -> dict[str, float]:
     """``steps`` optimiser steps of ``prompts_per_step`` pairs each, drawn anew when all have been seen.
 
     The metrics are ``loss`` (nats a pair), ``accuracy`` (share of pairs with the chosen answer's reward
@@ -47,7 +47,7 @@ def train(task: Task) -> dict[str, float]:
     arguments = setup.common_arguments(out, task.seed, *settings.per_step, settings.report_to)
     set_seed(task.seed)
     policy = start.policy(task.policy, settings, task.mark)
-    trainer: Any = SoftLabelDPO(
+    trainer: Any = (trainer_of or SoftLabelDPO)(
         model=policy,
         ref_model=None if settings.lora else setup.without_dropout(models.load_model(task.policy)),
         args=DPOConfig(
@@ -111,9 +111,15 @@ class SoftLabelDPO(trainers.Discreet, SoftLabels, DPO):
     ) -> Tensor:
         with torch.no_grad(), self.reference() as reference:
             began = self.logprobs(reference, inputs)
-        chosen, rejected = (self.beta * (self.logprobs(model, inputs) - began)).chunk(2)
+        ratios = self.logprobs(model, inputs) - began
+        chosen, rejected = self.rewards(ratios, inputs["completion_mask"].sum(1)).chunk(2)
         loss: Tensor = self.loss_of(chosen, rejected, inputs["probability"], num_items_in_batch)
         return loss
+
+    def rewards(self: Any, ratios: Tensor, lengths: Tensor) -> Tensor:
+        """Of answers by their log-ratios to the reference, nats, and their tokens; all [sequences]."""
+        scaled: Tensor = self.beta * ratios
+        return scaled
 
     def logprobs(self, model: Any, batch: dict[str, Tensor]) -> Tensor:
         """log P(answer, with its end | prompt) in nats, [sequences], in the order of TRL's batch."""

@@ -130,7 +130,7 @@ class Transcripts:
                             "reasoning": vote["reasoning"],
                             **thoughts(vote),
                             "ratings": [_finite(rating) for rating in vote.get("ratings", [])],
-                            **({"judge": vote["judge"]} if "judge" in vote else {}),
+                            **{name: vote[name] for name in ("judge", "weight") if name in vote},
                         }
                         for vote in preference["votes"]
                     ],

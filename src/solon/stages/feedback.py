@@ -4,13 +4,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from solon import config, marks
 from solon.constitution import Constitution
-from solon.errors import SetAside
-from solon.feedback import labelling, panel
+from solon.errors import SetAside, WeighedOut
+from solon.feedback import labelling, panel, weights
 from solon.feedback.made import MAKING, ByMaking
 from solon.feedback.method import Candidates, turned
 from solon.inference.engine import Engine
 from solon.prompts.dialogue import assistant
-from solon.records import Aspect, Ballot, LabelSource, PairRecord, PreferenceRecord, Vote
+from solon.records import Aspect, Ballot, LabelSource, Message, PairRecord, PreferenceRecord, Vote
 
 
 def label(
@@ -61,15 +61,43 @@ def joined(
 ) -> PreferenceRecord | PairRecord:
     """The label that the judges' votes on the pair make; the pair with its problem where none judged it.
 
-    A judge who did not has no part in it. Where there are several, votes say whose they are.
+    A judge who did not has no part in it. Where there are several, votes say whose they are. A pair whose
+    votes all have the weight 0 has the problem "weighed out", and keeps them.
     """
     given = [ballot for ballot in ballots if not ballot["problem"]]
     if not given:
         return {**pair, "problem": ballots[0]["problem"]}
     votes = given[0]["votes"] if len(ballots) == 1 else [vote for each in given for vote in panel.named(each)]
+    if not weights.count(votes):
+        return {**pair, "problem": WeighedOut.problem, "votes": votes}
     method, settings = labelling(settings, constitution, aspect)
     by = panel.labeller([ballot["judge"] for ballot in ballots])
     return _preference(pair, method.label(votes, settings), aspect, "ai", by, votes)
+
+
+def weighed_anew(
+    record: PreferenceRecord | PairRecord,
+    pair: PairRecord,
+    constitution: Constitution,
+    aspect: Aspect,
+    settings: config.Feedback,
+    labeller: str,
+) -> PreferenceRecord | PairRecord:
+    """What the votes on the pair make under a constitution that says the same and weighs otherwise.
+
+    ``record`` is the pair's label, or the pair as one that is weighed out. One whose votes count as they did
+    stays as it is, to the last bit.
+    """
+    votes = weights.under(constitution, record.get("votes", []))
+    if votes == record.get("votes", []):
+        return record
+    chosen: list[Message] = record.get("chosen", [])  # type: ignore[assignment]
+    if chosen and chosen[-1]["content"] != pair["responses"][0]:
+        votes = [turned(vote) for vote in votes]
+    if not weights.count(votes):
+        return {**pair, "problem": WeighedOut.problem, "votes": votes}
+    method, settings = labelling(settings, constitution, aspect)
+    return _preference(pair, method.label(votes, settings), aspect, "ai", labeller, votes)
 
 
 def by_making(pairs: Iterable[PairRecord], aspect: Aspect, method: ByMaking) -> Iterator[PreferenceRecord]:

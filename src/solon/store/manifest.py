@@ -103,6 +103,11 @@ def inputs_of(entry: Mapping[str, Any]) -> Json:
     return by_names_of_today(entry.get("inputs") or {})
 
 
+def weights_of(inputs: Mapping[str, Any], constitution: str) -> dict[str, float]:
+    """The weights that a stage went by, of the constitution that this setting names: those that are not 1."""
+    return dict(inputs.get(f"{constitution}.weights") or [])
+
+
 def by_names_of_today(settings: Mapping[str, Any]) -> Json:
     """Settings by dotted names, as older versions wrote them."""
     return {re.sub(r"^red_team\b", "prompts", name): value for name, value in settings.items()}

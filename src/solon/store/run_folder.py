@@ -30,6 +30,7 @@ from solon.records import (
     SampleRecord,
 )
 from solon.reward_settings import PREFERENCE_MODEL, weights
+from solon.store.manifest import weights_of
 from solon.store.record_file import RecordFile
 from solon.training_settings import Reinforce
 from solon.yaml_file import parse, text_of
@@ -125,7 +126,10 @@ class RunFolder:
             law = constitution.load(settings.get(name) or default)
         except SolonError:
             return None
-        return law if law.content_hash == inputs.get(f"{setting}.hash") else None
+        same = law.content_hash == inputs.get(f"{setting}.hash") and law.weights == weights_of(
+            inputs, setting
+        )
+        return law if same else None
 
 
 def read(folder: Path, kinds: Mapping[str, Any] = KINDS) -> RunFolder:

@@ -50,8 +50,14 @@ class SoftLabels(OwnBatches):
         margin = (chosen - rejected).detach()
         for name, value in (("accuracy", (margin > 0).float().mean()), ("margin", margin.mean())):
             add_metric(self, name, self.accelerator.gather(value * weight).mean().item())
-        loss: torch.Tensor = soft_label_loss(chosen, rejected, probability) * weight
+        loss: torch.Tensor = self.pair_loss(chosen, rejected, probability) * weight
         return loss
+
+    def pair_loss(
+        self, chosen: torch.Tensor, rejected: torch.Tensor, probability: torch.Tensor
+    ) -> torch.Tensor:
+        """What is minimised, averaged over the pairs."""
+        return soft_label_loss(chosen, rejected, probability)
 
 
 def columns(logs: dict[str, float]) -> dict[str, float]:

@@ -1,25 +1,36 @@
 """Stage 5 in a run folder: labels of the pairs, and comparisons of helpfulness that people labelled."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from solon import config
 from solon.constitution import Constitution
-from solon.errors import SolonError
+from solon.errors import SolonError, set_aside_note
 from solon.evaluation import trust
 from solon.feedback import METHODS, panel
 from solon.feedback.made import ByMaking
 from solon.held_out import opening
 from solon.inference.engine import Engine
-from solon.pipeline.steps.inputs import of_human_harm, of_model, of_rules, of_source
+from solon.pipeline.steps.inputs import of_human_harm, of_model, of_rules, of_source, of_weights
 from solon.pipeline.workbench import Workbench
 from solon.pipeline.workspace import Done, Workspace
-from solon.records import ASPECT_OF, SETS, Aspect, Ballot, PairRecord, PreferenceRecord, PromptRecord
+from solon.records import (
+    ASPECT_OF,
+    SETS,
+    Agreement,
+    Aspect,
+    Ballot,
+    PairRecord,
+    PreferenceRecord,
+    PromptRecord,
+)
 from solon.sources import data
 from solon.stages import feedback
 from solon.store.record_file import RecordFile
+
+IN_FILE = "; they are in unlabelled.jsonl"  # pairs without a label
 
 
 def label(
@@ -45,7 +56,7 @@ def label(
         ballots = _by_judge(bench, sound, file.path)
         made = partial(_joined, ballots=ballots, laws=bench.laws, settings=settings)
         labels: list[PreferenceRecord] = bench.complete(file, wanted, made, aside)
-        for told in panel.tells(list(ballots), labels, partial(method.probability, settings=settings)):
+        for told in of_panel(settings, list(ballots), labels, aside.read()):
             bench.note(told)
         if bench.config.evaluation.trust:
             first, others = bench.roles["feedback"], " and ".join(bench.panel.values())
@@ -57,6 +68,19 @@ def label(
     if wanted and not labels:
         raise _judged_none(bench.roles["feedback"], "models.feedback", len(wanted), aside)
     return labels
+
+
+def of_panel(
+    settings: config.Feedback,
+    judges: Sequence[str],
+    labels: Sequence[PreferenceRecord],
+    aside: Sequence[PairRecord],
+) -> list[str]:
+    """What is told of a panel's labels, and of the pairs that it judged and whose votes do not count."""
+    probability = partial(METHODS[settings.method].probability, settings=settings)
+    lost = [pair["problem"] for pair in aside if "votes" in pair]
+    total = len(labels) + len(aside)
+    return [*panel.tells(judges, labels, probability), *set_aside_note(lost, total, "preferences", IN_FILE)]
 
 
 def votes_beside(labels: Path, number: int) -> RecordFile:
@@ -170,17 +194,18 @@ def run(work: Workspace) -> Done:
         notes.append(
             "No human helpfulness comparisons were given, so the preference model learns harmlessness alone."
         )
-    notes, aside = [*notes, *_asked_for(work)], work.file("05-feedback/unlabelled.jsonl")
+    notes += asked_for(work.file("trust/agreement.jsonl"))
+    aside = work.file("05-feedback/unlabelled.jsonl")
     labels = label(work, pairs, by_people, work.file("05-feedback/preferences.jsonl"), aside)
     return Done(len(labels), notes)
 
 
-def _asked_for(work: Workspace) -> list[str]:
+def asked_for(measured: Iterable[Agreement]) -> list[str]:
     """That labels are made although their labeller was not seen to be above chance."""
     return [
         f"{agreement['model']} {trust.doubt(agreement)}; the configuration asks for its labels by name "
         "(feedback.untrusted)."
-        for agreement in trust.doubtful(work.file("trust/agreement.jsonl"), "labeller")
+        for agreement in trust.doubtful(measured, "labeller")
     ]
 
 
@@ -190,6 +215,8 @@ def inputs(work: Workspace) -> dict[str, Any]:
         "preference_model.helpfulness.hash": of_source(work.config.preference_model.helpfulness),
         **of_human_harm(work),
         **of_rules("constitution", work.constitution),
+        **of_weights("constitution", work.constitution),
         **of_rules("preference_model.helpfulness_constitution", work.helpful_labels),
+        **of_weights("preference_model.helpfulness_constitution", work.helpful_labels),
         **of_model(work, "feedback", work.panel),
     }

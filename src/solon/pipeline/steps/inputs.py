@@ -53,5 +53,10 @@ def of_human_harm(work: Workspace) -> dict[str, Any]:
     }
 
 
+def of_weights(name: str, rules: Constitution) -> dict[str, Any]:
+    """How much the principles' votes count; nothing where all count alike, as in runs of before weights."""
+    return {f"{name}.weights": list(map(list, rules.weights.items()))} if rules.weights else {}
+
+
 def of_rules(name: str, rules: Constitution) -> dict[str, str]:
     return {name: rules.name, f"{name}.hash": rules.content_hash}

@@ -10,7 +10,7 @@ from solon.evaluation.paper_evals import drawn
 from solon.evaluation.trust import Way
 from solon.held_out import opening
 from solon.pipeline.steps.feedback import human
-from solon.pipeline.steps.inputs import of_model, of_rules, of_source
+from solon.pipeline.steps.inputs import of_model, of_rules, of_source, of_weights
 from solon.pipeline.steps.red_team import given
 from solon.pipeline.workbench import Workbench
 from solon.pipeline.workspace import Done, Workspace
@@ -114,7 +114,9 @@ def inputs(work: Workspace) -> dict[str, Any]:
         "feedback": work.config.feedback.model_dump(exclude={"untrusted", "panel"}),
         "preference_model.helpfulness": source_name(work.config.preference_model.helpfulness),
         **of_rules("constitution", work.constitution),
+        **of_weights("constitution", work.constitution),
         **of_rules("preference_model.helpfulness_constitution", work.helpful_labels),
+        **of_weights("preference_model.helpfulness_constitution", work.helpful_labels),
         **of_rules("evaluation.helpfulness_constitution", work.helpful_evaluation),
         **of_model(work, "feedback"),
         **(of_model(work, "judge") if work.config.apart("judge", "feedback") else {}),

@@ -54,10 +54,11 @@ function voteView(vote, chosen) {
   const ratings = vote.ratings.length
     ? `, rated ${vote.ratings.map((rating) => rating.toFixed(2)).join(" against ")} (0 is best)` : "";
   const judge = vote.judge ? `, by ${vote.judge}` : "";
+  const weight = vote.weight === undefined ? "" : `, of weight ${vote.weight}`;
   const filled = element("span");
   filled.style.width = `${100 * (vote.probability || 0)}%`;
   return element("div", "vote",
-    element("p", "", element("strong", "", principle), `: ${percent(vote.probability)} for ${response}${orders}${ratings}${judge}`),
+    element("p", "", element("strong", "", principle), `: ${percent(vote.probability)} for ${response}${orders}${ratings}${judge}${weight}`),
     element("div", "meter", filled),
     folded(vote.reasoning.length ? "Reasoning and question" : "Question",
       element("div", "columns", ...vote.reasoning.map((reason, i) =>
