@@ -8,12 +8,13 @@ INSPECT := .venv-inspect
 RELEASE := .venv-release
 DIST := .venv-dist
 LOWEST := .venv-lowest
+DOCS := .venv-docs
 EXTRAS := vllm,ray,openai,inspect,tensorboard
 BIN := $(VENV)/bin
 COMPILE := $(RELEASE)/bin/uv pip compile -q --no-config --python-version 3.11 --no-annotate --no-header
 comma := ,
 
-.PHONY: demo test test-least test-lowest test-vllm test-inspect faults locks resolve release-check dist clean
+.PHONY: demo test test-least test-lowest test-vllm test-inspect faults docs locks resolve release-check dist clean
 
 demo: $(VENV)/ready
 	$(BIN)/solon run src/solon/configs/small.yaml --dir runs/demo
@@ -49,6 +50,10 @@ test-vllm: $(VLLM)/ready
 # The tasks for Inspect, in an environment of their own, since Inspect brings fifty packages.
 test-inspect: $(INSPECT)/ready
 	$(INSPECT)/bin/python -m pytest tests/test_inspect_tasks.py
+
+# The documentation as a site, in site/; a link that leads nowhere fails it. Needs nothing of Solon's own.
+docs: $(DOCS)/ready
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet
 
 # Before a release: every extra together can be installed, the tests pass with the lowest versions allowed, every file
 # of the lock has its hash, dist/ gets a software bill of materials (CycloneDX), and no pinned version has a known
@@ -126,5 +131,10 @@ $(RELEASE)/ready: constraints-release.txt
 	$(RELEASE)/bin/pip install -q -r constraints-release.txt
 	touch $@
 
+$(DOCS)/ready: constraints-docs.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/pip install -q --no-compile --no-deps -r constraints-docs.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(LOWEST) $(VLLM) $(INSPECT) $(RELEASE) $(DIST)
+	rm -rf $(VENV) $(LOWEST) $(VLLM) $(INSPECT) $(RELEASE) $(DIST) $(DOCS)

@@ -97,6 +97,7 @@ def test_the_example_constitution_is_valid(tmp_path: Path) -> None:
             "configuration",
             "constitution",
             "evaluation",
+            "publishing",
             "run-folder",
             "sweeps",
         )

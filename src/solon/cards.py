@@ -168,21 +168,26 @@ TEXT, LIST = 8, 9
 
 
 def gguf_texts(path: Path) -> list[str]:
-    """The texts of a GGUF file's ``general.`` fields: names, tags, base models, data sets.
+    """The texts of a GGUF file's ``general.`` fields: names, tags, base models, data sets."""
+    return [text for texts in gguf_fields(path).values() for text in texts]
+
+
+def gguf_fields(path: Path) -> dict[str, list[str]]:
+    """The same by field.
 
     The library that comes with the format reads all tokens for them, which takes seconds.
     """
-    said: list[str] = []
+    said: dict[str, list[str]] = {}
     try:
         with path.open("rb") as file:
             if file.read(4) != b"GGUF":
-                return []
+                return {}
             _, _, count = struct.unpack("<IQQ", file.read(20))
             for _ in range(count):
                 key = _text(file)
                 values = list(_values(file, _number(file, 4)))
                 if key.startswith("general."):
-                    said += values
+                    said[key] = values
     except (OSError, struct.error, KeyError, RecursionError, MemoryError, OverflowError):
         pass  # whoever loads the model tells what is wrong with it
     return said

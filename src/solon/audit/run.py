@@ -80,12 +80,19 @@ class Run:
         """That of a stage, as ``pipeline.workbench`` derives it."""
         return derive_seed(self.config.seed, *parts) % 2**31
 
+    @cached_property
+    def _laws(self) -> dict[str, Constitution | None]:
+        """Those that were read: many checks ask for the same."""
+        return {}
+
     def law(self, setting: str) -> Constitution | None:
         """The constitution that the setting names; None where it is not here."""
-        try:
-            return constitution.load(self.settings.get(setting) or CONSTITUTIONS[setting])
-        except SolonError:
-            return None
+        if setting not in self._laws:
+            try:
+                self._laws[setting] = constitution.load(self.settings.get(setting) or CONSTITUTIONS[setting])
+            except SolonError:
+                self._laws[setting] = None
+        return self._laws[setting]
 
 
 def by_id(records: Iterable[Any]) -> dict[str, Any]:

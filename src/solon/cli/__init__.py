@@ -15,6 +15,7 @@ from solon.cli import (
     export,
     harmfulness,
     plan,
+    publish,
     relabel,
     run,
     stages,
@@ -59,6 +60,7 @@ app.command("relabel")(relabel.relabel)
 app.command("report")(run.report)
 app.command("view")(view.view)
 app.command("audit")(audit.audit)
+app.command("publish")(publish.publish)
 app.command("chat")(chat.chat)
 app.command("export")(export.export)
 app.add_typer(constitution.app, name="constitution", help="Show, check, import, compare constitutions.")
