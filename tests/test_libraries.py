@@ -32,10 +32,13 @@ PACKAGE = ROOT / "src/solon"
 LIBRARIES = {"accelerate", "bitsandbytes", "datasets", "peft", "ray", "torch", "transformers", "trl", "vllm"}
 DOCUMENTED = {  # of their inner modules, as the libraries' references name what is in them
     "accelerate.utils",
+    "bitsandbytes.functional",
+    "bitsandbytes.optim",
     "ray.exceptions",
     "torch.distributed.tensor",
     "torch.nn.functional",
     "torch.nn.utils.rnn",
+    "torch.utils.checkpoint",
     "transformers.modeling_outputs",
     "transformers.utils",
     "transformers.utils.logging",
@@ -49,8 +52,10 @@ PROMISED_NOWHERE = {
     "cpu_linear",
     "engine_core",
     "fused_lm_head",
+    "is_loaded_in_4bit",
     "process_weights_after_loading",
     "reload_weights",
+    "support_avx512bf16_for_cpu",
 }
 """Names in the adapters that look like public ones."""
 

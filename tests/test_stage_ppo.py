@@ -52,9 +52,9 @@ def task(model: Path, out: Path, settings: config.Reinforce) -> Task:
     return Task([], str(model), "", out, settings, 0, unwatched)
 
 
-def moved(model: Path, amount: float) -> ppo.Policy:
+def moved(model: Path, amount: float, temperature: float = 1.0) -> ppo.Policy:
     """The tiny model with noise on its weights: a policy some way from its start."""
-    policy = ppo.Policy(models.load_model(str(model)), 1.0)
+    policy = ppo.Policy(models.load_model(str(model)), temperature)
     torch.manual_seed(7)
     with torch.no_grad():
         for weight in policy.model.parameters():
@@ -145,8 +145,7 @@ def test_the_score_comes_with_the_last_token_and_each_token_pays_its_log_ratio()
 def test_log_probabilities_are_those_of_each_answer_alone(tiny_model: Path) -> None:
     """Neither the rows' padding nor the temperature's place changes what an answer's tokens get."""
     tokenizer = models.load_tokenizer(str(tiny_model))
-    policy = moved(tiny_model, 0.05)
-    policy.temperature = 0.7
+    policy = moved(tiny_model, 0.05, 0.7)
     prompts = [[user("Why?")], [user("A prompt that is a good deal longer than the first one")]]
     torch.manual_seed(0)
     asked = settings(temperature=0.7, max_tokens=12)

@@ -63,9 +63,8 @@ class VLLMSettings(Section):
 
 class EngineSettings(Section):
     kind: Literal["transformers", "generate", "vllm"] = "transformers"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = (
-        "auto"  # auto: the faster of the two where measured
-    )
+    # auto: the faster of the two where measured; 4bit: weights are held so, not multiplied
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "4bit"] = "auto"
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     batch_size: Positive = 64  # sequences decoded together, or requests with the server at a time
     vllm: VLLMSettings = VLLMSettings()

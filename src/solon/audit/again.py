@@ -28,7 +28,7 @@ from solon.stages import critique
 T = TypeVar("T")
 
 # Nats by which a log-probability may differ between two batches, machines or libraries, by number type.
-NATS = {"float32": 1e-3, "float16": 0.1, "bfloat16": 0.5}
+NATS = {"float32": 1e-3, "float16": 0.1, "bfloat16": 0.5, "4bit": 0.5}
 STEEPEST = 0.25  # of the logistic function: a probability differs by no more than this for each nat
 OF_SERVER = 0.1  # of a probability; a server may batch and round as it likes
 OF_SAMPLES = 2.0  # standard errors of a share, at most 1 / (2 sqrt(n)), times 4: of votes that were sampled

@@ -26,7 +26,7 @@ from solon.evaluation.raters import by_scorer
 from solon.progress import Progress, Watcher
 from solon.sources.tables import HUB
 from solon.store.files import file_hash, write_atomically
-from solon.training import packing, preference_scores, setup, start, trainers
+from solon.training import activations, packing, preference_scores, setup, start, trainers
 
 
 def make(source: str, model: str, out: Path, asked: Config, watcher: Watcher | None = None) -> dict[str, Any]:
@@ -99,6 +99,8 @@ def train(
             processing_class=tokenizer,
             compute_loss_func=l2_loss,
         )
+        longest = max(map(len, trainer.train_dataset["input_ids"]), default=0)
+        activations.settle(scorer, settings, longest * settings.micro_batch_size)
         left_out = len(rated) - len(rows)
         return trainers.run(trainer, tokenizer, out, _columns, progress, counts={"left_out": left_out})
 

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
+from solon.config import EngineSettings
 from solon.inference.packed_linear import PackedLinear, pack
+from solon.inference.precision import FOUR_BITS, choose_dtype
 from solon.inference.sampling import not_finite
 from solon.inference.trial import tokens_to_try
 from solon.libraries.torch import can_pack
 from solon.libraries.transformers import attention_of
+from solon.models import load_model
 
 
 class Wanted:
@@ -26,6 +29,12 @@ class Wanted:
 
     def __call__(self, _: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
         return (inputs[0][self.positions],)
+
+
+def load(name: str, settings: EngineSettings, device: torch.device) -> PreTrainedModel:
+    """The model on its device, in the type that is set, or 4 bits. Raises SolonError where it cannot be."""
+    dtype = choose_dtype(settings.dtype, device)
+    return load_model(name, dtype, in_4_bits=settings.dtype == FOUR_BITS).to(device)
 
 
 class LoadedModel:

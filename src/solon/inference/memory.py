@@ -1,6 +1,7 @@
 """How much memory a device has, and how it says that it has no more."""
 
 import os
+from pathlib import Path
 
 import torch
 
@@ -44,3 +45,14 @@ def device_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def group_limits() -> list[float]:
+    """What a container may use, by the two versions of Linux's control groups."""
+    limits = []
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limits.append(float(Path(path).read_text()))
+        except (OSError, ValueError):  # not there, or "max"
+            continue
+    return limits

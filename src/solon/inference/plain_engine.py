@@ -27,13 +27,13 @@ from solon.errors import SetAside, TooLong
 from solon.inference.active import Active, begin, continuing
 from solon.inference.dialogue_tokens import DialogueTokens
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
+from solon.inference.loaded_model import load
 from solon.inference.memory import fewer
-from solon.inference.precision import choose_dtype
 from solon.inference.prefix import Tokens
 from solon.inference.sampling import sample
 from solon.inference.scoring import Scored, Sheet, room
 from solon.inference.trial import agree, prompts_to_try
-from solon.models import best_device, load_model, load_tokenizer
+from solon.models import best_device, load_tokenizer
 from solon.role_settings import DEFAULT, Role
 
 SCORED_LOGITS = 2**28  # logits of one pass of scoring, at most: a gigabyte in float32
@@ -62,9 +62,7 @@ class PlainEngine(Engine):
         self.concurrency = settings.batch_size
         self.usage = Usage()
         self.device = torch.device(best_device() if settings.device == "auto" else settings.device)
-        self._network: Any = lent or load_model(model, choose_dtype(settings.dtype, self.device)).to(
-            self.device
-        )
+        self._network: Any = lent or load(model, settings, self.device)
         self.dtype = str(self._network.dtype).removeprefix("torch.")
         tokenizer = load_tokenizer(model, role=role)
         self._dialogue = DialogueTokens(tokenizer, self._network, role.system)

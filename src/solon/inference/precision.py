@@ -9,13 +9,19 @@ from solon.config import EngineSettings
 from solon.libraries.torch import packs_bfloat16
 from solon.models import best_device
 
+FOUR_BITS = "4bit"
 CLEARLY_FASTER = (
     1.3  # bfloat16 must beat float32 by this factor on a CPU; where it is emulated it is far slower
 )
 
 
 def choose_dtype(setting: str, device: torch.device) -> torch.dtype:
-    """The type that ``setting`` ("auto" or a type's name) means on this device."""
+    """The type that ``setting`` ("auto" or a type's name) means on this device.
+
+    Of weights in 4 bits it is the one that they are unpacked to for products.
+    """
+    if setting == FOUR_BITS:
+        return native_type()
     if setting != "auto":
         named: torch.dtype = getattr(torch, setting)
         return named
@@ -46,7 +52,9 @@ def settle(settings: EngineSettings, earlier: Mapping[str, str]) -> EngineSettin
     """
     device = best_device() if settings.device == "auto" else settings.device
     dtype = earlier.get("dtype", "auto") if earlier.get("device") == device else "auto"
-    if settings.dtype != "auto" or dtype == "auto":
+    if settings.dtype == FOUR_BITS:
+        dtype = FOUR_BITS
+    elif settings.dtype != "auto" or dtype == "auto":
         dtype = str(choose_dtype(settings.dtype, torch.device(device))).removeprefix("torch.")
     return settings.model_copy(update={"device": device, "dtype": dtype})
 

@@ -16,15 +16,14 @@ from solon.inference.cached_model import CachedModel
 from solon.inference.cached_rows import CachedRows
 from solon.inference.dialogue_tokens import DialogueTokens
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
-from solon.inference.loaded_model import LoadedModel
+from solon.inference.loaded_model import LoadedModel, load
 from solon.inference.memory import fewer
-from solon.inference.precision import choose_dtype
 from solon.inference.prefix import Tokens
 from solon.inference.rows import Rows
 from solon.inference.sampling import sample
 from solon.inference.scoring import Sheet, room
 from solon.inference.state_rows import StateRows
-from solon.models import best_device, load_model, load_tokenizer
+from solon.models import best_device, load_tokenizer
 from solon.role_settings import DEFAULT, Role
 
 
@@ -50,7 +49,7 @@ class TransformersEngine(Engine):
         self.concurrency = settings.batch_size
         self.usage = Usage()
         self.device = torch.device(best_device() if settings.device == "auto" else settings.device)
-        network = lent or load_model(model, choose_dtype(settings.dtype, self.device)).to(self.device)
+        network = lent or load(model, settings, self.device)
         self.dtype = str(network.dtype).removeprefix("torch.")
         self._model = LoadedModel(model, network, self.device, lent is not None)
         with self._model.at_work() if lent else nullcontext():

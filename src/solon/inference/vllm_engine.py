@@ -14,7 +14,7 @@ from solon.errors import SetAside, SolonError, TooLong, first_line
 from solon.inference.active import Active, begin
 from solon.inference.dialogue_tokens import DialogueTokens, cut
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
-from solon.inference.precision import choose_dtype
+from solon.inference.precision import FOUR_BITS, choose_dtype
 from solon.inference.prefix import Tokens
 from solon.inference.scoring import Scored, Sheet, room
 from solon.libraries.transformers import SOURCE
@@ -61,7 +61,13 @@ class VLLMEngine(Engine):
             )
         self.dtype = str(choose_dtype(settings.dtype, torch.device(device))).removeprefix("torch.")
         own = settings.vllm
-        options: dict[str, Any] = {}
+        self._packed = settings.dtype == FOUR_BITS
+        if self._packed and device == "cpu":
+            raise SolonError(
+                "engine.dtype is 4bit, which vLLM has on GPUs alone: set it to bfloat16, or engine.kind to "
+                "transformers"
+            )
+        options: dict[str, Any] = {"quantization": "bitsandbytes"} if self._packed else {}
         if device == "cpu":
             # A prompt computed in pieces draws a token after each, which vLLM on a CPU cannot take back from
             # a request's own generator: it fails.
@@ -117,7 +123,7 @@ class VLLMEngine(Engine):
         """
         if self._ids or self._scoring:
             raise ValueError("requests are in flight")
-        if on_server(model):
+        if on_server(model) or self._packed:  # packed once, as they are read
             return False
         source, current = resolve(model), resolve(self.model_name)
         if not alike(AutoConfig.from_pretrained(source), AutoConfig.from_pretrained(current)):

@@ -1,6 +1,12 @@
-"""What we use of bitsandbytes, which need not be installed: weights in 4 bits. Read in 0.50.2."""
+"""What we use of bitsandbytes, which need not be installed: weights in 4 bits, an optimiser's state in 8.
 
+Read in 0.50.2.
+"""
+
+import logging
 import os
+import sys
+from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Any
 
@@ -11,8 +17,14 @@ from transformers import BitsAndBytesConfig
 from solon.errors import SolonError
 
 
-def installed() -> bool:
-    return find_spec("bitsandbytes") is not None
+def check(what: str, instead: str) -> None:
+    """Raises SolonError where bitsandbytes is not installed."""
+    if find_spec("bitsandbytes") is None:
+        raise SolonError(
+            f"{what} needs bitsandbytes, which is not installed: run 'pip install solon[4bit]', or {instead}"
+        )
+    # It tells of a kernel from elsewhere that it would take on a CPU, and that is never used here.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def loading(name: str, quantised: str | None, dtype: torch.dtype, heads: list[str] | None) -> dict[str, Any]:
@@ -23,11 +35,7 @@ def loading(name: str, quantised: str | None, dtype: torch.dtype, heads: list[st
     where it will be. ``quantised`` is the method by which the model's files are; if by bitsandbytes, they
     are taken as they are. Raises SolonError for another, and where bitsandbytes is not installed.
     """
-    if not installed():
-        raise SolonError(
-            f"model {name!r} in 4 bits needs bitsandbytes, which is not installed: run "
-            "'pip install solon[4bit]', or ask for bfloat16 in the place of 4bit"
-        )
+    check(f"model {name!r} in 4 bits", "ask for bfloat16 in the place of 4bit")
     if quantised not in {None, "bitsandbytes"}:
         raise SolonError(
             f"model {name!r} is quantised ({quantised}), so it cannot be held in 4 bits: name the model that "
@@ -66,3 +74,23 @@ def whole_weight(layer: Any) -> torch.Tensor:
 
     weight: torch.Tensor = dequantize_4bit(layer.weight.data, layer.weight.quant_state)
     return weight
+
+
+def adamw_8bit(groups: Iterable[dict[str, Any]], model: nn.Module, paged: bool) -> torch.optim.Optimizer:
+    """AdamW without weight decay, as transformers makes it: the state of embeddings has 32 bits."""
+    from bitsandbytes.optim import AdamW, GlobalOptimManager
+
+    forget_models()
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            GlobalOptimManager.get_instance().override_config(module.weight, "optim_bits", 32)
+    optimizer: torch.optim.Optimizer = AdamW(groups, weight_decay=0.0, optim_bits=8, is_paged=paged)
+    return optimizer
+
+
+def forget_models() -> None:
+    """Let go of the models that optimisers were made for, and of the places of weights with 32 bits."""
+    if "bitsandbytes" in sys.modules:
+        from bitsandbytes.optim import GlobalOptimManager
+
+        GlobalOptimManager.get_instance().initialize()

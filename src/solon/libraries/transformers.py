@@ -72,7 +72,7 @@ def no_load_report() -> Iterator[None]:
 
 
 def no_activation_checkpointing() -> dict[str, bool]:
-    """The training arguments that keep activations, where TRL 1.16.0 would compute them twice.
+    """The training arguments by which TRL 1.16.0 leaves it to the model whether to compute activations twice.
 
     5.20.2 knows the second name alone; 5.23.0 knows both, and warns where only the second is given.
     """
@@ -80,6 +80,15 @@ def no_activation_checkpointing() -> dict[str, bool]:
 
     known = {field.name for field in fields(TrainingArguments)}
     return {name: False for name in ("activation_checkpointing", "gradient_checkpointing") if name in known}
+
+
+def recompute_activations(model: PreTrainedModel) -> None:
+    """Have the model's layers, in training, keep their inputs alone. Raises ValueError where it cannot.
+
+    ``gradient_checkpointing_enable`` is what 5.20.2 knows alone, and what later ones warn of.
+    """
+    known = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    known({"use_reentrant": False})
 
 
 def load_weights(trainer: Any, checkpoint: Path) -> None:

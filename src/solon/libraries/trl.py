@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -9,17 +10,26 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 from torch.distributed.tensor import DTensor
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
 from trl import DPOTrainer, GRPOTrainer, RewardTrainer, RLOOTrainer, SFTTrainer
+from trl.kernels import chunked_logprob  # in which the fused head computes
+from trl.trainer import utils
 from trl.trainer.dpo_trainer import DataCollatorForPreference as DPOCollator  # DPOTrainer's own: pads pairs
 from trl.trainer.reward_trainer import DataCollatorForPreference  # RewardTrainer's own: pads pairs
 from trl.trainer.utils import (
     FusedCausalLMOutput,
+    add_fused_lm_head,
     disable_dropout_in_model,
     split_tensor_dict,
     use_adapter,  # puts an adapter in, or none, and the one before back
 )
 
 __all__ = ["DPOCollator", "DataCollatorForPreference", "disable_dropout_in_model"]
+
+# Logits that are in memory at a time: of so many tokens and columns of the vocabulary. TRL's own parts, 4096
+# and 32768, are for a GPU, where one kernel works in one such tensor; elsewhere torch makes seven.
+TOKENS_AT_ONCE, COLUMNS_AT_ONCE = 256, 8192
 
 
 def add_metric(trainer: Any, name: str, value: float) -> None:
@@ -30,11 +40,17 @@ def add_metric(trainer: Any, name: str, value: float) -> None:
 def fused_logprobs(model: Any, row: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """Log-probabilities of ``shift_labels``, and entropies of the distributions that they come from.
 
-    Both have the row's shape, 0 where the label is -100, at the trainer's temperature. For a model that
-    RLOOTrainer or GRPOTrainer was given: they change its ``forward``.
+    Both have the row's shape, 0 where the label is -100, at the temperature that the model's head was settled
+    at. For a model whose head is fused: see ``fuse_head``, and ``settle_heads`` for those that trainers have.
     """
     output = model(**row, fused_lm_head=True)
     return output.log_probs, output.entropy
+
+
+def fuse_head(model: Any, temperature: float) -> None:
+    """Have a causal language model, without adapters or the one inside of them, be for ``fused_logprobs``."""
+    add_fused_lm_head(model, temperature, outputs=("log_probs", "entropy"))
+    settle_head(model, temperature)
 
 
 def as_it_began(policy: PeftModel) -> AbstractContextManager[None]:
@@ -53,31 +69,47 @@ def without_copy(trainer: Any) -> None:
 def settle_heads(trainer: Any, temperature: float = 1.0) -> None:
     """Have the trainer's models, before they are trained, compute the log-probabilities that they have.
 
-    TRL computes them in parts, of what it knows of how families make logits of their last states. Where a
-    trial finds others than the model's own logits give, or an error, these are taken, which costs memory.
+    TRL computes them of what it knows of how families make logits of their last states. Where a trial finds
+    others than the model's own logits give, or an error, these are taken.
     """
     policy = trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
     for model in (policy, getattr(trainer, "ref_model", None)):
-        if model is not None and not fused_as_its_own(model, temperature):
-            model.forward = MethodType(whole_head(temperature), model)
+        if model is not None:
+            settle_head(model, temperature)
 
 
 @torch.no_grad()
-def fused_as_its_own(model: Any, temperature: float) -> bool:
-    weight = next(model.parameters())
+def settle_head(model: Any, temperature: float) -> None:
+    vocabulary, weight = model.get_input_embeddings().weight.shape[0], next(model.parameters())
+    if weight.device.type != "cuda":
+        chunked_logprob.TOKEN_CHUNK_SIZE = TOKENS_AT_ONCE
+        utils._CHUNKED_LOGPROB_CHUNK_SIZE = min(COLUMNS_AT_ONCE, vocabulary)
     if weight.device.type == "meta" or isinstance(weight, DTensor):  # shared out: no part runs on its own
-        return True
-    tokens = torch.arange(5, 29, device=weight.device)[None] % model.get_input_embeddings().weight.shape[0]
-    own = whole_head(temperature)(model, tokens, fused_lm_head=True, labels=tokens).log_probs
-    try:
-        fused = model(tokens, fused_lm_head=True, labels=tokens).log_probs
-    except Exception:  # of all sorts, where a family lacks what TRL looks for
-        return False
-    return bool((own - fused).abs().max() < torch.finfo(fused.dtype).eps ** 0.5 * own.abs().max())
+        return
+    tokens = torch.arange(5, 29, device=weight.device)[None] % vocabulary
+    known = own_head(temperature, whole=True)(model, tokens, fused_lm_head=True, labels=tokens).log_probs
+    in_parts, whole = (MethodType(own_head(temperature, way), model) for way in (False, True))
+    for forward in (model.forward, in_parts, whole):
+        try:
+            found = forward(tokens, fused_lm_head=True, labels=tokens).log_probs
+        except Exception:  # of all sorts, where a family lacks what is looked for
+            continue
+        if (known - found).abs().max() < torch.finfo(found.dtype).eps ** 0.5 * known.abs().max():
+            break
+    model.forward = forward
 
 
-def whole_head(temperature: float) -> Any:
-    """A ``forward`` in the place of TRL's, by the model's own."""
+def trunk_of(model: Any) -> Any:
+    """All of a causal language model but its head."""
+    return next(part for part in model.children() if isinstance(part, PreTrainedModel))
+
+
+def own_head(temperature: float, whole: bool) -> Any:
+    """A ``forward`` in the place of TRL's, by the model's own: of some tokens at a time, or the whole.
+
+    In parts the trunk runs once. The rest of the model's forward runs for each part of the last states, as if
+    they were all that the trunk gave, and again in the backward pass, so that no logits are kept.
+    """
 
     def forward(
         model: Any,
@@ -88,26 +120,69 @@ def whole_head(temperature: float) -> Any:
         num_items_in_batch: Any = None,
         **options: Any,
     ) -> Any:
+        own = partial(type(model).forward, model)
         if not fused_lm_head:
-            return type(model).forward(model, *arguments, **options)
-        logits = type(model).forward(model, *arguments, **{**options, "use_cache": False}).logits
+            return own(*arguments, **options)
+        options["use_cache"] = False
+        trunk = trunk_of(model)
+        given = (own if whole else trunk)(*arguments, **options)
+        places = given.logits if whole else given.last_hidden_state
         targets = shift_labels
         if targets is None:
             assert labels is not None
-            logits, targets = logits[:, :-1], labels[:, 1:]
+            places, targets = places[:, :-1], labels[:, 1:]
         seen = targets != -100
-        logprobs = (logits.float() / temperature).log_softmax(-1)
-        taken = logprobs.gather(-1, targets.clamp(min=0)[..., None])[..., 0]
-        with torch.no_grad():  # a measure only
-            entropy = torch.special.entr(logprobs.exp()).sum(-1)
+
+        def of_states(states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            with giving(trunk, type(given)(**{**given, "last_hidden_state": states[None]})):
+                return of_logits(own(targets[None], use_cache=False).logits[0], targets, temperature)
+
+        if whole:
+            parts = [of_logits(places[seen], targets[seen], temperature)]
+        else:
+            shared = (each[seen].split(TOKENS_AT_ONCE) for each in (places, targets))
+            parts = [checkpoint(of_states, *part, use_reentrant=False) for part in zip(*shared, strict=True)]
+        logprobs, entropy, top = (torch.cat(part) for part in zip(*parts, strict=True))
+        none = torch.zeros(seen.shape, dtype=logprobs.dtype, device=seen.device)
         return FusedCausalLMOutput(
-            log_probs=torch.where(seen, taken, 0.0),
-            entropy=torch.where(seen, entropy, 0.0),
-            is_top1=(logits.argmax(-1) == targets) & seen,
+            log_probs=none.masked_scatter(seen, logprobs),
+            entropy=none.masked_scatter(seen, entropy),
+            is_top1=torch.zeros_like(seen).masked_scatter(seen, top),
             label_mask=seen,
         )
 
     return forward
+
+
+def of_logits(logits: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Of logits [tokens, vocabulary]: the targets' log-probabilities, entropies, and which are likeliest."""
+    logprobs = (logits.float() / temperature).log_softmax(-1)
+    with torch.no_grad():  # a measure only
+        entropy = torch.special.entr(logprobs.exp()).sum(-1)
+    return logprobs.gather(-1, targets[:, None])[:, 0], entropy, logits.argmax(-1) == targets
+
+
+@contextmanager
+def giving(trunk: Any, output: Any) -> Iterator[None]:
+    """Inside, the trunk computes nothing and gives this."""
+    usual = vars(trunk).get("forward")
+    trunk.forward = lambda *_, **__: output
+    try:
+        yield
+    finally:
+        del trunk.forward
+        if usual is not None:
+            trunk.forward = usual
+
+
+def keep_adapters_float32(model: PeftModel) -> PeftModel:
+    """The model, for a trainer that would round its adapters to bfloat16 where what they adapt has 4 bits.
+
+    A step of 1e-6 would be lost there. The trainer must be given the model with its adapters: it asks this
+    one, and PEFT the model inside.
+    """
+    model.is_loaded_in_4bit = False
+    return model
 
 
 def without_router_loss(trainer: Any) -> None:

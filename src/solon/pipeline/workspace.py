@@ -12,6 +12,7 @@ from solon.constitution import Constitution
 from solon.errors import SolonError
 from solon.evaluation import tournament
 from solon.inference import settled
+from solon.libraries import bitsandbytes
 from solon.method import STAGES, stage
 from solon.pipeline.workbench import Workbench
 from solon.policy import kept_policies
@@ -19,7 +20,7 @@ from solon.progress import Watcher
 from solon.records import KINDS, Aspect, Message, PromptRecord, PromptSet, Split
 from solon.role_settings import ROLES, Role
 from solon.store.record_file import RecordFile
-from solon.training import preference_scores
+from solon.training import optimizer, preference_scores
 
 
 class Done(NamedTuple):
@@ -46,9 +47,15 @@ class Workspace(Workbench):
         tournament.check(config, self.evaluated_by)
         if not config.scale.engine:  # else it is on the cluster's machines
             models.check_device(config.engine.device)
+            if config.engine.dtype == "4bit":
+                bitsandbytes.check("engine.dtype 4bit", "set it to bfloat16")
         for each in STAGES:
             if each.training:
-                trackers.check(getattr(config, each.training.section).report_to)
+                settings = getattr(config, each.training.section)
+                trackers.check(settings.report_to)
+                optimizer.check(settings.optimizer)
+                if settings.weights == "4bit":
+                    bitsandbytes.check(f"{each.training.section}.weights 4bit", "set it to bfloat16")
         checked: list[tuple[str, Role]] = []
         for role in ROLES:
             asked = (self.roles[role], config.role(role))

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from solon.config import EngineSettings
-from solon.inference.memory import device_memory
+from solon.inference.memory import device_memory, group_limits
 from solon.models import best_device
 
 
@@ -49,17 +49,6 @@ def _of(name: str) -> Device:
     if device.type != "cuda":
         memory = min([memory, *group_limits()])
     return Device(device.type, memory)
-
-
-def group_limits() -> list[float]:
-    """What a container may use, by the two versions of Linux's control groups."""
-    limits = []
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            limits.append(float(Path(path).read_text()))
-        except (OSError, ValueError):  # not there, or "max"
-            continue
-    return limits
 
 
 def disk_of(folder: Path) -> float:

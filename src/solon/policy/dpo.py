@@ -30,7 +30,7 @@ from solon.libraries.trl import (
 from solon.policy.kept_policies import KeepPolicies
 from solon.policy.sample_logprobs import packed_answers, padded_answers, with_reference
 from solon.policy.task import Task
-from solon.training import packing, setup, start, trainers
+from solon.training import activations, packing, setup, start, trainers
 from solon.training.soft_labels import Labelled, SoftLabels, columns
 
 
@@ -44,7 +44,9 @@ def train(task: Task, trainer_of: Any = None) -> dict[str, float]:
     settings, out = task.settings, task.out
     tokenizer = models.load_tokenizer(task.policy, role=task.role)
     pairs = in_tokens(task, tokenizer)
-    arguments = setup.common_arguments(out, task.seed, *settings.per_step, settings.report_to)
+    arguments = setup.common_arguments(
+        out, task.seed, *settings.per_step, settings.report_to, settings.optimizer
+    )
     set_seed(task.seed)
     policy = start.policy(task.policy, settings, task.mark)
     trainer: Any = (trainer_of or SoftLabelDPO)(
@@ -68,6 +70,10 @@ def train(task: Task, trainer_of: Any = None) -> dict[str, float]:
         without_copy(trainer)
     without_router_loss(trainer)
     settle_heads(trainer)
+    both = max(
+        2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in pairs
+    )
+    activations.settle(policy, settings, both * settings.per_step[1], copies=0 if settings.lora else 1)
     trainer.add_callback(KeepPolicies(trainer, settings, out))
     counts = {"pairs_left_out": len(task.records) - len(pairs)}
     with packing.all_packed(with_reference(trainer)) as trainer.packs:

@@ -15,10 +15,10 @@ from solon.policy.preference_model import preference_model
 from solon.policy.rewards import SumOfRewards
 from solon.policy.rollouts import Rollout
 from solon.policy.sample_log import SampleLog
-from solon.policy.schedule import Schedule, prompts_by_step, within_length
+from solon.policy.schedule import Schedule, length, prompts_by_step, within_length
 from solon.policy.task import Task
 from solon.store.record_file import RecordFile
-from solon.training import start
+from solon.training import activations, start
 from solon.training.metrics import past_limit
 from solon.training.processes import FromFirst, is_first, process
 
@@ -43,12 +43,19 @@ def train(task: Task, learn: Learn) -> dict[str, float]:
     task = replace(task, left_out=len(task.records) - len(prompts))
     set_seed(task.seed)  # adapters start at random
     policy = start.policy(task.policy, task.settings, task.mark)
+    _settle_activations(policy, task.settings, max(length(record, tokenizer) for record in prompts))
     scores_of = preference_model(task, policy) if task.settings.needs_preference_model else None
     with rewards(task, scores_of) as reward:
         metrics = learn(task, policy, schedule, reward)
     if past_limit(metrics, task.settings.kl_limit):
         metrics["stopped_at_kl"] = metrics["kl"]
     return metrics
+
+
+def _settle_activations(policy: Any, settings: config.Reinforce, prompt: int) -> None:
+    """For answers to prompts of at most so many tokens. Without adapters two models more are in memory."""
+    tokens = settings.per_step[1] * (prompt + settings.max_tokens)
+    activations.settle(policy, settings, tokens, copies=0 if settings.lora else 2)
 
 
 @contextmanager

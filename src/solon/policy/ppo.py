@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from solon import adapters, config, models, trackers
 from solon.adapter_folders import adapter_of
-from solon.libraries.trl import as_it_began
+from solon.libraries.trl import as_it_began, fuse_head, fused_logprobs, trunk_of
 from solon.policy import online
 from solon.policy.kept_policies import keep, steps_to_keep
 from solon.policy.rollouts import Sampler
@@ -29,7 +29,8 @@ from solon.policy.task import Task
 from solon.records import PromptRecord
 from solon.seeds import derive_seed
 from solon.store.files import flush
-from solon.training import checkpoints, setup
+from solon.training import checkpoints, setup, start
+from solon.training import optimizer as optimizers
 from solon.training.metrics import MetricsLog, past_limit
 
 # The value head starts from nothing and must keep up with a policy that takes far smaller steps.
@@ -44,29 +45,31 @@ class Policy(nn.Module):
     def __init__(self, model: Any, temperature: float) -> None:
         super().__init__()
         self.model = model
-        self.temperature = temperature
+        fuse_head(self.network, temperature)
         self.value = nn.Linear(model.get_output_embeddings().weight.shape[1], 1)
         nn.init.zeros_(self.value.weight)
         nn.init.zeros_(self.value.bias)
+
+    @property
+    def network(self) -> Any:
+        return start.network_of(self.model)
 
     def forward(self, tokens: Tensor, starts: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probability, entropy (nats) and value before each of ``length`` tokens.
 
         ``tokens`` has shape (sequences, prompt + length), with padding after each sequence alone, ``starts``
         (sequences,): where its answer begins. The results have shape (sequences, length); past an answer's
-        end they are of no use.
+        end they are of no use. Logits are never in memory for all tokens.
         """
         columns = starts[:, None] + torch.arange(length, device=tokens.device)
         rows = torch.arange(len(tokens), device=tokens.device)[:, None]
-        with heads_input(self.model, (rows, columns - 1)) as states:
-            logits = self.model(input_ids=tokens, use_cache=False).logits
-        distribution = (logits.float() / self.temperature).log_softmax(-1)
-        logp = distribution.gather(-1, tokens[rows, columns][..., None]).squeeze(-1)
-        with torch.no_grad():  # a measure only; its graph would hold two more tensors as large as the logits
-            entropy = torch.special.entr(distribution.exp()).sum(-1)
+        before = rows, columns - 1
+        labels = torch.full_like(tokens, -100).index_put(before, tokens[rows, columns])
+        with last_states(self.network) as states:
+            logp, entropy = fused_logprobs(self.model, {"input_ids": tokens, "shift_labels": labels})
         with torch.autocast(tokens.device.type, enabled=False):  # returns need float32's precision
-            values = self.value(states[0].to(self.value.weight.dtype)).squeeze(-1)
-        return logp, entropy, values
+            values = self.value(states[0][before].to(self.value.weight.dtype)).squeeze(-1)
+        return logp[before], entropy[before].detach(), values
 
     @contextmanager
     def as_at_the_start(self) -> Iterator["Policy"]:
@@ -76,15 +79,14 @@ class Policy(nn.Module):
 
 
 @contextmanager
-def heads_input(model: Any, places: tuple[Tensor, Tensor]) -> Iterator[list[Tensor]]:
-    """Inside, the model's head is given the states at these places alone; they come into the list."""
-    states = []
+def last_states(network: Any) -> Iterator[list[Tensor]]:
+    """Inside, the states that the network's trunk gives [sequences, tokens, width] come into the list."""
+    states: list[Tensor] = []
 
-    def chosen(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        states.append(inputs[0][places])
-        return (states[0],)
+    def kept(_: nn.Module, __: Any, output: Any) -> None:
+        states.append(output.last_hidden_state)
 
-    hook = model.get_output_embeddings().register_forward_pre_hook(chosen)
+    hook = trunk_of(network).register_forward_hook(kept)
     try:
         yield states
     finally:
@@ -154,13 +156,11 @@ def learn(task: Task, model: Any, schedule: Schedule, reward: online.Reward) -> 
     if settings.lora is None:
         reference = Policy(models.load_model(task.policy), settings.temperature).to(accelerator.device)
     trained = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": trained, "lr": settings.learning_rate},
-            {"params": actor.value.parameters(), "lr": max(settings.learning_rate, VALUE_LEARNING_RATE)},
-        ],
-        weight_decay=0.0,
-    )
+    groups = [
+        {"params": trained, "lr": settings.learning_rate},
+        {"params": actor.value.parameters(), "lr": max(settings.learning_rate, VALUE_LEARNING_RATE)},
+    ]
+    optimizer = optimizers.adamw(settings.optimizer, groups, actor)
     sampler = Sampler(task.policy, settings, seed, task.role, model)
     state = out / STATE
     done = _load(state, actor, optimizer) if state.exists() else 0
@@ -288,6 +288,7 @@ def _update(
     estimates = whiten(estimates, samples.learned)
     loss_sum = clipped_sum = torch.zeros((), device=estimates.device)  # over tokens
     size = len(samples.learned)
+    actor.train()  # nothing in it is random; in evaluation no activations are computed twice
     for _ in range(settings.epochs_per_step):
         for minibatch in torch.tensor_split(torch.randperm(size), min(settings.minibatches, size)):
             count = samples.learned[minibatch].sum().clamp(min=1)
@@ -307,6 +308,7 @@ def _update(
             accelerator.clip_grad_norm_(actor.parameters(), MAX_GRADIENT_NORM)
             optimizer.step()
             optimizer.zero_grad()
+    actor.eval()
     tokens = samples.learned.sum().clamp(min=1) * settings.epochs_per_step
     return {"clip_fraction": (clipped_sum / tokens).item(), "loss": (loss_sum / tokens).item()}
 

@@ -27,16 +27,7 @@ def within_length(
     asked: list[PromptRecord] = [
         {**record, "prompt": turns(record["prompt"], system or "")} for record in prompts
     ]
-    fitting = [
-        record
-        for record in asked
-        if len(
-            tokenizer.apply_chat_template(record["prompt"], add_generation_prompt=True, return_dict=True)[
-                "input_ids"
-            ]
-        )
-        <= settings.max_prompt_length
-    ]
+    fitting = [record for record in asked if length(record, tokenizer) <= settings.max_prompt_length]
     if len(fitting) < settings.prompts_per_step:
         raise SolonError(
             f"{len(fitting)} of {len(prompts)} prompts are at most max_prompt_length "
@@ -44,6 +35,12 @@ def within_length(
             f"({settings.prompts_per_step}): give more prompts or change one of the two"
         )
     return fitting
+
+
+def length(record: PromptRecord, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The prompt's tokens, as engines see it."""
+    tokens = tokenizer.apply_chat_template(record["prompt"], add_generation_prompt=True, return_dict=True)
+    return len(tokens["input_ids"])
 
 
 def prompts_by_step(

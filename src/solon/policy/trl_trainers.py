@@ -71,7 +71,9 @@ def learn(
     def trl_reward(id: list[str], trainer_state: Any, **_: Any) -> list[float | None]:
         return list(reward(id, trainer.sampled, trainer_state.global_step // passes + 1))
 
-    arguments = setup.common_arguments(out, task.seed, *settings.per_step, settings.report_to)
+    arguments = setup.common_arguments(
+        out, task.seed, *settings.per_step, settings.report_to, settings.optimizer
+    )
     tokenizer = models.load_tokenizer(task.policy, role=task.role)
     rows = [record for step in schedule for record in step]
     dataset = setup.conversational(rows, tokenizer, "id", "prompt")

@@ -14,7 +14,7 @@ from solon.progress import Progress
 from solon.records import PreferenceRecord
 from solon.role_settings import POLICY, Role
 from solon.sources import harm_labels
-from solon.training import packing, setup, start, trainers
+from solon.training import activations, packing, setup, start, trainers
 from solon.training.soft_labels import Labelled, SoftLabels, columns
 
 
@@ -59,7 +59,10 @@ def train(
             train_dataset=dataset,
             processing_class=tokenizer,
         )
-        left_out = len(dataset) - len(trainer.train_dataset)
+        fitting = trainer.train_dataset
+        longest = max(map(len, [*fitting["chosen_ids"], *fitting["rejected_ids"]]), default=0)
+        activations.settle(scorer, settings, 2 * longest * settings.micro_batch_size)
+        left_out = len(dataset) - len(fitting)
         return trainers.run(trainer, tokenizer, out, columns, progress, counts={"left_out": left_out})
 
 

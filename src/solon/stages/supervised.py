@@ -13,7 +13,7 @@ from solon.libraries.trl import SFT, settle_heads, without_router_loss
 from solon.progress import Progress
 from solon.records import Example
 from solon.role_settings import POLICY, Role
-from solon.training import packing, setup, start, trainers
+from solon.training import activations, packing, setup, start, trainers
 from solon.training.preference_scores import tokens_of
 
 IGNORED = -100  # the label of a token that has no part in the loss
@@ -63,6 +63,8 @@ def train(
             trainer.data_collator = packed_batch
         dialogues = [[*example["prompt"], *example["completion"]] for example in examples]
         whole = tokens_of(tokenizer, dialogues, system=role.system)
+        longest = min(max(map(len, whole), default=0), settings.max_length)
+        activations.settle(student, settings, longest * settings.micro_batch_size)
         too_long = sum(len(tokens) > settings.max_length for tokens in whole)
         left_out = len(dataset) - len(trainer.train_dataset)
         counts = {"left_out": left_out, "cut_off": too_long - left_out}

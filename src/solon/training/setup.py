@@ -1,6 +1,7 @@
 """What a training asks of the libraries: their settings, data sets as they take them, adapters."""
 
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from solon.libraries.trl import disable_dropout_in_model
 from solon.prompts.dialogue import neutral_messages, reserved
 from solon.prompts.template_turns import TemplateTurns
 from solon.prompts.thinking import Thinking, continued
+from solon.training import optimizer
 from solon.training.processes import processes
 
 
@@ -37,22 +39,29 @@ def use_bfloat16() -> bool:
 def settle_libraries() -> None:
     """What the libraries are told before any training.
 
-    Their progress bars are off: ours are shown instead. So is cuDNN's attention, whose gradients were not
-    finite: seen twice on an H100 with torch 2.11 at the sixth step of one preference model
+    Their progress bars are off: ours are shown instead. TRL turns computing activations twice off and on by
+    names that transformers calls old, which is nothing to the user. Off, too, is cuDNN's attention, whose
+    gradients were not finite: seen twice on an H100 with torch 2.11 at the sixth step of one preference model
     (Qwen2.5-Coder-1.5B, LoRA, bfloat16 autocast); without it the same run came to its end.
     """
     datasets.disable_progress_bars()
     disable_progress_bar()
+    warnings.filterwarnings("ignore", "`gradient_checkpointing_(en|dis)able`", FutureWarning)
     torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def common_arguments(
-    out: Path, seed: int, batch_size: int, micro_batch_size: int, report_to: Sequence[str]
+    out: Path,
+    seed: int,
+    batch_size: int,
+    micro_batch_size: int,
+    report_to: Sequence[str],
+    optimizer_name: str = "adamw",
 ) -> dict[str, Any]:
     """Keyword arguments for every TRL configuration.
 
     ``batch_size`` is that of a step in all processes. Raises SolonError where they cannot share it,
-    and for a tracker that is not installed.
+    and for a tracker or optimiser that is not there.
     """
     try:
         micro_batch, accumulated = config.shares_out(batch_size, micro_batch_size, processes())
@@ -74,6 +83,7 @@ def common_arguments(
         "run_name": trackers.run_name(out),
         "disable_tqdm": True,
         "ddp_find_unused_parameters": False,  # a search each step for what no model here has
+        **optimizer.argument(optimizer_name),
         "use_cpu": models.best_device() == "cpu",
         "bf16": use_bfloat16(),
         **no_activation_checkpointing(),
@@ -84,7 +94,14 @@ def common_arguments(
 def epoch_arguments(out: Path, seed: int, settings: config.Training) -> dict[str, Any]:
     """The same for training that passes over a data set."""
     return {
-        **common_arguments(out, seed, settings.batch_size, settings.micro_batch_size, settings.report_to),
+        **common_arguments(
+            out,
+            seed,
+            settings.batch_size,
+            settings.micro_batch_size,
+            settings.report_to,
+            settings.optimizer,
+        ),
         "num_train_epochs": settings.epochs,
         "learning_rate": settings.learning_rate,
         "save_steps": settings.save_steps,

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer
 
 from solon import trackers
 from solon.errors import SolonError
+from solon.libraries import bitsandbytes
 from solon.libraries.transformers import OwnCheckpoints, load_weights
 from solon.progress import Progress
 from solon.training import checkpoints
@@ -73,6 +74,7 @@ def run(
     else:  # killed between stopping at the limit and the final save
         assert checkpoint
         load_weights(trainer, checkpoint)
+    bitsandbytes.forget_models()
     weights = gathered(trainer)
     if trainer.accelerator.is_main_process:
         checkpoints.save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out, weights)
