@@ -8,6 +8,7 @@ from accelerate import PartialState
 
 from solon import config
 from solon.policy import online
+from solon.policy.preference_model import preference_model
 from solon.policy.rollouts import Rollout
 from solon.policy.task import Task
 from solon.prompts.dialogue import user
@@ -23,7 +24,8 @@ def rewards(scorer: str, out: Path, process: int, processes: int) -> list[float]
     prompts = [{**record, "prompt": [user("How?")]} for record in prompt_records(COUNT)]  # so length decides
     share = slice(process * COUNT // processes, (process + 1) * COUNT // processes)
     answers = [Rollout([], "word " * (1 + number * 5 % COUNT), False) for number in range(COUNT)]
-    with online.rewards(Task(prompts, scorer, scorer, out, settings, 0, unwatched)) as reward:
+    task = Task(prompts, scorer, scorer, out, settings, 0, unwatched)
+    with online.rewards(task, preference_model(task, None)) as reward:
         return reward([prompt["id"] for prompt in prompts[share]], answers[share], 1)
 
 

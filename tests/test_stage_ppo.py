@@ -18,7 +18,6 @@ from solon.policy import online, ppo
 from solon.policy.rollouts import Rollout, Sampler
 from solon.policy.task import Task
 from solon.prompts.dialogue import user
-from solon.stages import reinforce
 from solon.texts.written import whole_characters
 from solon.training import setup
 from toy_training import QUESTIONS, prompt_records, two_tokens, unwatched
@@ -410,7 +409,25 @@ def test_where_all_are_masked_nothing_is_learned(tiny_model: Path) -> None:
     assert all(torch.equal(weight, old) for weight, old in zip(policy.parameters(), before, strict=True))
 
 
-def test_one_process_only(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(SolonError, match="one process: launch one, or set it to rloo or grpo"):
-        reinforce.train([], str(tiny_model), str(tiny_model), tmp_path, settings(), 0, unwatched)
+@pytest.mark.parametrize("size", [1, 2, 7, 8, 9])
+def test_each_row_of_a_minibatch_is_learned_from_once(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In as many passes by each process: a pass is made by all together."""
+    minibatch = torch.arange(100, 100 + size)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    learned, passes = [], set()
+    for process in range(3):
+        monkeypatch.setenv("RANK", str(process))
+        share = ppo.share_of(minibatch, 2)
+        passes.add(len(share))
+        assert all(len(rows) for rows, _ in share)
+        learned += [row for rows, counts in share for row in rows[counts[:, 0] > 0].tolist()]
+    assert learned == minibatch.tolist()
+    assert len(passes) == 1
+
+
+def test_a_step_that_processes_cannot_share_is_refused(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(SolonError, match="8 sequences, which 3 training processes cannot share"):
+        ppo.learn(task(tiny_model, tmp_path, settings()), [[RECORD] * 2] * 2, no_reward)

@@ -4,7 +4,7 @@ LoRA (Hu et al. 2021, arXiv:2106.09685) adds to a matrix W the product of two th
 model that an adapter began as is the same base under another adapter, or under none, at no cost in memory.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,10 @@ def keep_beginning(model: PeftModel) -> None:
             copy.data.copy_(weight.data)
 
 
-def save(model: PeftModel, folder: Path) -> None:
-    """Write the adapter that is trained, alone; its base is named, and its model card is not PEFT's."""
-    model.save_pretrained(folder, selected_adapters=[TRAINED])
+def save(model: PeftModel, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
+    """Write the adapter that is trained, alone; its base is named, and its model card is not PEFT's.
+
+    ``weights`` are the adapter's where the model has not all of them.
+    """
+    model.save_pretrained(folder, selected_adapters=[TRAINED], state_dict=weights)
     (folder / "README.md").unlink(missing_ok=True)

@@ -20,7 +20,6 @@ from solon.engine_settings import (  # noqa: F401 (all settings are to be had he
     TrainingScale,
     VLLMSettings,
 )
-from solon.optimisers import OPTIMISERS, for_processes
 from solon.records import SETS, Aspect, PromptSet
 from solon.role_settings import (  # noqa: F401
     LITELLM_MODEL,
@@ -39,6 +38,7 @@ from solon.role_settings import (  # noqa: F401
 from solon.training_settings import (  # noqa: F401
     GeneratedPrompts,
     Lora,
+    OnDevice,
     Probability,
     Reinforce,
     Training,
@@ -274,16 +274,11 @@ class Config(Section):
                 shares_out(sequences, micro_batch, scale.processes)
             except ValueError as error:
                 raise ValueError(f"has {error}") from None
-        if scale.processes > 1 and not OPTIMISERS[rl.algorithm].processes:
+        trained: tuple[OnDevice, ...] = (self.supervised, self.preference_model, rl)
+        if scale.strategy == "fsdp" and any(section.weights == "4bit" for section in trained):
             raise ValueError(
-                f"has reinforce.algorithm {rl.algorithm} in {scale.processes} processes, but it trains "
-                f"in one only: set the algorithm to {for_processes()}, or scale.training.processes to 1"
-            )
-        if scale.strategy == "fsdp" and any(
-            section.lora for section in (self.supervised, self.preference_model, rl)
-        ):
-            raise ValueError(
-                "has scale.training.strategy fsdp, which trains all weights: set lora to null, or take ddp"
+                "has scale.training.strategy fsdp, which cannot share out weights in 4 bits: set weights to "
+                "bfloat16, or take ddp"
             )
         return self
 

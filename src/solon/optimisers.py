@@ -18,7 +18,6 @@ class Optimiser:
     function: str  # trains: "module:name", of ``solon.policy.task.Task``
     learns_from: Literal["samples", "pairs"] = "samples"  # of the policy's, scored; or labelled ones
     samples: int = 1  # fewest answers to one prompt that it can learn from
-    processes: bool = True  # more than one can train together
     scores_samples: bool = True  # always: in a pass of its own, with the policy that drew them
 
     def train(self, task: object) -> dict[str, float]:
@@ -39,12 +38,7 @@ OPTIMISERS = {
     "rloo": Optimiser("solon.policy.rloo:train", samples=2),
     "grpo": Optimiser("solon.policy.grpo:train", samples=2, scores_samples=False),
     "dr-grpo": Optimiser("solon.policy.dr_grpo:train", samples=2, scores_samples=False),
-    "ppo": Optimiser("solon.policy.ppo:train", processes=False),
+    "ppo": Optimiser("solon.policy.ppo:train"),
     "dpo": Optimiser("solon.policy.dpo:train", learns_from="pairs"),
     "ipo": Optimiser("solon.policy.ipo:train", learns_from="pairs"),
 }
-
-
-def for_processes() -> str:
-    """The names of those that several processes can train by, to be told."""
-    return " or ".join(name for name, optimiser in OPTIMISERS.items() if optimiser.processes)

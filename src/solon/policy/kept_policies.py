@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from solon import config
 from solon.store.files import flush
-from solon.training import checkpoints, processes, trainers
+from solon.training import checkpoints, processes, sharing
 
 PREFIX = "step-"
 
@@ -65,6 +65,6 @@ class KeepPolicies(TrainerCallback):  # type: ignore[misc]
         self, args: Any, state: Any, control: Any, model: Any, processing_class: Any, **_: Any
     ) -> None:
         if step := self.steps.get(state.global_step):
-            weights = trainers.gathered(self.trainer)
+            weights = sharing.gathered(self.trainer.accelerator, self.trainer.model)
             if processes.is_first():
                 keep(model, processing_class, self.out, step, weights)

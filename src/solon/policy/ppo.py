@@ -4,16 +4,22 @@ The clipped surrogate is that of Schulman et al. 2017 (arXiv:1707.06347), with g
 estimation (Schulman et al. 2016, arXiv:1506.02438) and the KL penalty of Stiennon et al. 2020
 (arXiv:2009.01325) and Ouyang et al. 2022 (arXiv:2203.02155): each token costs its log-ratio to the policy's
 start, and the score comes with the last token.
+
+In several processes each samples, measures and scores its share of a step's answers, and then all have all of
+them: advantages are whitened over the whole step, and minibatches are those that one process would draw. Of
+each minibatch a process learns from its share.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather, gather_object
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
@@ -21,22 +27,21 @@ from transformers import PreTrainedTokenizerBase
 from solon import adapters, config, models, trackers
 from solon.adapter_folders import adapter_of
 from solon.libraries.trl import as_it_began, fuse_head, fused_logprobs, trunk_of
-from solon.policy import online
+from solon.policy import online, ppo_checkpoints
 from solon.policy.kept_policies import keep, steps_to_keep
 from solon.policy.rollouts import Sampler
 from solon.policy.schedule import Schedule
 from solon.policy.task import Task
 from solon.records import PromptRecord
 from solon.seeds import derive_seed
-from solon.store.files import flush
-from solon.training import checkpoints, setup, start
+from solon.training import checkpoints, setup, sharing, start
 from solon.training import optimizer as optimizers
 from solon.training.metrics import MetricsLog, past_limit
+from solon.training.processes import is_first, process, processes
 
 # The value head starts from nothing and must keep up with a policy that takes far smaller steps.
 VALUE_LEARNING_RATE = 1e-4
 MAX_GRADIENT_NORM = 1.0  # as in TRL's trainers, so that the algorithms can be compared
-STATE = "ppo-state.pt"
 
 
 class Policy(nn.Module):
@@ -46,6 +51,7 @@ class Policy(nn.Module):
         super().__init__()
         self.model = model
         fuse_head(self.network, temperature)
+        self._no_split_modules = model._no_split_modules  # the layers, which FSDP gathers one at a time
         self.value = nn.Linear(model.get_output_embeddings().weight.shape[1], 1)
         nn.init.zeros_(self.value.weight)
         nn.init.zeros_(self.value.bias)
@@ -147,24 +153,17 @@ def train(task: Task) -> dict[str, float]:
 def learn(task: Task, model: Any, schedule: Schedule, reward: online.Reward) -> dict[str, float]:
     """Each step draws from its own seed: a killed run goes on with the steps of one never stopped."""
     settings, out, seed = task.settings, task.out, task.seed
+    setup.shares(*settings.per_step)  # refuses what processes cannot share
     accelerator = _accelerator(settings, out)
     tokenizer = models.load_tokenizer(task.policy, role=task.role)
-    if adapter_of(task.policy) and settings.lora:
-        adapters.keep_beginning(model)
-    actor = Policy(setup.without_dropout(model), settings.temperature).to(accelerator.device)
-    reference = None  # under adapters that is the model as it began, which costs no second copy
-    if settings.lora is None:
-        reference = Policy(models.load_model(task.policy), settings.temperature).to(accelerator.device)
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
-    groups = [
-        {"params": trained, "lr": settings.learning_rate},
-        {"params": actor.value.parameters(), "lr": max(settings.learning_rate, VALUE_LEARNING_RATE)},
-    ]
-    optimizer = optimizers.adamw(settings.optimizer, groups, actor)
+    trained, optimizer, reference = _prepared(task, model, accelerator)
+    actor: Policy = accelerator.unwrap_model(trained)
     sampler = Sampler(task.policy, settings, seed, task.role, model)
-    state = out / STATE
-    done = _load(state, actor, optimizer) if state.exists() else 0
-    log = MetricsLog(out, done)
+    with accelerator.main_process_first():  # which deletes what is not whole
+        checkpoint = checkpoints.resumable(out)
+        log = MetricsLog(out, done := checkpoints.step_of(checkpoint))
+    if checkpoint:
+        ppo_checkpoints.load(checkpoint, actor, optimizer.optimizer)
 
     for step, prompts in list(enumerate(schedule, 1))[done:]:
         if past_limit(log.last, settings.kl_limit):
@@ -175,7 +174,7 @@ def learn(task: Task, model: Any, schedule: Schedule, reward: online.Reward) -> 
         row = {
             "step": step,
             **_figures(samples),
-            **_update(actor, optimizer, samples, settings, accelerator),
+            **_update(trained, optimizer, samples, settings, accelerator),
             "learning_rate": settings.learning_rate,
             "left_out": task.left_out,
         }
@@ -183,16 +182,44 @@ def learn(task: Task, model: Any, schedule: Schedule, reward: online.Reward) -> 
         if settings.report_to:
             accelerator.log({name: value for name, value in row.items() if name != "step"}, step=step)
         if step in steps_to_keep(settings):
-            keep(model, tokenizer, out, step)
+            weights = sharing.gathered(accelerator, actor.model)
+            if is_first():
+                keep(actor.model, tokenizer, out, step, weights)
         if step % settings.save_steps == 0 or past_limit(row, settings.kl_limit):
-            _save(state, actor, optimizer, step)
-        task.progress(step, settings.steps, row)
+            ppo_checkpoints.save(out, step, actor, optimizer.optimizer, accelerator)
+        if is_first():
+            task.progress(step, settings.steps, row)
 
-    checkpoints.save(model, tokenizer, out)
-    state.unlink(missing_ok=True)
+    weights = sharing.gathered(accelerator, actor.model)
+    if is_first():
+        checkpoints.save(actor.model, tokenizer, out, weights)
+        checkpoints.clear(out)
     if settings.report_to:
         accelerator.end_training()
     return dict(log.last)
+
+
+def _prepared(task: Task, model: Any, accelerator: Accelerator) -> tuple[Any, Any, Policy | None]:
+    """The policy and its optimiser, as several processes train them, and the reference.
+
+    The reference is None where adapters are trained: it is the model as it began, at no second copy's cost.
+    """
+    settings, reference = task.settings, None
+    if adapter_of(task.policy) and settings.lora:
+        adapters.keep_beginning(model)
+    actor = Policy(setup.without_dropout(model), settings.temperature).to(accelerator.device)
+    sharing.exactly(actor.value)  # returns need float32's precision
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    groups = [
+        {"params": trained, "lr": settings.learning_rate},
+        {"params": actor.value.parameters(), "lr": max(settings.learning_rate, VALUE_LEARNING_RATE)},
+    ]
+    optimizer = optimizers.adamw(settings.optimizer, groups, actor)
+    prepared, optimizer = accelerator.prepare(actor, optimizer)
+    if settings.lora is None:
+        reference = Policy(models.load_model(task.policy), settings.temperature)
+        reference = sharing.beside(reference, accelerator)
+    return prepared, optimizer, reference
 
 
 def _accelerator(settings: config.Reinforce, out: Path) -> Accelerator:
@@ -203,6 +230,7 @@ def _accelerator(settings: config.Reinforce, out: Path) -> Accelerator:
         log_with=list(settings.report_to) or None,
         project_dir=out,
     )
+    sharing.settle(accelerator)
     if settings.report_to:
         names = {"name": trackers.run_name(out)}
         accelerator.init_trackers(trackers.PROJECT, init_kwargs={"wandb": names, "trackio": names})
@@ -220,12 +248,15 @@ def _sample(
     sampler: Sampler,
     step: int,
 ) -> Samples:
+    """All of the step's answers in every process, of which each samples, measures and scores its share."""
     repeated = [record for record in prompts for _ in range(settings.samples_per_prompt)]
+    size = len(repeated) // processes()
+    share = slice(process() * size, (process() + 1) * size)
     asked = tokenizer.apply_chat_template(
         [record["prompt"] for record in repeated], add_generation_prompt=True, tokenize=True, return_dict=True
     )["input_ids"]
     device = actor.value.weight.device
-    rollouts = sampler.sample(actor.model, asked, step, 0)
+    rollouts = gather_object(sampler.sample(actor.model, asked[share], step, process()))
     answers = [rollout.tokens for rollout in rollouts]
     mask = pad_sequence([torch.ones(len(answer)) for answer in answers], batch_first=True).to(device)
     starts = torch.tensor(list(map(len, asked)), device=device)
@@ -233,10 +264,12 @@ def _sample(
     for row, prompt, answer in zip(tokens, asked, answers, strict=True):
         row[: len(prompt) + len(answer)] = torch.tensor([*prompt, *answer])
     tokens = tokens.to(device)
-    logp, entropy, values = _in_micro_batches(actor, tokens, starts, mask.size(1), settings)
+    given = tokens[share], starts[share], mask.size(1), settings
+    logp, entropy, values = map(gather, _in_micro_batches(actor, *given))
     with actor.as_at_the_start() if reference is None else nullcontext(reference) as start:
-        ref_logp, _, _ = _in_micro_batches(start, tokens, starts, mask.size(1), settings)
-    scores = reward([record["id"] for record in repeated], rollouts, step)
+        ref_logp = gather(_in_micro_batches(start, *given)[0])
+    ids = [record["id"] for record in repeated[share]]
+    scores = sharing.within(actor, partial(reward, ids, rollouts[share], step))
     return Samples(
         tokens=tokens,
         starts=starts,
@@ -247,7 +280,7 @@ def _sample(
         entropy=entropy,
         ref_logp=ref_logp,
         values=values,
-        scores=torch.tensor(scores, dtype=torch.float32, device=device),
+        scores=gather(torch.tensor(scores, dtype=torch.float32, device=device)),
     )
 
 
@@ -271,7 +304,7 @@ def _in_micro_batches(
 
 
 def _update(
-    actor: Policy,
+    actor: nn.Module,
     optimizer: torch.optim.Optimizer,
     samples: Samples,
     settings: config.Reinforce,
@@ -292,17 +325,21 @@ def _update(
     for _ in range(settings.epochs_per_step):
         for minibatch in torch.tensor_split(torch.randperm(size), min(settings.minibatches, size)):
             count = samples.learned[minibatch].sum().clamp(min=1)
-            for rows in torch.split(minibatch, settings.micro_batch_size):
-                mask = samples.learned[rows]
-                with accelerator.autocast():
-                    logp, _, values = actor(samples.tokens[rows], samples.starts[rows], mask.size(1))
-                surrogate, clipped = clipped_surrogate(
-                    logp - samples.logp[rows], estimates[rows], settings.clip_range
-                )
-                # Schulman et al. 2017, equation 9, without the entropy bonus: the KL penalty does its work.
-                objective = surrogate - settings.value_coefficient * (values - returns[rows]) ** 2
-                loss = -(objective * mask).sum()
-                accelerator.backward(loss / count)
+            passes = share_of(minibatch, settings.micro_batch_size)
+            for number, (rows, counts) in enumerate(passes, 1):
+                mask = samples.learned[rows] * counts.to(estimates.device)
+                # Gradients of all processes come together in the last.
+                with nullcontext() if number == len(passes) else accelerator.no_sync(actor):
+                    with accelerator.autocast():
+                        logp, _, values = actor(samples.tokens[rows], samples.starts[rows], mask.size(1))
+                    surrogate, clipped = clipped_surrogate(
+                        logp - samples.logp[rows], estimates[rows], settings.clip_range
+                    )
+                    # Schulman et al. 2017, equation 9, without the entropy bonus: the KL penalty does
+                    # its work.
+                    objective = surrogate - settings.value_coefficient * (values - returns[rows]) ** 2
+                    loss = -(objective * mask).sum()
+                    accelerator.backward(loss / count * processes())  # of which the mean is taken
                 loss_sum = loss_sum + loss.detach()
                 clipped_sum = clipped_sum + (clipped * mask).sum()
             accelerator.clip_grad_norm_(actor.parameters(), MAX_GRADIENT_NORM)
@@ -310,7 +347,19 @@ def _update(
             optimizer.zero_grad()
     actor.eval()
     tokens = samples.learned.sum().clamp(min=1) * settings.epochs_per_step
+    loss_sum, clipped_sum = (accelerator.reduce(each, "sum") for each in (loss_sum, clipped_sum))
     return {"clip_fraction": (clipped_sum / tokens).item(), "loss": (loss_sum / tokens).item()}
+
+
+def share_of(minibatch: Tensor, micro_batch_size: int) -> list[tuple[Tensor, Tensor]]:
+    """This process's rows of a minibatch, by passes, and [rows, 1] whether they count.
+
+    All processes must make as many passes, so where there are not enough rows, others' fill up, uncounted.
+    """
+    size = -(-len(minibatch) // processes())
+    places = torch.arange(process() * size, (process() + 1) * size)
+    rows, counts = minibatch[places % len(minibatch)], (places < len(minibatch)).float()[:, None]
+    return list(zip(*(torch.split(each, micro_batch_size) for each in (rows, counts)), strict=True))
 
 
 def clipped_surrogate(log_ratio: Tensor, estimates: Tensor, clip_range: float) -> tuple[Tensor, Tensor]:
@@ -319,18 +368,3 @@ def clipped_surrogate(log_ratio: Tensor, estimates: Tensor, clip_range: float) -
     free = ratio * estimates
     clipped = ratio.clamp(1 - clip_range, 1 + clip_range) * estimates
     return torch.minimum(free, clipped), (clipped < free).float()
-
-
-def _save(path: Path, actor: Policy, optimizer: torch.optim.Optimizer, step: int) -> None:
-    partial = path.with_suffix(".partial")
-    with checkpoints.writing(path.parent):
-        torch.save({"actor": actor.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, partial)
-    flush(partial)
-    partial.replace(path)  # a kill leaves the old state or the new one
-
-
-def _load(path: Path, actor: Policy, optimizer: torch.optim.Optimizer) -> int:
-    state = torch.load(path, weights_only=True)
-    actor.load_state_dict(state["actor"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])

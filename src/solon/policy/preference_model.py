@@ -11,7 +11,7 @@ from solon.adapter_folders import adapter_of
 from solon.policy.rollouts import Rollout
 from solon.policy.task import Task
 from solon.prompts.dialogue import assistant
-from solon.training import preference_scores, start
+from solon.training import preference_scores, sharing, start
 
 
 def preference_model(task: Task, policy: Any) -> Callable[[Sequence[str], Sequence[Rollout]], list[float]]:
@@ -35,13 +35,16 @@ def preference_model(task: Task, policy: Any) -> Callable[[Sequence[str], Sequen
 def scoring(task: Task, policy: Any) -> Callable[..., list[float]]:
     """``score`` by the preference model.
 
-    Where that is adapters on the weights under the policy's own, it has no others.
+    Where that is adapters on the weights under the policy's own, it has no others; ``sharing.within`` the
+    policy it must be called then.
     """
     name, settings = task.preference_model, task.settings
     assert name  # ``stages.reinforce`` sees to it
     tokenizer, folder = models.load_tokenizer(name), adapter_of(name)
     if not (folder and isinstance(policy, PeftModel) and on_one_base(name, task.policy)):
-        return partial(preference_scores.score, _own(name, settings).to(models.best_device()), tokenizer)
+        own = sharing.beside(_own(name, settings))
+        score_by = partial(preference_scores.score, own, tokenizer)
+        return lambda *dialogues: sharing.within(own, partial(score_by, *dialogues))
     scorer = adapters.scorer_on(policy, folder)
 
     def score(*dialogues: Any) -> list[float]:

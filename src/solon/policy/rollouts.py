@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from solon import config
 from solon.errors import NotFinite, SolonError, UnsupportedModel
@@ -22,6 +21,7 @@ from solon.models import best_device, load_tokenizer
 from solon.role_settings import POLICY, Role
 from solon.seeds import derive_seed
 from solon.texts.written import whole_characters
+from solon.training import sharing
 from solon.training.processes import processes
 
 
@@ -39,8 +39,8 @@ class Rollout:
 class Sampler:
     """Samples whole distributions: no top-p or top-k, since the ratios of policies assume it.
 
-    A ``model`` with adapters is sampled from where it is. One whose weights are all trained is sampled from a
-    copy, which is in bfloat16 where the processor has it.
+    A ``model`` with adapters is sampled from where it is. One whose weights are all trained, or shared out,
+    is sampled from a copy, which is in bfloat16 where the processor has it.
     """
 
     def __init__(
@@ -55,7 +55,8 @@ class Sampler:
         self._tokenizer = load_tokenizer(policy, role=role)
         size = self.settings.prompts_per_step * self.settings.samples_per_prompt // processes()
         asked = config.EngineSettings(batch_size=size, dtype=number_type())
-        self._lent = model.get_base_model() if isinstance(model, PeftModel) else None
+        lends = isinstance(model, PeftModel) and not sharing.shared_out()
+        self._lent = model.get_base_model() if lends else None
         self._engine: TransformersEngine | PlainEngine
         try:
             self._engine = TransformersEngine(policy, asked, role, self._lent)
@@ -116,4 +117,4 @@ def plain_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
     Those that are shared out over processes (FSDP) are gathered one at a time, so all must ask together.
     """
     for name, weight in merged_weights(model) if isinstance(model, PeftModel) else model.named_parameters():
-        yield name, weight.full_tensor() if isinstance(weight, DTensor) else weight
+        yield name, sharing.whole(weight)

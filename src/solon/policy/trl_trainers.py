@@ -1,5 +1,6 @@
 """What the algorithms share that TRL's trainers do: Solon samples, scores and measures in them."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from solon.policy.rollouts import Rollout, Sampler
 from solon.policy.sample_logprobs import SharedPrompts
 from solon.policy.schedule import Schedule
 from solon.policy.task import Task
-from solon.training import setup, trainers
+from solon.training import setup, sharing, trainers
 
 
 class OwnPolicy(trainers.Discreet, SharedPrompts):
@@ -69,7 +70,9 @@ def learn(
     passes = settings.epochs_per_step
 
     def trl_reward(id: list[str], trainer_state: Any, **_: Any) -> list[float | None]:
-        return list(reward(id, trainer.sampled, trainer_state.global_step // passes + 1))
+        step = trainer_state.global_step // passes + 1
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        return list(sharing.within(trained, partial(reward, id, trainer.sampled, step)))
 
     arguments = setup.common_arguments(
         out, task.seed, *settings.per_step, settings.report_to, settings.optimizer

@@ -5,16 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from solon import config, marks
-from solon.errors import SolonError
 from solon.feedback.sample_judges import Judges
-from solon.optimisers import OPTIMISERS, for_processes
+from solon.optimisers import OPTIMISERS
 from solon.policy.task import Task
 from solon.progress import Progress
 from solon.records import ASPECT_OF, PreferenceRecord, PromptRecord
 from solon.reward_settings import OWN
 from solon.role_settings import POLICY, Role
 from solon.training import setup
-from solon.training.processes import processes
 
 
 def train(
@@ -60,16 +58,11 @@ def train(
     sampled.
 
     Raises SolonError where too few prompts fit ``max_prompt_length``, a loss or reward is not finite, a
-    reward cannot be given, several processes were started for an algorithm that trains in one, the preference
-    model that it needs is not given, or a model or label brings people's labels of harm, unless
-    ``human_harm`` says that these were asked for by name.
+    reward cannot be given, several processes cannot share a step evenly, the preference model that it needs
+    is not given, or a model or label brings people's labels of harm, unless ``human_harm`` says that these
+    were asked for by name.
     """
     optimiser = OPTIMISERS[settings.algorithm]
-    if processes() > 1 and not optimiser.processes:
-        raise SolonError(
-            f"algorithm '{settings.algorithm}' trains in one process: launch one, or set it to "
-            f"{for_processes()}"
-        )
     setup.settle_libraries()
     scored_by = settings.scored_by(preference_model)
     mark = mark_of(records, {"policy": policy, **scored_by}, settings, human_harm)

@@ -22,7 +22,11 @@ ASIDE = "unfinished"  # where in a checkpoint folder things are written that are
 
 
 def resumable(out: Path) -> Path | None:
-    """The last ``checkpoint-*`` folder in ``out``. Damaged ones, whose state cannot be read, are deleted."""
+    """The last ``checkpoint-*`` folder in ``out``.
+
+    Damaged ones, whose state cannot be read, are deleted, as is what was never whole.
+    """
+    shutil.rmtree(out / ASIDE, ignore_errors=True)
     whole = {}
     for folder in out.glob("checkpoint-*"):
         try:
@@ -30,6 +34,18 @@ def resumable(out: Path) -> Path | None:
         except (OSError, ValueError):
             shutil.rmtree(folder)
     return whole[max(whole)] if whole else None
+
+
+def clear(out: Path) -> None:
+    """Delete all checkpoints, and what is not whole: training is done."""
+    for folder in out.glob("checkpoint-*"):
+        delete(folder)
+    shutil.rmtree(out / ASIDE, ignore_errors=True)
+
+
+def step_of(checkpoint: Path | None) -> int:
+    """The optimiser steps that were done; 0 where there is no checkpoint."""
+    return int(checkpoint.name.split("-")[1]) if checkpoint else 0
 
 
 @contextmanager
@@ -84,7 +100,7 @@ def write(
     if network.can_generate():  # for whoever generates with it elsewhere
         network.generation_config.eos_token_id = sorted(end_tokens(tokenizer, network))
     if isinstance(model, PeftModel):
-        adapters.save(model, folder)
+        adapters.save(model, folder, weights)
         if network.can_generate():
             network.generation_config.save_pretrained(folder)
     else:

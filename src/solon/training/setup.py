@@ -60,13 +60,10 @@ def common_arguments(
 ) -> dict[str, Any]:
     """Keyword arguments for every TRL configuration.
 
-    ``batch_size`` is that of a step in all processes. Raises SolonError where they cannot share it,
-    and for a tracker or optimiser that is not there.
+    ``batch_size`` is that of a step in all processes. Raises SolonError as ``shares`` does, and for a tracker
+    or optimiser that is not there.
     """
-    try:
-        micro_batch, accumulated = config.shares_out(batch_size, micro_batch_size, processes())
-    except ValueError as error:
-        raise SolonError(f"training has {error}") from None
+    micro_batch, accumulated = shares(batch_size, micro_batch_size)
     trackers.check(report_to)
     return {
         "output_dir": str(out),
@@ -89,6 +86,17 @@ def common_arguments(
         **no_activation_checkpointing(),
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
+
+
+def shares(batch_size: int, micro_batch_size: int) -> tuple[int, int]:
+    """Sequences a forward pass, and passes a step, of each process, for so many a step in all.
+
+    Raises SolonError where processes cannot share them.
+    """
+    try:
+        return config.shares_out(batch_size, micro_batch_size, processes())
+    except ValueError as error:
+        raise SolonError(f"training has {error}") from None
 
 
 def epoch_arguments(out: Path, seed: int, settings: config.Training) -> dict[str, Any]:

@@ -1,14 +1,10 @@
 """Running a library's trainer: going on after a kill, and a clean checkpoint at its end."""
 
 import math
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from accelerate.utils import DistributedType
-from peft import PeftModel
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer
 
 from solon import trackers
@@ -16,7 +12,7 @@ from solon.errors import SolonError
 from solon.libraries import bitsandbytes
 from solon.libraries.transformers import OwnCheckpoints, load_weights
 from solon.progress import Progress
-from solon.training import checkpoints
+from solon.training import checkpoints, sharing
 from solon.training.checkpoints import ASIDE
 from solon.training.metrics import Metrics, MetricsLog, past_limit
 from solon.training.processes import is_first
@@ -24,6 +20,10 @@ from solon.training.processes import is_first
 
 class Discreet(OwnCheckpoints):
     """Goes before a trainer: it then writes no model card, and its checkpoints aside until they are whole."""
+
+    def create_accelerator_and_postprocess(self: Any) -> None:
+        super().create_accelerator_and_postprocess()  # type: ignore[misc]
+        sharing.settle(self.accelerator)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         pass
@@ -57,13 +57,9 @@ def run(
     """
     if len(trainer.train_dataset) == 0:
         raise SolonError("there is nothing to train on: every example is longer than max_length; raise it")
-    if shared_out(trainer) and isinstance(trainer.model, PeftModel):
-        raise SolonError("FSDP trains all weights here: set lora to null, or train without FSDP")
     with trainer.accelerator.main_process_first():  # which deletes what is not whole
-        if is_first():
-            shutil.rmtree(out / ASIDE, ignore_errors=True)
         checkpoint = checkpoints.resumable(out)
-        log = MetricsLog(out, int(checkpoint.name.split("-")[1]) // passes if checkpoint else 0)
+        log = MetricsLog(out, checkpoints.step_of(checkpoint) // passes)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(
         Metrics(log, lambda logs: {**read(logs), **(counts or {})}, progress, passes, kl_limit)
@@ -75,24 +71,8 @@ def run(
         assert checkpoint
         load_weights(trainer, checkpoint)
     bitsandbytes.forget_models()
-    weights = gathered(trainer)
+    weights = sharing.gathered(trainer.accelerator, trainer.model)
     if trainer.accelerator.is_main_process:
         checkpoints.save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out, weights)
-        for folder in out.glob("checkpoint-*"):
-            checkpoints.delete(folder)
-        shutil.rmtree(out / ASIDE, ignore_errors=True)
+        checkpoints.clear(out)
     return dict(log.last)
-
-
-def shared_out(trainer: Trainer) -> bool:
-    """Whether each process has a part of the weights only."""
-    return bool(trainer.accelerator.distributed_type == DistributedType.FSDP)
-
-
-def gathered(trainer: Trainer) -> Mapping[str, Tensor] | None:
-    """The weights, gathered by all processes for the first, where they are shared out; None where not."""
-    if not shared_out(trainer):
-        return None
-    weights: Mapping[str, Tensor] = trainer.accelerator.get_state_dict(trainer.model)
-    tied = trainer.accelerator.unwrap_model(trainer.model).all_tied_weights_keys  # written once, as elsewhere
-    return {name: weight for name, weight in weights.items() if name not in tied}
