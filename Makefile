@@ -40,12 +40,12 @@ faults: $(VENV)/ready
 test-lowest: $(LOWEST)/ready
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(LOWEST)/bin/pytest -n auto --maxprocesses 4 --dist worksteal
 
-# The vLLM engine, and models on a `vllm serve` of this machine, in an environment of their own: vLLM pins other
-# versions than those of constraints.txt. Five minutes on two cores.
+# The vLLM engine, vLLM as RL's sampler, and models on a `vllm serve` of this machine, in an environment of their own:
+# vLLM pins other versions than those of constraints.txt. Ten minutes on two cores.
 test-vllm: $(VLLM)/ready
-	PATH=$(CURDIR)/$(VLLM)/bin:$$PATH VLLM_CPU_KVCACHE_SPACE=$${VLLM_CPU_KVCACHE_SPACE:-1} SOLON_TEST_ENGINES=vllm \
+	PATH=$(abspath $(VLLM))/bin:$$PATH VLLM_CPU_KVCACHE_SPACE=$${VLLM_CPU_KVCACHE_SPACE:-1} SOLON_TEST_ENGINES=vllm \
 		$(VLLM)/bin/python -m pytest tests/test_engine_conformance.py tests/test_vllm_engine.py \
-		tests/test_openai_engine.py -k 'not openai_engine or vllm'
+		tests/test_vllm_sampler.py tests/test_openai_engine.py -k 'not openai_engine or vllm'
 
 # The tasks for Inspect, in an environment of their own, since Inspect brings fifty packages.
 test-inspect: $(INSPECT)/ready

@@ -400,11 +400,14 @@ def test_sampling_follows_the_distribution() -> None:
     draws = (torch.arange(10_000) + 0.5) / 10_000  # evenly spread, so that counts are exact to a draw
     for temperature, top_p, kept in ((1.0, 1.0, 4), (0.5, 1.0, 4), (1.0, 0.8, 2), (2.0, 0.8, 3)):
         rows = logits.expand(len(draws), -1)
-        tokens = sample(rows, torch.full_like(draws, temperature), torch.full_like(draws, top_p), draws)
+        tokens, logprobs = sample(
+            rows, torch.full_like(draws, temperature), torch.full_like(draws, top_p), draws
+        )
         weights = np.exp(logits.numpy() / temperature)
         weights[kept:] = 0
         counts = np.bincount(tokens.numpy(), minlength=4) / len(draws)
         np.testing.assert_allclose(counts, weights / weights.sum(), atol=2e-4)
+        np.testing.assert_allclose(logprobs.exp(), (weights / weights.sum())[tokens], rtol=1e-5)
 
 
 def test_every_token_is_planned_once_where_prompts_branch() -> None:

@@ -76,5 +76,5 @@ def test_masked_tokens_are_no_fault(tiny_model: Path) -> None:
     """Some models give minus infinity to tokens that stand for nothing."""
     logits = torch.tensor([[0.0, -math.inf, 1.0]])
     for temperature in (0.0, 1.0):
-        drawn = sample(logits, torch.tensor([temperature]), torch.ones(1), torch.tensor([0.9]))
+        drawn, _ = sample(logits, torch.tensor([temperature]), torch.ones(1), torch.tensor([0.9]))
         assert drawn.tolist() == [2]

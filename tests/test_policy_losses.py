@@ -1,6 +1,12 @@
-"""The losses of the ways that compare an answer with its group, each against its paper's formula."""
+"""The losses of the ways that compare an answer with its group, each against its paper's formula.
+
+The gradient is that of tokens which count as importance sampling says: the sampler here tells probabilities
+that are not the policy's.
+"""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +16,7 @@ from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from solon import config, models
-from solon.policy.rollouts import Sampler
+from solon.policy.rollouts import Rollout, Sampler
 from solon.stages import reinforce
 from solon.store.record_file import RecordFile
 from toy_training import metrics_of, often_ends, prompt_records, unwatched
@@ -64,6 +70,21 @@ def answers_to(model: Any, folder: str, prompts: Sequence[Any], settings: config
     return asked, Sampler(folder, settings, 0).sample(model, asked, 0, 0)
 
 
+@pytest.fixture
+def off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the sampler tells is off by so much: a token counts half, as often as it is, or up to the cap."""
+    sample = Sampler.sample
+
+    def told(sampler: Sampler, *asked: Any) -> list[Rollout]:
+        return [
+            replace(answer, logprobs=[each + by for each, by in zip(answer.logprobs, cycle((0.7, 0, -3)))])
+            for answer in sample(sampler, *asked)
+        ]
+
+    monkeypatch.setattr(Sampler, "sample", told)
+
+
+@pytest.mark.usefixtures("off")
 @pytest.mark.parametrize("truncated", ["keep", "mask", "penalty"])
 @pytest.mark.parametrize("algorithm", WEIGHTS)
 def test_loss_and_gradient_are_the_papers(
@@ -92,19 +113,21 @@ def test_loss_and_gradient_are_the_papers(
     if truncated == "penalty":
         rewards = rewards - 0.5 * cut
     weights = WEIGHTS[algorithm](rewards, lengths)
-    loss, learned = torch.zeros(()), torch.zeros(())
+    loss, all_counts = torch.zeros(()), set()
     for prompt, rollout, weight in zip(asked, answers, weights, strict=True):
         tokens = rollout.tokens
         logits = model(torch.tensor([[*prompt, *tokens]])).logits[0, len(prompt) - 1 : -1]
         logp = logits.log_softmax(-1).gather(1, torch.tensor(tokens)[:, None])
         # The ratio to the policy that sampled is 1 here, and its gradient that of the log-probability.
-        ratios = (logp - logp.detach()).exp()
+        counts = (logp.detach() - torch.tensor(rollout.logprobs)[:, None]).exp().clamp(max=2.0)
+        all_counts |= set(counts[:, 0].tolist())
+        shares = counts * (not rollout.truncated or truncated != "mask")
+        ratios = (shares * (logp - logp.detach())).exp()
         if algorithm == "rloo":  # an answer is one action
             ratios = ratios.prod()
-        part = -weight * ratios.sum() / len(samples)
-        loss = loss + part
-        learned = learned + part * (not rollout.truncated or truncated != "mask")
-    learned.backward()
+        loss = loss - weight * ratios.sum() / len(samples)
+    assert min(all_counts) < 0.6 and max(all_counts) == 2.0
+    loss.backward()
     assert metrics_of(tmp_path / "out")[0]["loss"] == pytest.approx(loss.item(), abs=1e-5)
     expected = torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
     # The trainer clips the gradient's norm and has the weights in an order of its own: sorted, they compare.

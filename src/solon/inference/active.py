@@ -12,6 +12,9 @@ from solon.inference.dialogue_tokens import DialogueTokens, cut
 from solon.inference.engine import Completion, Request
 from solon.inference.prefix import Tokens
 
+# Tokens that were generated, and the log-probability, in nats, that each was drawn with.
+Answer = tuple[list[int], list[float]]
+
 
 @dataclass
 class Active:
@@ -28,6 +31,7 @@ class Active:
     thoughts: int = 0
     draws: random.Random = field(init=False)
     generated: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)  # that these were drawn with, nats
     # Where in these the answer begins; None while it has not, or cannot be told yet.
     answer: int | None = None
     cut_short: bool = False  # the thought was closed in the model's place
@@ -37,7 +41,7 @@ class Active:
         self.restart()
 
     def restart(self) -> None:
-        self.draws, self.generated = random.Random(self.request.seed), []
+        self.draws, self.generated, self.logprobs = random.Random(self.request.seed), [], []
         self.answer, self.cut_short = None if self.thoughts else 0, False
         self._given.clear()
 
@@ -51,8 +55,9 @@ class Active:
         """Those that have gone through the model."""
         return np.concatenate([self.prompt, np.array(self.generated[:-1], dtype=np.int64)])
 
-    def add(self, drawn: int, dialogue: DialogueTokens) -> Completion | None:
+    def add(self, drawn: int, dialogue: DialogueTokens, logprob: float = 0.0) -> Completion | None:
         """Take in the next token; what the request gets, if that ends it."""
+        self.logprobs.append(0.0 if self._given else logprob)
         self.generated.append(self._given.popleft() if self._given else drawn)
         if self.answer is None:
             self._think(dialogue)

@@ -24,7 +24,7 @@ from transformers import (
 
 from solon.config import EngineSettings
 from solon.errors import SetAside, TooLong
-from solon.inference.active import Active, begin, continuing
+from solon.inference.active import Active, Answer, begin, continuing
 from solon.inference.dialogue_tokens import DialogueTokens
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
 from solon.inference.loaded_model import load
@@ -131,13 +131,13 @@ class PlainEngine(Engine):
 
     def continue_tokens(
         self, prompts: Sequence[Tokens], seeds: Sequence[int], max_tokens: int, temperature: float
-    ) -> list[list[int]]:
+    ) -> list[Answer]:
         """The tokens sampled after each prompt's; see ``TransformersEngine.continue_tokens``."""
         sequences = continuing(prompts, seeds, max_tokens, temperature, self._dialogue, self._room)
         self._waiting += sequences
         while self._waiting:
             self.poll()
-        return [sequence.generated for sequence in sequences]
+        return [(sequence.generated, sequence.logprobs) for sequence in sequences]
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -298,10 +298,13 @@ class Drawn(LogitsProcessor):  # type: ignore[misc]
     def __call__(self, _: Tensor, scores: Tensor) -> Tensor:
         """[rows, vocabulary]: 0 at the token drawn, else minus infinity."""
         draws = torch.tensor([sequence.draws.random() for sequence in self._batch], device=scores.device)
-        tokens = sample(scores, self._temperature.float(), self._top_p.float(), draws, model=self._model)
-        for row, (sequence, token) in enumerate(zip(self._batch, tokens.tolist(), strict=True)):
+        tokens, logprobs = sample(
+            scores, self._temperature.float(), self._top_p.float(), draws, model=self._model
+        )
+        drawn = zip(self._batch, tokens.tolist(), logprobs.tolist(), strict=True)
+        for row, (sequence, token, logprob) in enumerate(drawn):
             if row not in self.completions:
-                if completion := sequence.add(token, self._dialogue):
+                if completion := sequence.add(token, self._dialogue, logprob):
                     self.completions[row] = completion
                 tokens[row] = sequence.generated[-1]
         return torch.full_like(scores, -torch.inf).scatter_(1, tokens[:, None], 0)

@@ -17,8 +17,12 @@ def not_finite(model: str) -> NotFinite:
     )
 
 
-def sample(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor, *, model: str = "") -> Tensor:
+def sample(
+    logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor, *, model: str = ""
+) -> tuple[Tensor, Tensor]:
     """One token for each row of ``logits`` [rows, vocabulary], by inversion of the distribution function.
+
+    With it comes the log-probability, in nats, that it was drawn with: 0 where it was certain.
 
     ``temperature`` (0 is greedy), ``top_p`` (Holtzman et al. 2020: the smallest set of likeliest tokens with
     at least this probability) and ``uniform`` (the row's own draw from [0, 1)) are [rows], so that a row's
@@ -28,13 +32,15 @@ def sample(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor, 
     rows = max(1, AT_A_TIME // logits.shape[-1]) if logits.device.type == "cpu" else max(1, len(logits))
     parts = zip(*(torch.split(values, rows) for values in (logits, temperature, top_p, uniform)), strict=True)
     try:
-        return torch.cat([_sample(*part) for part in parts])
+        tokens, logprobs = zip(*(_sample(*part) for part in parts), strict=True)
     except NotFinite:
         raise not_finite(model) from None
+    return torch.cat(tokens), torch.cat(logprobs)
 
 
-def _sample(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) -> Tensor:
+def _sample(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
     tokens = torch.empty(len(logits), dtype=torch.long, device=logits.device)
+    logprobs = torch.zeros(len(logits), device=logits.device)
     greedy = temperature == 0
     if greedy.any():
         tokens[greedy] = logits[greedy].argmax(-1)
@@ -45,21 +51,26 @@ def _sample(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor)
             probabilities = (logits[chosen].float() / temperature[chosen, None]).softmax(-1)
             if not probabilities[:, 0].isfinite().all():  # where one of a row is none, none is
                 raise NotFinite
-            tokens[chosen] = draw(probabilities, top_p[chosen, None], uniform[chosen, None])
-    return tokens
+            tokens[chosen], drawn = draw(probabilities, top_p[chosen, None], uniform[chosen, None])
+            logprobs[chosen] = drawn.log()
+    return tokens, logprobs
 
 
-def _from_all(probabilities: Tensor, _: Tensor, uniform: Tensor) -> Tensor:
-    return _invert(probabilities, uniform)
+def _from_all(probabilities: Tensor, _: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """The tokens, and the probabilities that they were drawn with."""
+    tokens = _invert(probabilities, uniform)[:, None]
+    return tokens[:, 0], probabilities.gather(-1, tokens)[:, 0]
 
 
-def _from_nucleus(probabilities: Tensor, top_p: Tensor, uniform: Tensor) -> Tensor:
+def _from_nucleus(probabilities: Tensor, top_p: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
     likeliest, tokens = probabilities.topk(min(NUCLEUS, probabilities.shape[-1]))
     if (likeliest.sum(-1, keepdim=True) < top_p).any():
         likeliest, tokens = probabilities.sort(descending=True, stable=True)
     before = likeliest.cumsum(-1) - likeliest
     likeliest = likeliest.where(before < top_p, 0)
-    return tokens.gather(-1, _invert(likeliest, uniform)[:, None]).squeeze(-1)
+    places = _invert(likeliest, uniform)[:, None]
+    drawn = likeliest.gather(-1, places)[:, 0] / likeliest.sum(-1)
+    return tokens.gather(-1, places)[:, 0], drawn
 
 
 def _invert(weights: Tensor, uniform: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from solon.config import EngineSettings
 from solon.errors import SetAside, TooLong, UnsupportedModel
-from solon.inference.active import Active, begin, continuing
+from solon.inference.active import Active, Answer, begin, continuing
 from solon.inference.cached_model import CachedModel
 from solon.inference.cached_rows import CachedRows
 from solon.inference.dialogue_tokens import DialogueTokens
@@ -123,7 +123,7 @@ class TransformersEngine(Engine):
 
     def continue_tokens(
         self, prompts: Sequence[Tokens], seeds: Sequence[int], max_tokens: int, temperature: float
-    ) -> list[list[int]]:
+    ) -> list[Answer]:
         """The tokens sampled after each prompt's, up to the end of the answer, which is among them.
 
         It ends as any text does: with the model's end of turn, or where a base model would write the human's
@@ -134,7 +134,7 @@ class TransformersEngine(Engine):
         self._waiting += sequences
         while self._active or self._waiting:
             self.poll()
-        return [sequence.generated for sequence in sequences]
+        return [(sequence.generated, sequence.logprobs) for sequence in sequences]
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -204,7 +204,7 @@ class TransformersEngine(Engine):
     def _sample(self, first: int, logits: Tensor) -> list[Completion]:
         """Give every active sequence from row ``first`` on its next token; finish those that end with it."""
         sequences = self._active[first:]
-        tokens = sample(
+        tokens, logprobs = sample(
             logits,
             *(
                 torch.tensor(values, dtype=torch.float32, device=self.device)
@@ -217,8 +217,8 @@ class TransformersEngine(Engine):
             model=self.model_name,
         )
         completions = []
-        for sequence, token in zip(sequences, tokens.tolist(), strict=True):
-            if completion := sequence.add(token, self._dialogue):
+        for sequence, token, logprob in zip(sequences, tokens.tolist(), logprobs.tolist(), strict=True):
+            if completion := sequence.add(token, self._dialogue, logprob):
                 completions.append(completion)
                 self.usage.thoughts_cut += sequence.cut_short
         self._remove({completion.id for completion in completions})

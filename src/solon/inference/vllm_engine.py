@@ -7,33 +7,32 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+from solon.adapter_folders import adapter_of
 from solon.config import EngineSettings, on_server
 from solon.errors import SetAside, SolonError, TooLong, first_line
 from solon.inference.active import Active, begin
 from solon.inference.dialogue_tokens import DialogueTokens, cut
 from solon.inference.engine import ChoiceScores, Completion, Engine, Question, Request, Usage
-from solon.inference.precision import FOUR_BITS, choose_dtype
+from solon.inference.precision import FOUR_BITS
 from solon.inference.prefix import Tokens
 from solon.inference.scoring import Scored, Sheet, room
-from solon.libraries.transformers import SOURCE
+from solon.inference.vllm_workers import generation_config, open_workers, vllm_dtype
+from solon.libraries.transformers import SOURCE, as_in_checkpoints
 from solon.libraries.vllm import (
     MAX_LOGPROB_TOKEN_IDS,
-    EngineArgs,
     RequestOutput,
     RequestOutputKind,
     SamplingParams,
-    current_platform,
+    hand_over,
     reload_weights,
     shut_down,
-    start,
     tokens_input,
 )
-from solon.models import load_tokenizer, resolve
+from solon.models import load_config, load_model, load_tokenizer, resolve, whole
 from solon.role_settings import DEFAULT, Role
 
-CPU_BLOCK = 32  # tokens; prefixes are shared in whole blocks, and vLLM's own 128 on a CPU would lose much
 NAMES_ONLY = {SOURCE, "transformers_version", "dtype", "torch_dtype", "use_cache"}
 """What two checkpoints of one architecture may differ in."""
 
@@ -53,48 +52,11 @@ class VLLMEngine(Engine):
         self.role = role
         self.concurrency = settings.batch_size
         self.usage = Usage()
-        device = current_platform.device_type
-        if settings.device not in {"auto", device}:
-            raise SolonError(
-                f"engine.device is {settings.device!r}, but the vLLM installed here runs on {device!r}: set "
-                f"engine.device to {device} or auto, or install vLLM's build for {settings.device}"
-            )
-        self.dtype = str(choose_dtype(settings.dtype, torch.device(device))).removeprefix("torch.")
-        own = settings.vllm
+        self.dtype = vllm_dtype(settings)
         self._packed = settings.dtype == FOUR_BITS
-        if self._packed and device == "cpu":
-            raise SolonError(
-                "engine.dtype is 4bit, which vLLM has on GPUs alone: set it to bfloat16, or engine.kind to "
-                "transformers"
-            )
-        options: dict[str, Any] = {"quantization": "bitsandbytes"} if self._packed else {}
-        if device == "cpu":
-            # A prompt computed in pieces draws a token after each, which vLLM on a CPU cannot take back from
-            # a request's own generator: it fails.
-            options |= {"block_size": CPU_BLOCK, "enable_chunked_prefill": False}
-        try:
-            arguments = EngineArgs(
-                model=resolve(model),
-                dtype=self.dtype,
-                max_model_len=-1,  # the model's own, or what there is memory for
-                max_num_seqs=settings.batch_size,
-                enable_prefix_caching=True,
-                gpu_memory_utilization=own.gpu_memory_utilization,
-                tensor_parallel_size=own.tensor_parallel_size,
-                enforce_eager=own.enforce_eager,
-                # A worker of its own gives all its memory back when it ends.
-                distributed_executor_backend="mp",
-                **options,
-            )
-            self._engine = start(arguments)
-        except SolonError:
-            raise
-        except Exception as error:  # vLLM's workers raise Exception itself
-            raise SolonError(
-                f"vLLM cannot run model {model!r}: {first_line(error)}; it says more above. Where memory is "
-                "short, change engine.vllm.gpu_memory_utilization (on a CPU also the environment variable "
-                "VLLM_CPU_KVCACHE_SPACE); a model that vLLM does not know runs with engine.kind transformers"
-            ) from error
+        self._engine = open_workers(whole(model), settings, self.dtype)
+        if adapter_of(model):
+            self._hand_over(model)
         self.vllm_config = self._engine.vllm_config
         self._context = int(self.vllm_config.model_config.max_model_len)
         self._waiting: list[Active] = []
@@ -109,7 +71,7 @@ class VLLMEngine(Engine):
     def _adopt(self, model: str) -> None:
         """Take the name, the tokenizer and the dialogue format of ``model``."""
         self.model_name = model
-        ends = SimpleNamespace(generation_config=generation_config(resolve(model)))
+        ends = SimpleNamespace(generation_config=generation_config(model))
         tokenizer = load_tokenizer(model, role=self.role)
         self._dialogue = DialogueTokens(tokenizer, ends, self.role.system)
         self._ends = sorted(self._dialogue.ends)
@@ -125,11 +87,20 @@ class VLLMEngine(Engine):
             raise ValueError("requests are in flight")
         if on_server(model) or self._packed:  # packed once, as they are read
             return False
-        source, current = resolve(model), resolve(self.model_name)
-        if not alike(AutoConfig.from_pretrained(source), AutoConfig.from_pretrained(current)):
+        if not alike(load_config(model), load_config(self.model_name)):
             return False
         if not same_tokens(load_tokenizer(model, role=role), self._dialogue.tokenizer):
             return False
+        if adapter_of(model):
+            self._hand_over(model)
+        else:
+            self._reload(resolve(model), model)
+        self.forget()
+        self.role = role
+        self._adopt(model)
+        return True
+
+    def _reload(self, source: str, model: str) -> None:
         try:
             reload_weights(self._engine, source)
         except Exception as error:
@@ -137,10 +108,25 @@ class VLLMEngine(Engine):
                 f"vLLM could not read the weights of {model!r} from {source}: {first_line(error)}; "
                 "start the run again, which goes on where it stopped"
             ) from error
-        self.forget()
-        self.role = role
-        self._adopt(model)
-        return True
+
+    def _hand_over(self, model: str) -> None:
+        """Adapters, merged into the weights that they are for, out of this process's memory.
+
+        So they cost nothing while texts are made, and may be of any rank.
+        """
+        if self._packed:
+            raise SolonError(
+                f"vLLM takes no adapters on weights in 4 bits: export {model!r} ('solon export --merge'), or "
+                "set engine.dtype to bfloat16"
+            )
+        dtype = getattr(torch, self.dtype)
+        network = load_model(model, dtype)
+        weights = as_in_checkpoints(network, network.named_parameters())
+        if missing := hand_over(self._engine, weights, dtype):
+            raise SolonError(
+                f"vLLM knows weights of {model!r} by other names than transformers, and has not got "
+                f"{min(missing)}: merge its adapters ('solon export --merge')"
+            )
 
     def forget(self) -> None:
         """Empty the prefix cache. Nothing may be in flight."""
@@ -318,14 +304,6 @@ class VLLMEngine(Engine):
                 self._score(row, output)
             elif writing := self._writing.pop(output.request_id, None):
                 self._written(writing, output)
-
-
-def generation_config(source: str) -> GenerationConfig:
-    """Where the model's turns end is written in it."""
-    try:
-        return GenerationConfig.from_pretrained(source)
-    except OSError:  # an older folder without the file
-        return GenerationConfig.from_model_config(AutoConfig.from_pretrained(source))
 
 
 def alike(one: PreTrainedConfig, other: PreTrainedConfig) -> bool:

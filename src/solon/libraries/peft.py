@@ -13,6 +13,8 @@ from peft.utils.transformers_weight_conversion import (
 )
 from torch import Tensor
 
+from solon.libraries.bitsandbytes import in_four_bits, whole_weight
+
 
 def adaptable(model: Any, name: str) -> bool:
     """Whether PEFT puts adapters on the layer of this name, and finds them there again.
@@ -31,17 +33,20 @@ def adaptable(model: Any, name: str) -> bool:
 
 
 def merged_weights(model: PeftModel) -> Iterator[tuple[str, Tensor]]:
-    """The base model's weights in its own names, adapters added to copies of those that they adapt.
+    """The base model's weights in its own names, whole, adapters added to copies of those that they adapt.
 
     In the model the weights of an adapted layer are those of its ``base_layer``, beside "lora_" ones.
     """
+    packed = {id(layer.weight): layer for layer in model.modules() if in_four_bits(layer)}
     adapted = {
         id(layer.get_base_layer().weight): layer
         for layer in model.modules()
         if isinstance(layer, BaseTunerLayer)
     }
-    for name, weight in model.get_base_model().named_parameters():
-        if layer := adapted.get(id(weight)):
-            yield name.replace(".base_layer", ""), weight + layer.get_delta_weight(layer.active_adapters[0])
-        elif "lora_" not in name:
-            yield name.replace(".base_layer", ""), weight
+    for name, held in model.get_base_model().named_parameters():
+        if "lora_" in name:
+            continue
+        weight = whole_weight(packed[id(held)]) if id(held) in packed else held
+        if layer := adapted.get(id(held)):
+            weight = sum(map(layer.get_delta_weight, layer.active_adapters), weight)
+        yield name.replace(".base_layer", ""), weight

@@ -4,7 +4,7 @@ Read in 5.23.0 and 5.20.2. They differ in the arguments of ``no_activation_check
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
@@ -13,7 +13,9 @@ from typing import Any
 
 import torch
 from jinja2 import Environment
+from torch import Tensor
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig, PreTrainedModel
+from transformers.core_model_loading import revert_weight_conversion  # what saving does to names and parts
 from transformers.integrations.sdpa_attention import sdpa_attention_forward  # what attention "sdpa" calls
 from transformers.masking_utils import sdpa_mask  # makes the mask that attention "sdpa" is given
 from transformers.modeling_layers import GenericForSequenceClassification  # a trunk with ``score`` on it
@@ -89,6 +91,19 @@ def recompute_activations(model: PreTrainedModel) -> None:
     """
     known = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     known({"use_reentrant": False})
+
+
+def as_in_checkpoints(
+    network: PreTrainedModel, weights: Iterator[tuple[str, Tensor]]
+) -> Iterable[tuple[str, Tensor]]:
+    """A loaded model's weights, in its own names, in those of its checkpoints, which other programs know.
+
+    Where a checkpoint has them in other parts, such as every expert by itself, all must be in memory.
+    """
+    if not network._weight_conversions:
+        return weights
+    changed: dict[str, Tensor] = revert_weight_conversion(network, dict(weights))
+    return changed.items()
 
 
 def load_weights(trainer: Any, checkpoint: Path) -> None:

@@ -230,15 +230,24 @@ class DPO(NoTelemetry, DPOTrainer):  # type: ignore[misc]
 class OwnSamples(NoTelemetry):
     """Goes before RLOOTrainer and GRPOTrainer: samples and their log-probabilities are of our making."""
 
-    # Of a micro-batch's answers those that are learned from, [sequences, 1]; None before its loss is computed
-    with_gradient: Tensor | None = None
+    micro_batch: dict[str, Any] | None = None  # whose loss is computed; None before any is
 
     def answers(self, prompts: list[list[int]]) -> list[list[int]]:
         """What the policy of now answers to each prompt, both as tokens."""
         raise NotImplementedError
 
-    def learned(self) -> list[bool]:
-        """Of each of the answers just given, whether it is learned from."""
+    def beside(self, width: int) -> dict[str, Tensor]:
+        """What micro-batches have of the answers just given beside what TRL puts in them, for ``shares``.
+
+        Each [answers, ...]; ``width`` is that of their tokens.
+        """
+        raise NotImplementedError
+
+    def shares(self, logprobs: Tensor, micro_batch: dict[str, Any]) -> Tensor:
+        """Which share of its gradient each log-probability has, [sequences, tokens]; 0: nothing is learned.
+
+        A micro-batch stays the same in all passes over a step's samples, and may be written to.
+        """
         raise NotImplementedError
 
     def logprobs(
@@ -270,10 +279,11 @@ class OwnSamples(NoTelemetry):
 
     def _generate_and_score_completions(self: Any, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)  # type: ignore[misc]
-        return batch | {"learned": torch.tensor(self.learned(), device=self.accelerator.device)}
+        beside = self.beside(batch["completion_ids"].shape[1])
+        return batch | {name: table.to(self.accelerator.device) for name, table in beside.items()}
 
     def _compute_loss(self: Any, model: Any, inputs: dict[str, Any]) -> Any:
-        self.with_gradient = inputs["learned"][:, None]
+        self.micro_batch = inputs
         return super()._compute_loss(model, inputs)  # type: ignore[misc]
 
     def _get_per_token_logps_and_entropies(
@@ -286,15 +296,16 @@ class OwnSamples(NoTelemetry):
         compute_entropy: bool = False,
         **_: Any,
     ) -> tuple[Tensor, Tensor | None, None]:
-        """TRL's loss is a function of these alone, so an answer without gradient here is not learned from.
+        """TRL's loss is a function of these alone, so what has no gradient here is not learned from.
 
         The last would be the loss that balances a mixture's experts: see ``without_router_loss``.
         """
         logprobs, entropies = self.logprobs(
             model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy
         )
-        if torch.is_grad_enabled() and self.with_gradient is not None:
-            logprobs = torch.where(self.with_gradient, logprobs, logprobs.detach())
+        if torch.is_grad_enabled() and self.micro_batch is not None:
+            fixed = logprobs.detach()
+            logprobs = fixed + self.shares(fixed, self.micro_batch) * (logprobs - fixed)
         return logprobs, entropies, None
 
 

@@ -4,7 +4,15 @@ Whoever needs vLLM imports it from here, so that what it must be told before it 
 """
 
 import os
+import pickle
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
+
+import torch
+import torch.multiprocessing  # has tensors pickled as what another process may map
+from torch import Tensor
 
 # vLLM reports its use to its makers unless told not to. All of it must be told before it is imported.
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -13,7 +21,12 @@ os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
 
 from vllm import EngineArgs, LLMEngine, RequestOutput, SamplingParams
+from vllm.config import set_current_vllm_config  # what layers are made and processed by
 from vllm.inputs import tokens_input  # a prompt of tokens as ``add_request`` takes it
+from vllm.model_executor.model_loader.reload import (
+    finalize_layerwise_reload,  # what a layer multiplies with is made of its weights once it has them all
+    initialize_layerwise_reload,
+)
 from vllm.platforms import current_platform  # what this build of vLLM runs on
 from vllm.sampling_params import (
     MAX_LOGPROB_TOKEN_IDS,  # at most so many tokens in ``logprob_token_ids``
@@ -24,6 +37,7 @@ from vllm.v1.executor import Executor  # the class for the configuration's backe
 __all__ = [
     "MAX_LOGPROB_TOKEN_IDS",
     "EngineArgs",
+    "LLMEngine",
     "RequestOutput",
     "RequestOutputKind",
     "SamplingParams",
@@ -32,15 +46,44 @@ __all__ = [
 ]
 
 
+PIECE = 2**28  # bytes of weights that are handed over together, at least; a CPU's shared memory may be small
+
+
 def start(arguments: EngineArgs) -> LLMEngine:
     """The engine, with its scheduler in this process: ``from_engine_args`` would give that one of its own."""
     configuration = arguments.create_engine_config()
-    return LLMEngine(configuration, Executor.get_class(configuration), log_stats=False)
+    with no_part_of_a_training():
+        return LLMEngine(configuration, Executor.get_class(configuration), log_stats=False)
+
+
+@contextmanager
+def no_part_of_a_training() -> Iterator[None]:
+    """Inside, processes that are started do not take themselves for some that torchrun has started."""
+    told = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK", "GROUP_WORLD_SIZE"}
+    hidden = {
+        name: value
+        for name, value in os.environ.items()
+        if name in told or name.startswith(("LOCAL_", "ROLE_", "TORCHELASTIC_"))
+    }
+    for name in hidden:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def shut_down(engine: LLMEngine) -> None:
     """End the engine's workers."""
     engine.engine_core.shutdown()
+
+
+def can_sleep() -> bool:
+    """Whether running workers can give their memory back."""
+    return bool(current_platform.is_sleep_mode_available())
+
+
+# Another checkpoint's weights
 
 
 def reload_weights(engine: LLMEngine, folder: str) -> None:
@@ -57,3 +100,56 @@ def repack(worker: Any) -> None:
     for layer in worker.get_model().modules():
         if hasattr(layer, "cpu_linear") and layer.weight.numel():
             layer.quant_method.process_weights_after_loading(layer)
+
+
+# Weights out of this process's memory
+
+
+def hand_over(engine: LLMEngine, weights: Iterable[tuple[str, Tensor]], dtype: torch.dtype) -> set[str]:
+    """Give the running workers all weights, in a checkpoint's names. Returns which of theirs were not given.
+
+    A piece at a time is copied, in their type, to memory that they share: a GPU's own where it is on one.
+    Each takes its part of a weight by itself.
+    """
+    workers = engine.vllm_config.parallel_config.world_size
+    engine.collective_rpc(begin_weights)
+    for piece in in_pieces((name, weight.detach().to(dtype, copy=True)) for name, weight in weights):
+        # What is pickled can be opened once.
+        engine.collective_rpc(
+            take_weights, args=([bytes(ForkingPickler.dumps(piece)) for _ in range(workers)],)
+        )
+    missing: set[str] = set().union(*engine.collective_rpc(end_weights))
+    engine.collective_rpc(repack)
+    return missing
+
+
+def in_pieces(weights: Iterable[tuple[str, Tensor]]) -> Iterator[list[tuple[str, Tensor]]]:
+    piece, size = [], 0
+    for name, weight in weights:
+        piece.append((name, weight))
+        size += weight.nbytes
+        if size >= PIECE:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece
+
+
+def begin_weights(worker: Any) -> None:
+    model = worker.get_model()
+    worker.not_given = {name for name, _ in model.named_parameters()}
+    initialize_layerwise_reload(model)
+
+
+def take_weights(worker: Any, pieces: list[bytes]) -> None:
+    with set_current_vllm_config(worker.vllm_config):
+        worker.not_given -= worker.get_model().load_weights(pickle.loads(pieces[worker.rank])) or set()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()  # the piece's memory is the other process's, to use again
+
+
+def end_weights(worker: Any) -> set[str]:
+    with set_current_vllm_config(worker.vllm_config):
+        finalize_layerwise_reload(worker.get_model(), worker.vllm_config.model_config)
+    missing: set[str] = worker.not_given
+    return missing

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from filelock import FileLock
 
 from solon import config, models
 from solon.config import on_server
+from solon.engine_settings import USUAL_ENGINE, EngineSettings
 from solon.errors import SolonError
 from solon.feedback.sample_judges import Judges, asked, count_spent
 from solon.method import trains
@@ -44,21 +46,23 @@ def train(
     human_harm: bool = False,
     role: Role = DEFAULT,
     judges: Judges | None = None,
+    engine: EngineSettings = USUAL_ENGINE,
 ) -> dict[str, float]:
     """The stage's ``train`` with these models, in as many processes as ``scale`` says, here if in one.
 
-    ``role`` is the policy's; ``judges`` reward its samples, where the stage has any.
+    ``role`` is the policy's; where the stage samples its answers, ``engine`` does, and ``judges`` may reward
+    them.
 
     Raises SolonError where the stage does, and where a process ends otherwise.
     """
     assert names[0]
     models.check_policy(names[0])
     if scale.processes == 1 and scale.launcher is None:
-        metrics: dict[str, float] = function_of(stage)(
+        metrics: dict[str, float] = function_of(stage, engine)(
             records, *names, out, settings, seed, progress, human_harm, role, *([judges] if judges else [])
         )
         return metrics
-    write_task(stage, records, names, out, settings, seed, human_harm, role, judges)
+    write_task(stage, records, names, out, settings, seed, human_harm, role, judges, engine)
     before = len(asked(out))
     metrics = _launched([*command(scale), "--module", __name__, str(out)], environment(scale), out, progress)
     if judges and any(map(on_server, judges.models)):
@@ -68,11 +72,12 @@ def train(
     return metrics
 
 
-def function_of(stage: str) -> Callable[..., dict[str, float]]:
-    """What trains in the stage. The other stages' trainers are not imported."""
-    module, _, name = trains(stage).function.partition(":")
+def function_of(stage: str, engine: EngineSettings) -> Callable[..., dict[str, float]]:
+    """What trains in the stage, which may sample by the engine. No other stage's trainer is imported."""
+    training = trains(stage)
+    module, _, name = training.function.partition(":")
     function: Callable[..., dict[str, float]] = getattr(import_module(module), name)
-    return function
+    return partial(function, engine=engine) if training.samples else function
 
 
 def write_task(
@@ -85,6 +90,7 @@ def write_task(
     human_harm: bool = False,
     role: Role = DEFAULT,
     judges: Judges | None = None,
+    engine: EngineSettings = USUAL_ENGINE,
 ) -> None:
     """What ``main`` reads."""
     task = {
@@ -96,6 +102,7 @@ def write_task(
         "human_harm": human_harm,
         "role": role.model_dump(mode="json"),
         "judges": judges and judges.having_spent().model_dump(mode="json"),
+        "engine": engine.model_dump(mode="json", exclude={"openai"}),
     }
     write_atomically(out / TASK, json.dumps(task))
 
@@ -181,7 +188,7 @@ def main(out: Path) -> None:
 
     state = PartialState(cpu=models.best_device() == "cpu")
     task = json.loads((out / TASK).read_text())
-    function = function_of(task["stage"])
+    function = function_of(task["stage"], EngineSettings.model_validate(task["engine"]))
     section = trains(task["stage"]).section
     settings = getattr(config.Config.model_validate({section: task["settings"]}), section)
     judges = task["judges"] and Judges.model_validate(task["judges"])

@@ -205,8 +205,9 @@ class Workbench:
         progress, scale = partial(self.watcher.advance, "steps"), self.config.scale.training
         human_harm = self.config.preference_model.human_harm
         role, judges = self.config.role("policy").on(self.date), self.judges if stage == "reinforce" else None
+        engine = self.config.engine
         metrics = launch.train(
-            stage, records, models, out, settings, seed, progress, scale, human_harm, role, judges
+            stage, records, models, out, settings, seed, progress, scale, human_harm, role, judges, engine
         )
         for note in training.too_long(metrics, getattr(settings, training.limit), len(records)):
             self.note(note)

@@ -27,9 +27,10 @@ from transformers import PreTrainedTokenizerBase
 from solon import adapters, config, models, trackers
 from solon.adapter_folders import adapter_of
 from solon.libraries.trl import as_it_began, fuse_head, fused_logprobs, trunk_of
-from solon.policy import online, ppo_checkpoints
+from solon.policy import importance, online, ppo_checkpoints
 from solon.policy.kept_policies import keep, steps_to_keep
-from solon.policy.rollouts import Sampler
+from solon.policy.rollouts import AnySampler
+from solon.policy.samplers import open_sampler
 from solon.policy.schedule import Schedule
 from solon.policy.task import Task
 from solon.records import PromptRecord
@@ -107,6 +108,8 @@ class Samples:
     starts: Tensor  # (sequences,): where the answers begin
     mask: Tensor  # (sequences, length): 1 up to and including the end of each answer
     learned: Tensor  # the same of the answers that are learned from, 0 for all others
+    weights: Tensor  # (sequences, length): how often each token counts for how the sampler drew it
+    gap: float  # of the sampler's log-probabilities from these, nats a token
     truncated: Tensor  # (sequences,): 1 for an answer that was cut off
     logp: Tensor  # (sequences, length), as are those below
     entropy: Tensor
@@ -158,7 +161,7 @@ def learn(task: Task, model: Any, schedule: Schedule, reward: online.Reward) -> 
     tokenizer = models.load_tokenizer(task.policy, role=task.role)
     trained, optimizer, reference = _prepared(task, model, accelerator)
     actor: Policy = accelerator.unwrap_model(trained)
-    sampler = Sampler(task.policy, settings, seed, task.role, model)
+    sampler = open_sampler(task, model)
     with accelerator.main_process_first():  # which deletes what is not whole
         checkpoint = checkpoints.resumable(out)
         log = MetricsLog(out, done := checkpoints.step_of(checkpoint))
@@ -190,6 +193,7 @@ def learn(task: Task, model: Any, schedule: Schedule, reward: online.Reward) -> 
         if is_first():
             task.progress(step, settings.steps, row)
 
+    sampler.close()
     weights = sharing.gathered(accelerator, actor.model)
     if is_first():
         checkpoints.save(actor.model, tokenizer, out, weights)
@@ -245,7 +249,7 @@ def _sample(
     prompts: Sequence[PromptRecord],
     reward: online.Reward,
     settings: config.Reinforce,
-    sampler: Sampler,
+    sampler: AnySampler,
     step: int,
 ) -> Samples:
     """All of the step's answers in every process, of which each samples, measures and scores its share."""
@@ -268,6 +272,8 @@ def _sample(
     logp, entropy, values = map(gather, _in_micro_batches(actor, *given))
     with actor.as_at_the_start() if reference is None else nullcontext(reference) as start:
         ref_logp = gather(_in_micro_batches(start, *given)[0])
+    sampled = importance.sampled_logprobs(rollouts, mask.size(1)).to(device)
+    distance, count = importance.gap(logp, sampled)
     ids = [record["id"] for record in repeated[share]]
     scores = sharing.within(actor, partial(reward, ids, rollouts[share], step))
     return Samples(
@@ -275,6 +281,8 @@ def _sample(
         starts=starts,
         mask=mask,
         learned=mask * torch.tensor(online.learned(rollouts, settings), device=device)[:, None],
+        weights=importance.weights(logp, sampled, settings.importance_cap),
+        gap=distance.item() / max(count.item(), 1),
         truncated=torch.tensor([float(rollout.truncated) for rollout in rollouts]),
         logp=logp,
         entropy=entropy,
@@ -292,6 +300,7 @@ def _figures(samples: Samples) -> dict[str, float]:
         "entropy": ((samples.entropy * samples.mask).sum() / tokens).item(),
         "length": (tokens / len(samples.mask)).item(),
         "truncated": samples.truncated.mean().item(),
+        "sampler_gap": samples.gap,
     }
 
 
@@ -337,7 +346,10 @@ def _update(
                     )
                     # Schulman et al. 2017, equation 9, without the entropy bonus: the KL penalty does
                     # its work.
-                    objective = surrogate - settings.value_coefficient * (values - returns[rows]) ** 2
+                    objective = (
+                        samples.weights[rows] * surrogate
+                        - settings.value_coefficient * (values - returns[rows]) ** 2
+                    )
                     loss = -(objective * mask).sum()
                     accelerator.backward(loss / count * processes())  # of which the mean is taken
                 loss_sum = loss_sum + loss.detach()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from solon import config
 from solon.errors import NotFinite, SolonError, UnsupportedModel
+from solon.inference.active import Answer
 from solon.inference.dialogue_tokens import DialogueTokens
 from solon.inference.plain_engine import PlainEngine
 from solon.inference.precision import native_type
@@ -24,6 +25,11 @@ from solon.texts.written import whole_characters
 from solon.training import sharing
 from solon.training.processes import processes
 
+DIVERGED = (
+    "the policy no longer gives finite probabilities: training has diverged; lower learning_rate and run the "
+    "stage again"
+)
+
 
 @dataclass
 class Rollout:
@@ -34,6 +40,22 @@ class Rollout:
     truncated: bool  # ``max_tokens`` came before its end
     thinking: str = ""  # what it thought first, which the reward does not see
     rated: bool = True  # else the feedback model gave it no reward, and it is not learned from
+    logprobs: Sequence[float] = ()  # that the tokens were drawn with, nats, where the sampler tells
+
+
+class AnySampler(Protocol):
+    """What samples the policy's answers."""
+
+    def sample(self, model: Any, prompts: Sequence[Sequence[int]], step: int, process: int) -> list[Rollout]:
+        """An answer of ``model`` as it is now to each prompt, which is given as tokens.
+
+        Answer i of a ``step`` is drawn from a seed of its own, so that a killed run which goes on samples the
+        same, and several processes, each with its share of the answers, sample what one would. All must ask
+        together. Raises SolonError where the policy's probabilities are no longer finite.
+        """
+
+    def close(self) -> None:
+        """Give back what it holds. Nothing can be sampled any more."""
 
 
 class Sampler:
@@ -64,33 +86,22 @@ class Sampler:
             self._engine = PlainEngine(policy, asked, role=role, lent=self._lent)
 
     def sample(self, model: Any, prompts: Sequence[Sequence[int]], step: int, process: int) -> list[Rollout]:
-        """An answer to each prompt, which is given as tokens.
-
-        Answer i of a ``step`` is drawn from a seed of its own, so that a killed run which goes on samples the
-        same, and several processes, each with its share of the answers, sample what one would. Raises
-        SolonError where the policy's probabilities are no longer finite.
-        """
-        first = process * len(prompts)
+        """See ``AnySampler``."""
         try:
             # In the engine's own number type, whatever the training around it computes in.
             with torch.autocast(self._engine.device.type, enabled=False), self._with_weights(model):
                 answers = self._engine.continue_tokens(
                     [np.array(prompt, dtype=np.int64) for prompt in prompts],
-                    [derive_seed(self.seed, "rollout", step, first + place) for place in range(len(prompts))],
+                    seeds(self.seed, step, process * len(prompts), len(prompts)),
                     self.settings.max_tokens,
                     self.settings.temperature,
                 )
         except NotFinite as error:
-            raise SolonError(
-                "the policy no longer gives finite probabilities: training has diverged; lower learning_rate "
-                "and run the stage again"
-            ) from error
-        dialogue = DialogueTokens(self._tokenizer, model)
-        return [
-            Rollout(answer, whole_characters(said.text), not ended, said.thinking)
-            for answer in answers
-            for said, ended in [dialogue.written(answer)]
-        ]
+            raise SolonError(DIVERGED) from error
+        return written(answers, DialogueTokens(self._tokenizer, model))
+
+    def close(self) -> None:
+        self._engine.close()
 
     @contextmanager
     def _with_weights(self, model: Any) -> Iterator[None]:
@@ -101,6 +112,19 @@ class Sampler:
         self._engine.load_weights(plain_weights(model))
         yield
         self._engine.unload()  # the update needs the memory
+
+
+def seeds(seed: int, step: int, first: int, count: int) -> list[int]:
+    """Of ``count`` answers of a step, from the ``first`` on."""
+    return [derive_seed(seed, "rollout", step, number) for number in range(first, first + count)]
+
+
+def written(answers: Sequence[Answer], dialogue: DialogueTokens) -> list[Rollout]:
+    return [
+        Rollout(tokens, whole_characters(said.text), not ended, said.thinking, logprobs=logprobs)
+        for tokens, logprobs in answers
+        for said, ended in [dialogue.written(tokens)]
+    ]
 
 
 def number_type() -> Literal["auto", "bfloat16", "float32"]:

@@ -20,14 +20,14 @@ from transformers import PreTrainedModel
 
 from solon.inference.prefix import Tokens
 from solon.libraries.trl import OwnSamples, fused_logprobs
-from solon.policy.rollouts import Sampler
+from solon.policy.rollouts import AnySampler
 from solon.training.packing import all_packed, pack
 
 
 class SharedPrompts(OwnSamples):
     """Goes before a TRL trainer of RL, which then must train under ``shared_prompts``."""
 
-    sampler: Sampler
+    sampler: AnySampler
     packs = False
 
     @contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from solon import config
+from solon.engine_settings import USUAL_ENGINE, EngineSettings
 from solon.feedback.sample_judges import Judges
 from solon.marks import Mark
 from solon.progress import Progress
@@ -27,3 +28,4 @@ class Task:
     mark: Mark = field(default_factory=dict)  # that the policy will bear
     role: Role = POLICY  # the policy's
     judges: Judges | None = None  # whose feedback rewards samples
+    engine: EngineSettings = USUAL_ENGINE  # samples its answers

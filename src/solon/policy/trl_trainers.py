@@ -1,5 +1,6 @@
 """What the algorithms share that TRL's trainers do: Solon samples, scores and measures in them."""
 
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -13,10 +14,12 @@ from solon.libraries.trl import (
     without_copy,
     without_router_loss,
 )
+from solon.policy import importance
 from solon.policy.kept_policies import KeepPolicies
 from solon.policy.online import Reward, learned
-from solon.policy.rollouts import Rollout, Sampler
+from solon.policy.rollouts import Rollout
 from solon.policy.sample_logprobs import SharedPrompts
+from solon.policy.samplers import open_sampler
 from solon.policy.schedule import Schedule
 from solon.policy.task import Task
 from solon.training import setup, sharing, trainers
@@ -41,8 +44,23 @@ class OwnPolicy(trainers.Discreet, SharedPrompts):
         add_metric(self, "truncated", self.accelerator.gather(truncated).mean().item())
         return [answer.tokens for answer in self.sampled]
 
-    def learned(self) -> list[bool]:
-        return learned(self.sampled, self.rl)
+    def beside(self, width: int) -> dict[str, torch.Tensor]:
+        return {
+            "learned": torch.tensor(learned(self.sampled, self.rl), dtype=torch.float32)[:, None],
+            "sampled_logprobs": importance.sampled_logprobs(self.sampled, width),
+        }
+
+    def shares(self: Any, logprobs: torch.Tensor, micro_batch: dict[str, Any]) -> torch.Tensor:
+        if "shares" not in micro_batch:  # in the first pass, with the policy that was sampled from
+            sampled = micro_batch["sampled_logprobs"]
+            figures = torch.stack(importance.gap(logprobs, sampled)).float()
+            total, count = self.accelerator.reduce(figures, "sum").tolist()
+            add_metric(self, "sampler_gap", total)
+            add_metric(self, "sampled_tokens", count)
+            weights = importance.weights(logprobs, sampled, self.rl.importance_cap)
+            micro_batch["shares"] = micro_batch["learned"] * weights
+        shares: torch.Tensor = micro_batch["shares"]
+        return shares
 
     def sequence_kl(self, logs: dict[str, float]) -> float:
         """The mean over answers of their log-ratio to the reference, nats, from the trainer's logs."""
@@ -57,6 +75,7 @@ class OwnPolicy(trainers.Discreet, SharedPrompts):
             "length": logs["completions/mean_length"],
             "truncated": logs["truncated"],
             "clip_fraction": logs["clip_ratio/region_mean"],
+            "sampler_gap": logs["sampler_gap"] / max(logs["sampled_tokens"], 1),
             "loss": logs["loss"],
             "learning_rate": logs["learning_rate"],
         }
@@ -107,10 +126,9 @@ def learn(
         without_copy(trainer)
     without_router_loss(trainer)
     settle_heads(trainer, settings.temperature)
-    trainer.rl = settings
-    trainer.sampler = Sampler(task.policy, settings, task.seed, task.role, policy)
+    trainer.rl, trainer.sampler = settings, open_sampler(task, policy)
     trainer.add_callback(KeepPolicies(trainer, settings, out))
-    with trainer.shared_prompts():
+    with closing(trainer.sampler), trainer.shared_prompts():
         return trainers.run(
             trainer,
             tokenizer,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from solon import config, marks
+from solon.engine_settings import USUAL_ENGINE, EngineSettings
 from solon.feedback.sample_judges import Judges
 from solon.optimisers import OPTIMISERS
 from solon.policy.task import Task
@@ -26,6 +27,7 @@ def train(
     human_harm: bool = False,
     role: Role = POLICY,
     judges: Judges | None = None,
+    engine: EngineSettings = USUAL_ENGINE,
 ) -> dict[str, float]:
     """Train ``policy`` to answer as ``reinforce.reward`` likes, held to its start by a KL penalty.
 
@@ -47,6 +49,8 @@ def train(
       has no end;
     - ``clip_fraction``: share of the policy's ratios that the clip holds back (whole answers in RLOO, tokens
       in GRPO and PPO);
+    - ``sampler_gap``: how far the log-probabilities that answers were drawn with are from those of the policy
+      as it is trained, nats a token (``policy.importance``);
     - ``loss`` and ``learning_rate``;
     - ``left_out``: prompts longer than ``max_prompt_length``, the same in every line.
 
@@ -67,7 +71,8 @@ def train(
     scored_by = settings.scored_by(preference_model)
     mark = mark_of(records, {"policy": policy, **scored_by}, settings, human_harm)
     scorer = scored_by.get("preference model")
-    task = Task(records, policy, scorer, out, settings, seed, progress, mark=mark, role=role, judges=judges)
+    given = {"mark": mark, "role": role, "judges": judges, "engine": engine}
+    task = Task(records, policy, scorer, out, settings, seed, progress, **given)  # type: ignore[arg-type]
     return optimiser.train(task)
 
 
