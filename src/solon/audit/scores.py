@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from solon.audit.run import Found, Run
+from solon.errors import SolonError
 from solon.method import stage
 from solon.prompts.dialogue import assistant
 from solon.records import Message
@@ -17,6 +18,8 @@ SCORED = 64  # of each kind where ``again`` is no more: so an audit takes second
 # have scored in bfloat16. A preference model tells two answers apart by a point or so.
 TOLERANCE = {"cpu": 1e-3, "mps": 1e-2}
 ELSEWHERE = 5e-2
+OF_4_BITS = 0.5  # RL scored on weights rounded to 4 bits, and an audit scores on whole ones
+REWARDS = "rewards"
 
 # What it is of, the dialogue, the score that was recorded, and whether the last turn was cut off.
 Scored = tuple[str, list[Message], float, bool]
@@ -24,18 +27,19 @@ Scored = tuple[str, list[Message], float, bool]
 
 def rescored(run: Run) -> Found:
     """A seeded draw of the scores in RL's samples and the evaluation's answers; all where there are few."""
-    kinds = {"rewards": in_samples(run), "scores of answers": in_answers(run)}
+    kinds = {REWARDS: in_samples(run), "scores of answers": in_answers(run)}
     recorded = sum(map(len, kinds.values()))
     if why := out_of_reach(run) if recorded else "":
         return Found(f"0 of {recorded} scores given again", (), [f"all of them, since {why}"])
     drawn = {kind: draw(run, kind, scored) for kind, scored in kinds.items()}
     asked = [each for of_kind in drawn.values() for each in of_kind]
     dialogues, cut_off = [dialogue for _, dialogue, *_ in asked], [cut_off for *_, cut_off in asked]
-    now, allowed = score(run, dialogues, cut_off), tolerance(run)
+    now = score(run, dialogues, cut_off)
+    allowed = [tolerance(run, kind) for kind, of_kind in drawn.items() for _ in of_kind]
     wrong = [
         f"{what} has the score {was:.4f}, the preference model gives {is_now:.4f}"
-        for (what, _, was, _), is_now in zip(asked, now, strict=True)
-        if not math.isclose(was, is_now, rel_tol=allowed, abs_tol=allowed)
+        for (what, _, was, _), is_now, least in zip(asked, now, allowed, strict=True)
+        if not math.isclose(was, is_now, rel_tol=least, abs_tol=least)
     ]
     given = ", ".join(f"{len(drawn[kind])} of {len(kinds[kind])} {kind}" for kind in kinds)
     rest = recorded - len(asked)
@@ -127,7 +131,11 @@ def score(
     return scorer(dialogues, truncated=cut_off)
 
 
-def tolerance(run: Run) -> float:
+def tolerance(run: Run, kind: str = "") -> float:
+    """Of RL's rewards: on weights under adapters that may be bfloat16, or of 4 bits, scores are rounded."""
+    rl = run.config.reinforce
+    if kind == REWARDS and rl.lora and rl.weights != "float32":
+        return OF_4_BITS if rl.weights == "4bit" else ELSEWHERE
     return TOLERANCE.get((run.folder.manifest.get("engine") or {}).get("device", "cpu"), ELSEWHERE)
 
 
@@ -137,13 +145,18 @@ def folder(run: Run) -> Path:
 
 def out_of_reach(run: Run) -> str:
     """Why the preference model cannot be asked here; "" where it can."""
-    weights = sum(file.stat().st_size for file in folder(run).glob("*.safetensors"))
-    if not weights:
+    if not list(folder(run).glob("*.safetensors")):
         return "the preference model is not here"
     import torch
 
     from solon.inference.memory import device_memory
-    from solon.models import best_device
+    from solon.models import best_device, resolve, whole
+
+    try:
+        places = {folder(run), Path(resolve(whole(str(folder(run)))))}
+    except SolonError as error:  # the model that its adapters are for
+        return str(error)
+    weights = sum(file.stat().st_size for place in places for file in place.glob("*.safetensors"))
 
     if 2 * weights > device_memory(torch.device(best_device())):
         return f"the preference model's {weights / 1e9:.0f} GB are too much for this machine"
