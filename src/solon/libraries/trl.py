@@ -1,6 +1,6 @@
 """What we use of TRL beyond what it promises to keep. Read in 1.16.0."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from types import MethodType
@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from trl import DPOTrainer, GRPOTrainer, RewardTrainer, RLOOTrainer, SFTTrainer
 from trl.kernels import chunked_logprob  # in which the fused head computes
-from trl.trainer import utils
+from trl.trainer import dpo_trainer, grpo_trainer, rloo_trainer, utils
 from trl.trainer.dpo_trainer import DataCollatorForPreference as DPOCollator  # DPOTrainer's own: pads pairs
 from trl.trainer.reward_trainer import DataCollatorForPreference  # RewardTrainer's own: pads pairs
 from trl.trainer.utils import (
@@ -51,6 +51,23 @@ def fuse_head(model: Any, temperature: float) -> None:
     """Have a causal language model, without adapters or the one inside of them, be for ``fused_logprobs``."""
     add_fused_lm_head(model, temperature, outputs=("log_probs", "entropy"))
     settle_head(model, temperature)
+
+
+@contextmanager
+def references_by(share_out: Callable[[Any, Any], Any]) -> Iterator[None]:
+    """Inside, a TRL trainer that is made has its reference shared out by this, of a model and an accelerator.
+
+    TRL does it under FSDP so that the whole reference comes together in every process for each pass.
+    """
+    modules = (rloo_trainer, grpo_trainer, dpo_trainer)
+    usual = [module.prepare_fsdp for module in modules]
+    for module in modules:
+        module.prepare_fsdp = share_out
+    try:
+        yield
+    finally:
+        for module, function in zip(modules, usual, strict=True):
+            module.prepare_fsdp = function
 
 
 def as_it_began(policy: PeftModel) -> AbstractContextManager[None]:

@@ -23,6 +23,7 @@ from solon.libraries.trl import (
     DPO,
     DPOCollator,
     fused_logprobs,
+    references_by,
     settle_heads,
     without_copy,
     without_router_loss,
@@ -30,7 +31,7 @@ from solon.libraries.trl import (
 from solon.policy.kept_policies import KeepPolicies
 from solon.policy.sample_logprobs import packed_answers, padded_answers, with_reference
 from solon.policy.task import Task
-from solon.training import activations, packing, setup, start, trainers
+from solon.training import activations, packing, setup, sharing, start, trainers
 from solon.training.soft_labels import Labelled, SoftLabels, columns
 
 
@@ -49,23 +50,24 @@ def train(task: Task, trainer_of: Any = None) -> dict[str, float]:
     )
     set_seed(task.seed)
     policy = start.policy(task.policy, settings, task.mark)
-    trainer: Any = (trainer_of or SoftLabelDPO)(
-        model=policy,
-        ref_model=None if settings.lora else setup.without_dropout(models.load_model(task.policy)),
-        args=DPOConfig(
-            **arguments,
-            max_steps=settings.steps,
-            save_steps=settings.save_steps,
-            learning_rate=settings.learning_rate,
-            lr_scheduler_type="constant",
-            beta=settings.kl_coefficient,
-            max_length=None,  # what is too long is left out and counted
-            disable_dropout=True,  # of adapters too, as in RL
-        ),
-        data_collator=Collator(pad_token_id=tokenizer.pad_token_id),
-        train_dataset=pairs,
-        processing_class=tokenizer,
-    )
+    with references_by(sharing.beside):
+        trainer: Any = (trainer_of or SoftLabelDPO)(
+            model=policy,
+            ref_model=None if settings.lora else setup.without_dropout(models.load_model(task.policy)),
+            args=DPOConfig(
+                **arguments,
+                max_steps=settings.steps,
+                save_steps=settings.save_steps,
+                learning_rate=settings.learning_rate,
+                lr_scheduler_type="constant",
+                beta=settings.kl_coefficient,
+                max_length=None,  # what is too long is left out and counted
+                disable_dropout=True,  # of adapters too, as in RL
+            ),
+            data_collator=Collator(pad_token_id=tokenizer.pad_token_id),
+            train_dataset=pairs,
+            processing_class=tokenizer,
+        )
     if not adapter_of(task.policy):
         without_copy(trainer)
     without_router_loss(trainer)

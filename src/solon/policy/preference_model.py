@@ -35,16 +35,16 @@ def preference_model(task: Task, policy: Any) -> Callable[[Sequence[str], Sequen
 def scoring(task: Task, policy: Any) -> Callable[..., list[float]]:
     """``score`` by the preference model.
 
-    Where that is adapters on the weights under the policy's own, it has no others; ``sharing.within`` the
-    policy it must be called then.
+    Where that is adapters on the weights under the policy's own, it has no others; it must be asked
+    ``sharing.within`` the policy then.
     """
     name, settings = task.preference_model, task.settings
     assert name  # ``stages.reinforce`` sees to it
     tokenizer, folder = models.load_tokenizer(name), adapter_of(name)
     if not (folder and isinstance(policy, PeftModel) and on_one_base(name, task.policy)):
         own = sharing.beside(_own(name, settings))
-        score_by = partial(preference_scores.score, own, tokenizer)
-        return lambda *dialogues: sharing.within(own, partial(score_by, *dialogues))
+        by_it = partial(preference_scores.score, own, tokenizer)
+        return lambda *dialogues: sharing.within(own, partial(by_it, *dialogues))
     scorer = adapters.scorer_on(policy, folder)
 
     def score(*dialogues: Any) -> list[float]:

@@ -10,6 +10,7 @@ from solon import config, models
 from solon.adapter_folders import adapter_of
 from solon.libraries.trl import (
     add_metric,
+    references_by,
     settle_heads,
     without_copy,
     without_router_loss,
@@ -99,29 +100,30 @@ def learn(
     tokenizer = models.load_tokenizer(task.policy, role=task.role)
     rows = [record for step in schedule for record in step]
     dataset = setup.conversational(rows, tokenizer, "id", "prompt")
-    trainer: Any = trainer_of(
-        model=policy,
-        reward_funcs=trl_reward,
-        args=arguments_of(
-            **{**arguments, "logging_steps": passes},
-            max_steps=settings.steps * passes,
-            shuffle_dataset=False,  # TRL's shuffle begins anew where a killed run goes on
-            save_steps=settings.save_steps * passes,  # never between two passes over the same samples
-            num_iterations=passes,
-            num_generations=settings.samples_per_prompt,
-            max_completion_length=settings.max_tokens,
-            temperature=settings.temperature,
-            learning_rate=settings.learning_rate,
-            lr_scheduler_type="constant",
-            epsilon=settings.clip_range,
-            disable_dropout=True,  # of adapters too: the policy that sampled has none
-            # At 0 TRL drops the reference, and with it the measure of KL; this is lost in rounding.
-            beta=settings.kl_coefficient or 1e-30,
-        ),
-        train_dataset=dataset,
-        processing_class=tokenizer,
-        quantization_config=models.unpacking(task.policy),  # for the reference, which TRL loads
-    )
+    with references_by(sharing.beside):
+        trainer: Any = trainer_of(
+            model=policy,
+            reward_funcs=trl_reward,
+            args=arguments_of(
+                **{**arguments, "logging_steps": passes},
+                max_steps=settings.steps * passes,
+                shuffle_dataset=False,  # TRL's shuffle begins anew where a killed run goes on
+                save_steps=settings.save_steps * passes,  # never between two passes over the same samples
+                num_iterations=passes,
+                num_generations=settings.samples_per_prompt,
+                max_completion_length=settings.max_tokens,
+                temperature=settings.temperature,
+                learning_rate=settings.learning_rate,
+                lr_scheduler_type="constant",
+                epsilon=settings.clip_range,
+                disable_dropout=True,  # of adapters too: the policy that sampled has none
+                # At 0 TRL drops the reference, and with it the measure of KL; this is lost in rounding.
+                beta=settings.kl_coefficient or 1e-30,
+            ),
+            train_dataset=dataset,
+            processing_class=tokenizer,
+            quantization_config=models.unpacking(task.policy),  # for the reference, which TRL loads
+        )
     if not adapter_of(task.policy):
         without_copy(trainer)
     without_router_loss(trainer)

@@ -10,7 +10,7 @@ those of the common tokens add up. Groups do not see each other.
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from functools import cache
+from functools import cache, partial
 from types import MethodType
 from typing import Any
 
@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from accelerate.utils import send_to_device
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 
@@ -28,6 +27,7 @@ from solon.libraries.transformers import (
     attention_of,
     sdpa_attention_forward,
 )
+from solon.training import sharing
 
 NAME = "solon-packed"  # of this attention, as transformers knows it
 
@@ -189,7 +189,6 @@ def _states(model: Any, input_ids: Tensor, **inputs: Any) -> Tensor:
     return states
 
 
-@torch.no_grad()
 def _attends_plainly(model: PreTrainedModel) -> bool:
     """Whether packing leaves every state as it is: by the configuration, and tried on two short sequences.
 
@@ -201,7 +200,13 @@ def _attends_plainly(model: PreTrainedModel) -> bool:
     windows = kinds - {"full_attention"} if kinds else getattr(text, "sliding_window", None)
     if windows or attention_of(model) not in {"sdpa", NAME} or model.device.type == "meta":
         return False
-    if isinstance(next(model.parameters()), DTensor):  # shared out by FSDP: no part runs on its own
+    return sharing.within(model, partial(_as_alone, model))
+
+
+@torch.no_grad()
+def _as_alone(model: PreTrainedModel) -> bool:
+    """Whether two sequences have the states in one row that they have in rows of their own."""
+    if not sharing.runs_in_parts(model):
         return False
     sequences = [[5, 6, 7, 8, 9, 10], [5, 6, 9, 8]]
     inputs = send_to_device(pack([sequences], None), model.device)

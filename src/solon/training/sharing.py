@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from solon import models
 from solon.training.processes import processes
 
 T = TypeVar("T")
+INSIDE = ContextVar("INSIDE", default=False)  # whether this is ``within`` a model
 
 
 def shared_out() -> bool:
@@ -70,11 +72,21 @@ def within(model: nn.Module, function: Callable[[], T]) -> T:
 
     So what it runs may be a part of the model, or another one on the same layers.
     """
-    if isinstance(model, FSDPModule):
-        vars(model)["within"] = function
-        register_fsdp_forward_method(model, "within")  # a name of ours, which it replaces
-        function = vars(model)["within"]
-    return function()
+    if not isinstance(model, FSDPModule):
+        return function()
+    vars(model)["within"] = function
+    register_fsdp_forward_method(model, "within")  # a name of ours, which it replaces
+    before = INSIDE.set(True)
+    try:
+        result: T = vars(model)["within"]()
+    finally:
+        INSIDE.reset(before)
+    return result
+
+
+def runs_in_parts(model: nn.Module) -> bool:
+    """Whether the model's trunk, say, can be called by itself: of one shared out that is so ``within`` it."""
+    return INSIDE.get() or not isinstance(next(model.parameters()), DTensor)
 
 
 def gathered(accelerator: Accelerator, model: Any) -> Mapping[str, Tensor] | None:
