@@ -52,6 +52,7 @@ PROMISED_NOWHERE = {
     "cpu_linear",
     "engine_core",
     "fused_lm_head",
+    "model_executor",
     "is_loaded_in_4bit",
     "process_weights_after_loading",
     "reload_weights",

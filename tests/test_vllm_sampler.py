@@ -1,6 +1,7 @@
 """Answers that vLLM samples in RL (make test-vllm): those of the policy as it is now, the same again."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from solon.policy.rollouts import AnySampler, Sampler
 from solon.policy.samplers import open_sampler
 from solon.policy.task import Task
 from solon.stages import reinforce
+from solon.store.record_file import RecordFile
 from test_rollouts import ASKED, assert_samples_follow, prompt_tokens
 from toy_training import (
     assert_a_kill_changes_nothing,
@@ -178,24 +180,17 @@ def test_two_workers_share_the_model(
 def test_two_training_processes_sample_by_one_vllm(tiny_model: Path, judge: str, tmp_path: Path) -> None:
     """Their weights shared out (FSDP): each has a part, and vLLM gets them whole."""
     asked, names = settings("rloo", micro_batch_size=2), [str(tiny_model), judge]
-    scale = config.TrainingScale(processes=2, strategy="fsdp")
-    for folder, many in (("two", scale), ("one", config.TrainingScale())):
-        (tmp_path / folder).mkdir()
-        launch.train(
-            "reinforce",
-            prompt_records(),
-            names,
-            tmp_path / folder,
-            asked,
-            0,
-            unwatched,
-            many,
-            engine=SETTINGS,
-        )
+    scale, together = config.TrainingScale(processes=2, strategy="fsdp"), tmp_path / "two"
+    together.mkdir()
+    launch.write_task("reinforce", prompt_records(), names, together, asked, 0, engine=SETTINGS)
+    line = [*launch.command(scale), str(Path(__file__).with_name("train_together.py")), str(together)]
+    subprocess.run(line, env=launch.environment(scale), check=True, capture_output=True, text=True)
+    reinforce.train(prompt_records(), *names, tmp_path / "one", asked, 0, unwatched, engine=SETTINGS)
     two, one = (metrics_of(tmp_path / folder) for folder in ("two", "one"))
     for ours, theirs in zip(two, one, strict=True):
         assert ours == pytest.approx(theirs, rel=2e-4, abs=2e-4)
     weights, expected = weights_of(tmp_path / "two"), weights_of(tmp_path / "one")
     assert all(torch.allclose(weights[name], expected[name], atol=1e-4) for name in expected)
-    samples = [(tmp_path / folder / "samples.jsonl").read_text() for folder in ("two", "one")]
-    assert samples[0] == samples[1]
+    samples = [RecordFile(tmp_path / folder / "samples.jsonl").read() for folder in ("two", "one")]
+    for ours, theirs in zip(*samples, strict=True):
+        assert (ours["id"], ours["response"]) == (theirs["id"], theirs["response"])

@@ -28,8 +28,9 @@ if os.environ.get("ACCELERATE_USE_FSDP"):
 
 rollouts.number_type = lambda: "float32"  # bfloat16 makes other samples of what differs by rounding alone
 
-for given in sys.argv[1:]:
-    if Path(given).is_dir():  # not what is meant for the module that this stands for
-        launch.main(Path(given))
-PartialState().wait_for_everyone()
-PartialState().destroy_process_group()  # as launch does; without it a process that ends late may abort
+if __name__ == "__main__":  # vLLM's workers read this file again
+    for given in sys.argv[1:]:
+        if Path(given).is_dir():  # not what is meant for the module that this stands for
+            launch.main(Path(given))
+    PartialState().wait_for_everyone()
+    PartialState().destroy_process_group()  # as launch does; without it a process that ends late may abort

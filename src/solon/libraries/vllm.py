@@ -3,6 +3,7 @@
 Whoever needs vLLM imports it from here, so that what it must be told before it is imported is told.
 """
 
+import gc
 import os
 import pickle
 from collections.abc import Iterable, Iterator
@@ -74,8 +75,14 @@ def no_part_of_a_training() -> Iterator[None]:
 
 
 def shut_down(engine: LLMEngine) -> None:
-    """End the engine's workers."""
-    engine.engine_core.shutdown()
+    """End the engine's workers.
+
+    Not by vLLM's own way, which it would also take when it is forgotten: that ends this process's part in a
+    training by several, its process group.
+    """
+    engine.engine_core._finalizer.detach()
+    engine.model_executor.shutdown()
+    gc.unfreeze()  # as vLLM does, which has frozen what there was
 
 
 def can_sleep() -> bool:
