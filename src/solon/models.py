@@ -240,8 +240,7 @@ def load_preference_model(
     if folder := adapter_of(name):
         return _adapted_scorer(name, folder, dtype, trained, in_4_bits)
     kind, config = _classifier(name)
-    heads = [head.removesuffix(".") for head in HEADS]
-    model, missing = _load_model(kind, name, in_4_bits, heads, config=config, dtype=dtype)
+    model, missing = _load_model(kind, name, in_4_bits, config=config, dtype=dtype)
     head = {key for key in missing if key.startswith(HEADS)}
     _complete(name, missing - head)
     if trained and head:
@@ -290,22 +289,29 @@ def _complete(name: str, missing: Collection[str]) -> None:
 
 
 def _load_model(
-    kind: Any, name: str, in_4_bits: bool, heads: list[str] | None = None, **options: Any
+    kind: Any, name: str, in_4_bits: bool, config: PreTrainedConfig | None = None, **options: Any
 ) -> tuple[PreTrainedModel, set[str]]:
     """The model, and the names of the weights that were not in its files.
 
     Quantised weights are unpacked where the library can: all that was trained from them is whole.
     """
     safe = None if name.startswith(UNSAFE) else True
+    if config:
+        options["config"] = config
     if in_4_bits:
-        quantised = quantization_of(_load(AutoConfig, name))
-        options |= bitsandbytes.loading(name, quantised, options["dtype"], heads)
+        options |= bitsandbytes.loading(name, _without_weights(kind, name, config), options["dtype"])
     elif packed := unpacking(name):
         options["quantization_config"] = packed
     with no_load_report():
         model, info = _load(kind, name, use_safetensors=safe, output_loading_info=True, **options)
     bitsandbytes.settle(model)
     return model, set(info["missing_keys"])
+
+
+def _without_weights(kind: Any, name: str, config: PreTrainedConfig | None) -> PreTrainedModel:
+    with torch.device("meta"):
+        network: PreTrainedModel = kind(config) if config else kind.from_config(_load(AutoConfig, name))
+    return network
 
 
 def unpacking(name: str) -> Any:

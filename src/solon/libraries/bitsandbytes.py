@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import BitsAndBytesConfig
+from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from solon.errors import SolonError
+from solon.libraries.transformers import Conv1D, quantization_of, weights_read
 
 
 def check(what: str, instead: str) -> None:
@@ -27,29 +28,55 @@ def check(what: str, instead: str) -> None:
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
-def loading(name: str, quantised: str | None, dtype: torch.dtype, heads: list[str] | None) -> dict[str, Any]:
+def loading(name: str, network: PreTrainedModel, dtype: torch.dtype) -> dict[str, Any]:
     """What ``from_pretrained`` is told to hold linear layers in 4 bits, and to multiply in ``dtype``.
 
     NF4, its scales quantised too (Dettmers et al. 2023, arXiv:2305.14314, section 3): 4.127 bits a weight.
-    Layers named as one of the ``heads`` stay as they are; with None the output embeddings do. It is packed
-    where it will be. ``quantised`` is the method by which the model's files are; if by bitsandbytes, they
-    are taken as they are. Raises SolonError for another, and where bitsandbytes is not installed.
+    ``network`` is the model without its weights, which are packed where they will be; what bitsandbytes has
+    packed already is taken as it is. Raises SolonError where bitsandbytes is not installed, where another
+    method has quantised the weights, or where none can be packed.
     """
-    check(f"model {name!r} in 4 bits", "ask for bfloat16 in the place of 4bit")
-    if quantised not in {None, "bitsandbytes"}:
-        raise SolonError(
-            f"model {name!r} is quantised ({quantised}), so it cannot be held in 4 bits: name the model that "
-            "it was made from, or ask for bfloat16 in the place of 4bit"
+    instead = "ask for bfloat16 in the place of 4bit"
+    check(f"model {name!r} in 4 bits", instead)
+    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+    options: dict[str, Any] = {"device_map": {"": device}}
+    if method := quantization_of(network.config):
+        if method != "bitsandbytes":
+            raise SolonError(
+                f"model {name!r} is quantised ({method}), so it cannot be held in 4 bits: name the model "
+                f"that it was made from, or {instead}"
+            )
+        return options
+    whole = stay_whole(network)
+    if not any(packable(layer) and layer_name not in whole for layer_name, layer in network.named_modules()):
+        raise SolonError(f"model {name!r} has no layers that can be held in 4 bits: {instead}")
+    if any(weight.dim() == 3 and "expert" in place for place, weight in network.named_parameters()):
+        logging.getLogger(__name__).warning(
+            "model %s: its experts, which are held together, are not packed in 4 bits", name
         )
-    packing = BitsAndBytesConfig(
+    options["quantization_config"] = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
-        llm_int8_skip_modules=heads,
+        llm_int8_skip_modules=whole,
     )
-    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
-    return {"device_map": {"": device}, **({} if quantised else {"quantization_config": packing})}
+    return options
+
+
+def packable(layer: nn.Module) -> bool:
+    return type(layer) is nn.Linear or isinstance(layer, Conv1D)
+
+
+def stay_whole(network: PreTrainedModel) -> list[str]:
+    """The names of heads, and of layers whose weights the family's code reads besides calling them."""
+    head = network.get_output_embeddings()
+    read = weights_read(network) | {"score", "classifier"}
+    return [
+        name
+        for name, layer in network.named_modules()
+        if packable(layer) and (layer is head or name.rpartition(".")[2] in read)
+    ]
 
 
 def in_four_bits(layer: nn.Module) -> bool:

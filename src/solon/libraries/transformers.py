@@ -4,6 +4,7 @@ Read in 5.23.0 and 5.20.2. They differ in the arguments of ``no_activation_check
 """
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -82,6 +83,12 @@ def no_activation_checkpointing() -> dict[str, bool]:
 
     known = {field.name for field in fields(TrainingArguments)}
     return {name: False for name in ("activation_checkpointing", "gradient_checkpointing") if name in known}
+
+
+def weights_read(model: PreTrainedModel) -> set[str]:
+    """The names of layers whose weights the code of the model's family reads, by the code itself."""
+    source = inspect.getsource(inspect.getmodule(type(model)) or type(model))
+    return set(re.findall(r"self\.(\w+)\.weight\b", source))
 
 
 def recompute_activations(model: PreTrainedModel) -> None:
