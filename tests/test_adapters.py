@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from solon import adapters, config, marks, models
 from solon.cli import app
 from solon.errors import SolonError
-from solon.policy import ppo, preference_model, rollouts, trl_trainers
+from solon.policy import preference_model, rollouts, samplers, trl_trainers
 from solon.stages import preference, reinforce, supervised
 from solon.training import exporting, packing, start
 from test_stage_preference import PAIRS
@@ -72,9 +72,7 @@ def apart(monkeypatch: pytest.MonkeyPatch, sl_cai: Path) -> None:
     """From here on the reference, the preference model and the sampler's weights are copies of their own."""
     monkeypatch.setattr(preference_model, "on_one_base", lambda *_: False)
     sampler = rollouts.Sampler
-    without = lambda *given: sampler(*given[:4])  # noqa: E731
-    monkeypatch.setattr(trl_trainers, "Sampler", without)
-    monkeypatch.setattr(ppo, "Sampler", without)
+    monkeypatch.setattr(samplers, "Sampler", lambda *given: sampler(*given[:4]))
     settle = trl_trainers.settle_heads
 
     def with_reference(trainer: Any, temperature: float) -> None:
