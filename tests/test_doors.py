@@ -131,11 +131,16 @@ def test_dpo_learns_from_the_labels(
 ) -> None:
     """In a run, whose audit knows it, and by the stage's own command, which needs no preference model."""
     folder, out = tmp_path / "run", tmp_path / "policy"
-    changes = SETTINGS | {"reinforce": {"algorithm": "dpo"}}
+    other = {"learning_rate": 0.02}  # so that the other run's preference model is not taken
+    changes = merged(SETTINGS, {"reinforce": {"algorithm": "dpo"}, "preference_model": other})
     settings = merged(SMALL, changes) | {"models": {"assistant": str(tiny_model)}}
     pipeline.run(Config.model_validate(settings), folder, donors=[finished])
     _, checks = audit(folder)
     assert [check for check in checks if check.status == "FAILED"] == []
+    assert not (folder / "06-preference-model").exists()  # nobody asked for one
+    answers = [answer for each in records(folder / "evaluation/answers.jsonl") for answer in each["answers"]]
+    assert {answer["preference_score"] for answer in answers} == {None}
+    assert "No preference model was trained" in (folder / "report.html").read_text()
     labels = folder / "05-feedback/preferences.jsonl"
     by_command(folder, "reinforce", labels, out, "--policy", folder / "03-sl-cai")
     trained_alike(out, folder / "07-rl-cai")

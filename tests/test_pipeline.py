@@ -21,6 +21,8 @@ from solon.config import Config
 from solon.errors import SolonError
 from solon.held_out import split_of
 from solon.method import STAGES
+from solon.pipeline.reuse import recorded
+from solon.pipeline.steps.inputs import TRAINED
 from solon.progress import Watcher
 from solon.prompts.dialogue import user
 from solon.store.files import file_hash
@@ -108,6 +110,29 @@ def test_what_is_held_out_is_not_trained_on(finished: Path) -> None:
     assert summary["preference_model"]["comparisons"] == len(kept) > 0
     trained = manifest(finished)["stages"]["preference-model"]["records"]
     assert trained == len(RecordFile(finished / "05-feedback/preferences.jsonl").read()) - len(kept)
+
+
+def test_a_preference_model_that_is_missed_is_trained_and_one_too_many_is_kept() -> None:
+    with_one, without = {"inputs": {TRAINED: True}}, {"inputs": {TRAINED: False}}
+    for entry in (with_one, {"inputs": {}}):  # runs of before always have one
+        for wanted in (True, False):
+            assert recorded(entry, {TRAINED: wanted}) == {TRAINED: wanted}
+    assert recorded(without, {TRAINED: False}) == {TRAINED: False}
+    assert recorded(without, {TRAINED: True}) == {TRAINED: False}
+
+
+@pytest.mark.parametrize(
+    ("changes", "trained"),
+    [
+        ({}, True),
+        ({"reinforce": {"algorithm": "dpo"}}, False),
+        ({"reinforce": {"algorithm": "ipo"}, "preference_model": {"train": "always"}}, True),
+    ],
+)
+def test_a_preference_model_is_trained_where_it_is_needed_or_asked_for(
+    changes: dict[str, Any], trained: bool
+) -> None:
+    assert Config.model_validate(changes).trains_preference_model == trained
 
 
 def test_what_solon_called_otherwise_or_has_had_only_since_makes_nothing_stale(

@@ -136,6 +136,8 @@ class Feedback(Section):
 
 
 class PreferenceModel(Training):
+    # a policy that learns without its scores is measured by it only where that is asked for
+    train: Literal["where-needed", "always"] = "where-needed"
     learning_rate: float = Field(default=2e-5, gt=0)
     held_out: float = Field(default=0.1, ge=0, lt=1)  # share of the prompts kept for accuracy and calibration
     # "ai", or a file of people's comparisons of harm: the arm that the paper compares with, marked for good
@@ -206,6 +208,11 @@ class Config(Section):
     reinforce: Reinforce = Reinforce()
     evaluation: Evaluation = Evaluation()
     harm_scorer: HarmScorer = HarmScorer()
+
+    @property
+    def trains_preference_model(self) -> bool:
+        """Whether stage 6 trains one: for the policy to learn from, or to measure by."""
+        return self.preference_model.train == "always" or self.reinforce.needs_preference_model
 
     def role(self, name: RoleName, model: str | None = None) -> Role:
         """The role's settings, with those of the role whose model it takes, unless ``model`` is another."""

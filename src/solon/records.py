@@ -232,7 +232,7 @@ class ModelAnswer(TypedDict):
 
     model: str  # "initial", "sl-cai" or "rl-cai"
     text: str
-    preference_score: float
+    preference_score: float | None  # None where no preference model was trained
     refusal: bool
     words: int
 

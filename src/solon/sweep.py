@@ -64,15 +64,16 @@ def scored_by(study: Study, folder: Path) -> tuple[str, str]:
     """The preference model that scores all revisions, "" where there is none yet, and a sentence on it."""
     if study.sweep.scored_by:
         return study.sweep.scored_by, f"Revisions are scored by the preference model {study.sweep.scored_by}."
-    first = study.members[0].name
-    if NAMES.index(study.sweep.until) < NAMES.index("preference-model"):
+    trained = [member for member in study.members if member.config.trains_preference_model]
+    if not trained or NAMES.index(study.sweep.until) < NAMES.index("preference-model"):
         return (
             "",
             "Revisions are not scored: the study trains no preference model and names none as 'scored_by'.",
         )
-    return Workspace(study.members[0].config, folder / first, Watcher()).preference_model, (
-        f"All revisions are scored by one preference model, that of {first}. It was trained in this study, "
-        "on answers to the same prompts; name another as 'scored_by' for a view from outside."
+    first = trained[0]
+    return Workspace(first.config, folder / first.name, Watcher()).preference_model, (
+        f"All revisions are scored by one preference model, that of {first.name}. It was trained in this "
+        "study, on answers to the same prompts; name another as 'scored_by' for a view from outside."
     )
 
 

@@ -42,6 +42,6 @@ def held_out_comparisons(run: Run) -> Found:
     splits = Counter(record["split"] for record in run.folder.preferences)
     wrong += [f"there is a split {split!r}" for split in splits if split not in {"train", "held-out"}]
     trained = (run.stages.get("preference-model") or {}).get("records")
-    if run.done("preference-model") and trained != splits["train"]:
+    if trained and run.done("preference-model") and trained != splits["train"]:
         wrong.append(f"the preference model was trained on {trained} comparisons, not {splits['train']}")
     return Found(f"{splits['held-out']} comparisons held out, {splits['train']} to train on", wrong)

@@ -54,6 +54,8 @@ def agreement(run: Run) -> Found:
     counted = f"accuracy and Brier score on {len(held_out)} comparisons held out"
     if not run.done("evaluation"):
         return Found("no evaluation yet")
+    if not run.folder.trained_on("preference-model"):
+        return Found("no preference model was trained", ["it is said to have figures"] if said else ())
     if said.get("comparisons", 0) != len(held_out):
         return Found(counted, [f"they are said to be of {said.get('comparisons', 0)} comparisons"])
     if why := out_of_reach(run) if held_out else "":
@@ -112,6 +114,7 @@ def in_answers(run: Run) -> list[Scored]:
         )
         for one in run.folder.answers
         for answer in one["answers"]
+        if answer["preference_score"] is not None
     ]
 
 

@@ -45,8 +45,7 @@ def planned(run: Run, stage: str) -> int:
     settings = getattr(run.config, trains(stage).section)
     if stage == "reinforce":
         return int(settings.steps)
-    learned = [record for record in run.folder.preferences if record["split"] == "train"]
-    rows = len(run.folder.examples if stage == "supervised" else learned)
+    rows = len(run.folder.trained_on(stage))
     return int(settings.epochs) * math.ceil(rows / int(settings.batch_size))
 
 

@@ -144,9 +144,12 @@ def first_of_sets(prompts: Iterable[Asked], count: int | None) -> list[Asked]:
 def side_by_side(
     prompts: Sequence[PromptRecord],
     texts: Mapping[str, Mapping[str, str]],
-    scores: Mapping[str, Mapping[str, float]],
+    scores: Mapping[str, Mapping[str, float | None]],
 ) -> list[EvaluationRecord]:
-    """Every model's answer to each prompt. ``texts`` and ``scores`` are by model, then by the prompt's id."""
+    """Every model's answer to each prompt. ``texts`` and ``scores`` are by model, then by the prompt's id.
+
+    There are no scores where no preference model was trained.
+    """
     return [
         EvaluationRecord(
             id=prompt["id"],
@@ -157,7 +160,7 @@ def side_by_side(
                 ModelAnswer(
                     model=model,
                     text=of_model[prompt["id"]],
-                    preference_score=scores[model][prompt["id"]],
+                    preference_score=scores[model][prompt["id"]] if scores else None,
                     refusal=is_refusal(of_model[prompt["id"]]),
                     words=count(of_model[prompt["id"]]),
                 )

@@ -8,6 +8,7 @@ from typing import Any
 
 from solon.config import Config
 from solon.method import STAGES, Stage
+from solon.pipeline.steps.inputs import TRAINED
 from solon.pipeline.weighing import weigh_anew
 from solon.pipeline.workspace import Workspace
 from solon.stages.critique import first_rounds
@@ -100,7 +101,10 @@ def _manifest(run: Path) -> Manifest:
 def recorded(entry: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs of a stage's entry. Settings that Solon has had only since had what is now their default."""
     defaults = {name: value for name, value in DEFAULTS.items() if name in wanted}
-    return defaults | inputs_of(entry)
+    known = defaults | inputs_of(entry)
+    if TRAINED in wanted:  # runs of before always have one
+        known[TRAINED] = known.get(TRAINED, True) and wanted[TRAINED]
+    return known
 
 
 def _alike(theirs: Manifest, last: Stage, wanted: Inputs) -> bool:
@@ -153,13 +157,17 @@ def _policy(inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def copy(source: Path, target: Path) -> None:
-    """A stage's folder, which appears in one step. What is there is of a copy that a kill stopped."""
+    """A stage's folder, which appears in one step. What is there is of a copy that a kill stopped.
+
+    A stage that trains no model has none.
+    """
     partial = target.with_name(f"{target.name}.partial")
     for folder in (partial, target):
         if folder.exists():
             shutil.rmtree(folder)
-    shutil.copytree(source, partial, copy_function=_copy_file)
-    partial.rename(target)
+    if source.exists():
+        shutil.copytree(source, partial, copy_function=_copy_file)
+        partial.rename(target)
 
 
 def _copy_file(source: str, target: str) -> None:

@@ -98,7 +98,7 @@ def measures_trust(config: Config, until: str) -> bool:
 
 
 def run_stage(stage: Stage, work: Workspace, manifest: Manifest, wanted: dict[str, Any]) -> None:
-    require(stage, work.folder)
+    require(stage, work.folder, manifest)
     manifest.begin(stage.name, wanted)
     started = time.monotonic()
     try:
@@ -106,7 +106,7 @@ def run_stage(stage: Stage, work: Workspace, manifest: Manifest, wanted: dict[st
             done = steps.of(stage).run(work)
     finally:
         manifest.add(stage.name, time.monotonic() - started, work.take_usage())
-    if stage.training:
+    if stage.training and (work.folder / stage.folder).is_dir():
         manifest.stages[stage.name]["mark"] = marks.of_folder(work.folder / stage.folder)
     manifest.finish(
         stage.name, done.records, [*done.notes, *work.take_notes()], files_left(stage, work.folder)
@@ -122,10 +122,15 @@ def files_left(stage: Stage, folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): file_hash(path) for path in sorted(left)}
 
 
-def require(stage: Stage, folder: Path) -> None:
+def require(stage: Stage, folder: Path, manifest: Manifest) -> None:
     """Raise SolonError where what the stage reads is gone: it would work on less and not say so."""
+    untrained = [
+        each.folder
+        for each in STAGES
+        if each.training and not (manifest.stages.get(each.name) or {"records": 1})["records"]
+    ]
     for path in stage.reads:
-        if not (folder / path).exists():
+        if not (folder / path).exists() and path.split("/")[0] not in untrained:
             raise SolonError(
                 f"{folder / path}, which stage {stage.name} reads, is gone, though its own stage is done: "
                 f"restore it, or delete {folder / 'manifest.json'} to have every stage done again"

@@ -65,7 +65,8 @@ class Workspace(Workbench):
         for name in self.panel.values():
             models.check(name, config.role("feedback"))
         models.check_policy(self.roles["policy"])
-        models.check_scorer(self.roles["policy"])
+        if config.trains_preference_model:
+            models.check_scorer(self.roles["policy"])
         self._check_adapters()
         names = dict.fromkeys([*self.roles.values(), *self.panel.values()])
         for name in names:
@@ -138,6 +139,11 @@ class Workspace(Workbench):
         """Decide what "auto" means for the whole run, and return it: what was ``earlier`` settled stays."""
         self.engine_settings = settled(self.config.engine, earlier, self.config.scale)
         return {name: getattr(self.engine_settings, name) for name in ("kind", "device", "dtype")}
+
+    @property
+    def measures_preference(self) -> bool:
+        """Whether there is a preference model to score with."""
+        return Path(self.preference_model).is_dir()
 
     def score(self, dialogues: Sequence[Sequence[Message]]) -> list[float]:
         """The run's preference model's score of each dialogue."""

@@ -169,7 +169,7 @@ def _stage(
         taken = resources.operations(load, sizes[load.role], lora is not None)
         operations[load.way] = operations.get(load.way, Operations()) + taken
     disk = passing = 0.0
-    if work.name in TRAINING:
+    if work.name in TRAINING and here:
         disk, passing = resources.checkpoint(sizes["policy"], lora)
     return StagePlan(
         work.name,

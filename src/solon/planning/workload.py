@@ -282,6 +282,8 @@ class Workload:
         """The work, and what scoring the held-out comparisons takes."""
         settings, work = self.config.preference_model, StageWork("preference-model")
         load, left_out = Load(SCORER, "train"), 0.0
+        if not self.config.trains_preference_model:
+            return work, replace(load, way="prompt")
         for records, factor in labelled:
             for record in records:
                 longest, of_pair = self._pair(SCORER, record)
@@ -421,12 +423,13 @@ class Workload:
             work.records += prompts.count
             work.written += size_of(made, games)
             factor = prompts.count / len(prompts.sample)
-            for record in prompts.sample:
+            for record in prompts.sample if self.config.trains_preference_model else ():
                 for answers in list(texts.values())[:MODELS]:
                     length = len(self._tokens(SCORER, [*record["prompt"], assistant(answers[record["id"]])]))
                     scores += Load(SCORER, "prompt", length, length, attended(0, length)).times(factor)
         work.sequence = max(work.sequence, judge.longest)
-        work.loads = together(work.loads, [scores])
+        if self.config.trains_preference_model:
+            work.loads = together(work.loads, [scores])
         return work
 
     def _tokens(self, role: str, messages: Sequence[Message], answers: bool = False) -> list[int]:

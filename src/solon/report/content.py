@@ -340,10 +340,11 @@ def agreement_rows(run: RunFolder) -> list[tuple[str, Json]]:
 
 def _means(answers: list[ModelAnswer]) -> Json:
     told = [answer for answer in answers if can_tell(answer["text"])]
+    scores = [score for answer in answers if (score := answer["preference_score"]) is not None]
     return {
         "answers": len(answers),
         "cannot_tell": len(answers) - len(told),  # whether they refuse: they are in other languages
-        "preference_score": fmean(answer["preference_score"] for answer in answers),
+        "preference_score": fmean(scores) if scores else None,
         **(_refusals(told) if told else {}),
         "words": fmean(answer["words"] for answer in answers),
     }

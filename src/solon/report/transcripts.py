@@ -192,9 +192,9 @@ def words(record: Mapping[str, Any]) -> Iterator[str]:
     yield from (answer["text"] for answer in record.get("answers", []))
 
 
-def _finite(value: float) -> float | None:
+def _finite(value: float | None) -> float | None:
     """JSON has no NaN."""
-    return round(value, 4) if math.isfinite(value) else None
+    return round(value, 4) if value is not None and math.isfinite(value) else None
 
 
 def _within(transcripts: list[Json], budget: int) -> list[Json]:

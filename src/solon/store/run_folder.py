@@ -92,7 +92,10 @@ class RunFolder:
         return self.learns_from == "samples" and PREFERENCE_MODEL in weights(reward)
 
     def trained_on(self, stage: str) -> Sequence[Any]:
-        """The records that a training stage is given."""
+        """The records that a training stage is given; none where it trains no model."""
+        entry = self.stages.get(stage) or {}
+        if entry.get("status") == "done" and not entry.get("records"):
+            return []
         pairs = [record for record in self.preferences if record["split"] == "train"]
         prompts = [*(prompt for prompt in self.prompts if prompt["split"] == "train"), *self.rl_prompts]
         of_stages: dict[str, Sequence[Any]] = {

@@ -17,7 +17,7 @@ from solon.texts.written import cut_note
 
 
 def run(work: Workspace) -> Done:
-    settings, seed = work.config.evaluation, work.seed("evaluation")
+    settings, seed, measured = work.config.evaluation, work.seed("evaluation"), work.measures_preference
     prompts = [prompt for prompt_set in SETS for prompt in work.prompts(prompt_set, "held-out")]
     names = {"initial": work.roles["policy"], "sl-cai": work.sl_cai}
     kept = {f"rl-cai-{step}": str(folder) for step, folder in work.kept_policies.items()}
@@ -50,10 +50,14 @@ def run(work: Workspace) -> Done:
             **dict(zip(kept, work.kept_policies, strict=True)),
             "rl-cai": work.rl_steps,
         },
-        "preference_model": _preference_model(work, settings.bootstrap, seed),
+        "preference_model": _preference_model(work, settings.bootstrap, seed) if measured else {},
     }
     write_atomically(work.folder / "evaluation/summary.json", json.dumps(summary, indent=2) + "\n")
-    notes = [] if summary["preference_model"] else ["No comparison was held out from the preference model."]
+    notes = ["No comparison was held out from the preference model."]
+    if not measured:
+        notes = ["No preference model scored the answers, since none was trained."]
+    elif summary["preference_model"]:
+        notes = []
     answered = [answer for model in texts for answer in work.file(f"evaluation/{model}.jsonl")]
     notes += cut_note((answer.get("cut", "") for answer in answered), "evaluation.max_tokens")
     if len(prompts) < asked:
@@ -77,7 +81,9 @@ def _answers(work: Workspace, model: str, name: str, prompts: Sequence[PromptRec
 def _scores(
     work: Workspace, prompts: Sequence[PromptRecord], texts: Mapping[str, Mapping[str, str]]
 ) -> dict[str, dict[str, float]]:
-    """The preference model's score of every model's answer, by model, then by prompt."""
+    """The preference model's score of every model's answer, by model, then by prompt; {} without one."""
+    if not work.measures_preference:
+        return {}
     dialogues = [
         [*prompt["prompt"], assistant(of_model[prompt["id"]])]
         for of_model in texts.values()

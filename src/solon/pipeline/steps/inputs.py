@@ -13,6 +13,7 @@ from solon.sources.tables import HUB, source_name
 from solon.store.files import file_hash
 
 NONE: Mapping[str, str] = {}
+TRAINED = "preference_model.trained"  # whether there is to be one; one that nobody needs does no harm
 
 
 def of_source(source: str | None) -> str:

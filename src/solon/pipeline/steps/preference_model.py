@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from solon.pipeline.steps.inputs import of_model
+from solon.pipeline.steps.inputs import TRAINED, of_model
 from solon.pipeline.workbench import Workbench
 from solon.pipeline.workspace import Done, Workspace
 from solon.records import PreferenceRecord
@@ -18,6 +18,10 @@ def train(bench: Workbench, labelled: Sequence[PreferenceRecord], out: Path) -> 
 
 
 def run(work: Workspace) -> Done:
+    if not work.config.trains_preference_model:
+        return Done(
+            0, ["No preference model was trained: the policy learns without one (preference_model.train)."]
+        )
     records: list[PreferenceRecord] = work.file("05-feedback/preferences.jsonl").read()
     labelled = [record for record in records if record["split"] == "train"]
     train(work, labelled, Path(work.preference_model))
@@ -27,7 +31,8 @@ def run(work: Workspace) -> Done:
 def inputs(work: Workspace) -> dict[str, Any]:
     settings = work.config.preference_model
     return {
-        "preference_model": settings.model_dump(),
+        "preference_model": settings.model_dump(exclude={"train"}),
+        TRAINED: work.config.trains_preference_model,
         "preference_model.helpfulness": source_name(settings.helpfulness),
         "preference_model.harmlessness": source_name(settings.harmlessness),
         **of_model(work, "policy"),

@@ -75,8 +75,8 @@ def run(work: Workspace) -> Done:
         notes.append(f"What rewards the policy is {parts}.")
     if settings.learns_from == "pairs":
         notes.append(
-            f"No RL: by {settings.algorithm} the policy learned from the labels themselves; the preference "
-            "model only measures."
+            f"No RL: by {settings.algorithm} the policy learned from the labels themselves, and from no "
+            "preference model."
         )
     asked = settings.generate.red_team + settings.generate.helpful
     if asked:
