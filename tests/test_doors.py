@@ -132,8 +132,8 @@ def test_dpo_learns_from_the_labels(
     """In a run, whose audit knows it, and by the stage's own command, which needs no preference model."""
     folder, out = tmp_path / "run", tmp_path / "policy"
     other = {"learning_rate": 0.02}  # so that the other run's preference model is not taken
-    changes = merged(SETTINGS, {"reinforce": {"algorithm": "dpo"}, "preference_model": other})
-    settings = merged(SMALL, changes) | {"models": {"assistant": str(tiny_model)}}
+    changes = SETTINGS | {"reinforce": {"algorithm": "dpo"}, "models": {"assistant": str(tiny_model)}}
+    settings = merged(merged(SMALL, changes), {"preference_model": other})
     pipeline.run(Config.model_validate(settings), folder, donors=[finished])
     _, checks = audit(folder)
     assert [check for check in checks if check.status == "FAILED"] == []

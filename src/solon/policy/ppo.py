@@ -167,6 +167,9 @@ def learn(task: Task, model: Any, schedule: Schedule, reward: online.Reward) -> 
         log = MetricsLog(out, done := checkpoints.step_of(checkpoint))
     if checkpoint:
         ppo_checkpoints.load(checkpoint, actor, optimizer.optimizer)
+    tables = trackers.SampleTables(
+        settings.report_to, out, settings.steps, lambda: accelerator.get_tracker("tensorboard").writer
+    )
 
     for step, prompts in list(enumerate(schedule, 1))[done:]:
         if past_limit(log.last, settings.kl_limit):
@@ -183,6 +186,8 @@ def learn(task: Task, model: Any, schedule: Schedule, reward: online.Reward) -> 
         }
         log.append(row)
         if settings.report_to:
+            if is_first():
+                tables.send(step, at=step)
             accelerator.log({name: value for name, value in row.items() if name != "step"}, step=step)
         if step in steps_to_keep(settings):
             weights = sharing.gathered(accelerator, actor.model)

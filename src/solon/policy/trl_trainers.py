@@ -2,11 +2,14 @@
 
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import TrainerCallback
+from transformers.integrations import TensorBoardCallback
 
-from solon import config, models
+from solon import config, models, trackers
 from solon.adapter_folders import adapter_of
 from solon.libraries.trl import (
     add_metric,
@@ -82,6 +85,22 @@ class OwnPolicy(trainers.Discreet, SharedPrompts):
         }
 
 
+class SendSamples(TrainerCallback):  # type: ignore[misc]
+    """Sends tables of samples to where the trainer sends its metrics."""
+
+    def __init__(self, trainer: Any, settings: config.Reinforce, out: Path) -> None:
+        def writer() -> Any:
+            found = trainer.callback_handler.callbacks
+            return next(each.tb_writer for each in found if isinstance(each, TensorBoardCallback))
+
+        self.passes = settings.epochs_per_step
+        self.tables = trackers.SampleTables(settings.report_to, out, settings.steps, writer)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero and state.global_step % self.passes == 0:
+            self.tables.send(state.global_step // self.passes)
+
+
 def learn(
     task: Task, policy: Any, schedule: Schedule, reward: Reward, trainer_of: Any, arguments_of: Any
 ) -> dict[str, float]:
@@ -130,6 +149,7 @@ def learn(
     settle_heads(trainer, settings.temperature)
     trainer.rl, trainer.sampler = settings, open_sampler(task, policy)
     trainer.add_callback(KeepPolicies(trainer, settings, out))
+    trainer.add_callback(SendSamples(trainer, settings, out))
     with closing(trainer.sampler), trainer.shared_prompts():
         return trainers.run(
             trainer,
