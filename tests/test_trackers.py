@@ -133,7 +133,8 @@ def test_weights_and_biases(
     tiny_model: Path, scorer: Path, tmp_path: Path, algorithm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Offline: the tables are files of the run, named by the step of the metrics that they stand beside."""
-    pytest.importorskip("wandb", reason="wandb is not installed")
+    wandb = pytest.importorskip("wandb", reason="wandb is not installed")
+    wandb.teardown()  # what it has read of the environment before
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     out = trained(tiny_model, scorer, tmp_path / "out", algorithm, "wandb")
@@ -147,13 +148,14 @@ def test_weights_and_biases(
 def test_trackio(
     tiny_model: Path, scorer: Path, tmp_path: Path, algorithm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trackio = pytest.importorskip("trackio", reason="trackio is not installed")
-    logged: list[Any] = []
-    monkeypatch.setattr(trackio, "log", lambda values, step=None: logged.append(values))
+    """In its own files, which it reads the place of when it is imported."""
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    storage = pytest.importorskip("trackio.sqlite_storage", reason="trackio is not installed").SQLiteStorage
     out = trained(tiny_model, scorer, tmp_path / "out", algorithm, "trackio")
-    tables = [values["samples"] for values in logged if "samples" in values]
-    rows = [list(row.values()) for table in tables for row in table.data]
-    assert sorted(rows) == sorted(rows_of(out))
+    logs = storage.get_logs(trackers.PROJECT, trackers.run_name(out))
+    tables = [values["samples"]["_value"] for values in logs if "samples" in values]
+    assert len(tables) == 2
+    assert sorted(list(row.values()) for table in tables for row in table) == sorted(rows_of(out))
 
 
 def trained(model: Path, scorer: Path, out: Path, algorithm: str, tracker: str) -> Path:
