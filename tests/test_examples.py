@@ -1,7 +1,9 @@
 """The scripts in ``examples/`` run as they are, here on the tiny model, and do what they say."""
 
+import json
 import runpy
 import sys
+import warnings
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -36,7 +38,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 def test_the_readme_names_every_example() -> None:
     text = (ROOT / "README.md").read_text()
-    for path in EXAMPLES.glob("*.py"):
+    for path in [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.ipynb")]:
         assert f"(examples/{path.name})" in text
 
 
@@ -58,6 +60,26 @@ def test_an_own_reward(
     for sample in RecordFile(tmp_path / "runs/own-reward/samples.jsonl"):
         lengths = [len(word) for word in sample["response"].split() or [""]]
         assert sample["reward"] == fmean(length < 7 for length in lengths)
+
+
+def test_the_notebook(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its cells in order, with a small model; what it shows was printed by the embedded one."""
+    cells = json.loads((EXAMPLES / "method.ipynb").read_text())["cells"]
+    names: dict[str, Any] = {"__name__": "__main__"}
+    with warnings.catch_warnings():
+        for cell in cells:
+            if cell["cell_type"] != "code":
+                continue
+            assert [each["name"] for each in cell["outputs"]] in ([], ["stdout"])
+            exec(compile("".join(cell["source"]), "method.ipynb", "exec"), names)
+            if "parameters" in cell["metadata"].get("tags", []):
+                names |= {"MODEL": str(tiny_model), "FOLDER": str(tmp_path), "PROMPTS": 2, "STEPS": 1}
+    shown = capsys.readouterr().out
+    printed = "".join(text for cell in cells for each in cell.get("outputs", []) for text in each["text"])
+    for part in ("Critique (", "Preferred:", "step 1 of ", "SL-CAI:", "RL-CAI:"):
+        assert part in shown
+        assert part in printed
+    assert str(ROOT) not in printed
 
 
 def test_an_own_judge(started: Any, tiny_model: Path, tmp_path: Path) -> None:
