@@ -14,6 +14,7 @@ import torch
 import yaml
 from datasets import load_dataset
 from huggingface_hub import constants
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import run_folder
@@ -39,7 +40,7 @@ def with_models(folder: Path, tiny_model: Path, labels: list[str]) -> Path:
         told = {"stage": stage, "labels": labels, "unknown": ["a base (on the hub)"], "data": stage}
         marks.put(model, told).save_pretrained(folder / place)
         AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder / place)
-        marks.seal(folder / place)
+        marks.seal(folder / place, told)
     return folder
 
 
@@ -262,44 +263,54 @@ def test_models_and_files_are_called_by_their_own_names(run: Path, tmp_path: Pat
     assert "base_model" not in head_of((tmp_path / "out/rl-cai/README.md").read_text())
 
 
-def adapter(run: Path, base: str) -> None:
+def with_adapters(run: Path, tiny_model: Path) -> Path:
+    """The run with its last policy as adapters on the tiny model, which change what it says."""
     folder = run / "07-rl-cai"
-    (folder / "config.json").unlink()
-    (folder / marks.FILE).unlink()
-    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
-    (folder / "adapter_config.json").write_text(
-        json.dumps({"base_model_name_or_path": base, "peft_type": "LORA"})
-    )
+    told = marks.of_folder(folder)
+    shutil.rmtree(folder)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), LoraConfig(r=2))
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.5)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder)
+    marks.seal(folder, told)
+    return folder
+
+
+def test_adapters_for_a_folder_go_out_merged(
+    run: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapters = with_adapters(run, tiny_model)
+    said = fails(capsys, "publish", run, "--to", tmp_path / "none")
+    assert f"'solon export {run} rl-cai FOLDER --merge'" in said
+    assert said.count("\n") == 1
+    merged, other = tmp_path / "merged", tmp_path / "other"
+    assert solon("export", run, "rl-cai", merged, "--merge") == 0
+    assert solon("publish", run, "--to", tmp_path / "out", "--no-data", "--model", merged) == 0
+    question = "How do I frighten him?"
+    assert says(tmp_path / "out/rl-cai", question) == says(adapters, question) != says(tiny_model, question)
+    assert marks.origin(str(tmp_path / "out/rl-cai"), verified=True).labels == {"ai harmlessness"}
+    shutil.copytree(tiny_model, other)  # another's model under the run's figures
+    capsys.readouterr()
+    assert "bears no mark" in fails(capsys, "publish", run, "--to", tmp_path / "none", "--model", other)
 
 
 def test_adapters_go_out_where_others_have_their_base(
-    run: Path,
-    tmp_path: Path,
-    tiny_model: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    run: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("solon.cards._of_hub", lambda name: tmp_path / "hub-base")  # its card; no network
-    (tmp_path / "hub-base").mkdir()
-    (tmp_path / "hub-base/README.md").write_text("---\nlicense: llama3.2\n---\n")
-    merged = tmp_path / "merged"
-    shutil.copytree(run / "07-rl-cai", merged)
-    adapter(run, "someone/base-1B")
-    assert solon("publish", run, "--to", tmp_path / "out") == 0
+    monkeypatch.setattr("solon.cards._of_hub", lambda name: tmp_path / "base")  # its card; no network
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base/README.md").write_text("---\nlicense: llama3.2\n---\n")
+    adapters = with_adapters(run, tiny_model)
+    base = {"base_model_name_or_path": "someone/base-1B"}
+    change_json(run, lambda told: told.update(base), "07-rl-cai/adapter_config.json")
+    assert solon("publish", run, "--to", tmp_path / "out", "--no-data") == 0
+    sent = {file.name for file in (tmp_path / "out/rl-cai").iterdir()}
+    assert {file.name for file in adapters.iterdir()} <= sent
     head = head_of((tmp_path / "out/rl-cai/README.md").read_text())
     assert (head["base_model"], head["base_model_relation"]) == ("someone/base-1B", "adapter")
     assert (head["library_name"], head["license"]) == ("peft", "llama3.2")
-    adapter_config = run / "07-rl-cai/adapter_config.json"
-    adapter_config.write_text(adapter_config.read_text().replace("someone/base-1B", str(tiny_model)))
-    capsys.readouterr()
-    said = fails(capsys, "publish", run, "--to", tmp_path / "none")
-    assert "'solon export --merge'" in said
-    assert said.count("\n") == 1
-    # Merged, it bears the mark of the same training.
-    assert "bears no mark" in fails(capsys, "publish", run, "--to", tmp_path / "none", "--model", merged)
-    shutil.copy(merged / marks.FILE, run / "07-rl-cai")
-    assert solon("publish", run, "--to", tmp_path / "whole", "--model", merged) == 0
-    assert (tmp_path / "whole/rl-cai/config.json").exists()
 
 
 def test_nothing_goes_to_a_public_repository_unasked(

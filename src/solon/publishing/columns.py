@@ -24,6 +24,10 @@ def _declared(kind: Any) -> dict[str, Any]:
         [item] = get_args(kind)
         inner = _declared(item)
         return {"list": inner.get("dtype") or inner.get("struct") or inner}
+    if get_origin(kind) is dict:  # whose keys are no columns
+        return {
+            "list": [{"name": "name", "dtype": "string"}, {"name": "value", **_declared(get_args(kind)[1])}]
+        }
     if is_typeddict(kind):
         return {"struct": declared(kind)}
     return {"dtype": "string" if get_origin(kind) is Literal else SCALARS[kind]}
@@ -36,6 +40,8 @@ def row(record: Any, kind: Any) -> Any:
         return None
     if get_origin(kind) is list:
         return [row(item, get_args(kind)[0]) for item in record]
+    if get_origin(kind) is dict:
+        return [{"name": name, "value": row(value, get_args(kind)[1])} for name, value in record.items()]
     if is_typeddict(kind):
         return {name: row(record.get(name), of) for name, of in get_type_hints(kind).items()}
     return float(record) if kind is float else record

@@ -18,6 +18,7 @@ from solon.records import (
     PreferenceRecord,
     PromptRecord,
     RevisionRecord,
+    SampleRecord,
 )
 from solon.store.record_file import RecordFile
 
@@ -53,6 +54,12 @@ CONFIGURATIONS = (
     Configuration("examples", "03-sl-cai/examples.jsonl", Example, "what supervised finetuning learned from"),
     Configuration(
         "pairs", "04-comparison/pairs.jsonl", PairRecord, "two answers a prompt, as they were to be compared"
+    ),
+    Configuration(
+        "samples",
+        "07-rl-cai/samples.jsonl",
+        SampleRecord,
+        "answers that RL sampled, with their rewards and the votes that these come from",
     ),
     Configuration(
         "answers",

@@ -1,10 +1,10 @@
 """Everything of a run that is to go out, as parcels."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from solon import constitution
 from solon.constitution import Constitution
 from solon.errors import SolonError
 from solon.publishing import card, dataset, models
@@ -62,9 +62,8 @@ def gather(run: Path, place: Path, wanted: Wanted) -> list[Parcel]:
 
 
 def _law(run: RunFolder, given: Path | None) -> Constitution:
-    law = constitution.load(str(given)) if given else run.law("harmlessness")
-    recorded = (run.manifest.get("constitution") or {}).get("hash")
-    if law and (not given or law.content_hash == recorded):
+    where = {"constitution": str(given)} if given else {}
+    if law := dataclasses.replace(run, settings={**run.settings, **where}).law("harmlessness"):
         return law
     named = given or run.settings.get("constitution")
     raise SolonError(

@@ -80,20 +80,21 @@ def _model(run: RunFolder, path: Path, asked: str) -> Model:
         folder = Path(asked)
         name = _made_from(folder, path)
     adapter = not (folder / WHOLE).is_file()
-    base = _base(folder) if adapter else roles(run)["policy"]
+    base = _base(folder, name) if adapter else roles(run)["policy"]
     own = marks.of_one(str(folder), folder, verified=True)
     if own.faults:
         raise SolonError(f"{folder}: {own.faults[0]}, so what it learned cannot be said: copy the model anew")
     return Model(name, folder, base, adapter, marks.origin(str(folder)))
 
 
-def _base(folder: Path) -> str:
+def _base(folder: Path, name: str) -> str:
     """The model on the hub that the folder's adapters are for."""
     base = str(cards.json_of(folder / ADAPTER).get("base_model_name_or_path") or "")
     if is_path(base) or not cards.HUB_NAME.match(base):
         raise SolonError(
             f"{folder} has adapters for {base!r}, a folder that others do not have, so nobody else could "
-            "load them: merge the two with 'solon export --merge', and publish that folder by --model FOLDER"
+            f"load them: merge the two with 'solon export {folder.parent} {name} FOLDER --merge', and "
+            "publish that with --model FOLDER"
         )
     return base
 
