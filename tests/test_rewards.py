@@ -1,6 +1,6 @@
 """What rewards the policy's samples: AI feedback, functions of one's own, and sums of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -25,7 +25,7 @@ from solon.records import PromptRecord
 from solon.role_settings import Role
 from solon.stages import reinforce
 from solon.store.record_file import RecordFile
-from toy_training import metrics_of, prompt_records, unwatched
+from toy_training import assert_a_kill_changes_nothing, metrics_of, prompt_records, unwatched
 
 LAWS: dict[Any, Constitution] = {
     "harmlessness": constitution.load("harmless"),
@@ -196,7 +196,7 @@ def test_a_sample_without_a_rating_is_not_learned_from(
     rewarded = given(tmp_path, judges, "rating")
     assert [each.rated for each in rewarded] == [number != 1 for number in range(6)]
     assert rewarded[1].reward == pytest.approx((rewarded[0].reward + rewarded[2].reward) / 2)
-    assert [record.get("problem") for record in records(tmp_path)][:2] == [None, "too long"]
+    assert [record.get("problem") for record in records(tmp_path)][:2] == ["", "too long"]
     asking.refused = ""
     with pytest.raises(SolonError, match=r"not one of the 6 samples of step 2 \(too long\)"):
         given(tmp_path, judges, "rating", step=2)
@@ -281,6 +281,19 @@ def test_rl_learns_from_ones_own_reward_without_a_preference_model(tiny_model: P
     assert all(record["reward"] == -len(record["response"]) / 100 for record in told)
     assert metrics_of(out)[0]["reward"] == pytest.approx(fmean(record["reward"] for record in told[:6]))
     assert not (out / ASKED).exists()
+
+
+def test_rl_goes_on_after_a_kill_as_if_there_had_been_none(
+    tiny_model: Path, judges: Judges, asking: Asking, tmp_path: Path
+) -> None:
+    settings = config.Reinforce(reward={"rating": 9, OWN: 1}, **{**SMALL, "steps": 3, "save_steps": 1})
+    red = [{**record, "set": "red-team"} for record in prompt_records(2)]
+
+    def train(out: Path, progress: Callable[..., None]) -> dict[str, float]:
+        given: Any = (red, str(tiny_model), None, out, settings, 0, progress)
+        return reinforce.train(*given, judges=judges)
+
+    assert_a_kill_changes_nothing(train, tmp_path, (2,))
 
 
 def test_rl_does_not_learn_from_what_nobody_rated(

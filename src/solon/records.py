@@ -210,7 +210,7 @@ class SampleRecord(TypedDict):
     rewards: NotRequired[dict[str, float]]  # what it is the sum of, before weights, where that is set
     judge: NotRequired[str]  # the feedback model, or a panel's models, where they reward
     votes: NotRequired[list[SampleVote]]  # theirs
-    problem: NotRequired[str]  # why there is no rating: the sample is not learned from
+    problem: NotRequired[str]  # "" or why there is no rating: the sample is then not learned from
     # ``max_tokens`` came before the response's end, so the preference model saw none; runs of before 2026-12
     # do not say
     truncated: NotRequired[bool]

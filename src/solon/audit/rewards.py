@@ -70,10 +70,10 @@ def faults(
                 value is not None and not close(value, parts[name])
             ):
                 yield f"has the {name} {parts.get(name)}, its votes make {value}"
-        if ("problem" in sample) != (None in found.values()):
+        if bool(sample.get("problem")) != (None in found.values()):
             yield "has a rating and a problem, or neither"
         yield from of_votes(run, sample, votes, aspect, law, known)
-    if "problem" in sample:
+    if sample.get("problem"):
         return
     if missing := rl.rewards.keys() - parts.keys():
         yield f"has no reward by {min(missing)}"
@@ -132,13 +132,13 @@ def not_filled(sampled: Sequence[SampleRecord]) -> Iterator[str]:
     for sample in sampled:
         steps[sample["step"]].append(sample)
     for of_step in steps.values():
-        given = [None if "problem" in one else one["reward"] for one in of_step]
+        given = [None if one.get("problem") else one["reward"] for one in of_step]
         if None not in given:
             continue
         rated = any(reward is not None for reward in given)
         expected = samples.filled([one["prompt_id"] for one in of_step], given) if rated else []
         for one, reward in zip(of_step, expected or [math.nan] * len(given), strict=True):
-            if "problem" in one and not close(one["reward"], reward):
+            if one.get("problem") and not close(one["reward"], reward):
                 yield one["id"]
 
 

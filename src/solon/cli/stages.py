@@ -316,14 +316,14 @@ def reinforce(
     out: Checkpoint,
     policy: Annotated[str, typer.Option(help="The SL-CAI model.")],
     preference_model: Annotated[
-        str | None, typer.Option(help="The preference model's folder; dpo and ipo need none.")
+        str | None, typer.Option(help="Its folder, where reinforce.reward or algorithm needs one.")
     ] = None,
     helpful: Helpful = None,
     config: ConfigFile = None,
     settings: Settings = NO_SETTINGS,
     as_json: AsJson = False,
 ) -> None:
-    """Train the policy against the preference model, with a KL penalty: RL-CAI."""
+    """Train the policy against what rewards it (reinforce.reward), with a KL penalty: RL-CAI."""
     from solon.pipeline.steps import reinforce as step
 
     with _bench(config, settings) as bench:

@@ -54,7 +54,7 @@ class SumOfRewards:
             for record, known in zip(blank, self._known(prompts, answers, scores), strict=True):
                 record["rewards"] = known
             for record in self._judged(blank, found):
-                if "problem" in record:
+                if record.get("problem"):
                     unrated[record["id"]] = record
                 else:
                     record["reward"] = samples.total(record["rewards"], self._weights)
@@ -62,7 +62,7 @@ class SumOfRewards:
                     found[record["id"]] = record
             self._fill(ids, prompts, found, unrated)
             self._log.in_order()
-        return [Rewarded(found[id]["reward"], "problem" not in found[id]) for id in ids]
+        return [Rewarded(found[id]["reward"], not found[id].get("problem")) for id in ids]
 
     def close(self) -> None:
         if self._feedback:
@@ -102,7 +102,7 @@ class SumOfRewards:
         found |= unrated
         if not unrated:
             return
-        given = [None if "problem" in found[id] else found[id]["reward"] for id in ids]
+        given = [None if found[id].get("problem") else found[id]["reward"] for id in ids]
         if not any(reward is not None for reward in given):
             problems = Counter(record["problem"] for record in unrated.values())
             raise SolonError(
@@ -172,8 +172,7 @@ class Feedback:
         record["votes"] = sorted(votes, key=self._place)
         found = samples.parts(votes, self._rewards, self._judges.laws[sample.aspect])
         record["rewards"] |= {name: value for name, value in found.items() if value is not None}
-        if None in found.values():
-            record["problem"] = problem
+        record["problem"] = problem if None in found.values() else ""
         return record
 
     def _place(self, vote: SampleVote) -> tuple[int, int]:

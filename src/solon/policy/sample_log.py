@@ -14,6 +14,7 @@ class SampleLog:
     def __init__(self, out: Path, prompts: Sequence[PromptRecord]) -> None:
         self.file = RecordFile(out / "samples.jsonl").recover()
         self._known = self.file.ids()
+        self._latest, self._unordered = max(map(place, self._known), default=(0, 0)), False
         self._prompts = {record["id"]: record["prompt"] for record in prompts}
 
     def append(
@@ -54,7 +55,10 @@ class SampleLog:
         new = [record for record in records if record["id"] not in self._known]
         if new:
             self.file.append(*new)
-        self._known |= {record["id"] for record in new}
+        for record in new:
+            self._known.add(record["id"])
+            self._unordered |= place(record["id"]) < self._latest
+            self._latest = max(self._latest, place(record["id"]))
 
     def of(self, step: int, prompts: Sequence[str], answers: Sequence[Rollout]) -> dict[str, SampleRecord]:
         """What is there of these answers of a step, by their ids; one that came out otherwise counts not."""
@@ -72,9 +76,17 @@ class SampleLog:
 
     def in_order(self) -> None:
         """Sort the records by steps and numbers, as they are where none had to wait for its reward."""
-        self.file.put_in_order(sorted(self._known, key=lambda id: tuple(map(int, id.split("/")))))
+        if self._unordered:
+            self.file.put_in_order(sorted(self._known, key=place))
+            self._unordered = False
 
 
 def sample_id(step: int, number: int) -> str:
     """Of a step's answer, both counted from where ``samples.jsonl`` counts them: 1 and 0."""
     return f"{step}/{number}"
+
+
+def place(id: str) -> tuple[int, int]:
+    """The step and the number that make up a sample's id."""
+    step, _, number = id.partition("/")
+    return int(step), int(number)
