@@ -427,12 +427,6 @@ CAUGHT: dict[str, tuple[str, Forgery, str, str]] = {
         "its votes make",
     ),
     "a sample's vote and all that it makes": ("rewarded", in_records(SAMPLES, praise), REWARDED, "letters'"),
-    "a sample's rating by another question": (
-        "rewarded",
-        in_each(SAMPLES, lambda r: r["votes"][0].update(instruction="How kind is it?")),
-        REWARDED,
-        "another question|other principles",
-    ),
     "a sample said to be unrated": (
         "rewarded",
         in_records(SAMPLES, lambda r: r[0].update(problem="filtered")),

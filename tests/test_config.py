@@ -49,6 +49,20 @@ def test_packaged_configurations_load() -> None:
             "line 1: supervised batch_size is 12, no multiple of micro_batch_size 8",
         ),
         ("reinforce:\n  samples_per_prompt: 1\n", "samples_per_prompt is 1, but rloo compares samples"),
+        (
+            "reinforce:\n  reward: ratings\n",
+            "line 2: reinforce.reward has 'ratings' (did you mean 'rating'?); rewards are preference-model",
+        ),
+        ("reinforce:\n  reward: {rating: 0}\n", "line 2: reinforce.reward has the weight 0 for rating"),
+        ("reinforce:\n  reward: [rating]\n", "line 2: reinforce.reward is ['rating']: name one reward"),
+        (
+            "reinforce: {algorithm: dpo, reward: rating}\n",
+            "reward is for algorithms that sample answers, and dpo learns from pairs",
+        ),
+        (
+            "reinforce: {algorithm: ppo, samples_per_prompt: 1, reward: comparison}\n",
+            "reward compares the samples of a prompt: give samples_per_prompt 2 or more",
+        ),
         ("- a\n", "line 1: expected fields"),
         ("critique: {rounds: [\n", "not valid YAML"),
     ],

@@ -191,6 +191,37 @@ def test_servers_cost_what_they_compute_and_need_no_memory_here(tiny_model: Path
     assert sum(costs) > 0
 
 
+def test_what_the_feedback_model_reads_to_reward_is_planned(tiny_model: Path) -> None:
+    def planned(reward: Any, steps: int = 1) -> estimate.StagePlan:
+        rl = {"reward": reward, "steps": steps, "prompts_per_step": 2, "max_tokens": 4}
+        asked = config.Config.model_validate(
+            {
+                "models": {"assistant": str(tiny_model)},
+                "engine": {"device": "cpu", "batch_size": 8},
+                "prompts": {name: {"train": 4, "held_out": 2} for name in ("red_team", "helpful")},
+                "critique": {"rounds": 1, "few_shot": False, "max_tokens": 8},
+                "feedback": {"method": "rating", "few_shot": False},
+                "reinforce": rl,
+            }
+        )
+        plan = estimate.plan(asked, Assumptions(sample=2))
+        return next(stage for stage in plan.stages if stage.name == "reinforce")
+
+    scored, rated, longer = planned("preference-model"), planned("rating"), planned("rating", 10)
+    assert roles(scored.loads) == {"policy", "preference model"}
+    assert roles(rated.loads) == {"policy", "feedback"}
+    asked, of_ten = (
+        next(load for load in stage.loads if (load.role, load.way) == ("feedback", "prompt"))
+        for stage in (rated, longer)
+    )
+    assert of_ten.naive == pytest.approx(10 * asked.naive)
+    # Two answers' ratings at least, the scale read up and down, each longer than the scale is.
+    assert asked.naive > 2 * 2 * 100
+    assert scored.memory and rated.memory
+    assert "preference model" in scored.memory.fixed and "the feedback model" not in scored.memory.fixed
+    assert "the feedback model" in rated.memory.fixed and "preference model" not in rated.memory.fixed
+
+
 def sized(memory: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with so much memory."""
     monkeypatch.setattr(machine, "device_memory", lambda _: memory)

@@ -9,6 +9,7 @@ from solon.evaluation import revisions
 from solon.method import NAMES
 from solon.pipeline import reuse
 from solon.pipeline.steps.red_team import check_data
+from solon.pipeline.steps.reinforce import check as check_rewards
 from solon.pipeline.workspace import Workspace
 from solon.progress import Watcher
 from solon.prompts.dialogue import assistant
@@ -42,7 +43,9 @@ def run(study: Study, folder: Path, watcher: Watcher | None = None, donors: Sequ
         with watcher.stage("Preference model to score with"):
             preference_scores.scorer(study.sweep.scored_by, 1)
     for member in study.members:
-        check_data(Workspace(member.config, folder / member.name, watcher))
+        work = Workspace(member.config, folder / member.name, watcher)
+        check_data(work)
+        check_rewards(work)
     with alone_in(folder):
         donors = list(donors)
         # Those with the most rounds go first: they hold the rounds of the others.
