@@ -207,6 +207,16 @@ def test_a_pair_that_is_set_aside_leaves_the_others(judges: Judges, asking: Aski
     assert {vote["against"] for vote in told[0]["votes"]} == {"1/2"}
 
 
+def test_votes_count_by_their_principles_weights() -> None:
+    def vote(probability: float, against: str, **weight: float) -> Any:
+        return {"probability": probability, "against": against, **weight}
+
+    votes = [vote(0.9, "1/1", weight=3.0), vote(0.1, "1/1"), vote(0.3, "1/2")]
+    assert samples.part(votes, "comparison") == pytest.approx((0.7 + 0.3) / 2)
+    assert samples.part([vote(0.9, "1/1", weight=0.0), votes[2]], "comparison") == 0.3
+    assert samples.part([vote(0.9, "1/1", weight=0.0)], "comparison") is None
+
+
 def test_a_panel_rewards_by_its_mean(judges: Judges, asking: Asking, tmp_path: Path) -> None:
     two = judges.model_copy(update={"models": ["one", "two"]})
     rewarded = given(tmp_path / "two", two, "rating")

@@ -102,16 +102,8 @@ def samples_anew(run: Run, engine: Engine, drawn: Sequence[Any]) -> Iterator[tup
         ]
         now = samples.judge(engine, group, rewards, laws, run.config.feedback, seed)
         mine = [vote for id, said in now if id == record["id"] and isinstance(said, list) for vote in said]
-        before, after = against(record["votes"]), against(mine)
+        before, after = samples.by_other(record["votes"]), samples.by_other(mine)
         yield record, max(apart(votes, after.get(other, [])) for other, votes in before.items())
-
-
-def against(votes: Sequence[Any]) -> dict[str, list[Any]]:
-    """A sample's votes by the other that they are of, "" where it was rated."""
-    by_other: dict[str, list[Any]] = {}
-    for vote in votes:
-        by_other.setdefault(vote.get("against", ""), []).append(vote)
-    return by_other
 
 
 def judgements(run: Run) -> Found:

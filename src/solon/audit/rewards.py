@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from solon.audit.again import against
 from solon.audit.labels import feedback_model
 from solon.audit.run import SETTING_OF, Found, Run, by_id
 from solon.constitution import Constitution
@@ -14,6 +13,7 @@ from solon.feedback import samples
 from solon.feedback.method import close, turned
 from solon.feedback.panel import by_judge
 from solon.feedback.samples import COMPARED
+from solon.feedback.weights import weight
 from solon.records import ASPECT_OF, Aspect, SampleRecord, SampleVote
 from solon.reward_settings import COMPARISON, OWN, RATING
 
@@ -92,7 +92,7 @@ def of_votes(
     asked = set(samples.ways(run.config.reinforce.rewards, law).values())
     settings, seed = COMPARED.settings(run.config.feedback, law, aspect), run.seed("reinforce")
     for ballot in by_judge(votes).values():
-        of_pairs = against(ballot)
+        of_pairs = samples.by_other(ballot)
         for vote in of_pairs.pop("", []):
             if RATING not in asked or law.rating is None:
                 yield "is rated, which nothing asks for"
@@ -115,10 +115,10 @@ def of_votes(
                 first = number(sample) < number(rival)
                 pair = samples.pair_id(*sorted((sample["id"], other), key=place))
                 drawn = COMPARED.drawn(pair, law, settings, seed)
-                if [(vote["principle"], vote["instruction"]) for vote in mine] != [
-                    (principle.name, principle.instruction) for principle in drawn
+                if [(vote["principle"], vote["instruction"], weight(vote)) for vote in mine] != [
+                    (principle.name, principle.instruction, principle.weight) for principle in drawn
                 ]:
-                    yield f"is compared with {other} under other principles than were drawn"
+                    yield f"is compared with {other} under other principles than were drawn, or other weights"
                 for count, vote in enumerate(mine):
                     for what in COMPARED.contradictions(
                         vote if first else turned(vote), count, pair, settings, seed

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from itertools import combinations
 from random import Random
 from statistics import fmean
+from typing import Any
 
 from solon import config
 from solon.constitution import Constitution, RatingScale
 from solon.errors import SetAside, SolonError
+from solon.feedback import weights
 from solon.feedback.method import Candidates, turned
 from solon.feedback.multiple_choice import ByMultipleChoice
 from solon.feedback.panel import by_judge
@@ -131,13 +133,27 @@ def both_of(pair: str) -> tuple[str, str]:
 def part(votes: Sequence[SampleVote], way: str) -> float | None:
     """The reward, from 0 to 1, the best, that the votes of one way of asking make; None where there are none.
 
-    Compared: the mean probability of being preferred; rated: how near the mean of the scale's numbers is to
-    its best. Of several judges it is the mean.
+    Compared: the mean over the others of the probability of being preferred, where votes count by their
+    principles' weights; rated: how near the mean of the scale's numbers is to its best. Of several judges it
+    is the mean.
     """
-    mine = [vote for vote in votes if ("against" in vote) == (way == COMPARISON)]
-    if not mine:
-        return None
-    return fmean(fmean(vote["probability"] for vote in ballot) for ballot in by_judge(mine).values())
+    ballots = []
+    for ballot in by_judge(votes).values():
+        pairs = [
+            weights.mean([vote["probability"] for vote in of_pair], of_pair)
+            for other, of_pair in by_other(ballot).items()
+            if bool(other) == (way == COMPARISON) and weights.count(of_pair)
+        ]
+        ballots += [fmean(pairs)] if pairs else []
+    return fmean(ballots) if ballots else None
+
+
+def by_other(votes: Iterable[Any]) -> dict[str, list[Any]]:
+    """A sample's votes by the other that they are beside, "" where it was rated alone."""
+    of_pairs: dict[str, list[Any]] = {}
+    for vote in votes:
+        of_pairs.setdefault(vote.get("against", ""), []).append(vote)
+    return of_pairs
 
 
 def parts(votes: Sequence[SampleVote], rewards: Iterable[str], law: Constitution) -> dict[str, float | None]:
@@ -145,9 +161,9 @@ def parts(votes: Sequence[SampleVote], rewards: Iterable[str], law: Constitution
     return {name: part(votes, way) for name, way in ways(rewards, law).items()}
 
 
-def total(parts: Mapping[str, float], weights: Mapping[str, float]) -> float:
-    """The reward: the sum of its parts, each with its weight."""
-    return sum(weight * parts[name] for name, weight in weights.items())
+def total(parts: Mapping[str, float], rewards: Mapping[str, float]) -> float:
+    """The reward: the sum of its parts, each with the weight that ``rewards`` has."""
+    return sum(weight * parts[name] for name, weight in rewards.items())
 
 
 def filled(prompts: Sequence[str], rewards: Sequence[float | None]) -> list[float]:
