@@ -136,6 +136,14 @@ class OwnCheckpoints:
         self.write_checkpoint(partial(super()._save_checkpoint, model, trial))  # type: ignore[misc]
 
 
+def tensorboard_of(trainer: Any) -> Any:
+    """TensorBoard's writer, which the trainer's metrics go to."""
+    from transformers.integrations import TensorBoardCallback  # as above
+
+    found = trainer.callback_handler.callbacks
+    return next(each.tb_writer for each in found if isinstance(each, TensorBoardCallback))
+
+
 class OwnBatches:
     """Goes before a ``Trainer`` whose batches have other columns than the model's arguments."""
 

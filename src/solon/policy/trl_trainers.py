@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from transformers import TrainerCallback
-from transformers.integrations import TensorBoardCallback
 
 from solon import config, models, trackers
 from solon.adapter_folders import adapter_of
+from solon.libraries.transformers import tensorboard_of
 from solon.libraries.trl import (
     add_metric,
     references_by,
@@ -89,11 +89,8 @@ class SendSamples(TrainerCallback):  # type: ignore[misc]
     """Sends tables of samples to where the trainer sends its metrics."""
 
     def __init__(self, trainer: Any, settings: config.Reinforce, out: Path) -> None:
-        def writer() -> Any:
-            found = trainer.callback_handler.callbacks
-            return next(each.tb_writer for each in found if isinstance(each, TensorBoardCallback))
-
         self.passes = settings.epochs_per_step
+        writer = partial(tensorboard_of, trainer)
         self.tables = trackers.SampleTables(settings.report_to, out, settings.steps, writer)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
