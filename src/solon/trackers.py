@@ -70,6 +70,8 @@ class SampleTables:
             return
         samples = [record for record in RecordFile(self.out / "samples.jsonl") if record["step"] == step]
         rows = [row(record) for record in some(samples)]
+        if not rows:
+            return
         if "tensorboard" in self.names:
             self.writer().add_text("samples", markdown(rows), step)
         if {"trackio", "wandb"} & set(self.names):
