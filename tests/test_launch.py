@@ -120,11 +120,12 @@ def judges_of(names: list[str | None], settings: config.Section) -> Judges | Non
 
 @pytest.fixture(scope="module")
 def alone(tasks: dict[str, Task], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one process makes of all tasks."""
+    """What one process makes of them."""
     folder = tmp_path_factory.mktemp("alone")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rollouts, "number_type", lambda: "float32")  # as in the two: see train_together.py
-        for name, (stage, records, names, settings) in tasks.items():
+        for name in set().union(*STRATEGIES.values()):
+            stage, records, names, settings = tasks[name]
             scale, judges = config.TrainingScale(), judges_of(names, settings)
             launch.train(stage, records, names, folder / name, settings, 3, unwatched, scale, judges=judges)
     return folder
@@ -284,6 +285,10 @@ def test_what_goes_wrong_is_told(tiny_model: Path, tmp_path: Path) -> None:
         (
             {"supervised": {"lora": {}, "weights": "4bit"}, "scale": {"training": {"strategy": "fsdp"}}},
             "cannot share out weights in 4 bits",
+        ),
+        (
+            {"reinforce": {"optimizer": "adamw-8bit"}, "scale": {"training": {"strategy": "fsdp"}}},
+            "cannot share out the state of optimizer adamw-8bit",
         ),
     ],
 )

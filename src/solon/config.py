@@ -282,11 +282,11 @@ class Config(Section):
             except ValueError as error:
                 raise ValueError(f"has {error}") from None
         trained: tuple[OnDevice, ...] = (self.supervised, self.preference_model, rl)
-        if scale.strategy == "fsdp" and any(section.weights == "4bit" for section in trained):
-            raise ValueError(
-                "has scale.training.strategy fsdp, which cannot share out weights in 4 bits: set weights to "
-                "bfloat16, or take ddp"
-            )
+        for section in trained if scale.strategy == "fsdp" else ():
+            try:
+                section.check_shared_out()
+            except ValueError as error:
+                raise ValueError(f"has scale.training.strategy fsdp, but {error}") from None
         return self
 
 

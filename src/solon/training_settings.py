@@ -50,6 +50,16 @@ class OnDevice(Section):
     gradient_checkpointing: bool | Literal["auto"] = "auto"
     optimizer: Literal["adamw", "adamw-8bit", "paged-adamw-8bit"] = "adamw"
 
+    def check_shared_out(self) -> None:
+        """Raises ValueError for what bitsandbytes cannot do where weights are shared out (FSDP)."""
+        if self.weights == "4bit":
+            raise ValueError("FSDP cannot share out weights in 4 bits: set weights to bfloat16, or take DDP")
+        if self.optimizer != "adamw":
+            raise ValueError(
+                f"FSDP cannot share out the state of optimizer {self.optimizer}: set it to adamw, which FSDP "
+                "divides by the number of processes, or take DDP"
+            )
+
     @model_validator(mode="after")
     def has_frozen_weights(self) -> Self:
         if self.lora is None and self.weights in {"bfloat16", "4bit"}:

@@ -186,6 +186,8 @@ def main(out: Path) -> None:
     def progress(step: int, steps: int, metrics: dict[str, float]) -> None:
         tell(step=step, steps=steps, metrics=metrics)
 
+    # The models beside the one that is trained would be empty in all processes but the first.
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     state = PartialState(cpu=models.best_device() == "cpu")
     task = json.loads((out / TASK).read_text())
     function = function_of(task["stage"], EngineSettings.model_validate(task["engine"]))

@@ -7,9 +7,10 @@ import torch
 from peft import PeftModel, get_peft_model
 
 from solon import adapter_folders, adapters, marks, models, scoring_heads
+from solon.errors import SolonError
 from solon.inference.precision import native_type
 from solon.marks import Mark
-from solon.training import setup
+from solon.training import setup, sharing
 from solon.training_settings import OnDevice
 
 
@@ -29,6 +30,11 @@ def scorer(name: str, settings: OnDevice, mark: Mark) -> Any:
 
 def _begun(name: str, settings: OnDevice, mark: Mark, load: Callable[..., Any], task: str) -> Any:
     """Adapters that the name stands for go on, where adapters are trained, and are merged in where not."""
+    if sharing.shared_out():
+        try:
+            settings.check_shared_out()
+        except ValueError as error:
+            raise SolonError(str(error)) from None
     if settings.lora is None:
         return marks.put(setup.without_dropout(load(name, torch.float32, False)), mark)
     base = marks.put(setup.without_dropout(load(models.whole(name), *frozen(settings))), mark)
