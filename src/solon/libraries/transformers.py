@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from jinja2 import Environment
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion  # what saving does to names and parts
 from transformers.integrations.sdpa_attention import sdpa_attention_forward  # what attention "sdpa" calls
@@ -35,6 +35,17 @@ def attention_of(model: PreTrainedModel) -> str:
     """The name of the model's attention, as ``set_attn_implementation`` takes it."""
     name: str = model.config._attn_implementation
     return name
+
+
+def layers(model: PreTrainedModel) -> list[nn.Module]:
+    """The model's layers, which are kept whole where a model is parted."""
+    kinds = set(model._no_split_modules or ())
+    return [module for module in model.modules() if type(module).__name__ in kinds]
+
+
+def name_layers(module: nn.Module, model: PreTrainedModel) -> None:
+    """Have a module which a model is in name that one's layers to accelerate, whose FSDP asks it."""
+    module._no_split_modules = model._no_split_modules
 
 
 def template_environment() -> Environment:

@@ -26,6 +26,7 @@ from transformers import PreTrainedTokenizerBase
 
 from solon import adapters, config, models, trackers
 from solon.adapter_folders import adapter_of
+from solon.libraries.transformers import name_layers
 from solon.libraries.trl import as_it_began, fuse_head, fused_logprobs, trunk_of
 from solon.policy import importance, online, ppo_checkpoints
 from solon.policy.kept_policies import keep, steps_to_keep
@@ -52,7 +53,7 @@ class Policy(nn.Module):
         super().__init__()
         self.model = model
         fuse_head(self.network, temperature)
-        self._no_split_modules = model._no_split_modules  # the layers, which FSDP gathers one at a time
+        name_layers(self, self.network)
         self.value = nn.Linear(model.get_output_embeddings().weight.shape[1], 1)
         nn.init.zeros_(self.value.weight)
         nn.init.zeros_(self.value.bias)

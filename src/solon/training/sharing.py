@@ -20,6 +20,7 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor
 
 from solon import models
+from solon.libraries.transformers import layers
 from solon.training.processes import processes
 
 T = TypeVar("T")
@@ -60,8 +61,7 @@ def beside(model: Any, accelerator: Accelerator | None = None) -> Any:
     if accelerator and (precision := accelerator.state.fsdp_plugin.mixed_precision_policy):
         options["mp_policy"] = precision
     model.requires_grad_(False)
-    kinds = set(model._no_split_modules or ())  # its layers: transformers' own name for what stays together
-    for layer in [module for module in model.modules() if type(module).__name__ in kinds]:
+    for layer in layers(model):
         fully_shard(layer, **options)
     return fully_shard(model, **options)
 
