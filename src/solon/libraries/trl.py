@@ -192,16 +192,6 @@ def giving(trunk: Any, output: Any) -> Iterator[None]:
             trunk.forward = usual
 
 
-def keep_adapters_float32(model: PeftModel) -> PeftModel:
-    """The model, for a trainer that would round its adapters to bfloat16 where what they adapt has 4 bits.
-
-    A step of 1e-6 would be lost there. The trainer must be given the model with its adapters: it asks this
-    one, and PEFT the model inside.
-    """
-    model.is_loaded_in_4bit = False
-    return model
-
-
 def without_router_loss(trainer: Any) -> None:
     """No training balances a mixture's experts: its router learns what the other weights learn.
 
