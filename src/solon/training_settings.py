@@ -40,6 +40,9 @@ class Lora(Section):
     dropout: Probability = 0.0
 
 
+FULL = 0.9  # of a device's memory: past it "gradient_checkpointing: auto" computes activations twice
+
+
 class OnDevice(Section):
     """What a training holds in its device's memory."""
 
@@ -68,6 +71,12 @@ class OnDevice(Section):
                 "or leave weights out"
             )
         return self
+
+    def computes_twice(self, needs: float, memory: float) -> bool:
+        """Whether activations are, where a training that keeps them needs so many bytes of so many."""
+        if self.gradient_checkpointing == "auto":
+            return needs > FULL * memory
+        return self.gradient_checkpointing
 
 
 class Training(OnDevice):

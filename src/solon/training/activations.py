@@ -17,19 +17,12 @@ from solon.training import start
 from solon.training.processes import processes
 from solon.training_settings import OnDevice
 
-ROOM = 0.9  # of a device's memory: past it "gradient_checkpointing: auto" computes activations twice
-
 # Bytes beside the weights of each that is trained: its gradient, and AdamW's two moments.
 TRAINED = {"adamw": 4 + 8, "adamw-8bit": 4 + 2, "paged-adamw-8bit": 4 + 2}
 
 # Norms, attention and the cast inputs of adapters keep numbers of their own beside the matrices' inputs and
 # outputs: a quarter more in a Llama of 8 billion parameters.
 MORE = 1.25
-
-
-def recomputed(setting: bool | str, needs: float, memory: float) -> bool:
-    """Whether activations are computed twice where a training that keeps them ``needs`` so many bytes."""
-    return needs > ROOM * memory if setting == "auto" else bool(setting)
 
 
 def settle(model: Any, settings: OnDevice, tokens: int, copies: int = 0) -> None:
@@ -39,7 +32,7 @@ def settle(model: Any, settings: OnDevice, tokens: int, copies: int = 0) -> None
     Raises SolonError where it must, and transformers has no way to for its family.
     """
     network = start.network_of(model)
-    if not recomputed(settings.gradient_checkpointing, needed(network, settings, tokens, copies), memory()):
+    if not settings.computes_twice(needed(network, settings, tokens, copies), memory()):
         return
     try:
         recompute_activations(network)
