@@ -12,7 +12,6 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import torch
-import torch.multiprocessing  # has tensors pickled as what another process may map
 from torch import Tensor
 
 # vLLM reports its use to its makers unless told not to. All of it must be told before it is imported.
@@ -115,8 +114,8 @@ def repack(worker: Any) -> None:
 def hand_over(engine: LLMEngine, weights: Iterable[tuple[str, Tensor]], dtype: torch.dtype) -> set[str]:
     """Give the running workers all weights, in a checkpoint's names. Returns which of theirs were not given.
 
-    A piece at a time is copied, in their type, to memory that they share: a GPU's own where it is on one.
-    Each takes its part of a weight by itself.
+    A piece at a time is copied, in their type, to memory that they share: a GPU's own where it is on one
+    (torch has tensors pickled so for other processes). Each takes its part of a weight by itself.
     """
     workers = engine.vllm_config.parallel_config.world_size
     engine.collective_rpc(begin_weights)
