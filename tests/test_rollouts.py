@@ -89,6 +89,19 @@ def test_adapters_are_merged_into_a_copy_only(tiny_model: Path) -> None:
         torch.testing.assert_close(found[name], weight)
 
 
+def test_weights_in_4_bits_are_handed_on_whole(tiny_model: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    model = get_peft_model(
+        models.load_model(str(tiny_model), in_4_bits=True),
+        LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False),
+    )
+    plain, tokens = models.load_model(str(tiny_model)), torch.arange(5, 30)[None]
+    for name, weight in plain_weights(model):
+        plain.get_parameter(name).data = weight.clone()
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens).logits, plain(tokens).logits, atol=1e-5, rtol=0)
+
+
 def test_experts_come_each_by_itself(tmp_path: Path) -> None:
     """To other programs weights go in the names and parts of checkpoints."""
     few: dict[str, Any] = {

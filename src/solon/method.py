@@ -131,7 +131,7 @@ STAGES = (
                 "length": "Length, tokens",
                 "truncated": "Share cut off by max_tokens",
                 "clip_fraction": "Clip fraction",
-                "sampler_gap": "Sampler's log-probabilities less the trainer's, nats a token",
+                "sampler_gap": "Distance between sampler and training, nats a token",
                 "accuracy": "Accuracy on pairs",
                 "margin": "Margin on pairs, chosen less rejected",
             },

@@ -126,6 +126,8 @@ def hand_over(engine: LLMEngine, weights: Iterable[tuple[str, Tensor]], dtype: t
         )
     missing: set[str] = set().union(*engine.collective_rpc(end_weights))
     engine.collective_rpc(repack)
+    if torch.cuda.is_available():
+        torch.cuda.ipc_collect()  # what the workers no longer map
     return missing
 
 
@@ -149,7 +151,9 @@ def begin_weights(worker: Any) -> None:
 
 def take_weights(worker: Any, pieces: list[bytes]) -> None:
     with set_current_vllm_config(worker.vllm_config):
-        worker.not_given -= worker.get_model().load_weights(pickle.loads(pieces[worker.rank])) or set()
+        given = worker.get_model().load_weights(pickle.loads(pieces[worker.rank]))
+    # A few of vLLM's models do not say what they took.
+    worker.not_given = set() if given is None else worker.not_given - given
     if torch.cuda.is_available():
         torch.cuda.synchronize()  # the piece's memory is the other process's, to use again
 
