@@ -59,6 +59,7 @@ PROMISED_NOWHERE = {
     "engine_core",
     "fused_lm_head",
     "model_executor",
+    "moe_kernel",
     "is_loaded_in_4bit",
     "prepare_fsdp",
     "process_weights_after_loading",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import set_seed
+from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM, set_seed
 
 from solon import config, models
 from solon.pipeline import launch
@@ -80,12 +80,38 @@ def test_no_weight_is_stale(sampler: AnySampler, tiny_model: Path, adapters: boo
         moved(model, 0)  # half of them begin as nothing
     prompt, seen = prompt_tokens(str(tiny_model)), set()
     for seed in (1, 2, 3):
-        moved(model, seed)
-        [answer] = asking(sampler, temperature=0.0, max_tokens=12).sample(model, [prompt], seed, 0)
-        own = model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=12)[0, len(prompt) :]
-        assert answer.tokens == own.tolist()
-        seen.add(tuple(answer.tokens))
+        vllms, own = greedy(sampler, moved(model, seed), prompt, seed)
+        assert vllms == own
+        seen.add(tuple(own))
     assert len(seen) == 3
+
+
+def greedy(sampler: Any, model: Any, prompt: list[int], seed: int) -> tuple[list[int], list[int]]:
+    """What vLLM writes, and what the model itself does."""
+    [answer] = asking(sampler, temperature=0.0, max_tokens=12).sample(model, [prompt], seed, 0)
+    own = model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=12)[0, len(prompt) :]
+    return answer.tokens, own.tolist()
+
+
+def test_no_expert_is_stale(tiny_model: Path, tmp_path: Path) -> None:
+    """Experts stand by themselves in checkpoints, and packed in vLLM."""
+    tokenizer = models.load_tokenizer(str(tiny_model))
+    tokenizer.save_pretrained(tmp_path)
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "moe_intermediate_size": 32, "head_dim": 32}
+    counts = {"num_hidden_layers": 2, "num_experts": 4, "num_experts_per_tok": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 512}
+    ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    torch.manual_seed(0)
+    every: dict[str, Any] = {"vocab_size": len(tokenizer), **sizes, **counts, **heads, **ids}
+    Qwen3MoeForCausalLM(Qwen3MoeConfig(**every)).save_pretrained(tmp_path)
+    model, prompt = models.load_model(str(tmp_path)), prompt_tokens(str(tmp_path))
+    sampler, seen = open_sampler(task_of(tmp_path), model), set()
+    for seed in (1, 2):
+        vllms, own = greedy(sampler, moved(model, seed), prompt, seed)
+        assert vllms == own
+        seen.add(tuple(own))
+    sampler.close()
+    assert len(seen) == 2
 
 
 def test_weights_that_were_not_given_are_told(sampler: Any, tiny_model: Path) -> None:

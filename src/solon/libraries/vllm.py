@@ -94,8 +94,20 @@ def can_sleep() -> bool:
 
 def reload_weights(engine: LLMEngine, folder: str) -> None:
     """Read another checkpoint's weights into the running workers."""
+    engine.collective_rpc(unpack)
     engine.collective_rpc("reload_weights", kwargs={"weights_path": folder})
     engine.collective_rpc(repack)
+
+
+def unpack(worker: Any) -> None:
+    """Have a worker on a CPU pack experts' weights anew when others come, which vLLM would not.
+
+    It packs them where it makes what multiplies with them.
+    """
+    if current_platform.device_type == "cpu":
+        for layer in worker.get_model().modules():
+            if getattr(getattr(layer, "quant_method", None), "moe_kernel", None) is not None:
+                layer.quant_method.moe_kernel = None
 
 
 def repack(worker: Any) -> None:
@@ -118,6 +130,7 @@ def hand_over(engine: LLMEngine, weights: Iterable[tuple[str, Tensor]], dtype: t
     (torch has tensors pickled so for other processes). Each takes its part of a weight by itself.
     """
     workers = engine.vllm_config.parallel_config.world_size
+    engine.collective_rpc(unpack)
     engine.collective_rpc(begin_weights)
     for piece in in_pieces((name, weight.detach().to(dtype, copy=True)) for name, weight in weights):
         # What is pickled can be opened once.
