@@ -316,8 +316,11 @@ def test_adapters_go_out_where_others_have_their_base(
 def test_nothing_goes_to_a_public_repository_unasked(
     run: Path, hub: Hub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hub.private[f"datasets/{REPOSITORY}"] = False
-    assert "is public" in fails(capsys, "publish", run, REPOSITORY, "--yes")
+    dataset = f"datasets/{REPOSITORY}"
+    hub.private[dataset] = False
+    assert "is public, so nothing was sent" in fails(capsys, "publish", run, REPOSITORY, "--yes")
+    hub.private[dataset] = True
+    assert "is private, so nothing was sent" in fails(capsys, "publish", run, REPOSITORY, "--yes", "--public")
     assert not hub.root.exists()
     assert solon("publish", run, REPOSITORY, "--yes", "--public", "--no-data") == 0
     assert hub.private[f"models/{REPOSITORY}"] is False

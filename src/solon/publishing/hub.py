@@ -18,14 +18,13 @@ def send(parcels: Sequence[Parcel], message: str, public: bool = False) -> list[
 
     Repositories that are not there are made, private unless ``public``. Files that are there already with the
     same content are not sent again, so that a broken upload goes on. Raises SolonError where the hub does not
-    take it, and, before anything is sent, where a repository is public and must not be.
+    take it, and, before anything is sent, where a repository is there and is not as private as was asked.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, constants
 
     api = HfApi(endpoint=constants.ENDPOINT, library_name="solon")
     try:
-        if not public:
-            _all_private(api, parcels)
+        _as_asked(api, parcels, public)
         for parcel in parcels:
             api.create_repo(
                 parcel.repository, repo_type=parcel.kind, private=None if public else True, exist_ok=True
@@ -44,15 +43,20 @@ def send(parcels: Sequence[Parcel], message: str, public: bool = False) -> list[
     return sent
 
 
-def _all_private(api: Any, parcels: Sequence[Parcel]) -> None:
-    """Raises SolonError where one is there already and is public."""
+def _as_asked(api: Any, parcels: Sequence[Parcel], public: bool) -> None:
+    """Raises SolonError where one is there already, public and not to be, or the other way round."""
     for parcel in parcels:
         if not api.repo_exists(parcel.repository, repo_type=parcel.kind):
             continue
-        if not api.repo_info(parcel.repository, repo_type=parcel.kind).private:
+        if api.repo_info(parcel.repository, repo_type=parcel.kind).private == public:
+            now, mend = (
+                ("private", "make it public on the hub first, or leave --public out")
+                if public
+                else ("public", "give another name, or --public if all may read it")
+            )
             raise SolonError(
-                f"the {parcel.kind} {parcel.repository} is there already and is public, so nothing was sent: "
-                "give another name, or --public if all may read it"
+                f"the {parcel.kind} {parcel.repository} is there already and is {now}, so nothing was sent: "
+                + mend
             )
 
 

@@ -30,7 +30,7 @@ SECRETS: Mapping[str, str] = {
     r"|dop_v1_[a-f0-9]{40,}|dapi[a-f0-9]{32}|\d{8,10}:[\w-]{35}(?![\w-]))",
     "a signed token": r"(?<![A-Za-z0-9])eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}",
     "an authorization header": r"(?i:\b(?:bearer|basic)\s+)(?=[\w.~+/=-]*\d)[\w.~+/=-]{20,}",
-    "a password in an address": r"(?i:\b[a-z][a-z0-9+.-]*://)[^\s/:@\"'<>]+:[^\s/@\"'<>]{3,}@[\w.-]+",
+    "a password in an address": r"(?i:\b[a-z][a-z0-9+.-]{0,20}://)[^\s/:@\"'<>]+:[^\s/@\"'<>]{3,}@[\w.-]+",
     "a secret that is called one": r"(?i:(?:api|access|auth|secret|private|account)[_-]?(?:key|token|secret)"
     r"|client[_-]?secret|passw(?:or)?d|credentials?)[\\\"']*\s*[:=]\s*[\\\"']*(?=[\w+/.~-]*\d)(?=[\w+/.~-]*[A-Za-z])"
     r"[\w+/.~-]{16,}|(?i:(?:token|secret)[\\\"']*\s*[:=]\s*[\\\"']*)(?=[\w+/~-]*\d)(?=[\w+/~-]*[A-Za-z])[\w+/~-]{24,}",
