@@ -46,6 +46,7 @@ def test_a_models_size_is_that_of_its_weights(tiny_model: Path) -> None:
     assert size.parameters == sum(weight.numel() for weight in model.parameters())
     assert (size.layers, size.hidden, size.attention, size.keys, size.inner) == (2, 64, 64, 32, 128)
     assert size.parameters - size.multiplied == size.head == 512 * 64  # tied
+    assert size.multiplied - size.matrices == 5 * 64  # norms
     adapted = get_peft_model(model, setup.lora_config(config.Lora(rank=4), model, "CAUSAL_LM"))
     trained = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
     assert size.adapters(4) == trained
@@ -262,7 +263,8 @@ def test_a_stage_that_may_not_fit_is_warned_of(finished: Path, monkeypatch: pyte
 
 
 def test_a_plan_for_other_hardware_says_what_to_set() -> None:
-    """Full training takes 16 bytes a parameter, and RL two more copies of 4."""
+    """Full training takes 16 bytes a parameter; RL two more copies of 4 and, to sample, one of 2 where
+    gradients were."""
     asked = config.Config.model_validate({"models": {"assistant": "1B"}, "feedback": {"few_shot": False}})
     planned = estimate.plan(asked, Assumptions(sample=1), machine=machine.gpus(1, 16e9))
 
@@ -271,14 +273,20 @@ def test_a_plan_for_other_hardware_says_what_to_set() -> None:
         return {fit.stage: fit.change for fit in fitting.fits(other, asked)}
 
     assert set(map(str, changes(1, 200).values())) == {"{}"}
-    assert changes(1, 16)["supervised"] == {"supervised.lora": {}}
+    eight_bits = {"supervised.optimizer": "adamw-8bit"}
+    assert changes(1, 24)["reinforce"] == {"reinforce.optimizer": "adamw-8bit"}
+    assert changes(1, 16)["supervised"] == eight_bits
     assert changes(1, 16)["critique"] == {"engine.batch_size": 32}
-    assert changes(1, 8)["supervised"] == {"supervised.lora": {}, "supervised.micro_batch_size": 4}
-    assert changes(1, 4)["reinforce"] is None
-    sharded = {"scale.training.processes": 8, "scale.training.strategy": "fsdp"}
-    assert changes(8, 8)["reinforce"] == sharded | {"reinforce.micro_batch_size": 8}
+    assert changes(1, 8)["supervised"] == {"supervised.lora": {}}
+    adapters = {"supervised.lora": {}, "preference_model.lora": {}, "reinforce.lora": {}}
+    assert changes(1, 8)["reinforce"] == adapters
+    smaller = {"reinforce.micro_batch_size": 1, "reinforce.prompts_per_step": 4}
+    assert changes(1, 4)["reinforce"] == adapters | smaller
+    assert changes(1, 1)["reinforce"] is None
+    shared = {"scale.training.processes": 8, "scale.training.strategy": "fsdp"}
+    assert changes(8, 8)["reinforce"] == shared
     memory = {stage.name: stage.memory for stage in planned.stages}["reinforce"]
-    assert memory and memory.least == pytest.approx((16 + 4 + 4) * planned.sizes["policy"].parameters)
+    assert memory and memory.least == pytest.approx((16 - 4 + 4 + 4 + 2) * planned.sizes["policy"].parameters)
     told = next(fit for fit in fitting.fits(planned, asked) if fit.stage == "critique")
     assert told.mend == "set engine.batch_size to 32"
     assert told.needs > told.has == 16e9

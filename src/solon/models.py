@@ -159,6 +159,8 @@ def load_tokenizer(name: str, weights: bool = True, role: Role = DEFAULT) -> Pre
             f"the tokenizer of model {name!r} has no token that ends a text; name one as eos_token in its "
             "tokenizer_config.json"
         )
+    if not tokenizer.encode("a", add_special_tokens=False):  # some classes make one of nothing
+        raise SolonError(f"model {name!r} has no tokenizer in {source}; copy its tokenizer.json there")
     if tokenizer.chat_template is None:
         tokenizer.chat_template = HUMAN_ASSISTANT_TEMPLATE
     if tokenizer.pad_token is None:

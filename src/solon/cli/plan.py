@@ -56,8 +56,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Estimate every stage's tokens, operations, memory, disk, hours and cost, without loading weights."""
-    # Take seconds to import.
-    from solon.planning import estimate, fitting, throughput
+    from solon.planning import estimate, fitting, throughput  # takes seconds
     from solon.planning.machine import disk_of
     from solon.planning.stage_work import Assumptions
 
@@ -79,6 +78,7 @@ def plan(
         return
     show_rows([_tokens(stage) for stage in planned.stages], "tokens")
     show_rows([_needs(stage, speed, hourly_price) for stage in planned.stages], "what they take")
+    show_rows([_fits(fit) for fit in fits], "memory of a device")
     for line in _says(planned, fits, disk, speed, hourly_price):
         typer.echo(line)
 
@@ -108,10 +108,19 @@ def _needs(stage: "StagePlan", speed: "Throughput | None", hourly_price: float) 
         "stage": stage.name,
         "FLOPs": short(total.total),
         "attention": f"{total.attention / total.total:.0%}" if total.total else None,
-        "memory, GB": stage.memory.total / 1e9 if stage.memory else None,
         "disk, GB": stage.disk / 1e9,
         "hours": (speed.hours(stage.operations) if speed else 0) or None,
         "cost": _cost(stage, speed, hourly_price) or None,
+    }
+
+
+def _fits(fit: "Fit") -> dict[str, Any]:
+    return {
+        "stage": fit.stage,
+        "needs, GB": fit.needs / 1e9,
+        "has, GB": fit.has / 1e9,
+        "fits": "yes" if fit.change == {} else "no",
+        "what would": None if fit.change == {} else fit.mend or "a smaller model, more or larger devices",
     }
 
 

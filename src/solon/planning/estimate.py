@@ -4,28 +4,25 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 from transformers import PreTrainedTokenizerBase
 
-from solon import config as configs
 from solon import feedback, models
 from solon.config import Config, on_server
 from solon.errors import SolonError
-from solon.method import STAGES
 from solon.planning import machine as machines
 from solon.planning import resources, trust
 from solon.planning.counting import SCORER, Load, Way
-from solon.planning.machine import Device, Machine
+from solon.planning.machine import Machine
 from solon.planning.model_size import ModelSize, imagined, of_model, of_number
 from solon.planning.resources import Memory, Operations
+from solon.planning.stage_memory import TRAINING, memory, room
 from solon.planning.stage_work import Assumptions, StageWork
 from solon.planning.workload import Workload
 from solon.progress import Watcher
 from solon.role_settings import ROLES, RoleName
 from solon.store.manifest import Manifest
-
-TRAINING = {stage.name: stage.training.section for stage in STAGES if stage.training}
 
 
 @dataclass
@@ -34,7 +31,8 @@ class StagePlan:
     records: float
     loads: list[Load]
     operations: dict[Way, Operations]
-    memory: Memory | None  # None where no model runs here
+    memory: Memory | None  # of a device; None where no model runs here
+    room: float  # bytes of a device's memory that the stage may have
     disk: float  # bytes that stay
     passing: float  # bytes on disk that are needed besides while it runs
     cost: float  # of servers' tokens
@@ -107,32 +105,31 @@ def check(config: Config, folder: Path, watcher: Watcher, asked: Collection[str]
     with suppress(SolonError):
         planned = plan(config, Assumptions(sample=2))
     stages = [stage for stage in planned.stages if stage.name in missing] if planned else []
-    here = [
-        (stage, stage.memory, planned.machine.of(stage.name in TRAINING).memory)
-        for stage in stages
-        if planned and stage.memory
-    ]
-    for stage, memory, have in here:
-        if memory.least > have:
-            raise SolonError(f"{too_small(stage, have)}; 'solon plan' tells what each stage takes")
-    for stage, memory, have in here:
-        if memory.total > have:
+    here = [(stage, stage.memory) for stage in stages if stage.memory]
+    for stage, needs in here:
+        if needs.least > stage.room:
+            raise SolonError(f"{too_small(stage)}; 'solon plan' tells what each stage takes")
+    for stage, needs in here:
+        if needs.total > stage.room:
             watcher.say(
-                f"Stage {stage.name} may need {giga(memory.total)} of memory, and there are "
-                f"{giga(have)}: should it fail, lower its batch size; 'solon plan' tells more."
+                f"Stage {stage.name} may need {giga(needs.total)} of memory, and there are "
+                f"{giga(stage.room)}: should it fail, lower its batch size; 'solon plan' tells more."
             )
     written, free = sum(stage.disk for stage in stages), machines.disk_of(folder)
     if written > free:
         watcher.say(f"The run may write {giga(written)}, and {giga(free)} are free on the disk of {folder}.")
 
 
-def too_small(stage: StagePlan, have: float) -> str:
+def too_small(stage: StagePlan) -> str:
     assert stage.memory
     parts = ", ".join(f"{name} {giga(size)}" for name, size in stage.memory.fixed.items())
-    mend = f"train adapters ({TRAINING[stage.name]}.lora), " if stage.name in TRAINING else ""
+    mend = ""
+    if section := TRAINING.get(stage.name):
+        adapters = "adapters" in stage.memory.fixed
+        mend = f"set {section}.weights to 4bit, " if adapters else f"train adapters ({section}.lora), "
     return (
         f"stage {stage.name} needs {giga(stage.memory.least)} of memory at least ({parts}), but this machine "
-        f"has {giga(have)}: {mend}take a smaller model or a larger machine"
+        f"has {giga(stage.room)}: {mend}take a smaller model or a larger machine"
     )
 
 
@@ -177,6 +174,7 @@ def _stage(
         work.loads,
         operations,
         memory(work, config, sizes, machine) if here else None,
+        room(work.name, config, machine),
         disk + work.written,
         passing,
         sum(_cost(load, config) for load in work.loads if on_server(names.get(load.role, ""))),
@@ -190,81 +188,3 @@ def _cost(load: Load, config: Config) -> float:
     return (
         load.naive * server.input_price if load.way == "prompt" else load.tokens * server.output_price
     ) / 1e6
-
-
-def memory(work: StageWork, config: Config, sizes: Mapping[str, ModelSize], machine: Machine) -> Memory:
-    """Of one GPU where several share a model, or of a machine whose processes have a copy each on its CPU."""
-    training, engine, device = config.scale.training, config.engine, machine.of(work.name in TRAINING)
-    needs = _needs(work, config, sizes, machine)
-    if work.name in TRAINING:
-        share = 1 / training.processes if training.strategy == "fsdp" else 1.0
-        return (
-            needs.times(share * training.processes, training.processes)
-            if device.is_cpu
-            else needs.times(share)
-        )
-    if engine.kind == "vllm" and not device.is_cpu:
-        return needs.times(1 / engine.vllm.tensor_parallel_size, 1 / engine.vllm.tensor_parallel_size)
-    return needs
-
-
-def _needs(work: StageWork, config: Config, sizes: Mapping[str, ModelSize], machine: Machine) -> Memory:
-    policy, device = sizes["policy"], machine.training
-    if work.name == "supervised":
-        sft = config.supervised
-        tokens = min(sft.micro_batch_size, sft.batch_size) * work.sequence
-        return resources.training(policy, tokens, tokens, sft.lora, device)
-    if work.name == "preference-model":
-        pm = config.preference_model
-        tokens = min(pm.micro_batch_size, pm.batch_size) * work.sequence
-        return resources.training(policy.scorer(), tokens, 0, pm.lora, device)
-    if work.name == "reinforce":
-        asked = ("feedback", *feedback.further(config)) if config.reinforce.asks_feedback else ()
-        judges = {
-            f"the {part} model": sizes[part].parameters * _bytes(config.engine, device)
-            for part in asked
-            if part in sizes
-        }
-        return _reinforce(work, config.reinforce, policy, device, judges)
-    roles = {load.role for load in work.loads if load.role in sizes}
-    bytes_each = _bytes(config.engine, machine.engine)
-    needs = [
-        resources.inference(sizes[role], work, config.engine.batch_size, bytes_each, machine.engine)
-        for role in roles
-    ]
-    return max(needs, key=lambda memory: memory.total)  # one model is in memory at a time
-
-
-def _reinforce(
-    work: StageWork,
-    rl: configs.Reinforce,
-    policy: ModelSize,
-    device: Device,
-    judges: Mapping[str, int],
-) -> Memory:
-    """The policy in training beside its reference (without adapters, a copy) and what rewards it.
-
-    That is the preference model, ``judges``, given with their weights' bytes, or both.
-
-    The sampler's copy of the policy is in memory when nothing of an update is: the larger of the two counts.
-    """
-    samples_answers = rl.learns_from == "samples"
-    copies = {SCORER: policy.scorer().parameters * resources.FULL} if rl.needs_preference_model else {}
-    copies |= judges
-    if rl.lora is None:
-        copies["reference"] = policy.parameters * resources.FULL
-    sequences = min(rl.micro_batch_size, rl.prompts_per_step * rl.samples_per_prompt)
-    tokens, logits = sequences * work.sequence, sequences * rl.max_tokens
-    update = resources.training(policy, tokens, logits, rl.lora, device, copies)
-    if not samples_answers:
-        return update
-    samples = rl.prompts_per_step * rl.samples_per_prompt
-    sampler = resources.inference(policy, work, samples, resources.FULL if device.is_cpu else 2, device)
-    kept = {name: size for name, size in update.fixed.items() if name != "gradients"}
-    sampling = Memory({**kept, "sampler": sampler.fixed["weights"]}, sampler.varying)
-    return max(update, sampling, key=lambda memory: memory.total)
-
-
-def _bytes(engine: configs.EngineSettings, device: Device) -> Literal[2, 4]:
-    """Of a weight in the engine. On a CPU "auto" is measured: the more is taken."""
-    return 4 if engine.dtype == "float32" or (engine.dtype == "auto" and device.is_cpu) else 2

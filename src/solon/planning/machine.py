@@ -1,13 +1,14 @@
 """The machine that a run is planned for: this one, or one that is described."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from solon.config import EngineSettings
 from solon.inference.memory import device_memory, group_limits
+from solon.inference.precision import native_type
 from solon.models import best_device
 
 
@@ -15,10 +16,15 @@ from solon.models import best_device
 class Device:
     kind: str  # "cpu", "cuda" or "mps"
     memory: float  # bytes, in use or not
+    bfloat16: bool = True  # computes in it natively
 
     @property
     def is_cpu(self) -> bool:
         return self.kind == "cpu"
+
+    def shared(self, processes: int) -> "Device":
+        """What each process has: a GPU of its own, or its part of what they all run on."""
+        return self if self.kind == "cuda" else replace(self, memory=self.memory / processes)
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ def _of(name: str) -> Device:
     memory = float(device_memory(device))
     if device.type != "cuda":
         memory = min([memory, *group_limits()])
-    return Device(device.type, memory)
+    return Device(device.type, memory, native_type() is torch.bfloat16)
 
 
 def disk_of(folder: Path) -> float:

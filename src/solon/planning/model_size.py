@@ -27,7 +27,8 @@ class ModelSize:
     hidden: int
     attention: int  # width of all query heads together
     keys: int  # width of all key heads together; the values' is the same
-    inner: int  # width of the feed-forward layer
+    inner: int  # width of the feed-forward layer; of a mixture, of all experts that a token goes to
+    matrices: int  # weights of all linear layers but the head: those that 4 bits take
     linear: int  # inputs and outputs of all linear layers but the head, which adapters scale with
 
     def scorer(self) -> "ModelSize":
@@ -52,6 +53,7 @@ def of_model(name: str) -> ModelSize:
     except Exception as error:  # the libraries raise all sorts for what is no plain language model
         raise SolonError(f"the size of model {name!r} cannot be told ({first_line(error)})") from None
     parameters = sum(weight.numel() for weight in model.parameters())  # tied ones come once
+    linear = [part for part in model.modules() if isinstance(part, nn.Linear) and part.weight is not head]
     outside = embedding.numel() + (0 if head is embedding else head.numel())
     return ModelSize(
         parameters=parameters,
@@ -62,13 +64,16 @@ def of_model(name: str) -> ModelSize:
         hidden=text.hidden_size,
         attention=heads * width,
         keys=(getattr(text, "num_key_value_heads", None) or heads) * width,
-        inner=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
-        linear=sum(
-            part.in_features + part.out_features
-            for part in model.modules()
-            if isinstance(part, nn.Linear) and part.weight is not head
-        ),
+        inner=_inner(text),
+        matrices=sum(part.weight.numel() for part in linear),
+        linear=sum(part.in_features + part.out_features for part in linear),
     )
+
+
+def _inner(text: Any) -> int:
+    if width := getattr(text, "moe_intermediate_size", None):
+        return int(width * getattr(text, "num_experts_per_tok", 1))
+    return int(getattr(text, "intermediate_size", None) or 4 * text.hidden_size)
 
 
 def imagined(name: str) -> float | None:
@@ -97,5 +102,6 @@ def of_number(parameters: float, vocabulary: int) -> ModelSize:
         attention=hidden,
         keys=hidden,
         inner=4 * hidden,
+        matrices=multiplied,
         linear=layers * (4 * 2 * hidden + 2 * 5 * hidden),
     )

@@ -7,15 +7,24 @@ from solon import config as configs
 from solon.inference.cache import COLUMN_BLOCK
 from solon.inference.memory import MEMORY_SHARE
 from solon.inference.prefill import PASS_TOKENS
+from solon.planning.activations import FULL, Pass
 from solon.planning.counting import Load
 from solon.planning.machine import Device
 from solon.planning.model_size import ModelSize
 from solon.planning.stage_work import StageWork
+from solon.training_settings import OnDevice
 
-FULL = 4  # bytes of a float32, in which weights are trained and saved
-LIBRARIES = (
-    0.5e9  # bytes that the process has before any model: measured on Linux with the CPU build of torch
-)
+# Bytes that a process has before any model: on a CPU its libraries, measured on Linux with torch's CPU build;
+# on a GPU what CUDA keeps there, which differs from one to the next.
+LIBRARIES = 0.5e9
+
+# Bytes of a weight in 4 bits: NF4 with double quantisation has 0.127 bits more for its constants (Dettmers et
+# al. 2023, arXiv:2305.14314, section 3).
+NF4 = (4 + 0.127) / 8
+# Of AdamW's two moments, for each weight; 8 bits have a float32 for every 256 (Dettmers et al. 2022,
+# arXiv:2110.02861, section 2). Embeddings' keep 32 bits.
+MOMENTS, MOMENTS_IN_8_BITS = 2 * FULL, 2 * (1 + FULL / 256)
+AUTO_ROOM = 0.9  # of a device's memory: past it "gradient_checkpointing: auto" computes activations twice
 
 # A forward pass, then a backward pass of twice its operations (Kaplan et al. 2020, arXiv:2001.08361, section
 # 2.1). Adapters save the half of the backward pass that makes the gradients of frozen weights.
@@ -70,61 +79,134 @@ class Memory:
         return self.least + sum(self.varying.values())
 
 
-def inference(size: ModelSize, work: StageWork, batch: int, bytes_each: int, device: Device) -> Memory:
-    """Of the transformers engine: every row of the batch has room for the longest sequence."""
+def in_bfloat16(device: Device) -> int:
+    """Bytes of a number in the type that the device computes in well."""
+    return 2 if device.bfloat16 else FULL
+
+
+def in_4_bits(size: ModelSize, device: Device) -> float:
+    """Bytes of such weights. Embeddings, norms and heads have more bits."""
+    return size.matrices * NF4 + (size.parameters - size.matrices) * in_bfloat16(device)
+
+
+def frozen(size: ModelSize, settings: OnDevice, device: Device) -> float:
+    """Bytes of weights that are not trained."""
+    whole = size.parameters * held(settings, device)
+    return in_4_bits(size, device) if settings.weights == "4bit" else whole
+
+
+def held(settings: OnDevice, device: Device) -> int:
+    """Bytes of a frozen weight as its products are made: 4 bits are unpacked for each."""
+    return {"float32": FULL, "bfloat16": 2}.get(settings.weights, in_bfloat16(device))
+
+
+def inference(
+    size: ModelSize,
+    work: StageWork,
+    batch: int,
+    weights: float,
+    bytes_each: int,
+    device: Device,
+    prompts: float,
+) -> Memory:
+    """Of the transformers engine: every row of the batch has room for the longest sequence.
+
+    ``weights`` are in bytes, ``bytes_each`` those of a number that is computed, and ``prompts`` tokens that
+    may have to be read at once.
+    """
     per_token = 2 * size.layers * size.keys * bytes_each
     columns = (work.sequence // COLUMN_BLOCK + 1) * COLUMN_BLOCK
-    kept = min(2 * batch * work.sequence * per_token, device.memory / MEMORY_SHARE)
+    kept = min(batch * work.sequence * per_token, device.memory / MEMORY_SHARE)
+    read = min(PASS_TOKENS[device.kind], prompts)
     return Memory(
-        {"weights": size.parameters * bytes_each},
+        {"weights": weights},
         {
             "KV cache": batch * columns * per_token,
-            "finished sequences": kept if work.sequence else 0,
+            "finished sequences": kept,
             # The feed-forward layer's inputs and outputs, and logits with two copies made in sampling.
-            "activations": PASS_TOKENS[device.kind] * (4 * size.hidden + 3 * size.inner) * bytes_each
+            "activations": read * (4 * size.hidden + 3 * size.inner) * bytes_each
             + 3 * batch * size.vocabulary * FULL,
-            "libraries": LIBRARIES if device.is_cpu else 0,
+            "libraries": LIBRARIES,
         },
     )
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """What goes through a model that is trained at once."""
+
+    tokens: float
+    logits: float  # tokens whose log-probabilities are computed; none of a scorer
+    branches: bool  # sequences share beginnings
+    accumulated: bool  # gradients of several add up; else they come as activations go
 
 
 def training(
     size: ModelSize,
-    tokens: int,
-    logits: int,
-    lora: configs.Lora | None,
+    batch: MicroBatch,
+    settings: OnDevice,
     device: Device,
-    copies: Mapping[str, float] = {},
+    beside: Mapping[str, float] = {},
+    share: float = 1.0,
 ) -> Memory:
-    """Of a training stage; ``tokens`` go through the model at once, ``logits`` of them through its head.
+    """Of a process of a training stage, which holds a ``share`` of the weights, and of ``beside``.
 
     Weights, gradients and AdamW's two moments are float32: 16 bytes a parameter (Rajbhandari et al. 2020,
-    arXiv:1910.02054, section 3.1, where mixed precision takes as much). Adapters alone have gradients and
-    moments. No activation is computed twice, and attention keeps no score (Dao et al. 2022,
-    arXiv:2205.14135): a layer keeps the inputs of its matrices, norms and activation function.
+    arXiv:1910.02054, section 3.1). With adapters these alone have gradients and moments, and all other
+    weights are frozen, in the type that ``settings`` says.
     """
+    lora = settings.lora
     trained = size.adapters(lora.rank) if lora else size.parameters
-    kept = 4 * size.hidden + 3 * size.attention + 3 * size.keys + 4 * size.inner
-    bytes_each = FULL if device.is_cpu else 2  # activations are bfloat16 under autocast
-    return Memory(
-        {
-            "weights": size.parameters * FULL + (trained * FULL if lora else 0),
-            "gradients": trained * FULL,
-            "optimizer": 2 * trained * FULL,
-            **copies,
-        },
-        {
-            # Of the logits: themselves, their log-probabilities and the gradient.
-            "activations": tokens * size.layers * kept * bytes_each + 3 * logits * size.vocabulary * FULL,
-            "libraries": LIBRARIES if device.is_cpu else 0,
-        },
+    fixed = {
+        "weights": frozen(size, settings, device) if lora else trained * FULL,
+        **({"adapters": trained * FULL} if lora else {}),
+        "gradients": trained * FULL,
+        "optimizer": _moments(size, trained, settings, lora is not None, device),
+        **beside,
+    }
+    fixed = {name: need * share for name, need in fixed.items()}
+    kept = Pass(
+        device,
+        batch.tokens,
+        batch.logits,
+        held(settings, device) if lora else FULL,
+        lora.rank if lora else 0,
+        batch.branches,
     )
+
+    def memory(checkpointed: bool) -> Memory:
+        activations = kept.activations(size, checkpointed) + kept.copies(size, checkpointed)
+        if not batch.accumulated:
+            activations = max(0.0, activations - fixed["gradients"])
+        gathered = 0.0 if share == 1 else _gathered(size, kept.computed)
+        unpacked = 2 * size.hidden * size.inner * kept.computed if settings.weights == "4bit" and lora else 0
+        varying = {"activations": activations + gathered + unpacked, "libraries": LIBRARIES}
+        return Memory(fixed, varying)
+
+    if settings.gradient_checkpointing == "auto":
+        whole = memory(False)
+        return whole if whole.total <= AUTO_ROOM * device.memory else memory(True)
+    return memory(settings.gradient_checkpointing)
+
+
+def _moments(size: ModelSize, trained: float, settings: OnDevice, adapters: bool, device: Device) -> float:
+    if settings.optimizer == "adamw":
+        return trained * MOMENTS
+    if settings.optimizer == "paged-adamw-8bit" and not device.is_cpu:
+        return 0  # in the CPU's memory where the device's does not suffice
+    embedding = 0 if adapters else size.vocabulary * size.hidden
+    return embedding * MOMENTS + (trained - embedding) * MOMENTS_IN_8_BITS
+
+
+def _gathered(size: ModelSize, bytes_each: int) -> float:
+    """What a process that has a share has whole at a time: two layers, and what is in no layer."""
+    return bytes_each * (2 * size.multiplied / size.layers + size.parameters - size.multiplied)
 
 
 def checkpoint(size: ModelSize, lora: configs.Lora | None) -> tuple[float, float]:
-    """Bytes on disk of a trained model, and of what lies beside it while it is trained.
+    """Bytes on disk of a trained model, or of its adapters, and of what lies beside it while it is trained.
 
     Until a new checkpoint is whole, the one before it is kept: both with weights and AdamW's two moments.
     """
     trained = size.adapters(lora.rank) if lora else size.parameters
-    return size.parameters * FULL, 2 * 3 * trained * FULL
+    return trained * FULL, 2 * 3 * trained * FULL
