@@ -18,7 +18,7 @@ comma := ,
 .PHONY: demo test test-least test-lowest test-vllm test-inspect test-4bit faults docs locks resolve release-check dist clean
 
 demo: $(VENV)/ready
-	$(BIN)/solon run src/solon/configs/small.yaml --dir runs/demo
+	$(BIN)/solon run src/solon/configs/laptop.yaml --dir runs/demo
 
 test: $(VENV)/ready
 	$(BIN)/ruff check .

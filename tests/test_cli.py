@@ -59,12 +59,17 @@ def test_the_papers_files_are_imported(
     assert "exists already" in fails(capsys, "constitution", "import", *files, "--out", out)
 
 
+PRESETS = {"laptop.yaml", "one-gpu.yaml", "eight-gpus.yaml", "paper.yaml"}
+
+
 def test_init_makes_a_folder_that_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     assert solon("init", folder) == 0
-    assert str(folder / "small.yaml") in capsys.readouterr().out
-    assert {path.name for path in folder.iterdir()} == {"small.yaml", "paper.yaml", "constitution.yaml"}
-    assert yaml.safe_load((folder / "small.yaml").read_text())["constitution"] == "constitution.yaml"
+    assert str(folder / "laptop.yaml") in capsys.readouterr().out
+    assert {path.name for path in folder.iterdir()} == {*PRESETS, "constitution.yaml"}
+    assert all(
+        yaml.safe_load((folder / name).read_text())["constitution"] == "constitution.yaml" for name in PRESETS
+    )
     assert constitution.load(str(folder / "constitution.yaml")) == constitution.load("harmless")
     assert "not an empty folder" in fails(capsys, "init", folder)
 

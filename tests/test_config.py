@@ -29,7 +29,7 @@ def test_defaults_are_the_papers() -> None:
 def test_packaged_configurations_load() -> None:
     with resources.as_file(resources.files("solon") / "configs") as folder:
         names = sorted(path.name for path in folder.iterdir())
-        assert names == ["paper.yaml", "small.yaml"]
+        assert names == ["eight-gpus.yaml", "laptop.yaml", "one-gpu.yaml", "paper.yaml"]
         for name in names:
             config.load(folder / name)
 

@@ -84,7 +84,7 @@ def test_the_wheel_holds_the_package_and_its_license(wheel: Path) -> None:
     assert {path for path in held if ".dist-info/" not in path} == package_files()
     for kind in ("py.typed", "constitutions/harmless.yaml", "prompts/packaged/red-team.jsonl"):
         assert f"solon/{kind}" in held
-    for kind in ("configs/small.yaml", "studies/labels.yaml", "report/templates/report.html.j2", WEIGHTS):
+    for kind in ("configs/laptop.yaml", "studies/labels.yaml", "report/templates/report.html.j2", WEIGHTS):
         assert f"solon/{kind}" in held
     assert any(path.endswith(".dist-info/licenses/LICENSE") for path in held)
     assert "\nLicense-Expression: Apache-2.0\n" in described

@@ -15,7 +15,7 @@ from solon.errors import SolonError
 
 
 def init(directory: Annotated[Path, typer.Argument(help="A new or empty folder.")]) -> None:
-    """Make a folder with two configurations, a small and a paper-sized one, and a constitution to edit."""
+    """Make a folder with a constitution to edit, and configurations from a laptop's to the paper's."""
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise SolonError(f"{directory} exists and is not an empty folder; give another name")
     directory.mkdir(parents=True, exist_ok=True)
@@ -25,7 +25,7 @@ def init(directory: Annotated[Path, typer.Argument(help="A new or empty folder."
         text = text.replace("constitution: harmless\n", "constitution: constitution.yaml\n", 1)
         (directory / file.name).write_text(text, encoding="utf-8")
     typer.echo(
-        f"Next: edit {directory / 'constitution.yaml'}, then run 'solon run {directory / 'small.yaml'}'"
+        f"Next: edit {directory / 'constitution.yaml'}, then run 'solon run {directory / 'laptop.yaml'}'"
     )
 
 
