@@ -24,20 +24,22 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=16)
     parser.add_argument("--heads", type=int, default=32)
     parser.add_argument("--key-heads", type=int, default=8)
+    parser.add_argument("--vocabulary", type=int, help="the tokenizer's where not given")
+    parser.add_argument("--untied", action="store_true", help="the head is not the embedding")
     asked = parser.parse_args()
     tokenizer = models.load_tokenizer(asked.tokenizer)
     torch.manual_seed(0)
     with torch.device(best_device()):
         model = LlamaForCausalLM(
             LlamaConfig(
-                vocab_size=len(tokenizer),
+                vocab_size=asked.vocabulary or len(tokenizer),
                 hidden_size=asked.hidden,
                 intermediate_size=asked.inner,
                 num_hidden_layers=asked.layers,
                 num_attention_heads=asked.heads,
                 num_key_value_heads=asked.key_heads,
                 max_position_embeddings=8192,
-                tie_word_embeddings=True,
+                tie_word_embeddings=not asked.untied,
                 bos_token_id=tokenizer.bos_token_id,
                 eos_token_id=tokenizer.eos_token_id,
                 pad_token_id=tokenizer.pad_token_id,
