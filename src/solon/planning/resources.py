@@ -24,7 +24,6 @@ NF4 = (4 + 0.127) / 8
 # Of AdamW's two moments, for each weight; 8 bits have a float32 for every 256 (Dettmers et al. 2022,
 # arXiv:2110.02861, section 2). Embeddings' keep 32 bits.
 MOMENTS, MOMENTS_IN_8_BITS = 2 * FULL, 2 * (1 + FULL / 256)
-AUTO_ROOM = 0.9  # of a device's memory: past it "gradient_checkpointing: auto" computes activations twice
 
 # A forward pass, then a backward pass of twice its operations (Kaplan et al. 2020, arXiv:2001.08361, section
 # 2.1). Adapters save the half of the backward pass that makes the gradients of frozen weights.
@@ -183,10 +182,7 @@ def training(
         varying = {"activations": activations + gathered + unpacked, "libraries": LIBRARIES}
         return Memory(fixed, varying)
 
-    if settings.gradient_checkpointing == "auto":
-        whole = memory(False)
-        return whole if whole.total <= AUTO_ROOM * device.memory else memory(True)
-    return memory(settings.gradient_checkpointing)
+    return memory(settings.computes_twice(memory(False).total, device.memory))
 
 
 def _moments(size: ModelSize, trained: float, settings: OnDevice, adapters: bool, device: Device) -> float:
