@@ -140,7 +140,7 @@ def hand_over(engine: LLMEngine, weights: Iterable[tuple[str, Tensor]], dtype: t
     missing: set[str] = set().union(*engine.collective_rpc(end_weights))
     engine.collective_rpc(repack)
     if torch.cuda.is_available():
-        torch.cuda.ipc_collect()  # what the workers no longer map
+        torch.cuda.ipc_collect()  # type: ignore[no-untyped-call]  # what the workers no longer map
     return missing
 
 
