@@ -18,7 +18,6 @@ SCORED = 64  # of each kind where ``again`` is no more: so an audit takes second
 # have scored in bfloat16. A preference model tells two answers apart by a point or so.
 TOLERANCE = {"cpu": 1e-3, "mps": 1e-2}
 ELSEWHERE = 5e-2
-OF_4_BITS = 0.5  # RL scored on weights rounded to 4 bits, and an audit scores on whole ones
 REWARDS = "rewards"
 
 # What it is of, the dialogue, the score that was recorded, and whether the last turn was cut off.
@@ -34,7 +33,9 @@ def rescored(run: Run) -> Found:
     drawn = {kind: draw(run, kind, scored) for kind, scored in kinds.items()}
     asked = [each for of_kind in drawn.values() for each in of_kind]
     dialogues, cut_off = [dialogue for _, dialogue, *_ in asked], [cut_off for *_, cut_off in asked]
-    now = score(run, dialogues, cut_off)
+    count = len(drawn[REWARDS])
+    now = score(run, dialogues[:count], cut_off[:count], in_rl=True)
+    now += score(run, dialogues[count:], cut_off[count:])
     allowed = [tolerance(run, kind) for kind, of_kind in drawn.items() for _ in of_kind]
     wrong = [
         f"{what} has the score {was:.4f}, the preference model gives {is_now:.4f}"
@@ -124,21 +125,29 @@ def draw(run: Run, kind: str, scored: Sequence[Scored]) -> list[Scored]:
 
 
 def score(
-    run: Run, dialogues: Sequence[Sequence[Message]], cut_off: Sequence[bool] | None = None
+    run: Run,
+    dialogues: Sequence[Sequence[Message]],
+    cut_off: Sequence[bool] | None = None,
+    in_rl: bool = False,
 ) -> list[float]:
+    """By the preference model, on weights in the type that they had ``in_rl`` where these are its scores."""
     if not dialogues:
         return []
-    from solon.training import preference_scores  # brings torch
+    from solon import models  # these bring torch
+    from solon.policy.preference_model import alone
+    from solon.training import preference_scores
 
-    scorer = preference_scores.scorer(str(folder(run)), run.config.preference_model.micro_batch_size)
-    return scorer(dialogues, truncated=cut_off)
+    name, size = str(folder(run)), run.config.preference_model.micro_batch_size
+    model = alone(name, run.config.reinforce) if in_rl else models.load_preference_model(name, trained=True)
+    scorer = model.to(models.best_device())
+    return preference_scores.score(scorer, models.load_tokenizer(name), dialogues, size, cut_off)
 
 
 def tolerance(run: Run, kind: str = "") -> float:
-    """Of RL's rewards: on weights under adapters that may be bfloat16, or of 4 bits, scores are rounded."""
+    """Of RL's rewards too: weights under adapters may be bfloat16, which processors round each their way."""
     rl = run.config.reinforce
     if kind == REWARDS and rl.lora and rl.weights != "float32":
-        return OF_4_BITS if rl.weights == "4bit" else ELSEWHERE
+        return ELSEWHERE
     return TOLERANCE.get((run.folder.manifest.get("engine") or {}).get("device", "cpu"), ELSEWHERE)
 
 

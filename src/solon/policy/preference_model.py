@@ -42,7 +42,7 @@ def scoring(task: Task, policy: Any) -> Callable[..., list[float]]:
     assert name  # ``stages.reinforce`` sees to it
     tokenizer, folder = models.load_tokenizer(name), adapter_of(name)
     if not (folder and isinstance(policy, PeftModel) and on_one_base(name, task.policy)):
-        own = sharing.beside(_own(name, settings))
+        own = sharing.beside(alone(name, settings))
         by_it = partial(preference_scores.score, own, tokenizer)
         return lambda *dialogues: sharing.within(own, partial(by_it, *dialogues))
     scorer = adapters.scorer_on(policy, folder)
@@ -55,11 +55,17 @@ def scoring(task: Task, policy: Any) -> Callable[..., list[float]]:
     return score
 
 
-def _own(name: str, settings: config.Reinforce) -> Any:
-    """The preference model with weights of its own, held as those under the policy's adapters."""
+def alone(name: str, settings: config.Reinforce) -> Any:
+    """The preference model on weights of its own, in the type of those under the policy's adapters.
+
+    It gives the scores that it gives on these.
+    """
     if settings.lora is None:
         return models.load_preference_model(name)
     dtype, in_4_bits = start.frozen(settings)
+    if folder := adapter_of(name):
+        base = models.load_preference_model(models.whole(name), dtype, in_4_bits=in_4_bits)
+        return adapters.put(scoring_heads.in_float32(base), folder, "SEQ_CLS").get_base_model()
     if in_4_bits:
         return models.load_preference_model(name, dtype, in_4_bits=True)
     return scoring_heads.with_trunk_in(models.load_preference_model(name), dtype)
