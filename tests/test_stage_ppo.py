@@ -16,10 +16,11 @@ from solon import config, models
 from solon.errors import SolonError
 from solon.policy import online, ppo
 from solon.policy.rollouts import Rollout, Sampler
+from solon.policy.schedule import Schedule
 from solon.policy.task import Task
 from solon.prompts.dialogue import user
 from solon.texts.written import whole_characters
-from solon.training import setup
+from solon.training import setup, start
 from toy_training import QUESTIONS, prompt_records, two_tokens, unwatched
 
 pytestmark = pytest.mark.numeric
@@ -49,6 +50,11 @@ def no_reward(prompts: Sequence[str], answers: Sequence[Rollout], step: int) -> 
 def task(model: Path, out: Path, settings: config.Reinforce) -> Task:
     """For what is given its prompts and rewards."""
     return Task([], str(model), "", out, settings, 0, unwatched)
+
+
+def trained(task: Task, schedule: Schedule, reward: online.Reward) -> dict[str, float]:
+    """What PPO ends with on this schedule."""
+    return ppo.learn(task, start.policy(task.policy, task.settings, {}), schedule, reward)
 
 
 def moved(model: Path, amount: float, temperature: float = 1.0) -> ppo.Policy:
@@ -122,8 +128,9 @@ def test_clipped_surrogate_case_by_case() -> None:
 def samples(**parts: Tensor) -> ppo.Samples:
     empty = torch.zeros(2, 3)
     whole = dict.fromkeys(("tokens", "starts", "logp", "entropy", "ref_logp", "values"), empty)
-    ones = {"mask": torch.ones(2, 3), "learned": torch.ones(2, 3)}
-    return ppo.Samples(**{**whole, **ones, "truncated": torch.zeros(2), "scores": torch.zeros(2), **parts})
+    ones = dict.fromkeys(("mask", "learned", "weights"), torch.ones(2, 3))
+    nothing: dict[str, Any] = {"truncated": torch.zeros(2), "scores": torch.zeros(2), "gap": 0.0}
+    return ppo.Samples(**{**whole, **ones, **nothing, **parts})
 
 
 def test_the_score_comes_with_the_last_token_and_each_token_pays_its_log_ratio() -> None:
@@ -195,7 +202,8 @@ def test_answers_end_with_their_first_end_token(tiny_model: Path, tmp_path: Path
         assert mask == [1] * length + [0] * (len(answer) - length)
         ended = answer[length - 1] in ends
         text = tokenizer.decode(answer[: length - ended], skip_special_tokens=True)
-        assert rollout == Rollout(answer[:length], whole_characters(text), not ended)
+        expected = Rollout(answer[:length], whole_characters(text), not ended, logprobs=rollout.logprobs)
+        assert rollout == expected
     assert {rollout.truncated for rollout in seen} == {True, False}
 
 
@@ -294,7 +302,7 @@ def test_ppo_reaches_the_optimum_known_in_closed_form(tiny_model: Path, tmp_path
         epochs_per_step=2,
         minibatches=1,
     )
-    ppo.learn(task(tiny_model, tmp_path / "out", one_token), [[RECORD]] * 80, reward)
+    trained(task(tiny_model, tmp_path / "out", one_token), [[RECORD]] * 80, reward)
     learned = first_token(tmp_path / "out")
 
     def value(policy: Tensor) -> float:
@@ -322,6 +330,7 @@ def test_one_update_is_a_step_up_the_clipped_objective(tiny_model: Path) -> None
     drawn = ppo._sample(
         policy, policy, tokenizer, [RECORD, RECORD], lambda _, d, __: [1.0] * len(d), wanted, sampler, 1
     )
+    drawn.weights = torch.ones_like(drawn.weights)  # else tokens count for how the sampler rounded
     optimizer = torch.optim.SGD(policy.parameters(), lr=0.0)
     update = ppo._update(policy, optimizer, drawn, wanted, Accelerator(cpu=True))
     estimates = ppo.advantages(ppo.token_rewards(drawn, 0.0), drawn.values, drawn.mask, 1.0, 0.95)
@@ -337,7 +346,7 @@ def test_clip_fraction_is_seen_once_the_policy_moves(tiny_model: Path, tmp_path:
     for clip in (0.01, 10.0):
         out = tmp_path / str(clip)
         bold = settings(clip_range=clip, epochs_per_step=4, minibatches=1, learning_rate=3e-3)
-        found = ppo.learn(task(tiny_model, out, bold), [[RECORD] * 2] * 2, reward)
+        found = trained(task(tiny_model, out, bold), [[RECORD] * 2] * 2, reward)
         fractions[clip] = found["clip_fraction"]
     assert 0.05 < fractions[0.01] < 1
     assert fractions[10.0] == 0
@@ -353,7 +362,7 @@ def test_by_default_the_clip_acts_within_one_pass(tiny_model: Path, tmp_path: Pa
     for minibatches in (1, config.Reinforce().minibatches):
         out = tmp_path / str(minibatches)
         bold = settings(clip_range=0.01, minibatches=minibatches, learning_rate=3e-3)
-        found = ppo.learn(task(tiny_model, out, bold), [[RECORD] * 2] * 2, reward)
+        found = trained(task(tiny_model, out, bold), [[RECORD] * 2] * 2, reward)
         fractions[minibatches] = found["clip_fraction"]
     assert fractions.pop(1) == 0
     assert min(fractions.values()) > 0.05
@@ -430,4 +439,4 @@ def test_a_step_that_processes_cannot_share_is_refused(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(SolonError, match="8 sequences, which 3 training processes cannot share"):
-        ppo.learn(task(tiny_model, tmp_path, settings()), [[RECORD] * 2] * 2, no_reward)
+        trained(task(tiny_model, tmp_path, settings()), [[RECORD] * 2] * 2, no_reward)
