@@ -191,6 +191,9 @@ def test_adapters_are_near_their_sampler(
 def test_two_workers_share_the_model(
     tiny_model: Path, sampler: AnySampler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from vllm import envs
+
+    envs.disable_envs_cache()  # which remembers that of the engines before
     monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "0|1")
     vllm = SETTINGS.vllm.model_copy(update={"tensor_parallel_size": 2})
     shared: Any = open_sampler(task_of(tiny_model, SETTINGS.model_copy(update={"vllm": vllm})), None)
