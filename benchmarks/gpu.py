@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,8 @@ def steps(models: Path, tiny: bool) -> Iterator[Step]:
         options = [stage, small, *(few if tiny else ["--batch=32", "--micro-batch-size=8"])]
         yield Step(f"train-1b-{stage}", 90, "training_step.py", options)
     yield Step("decode-1b", 60, "decode.py", [f"--model={small}", *batch, *number])
-    yield Step("memory-8b-4bit", 180, "memory.py", [large, *preset, *ADAPTERS, *IN_4_BITS])
+    if find_spec("bitsandbytes"):
+        yield Step("memory-8b-4bit", 180, "memory.py", [large, *preset, *ADAPTERS, *IN_4_BITS])
 
 
 def run(step: Step, seconds: float, log: Path) -> dict[str, Any]:
