@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
 
 from solon.config import Config, EngineSettings, Reinforce
@@ -70,6 +71,16 @@ def engine(tiny_model: Path) -> Iterator[Engine]:
     pytest.importorskip("vllm")
     with open_engine(str(tiny_model), SETTINGS) as engine:
         yield engine
+
+
+@pytest.fixture(scope="module")
+def adapters(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For the tiny model, of a rank that vLLM's own adapters cannot have."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    lora = get_peft_model(model, LoraConfig(r=3, target_modules="all-linear", init_lora_weights=False))
+    folder = tmp_path_factory.mktemp("adapters")
+    lora.save_pretrained(folder)
+    return folder
 
 
 def said(engine: Engine) -> tuple[dict[str, str], tuple[float, ...]]:
@@ -170,3 +181,15 @@ def test_thoughts_are_parted_and_closed_as_elsewhere(tiny_model: Path, tmp_path:
             made.append({each.id: (each.thinking, each.text) for each in engine.generate(REQUESTS)})
             made[-1]["cut"] = ("", str(engine.usage.thoughts_cut))
     assert made[0] == made[1]
+
+
+def test_adapters_are_a_model_like_any_other(engine: Engine, adapters: Path, tiny_model: Path) -> None:
+    """Opened by their folder, and taken into an engine that is open."""
+    with open_engine(str(adapters), SETTINGS.model_copy(update={"kind": "transformers"})) as other:
+        expected = said(other)[0]
+    assert expected != said(engine)[0]
+    with open_engine(str(adapters), SETTINGS) as opened:
+        assert said(opened)[0] == expected
+    assert engine.load(str(adapters))  # type: ignore[attr-defined]
+    assert said(engine)[0] == expected
+    assert engine.load(str(tiny_model))  # type: ignore[attr-defined]
