@@ -44,7 +44,6 @@ DOCUMENTED = {  # of their inner modules, as the libraries' references name what
     "torch.nn.utils.rnn",
     "torch.optim",
     "torch.utils.checkpoint",
-    "transformers.integrations",
     "transformers.modeling_outputs",
     "transformers.utils",
     "transformers.utils.logging",
