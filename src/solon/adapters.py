@@ -4,6 +4,7 @@ LoRA (Hu et al. 2021, arXiv:2106.09685) adds to a matrix W the product of two th
 model that an adapter began as is the same base under another adapter, or under none, at no cost in memory.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +16,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from solon import adapter_folders, scoring_heads
+from solon import adapter_folders, cards, scoring_heads
 from solon.errors import SolonError, first_line
 from solon.libraries.bitsandbytes import in_four_bits
+from solon.store.files import write_atomically
 
 TRAINED = "default"  # the name that PEFT and TRL give the adapter that learns
 HEADS = (".score.weight", ".classifier.weight")
@@ -127,3 +129,7 @@ def save(model: PeftModel, folder: Path, weights: Mapping[str, Tensor] | None = 
     """
     model.save_pretrained(folder, selected_adapters=[TRAINED], state_dict=weights)
     (folder / "README.md").unlink(missing_ok=True)
+    settings = cards.json_of(folder / adapter_folders.CONFIG)
+    if isinstance(settings.get("target_modules"), list):
+        settings["target_modules"].sort()  # a set, in another order from one process to the next
+    write_atomically(folder / adapter_folders.CONFIG, json.dumps(settings, indent=2, sort_keys=True) + "\n")
