@@ -45,7 +45,7 @@ def test_an_unknown_family_is_no_damaged_file(
 
 def test_an_adapter_is_named_as_one(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
-    with pytest.raises(SolonError, match="is an adapter without the model it is for: merge the two"):
+    with pytest.raises(SolonError, match="does not say which model its adapters are for: write its name"):
         models.resolve(str(tmp_path))
 
 

@@ -64,7 +64,8 @@ def unmarked(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def mark_of(folder: Path) -> dict[str, Any]:
     beside: dict[str, Any] = json.loads((folder / FILE).read_text())
-    assert json.loads((folder / "config.json").read_text())[KEY] == beside
+    if (folder / "config.json").exists():  # adapters have none
+        assert json.loads((folder / "config.json").read_text())[KEY] == beside
     return beside
 
 

@@ -228,8 +228,9 @@ def test_a_panel_rewards_by_its_mean(judges: Judges, asking: Asking, tmp_path: P
 
 
 def test_judges_are_told_to_another_process_whole(judges: Judges) -> None:
-    there = Judges.model_validate(judges.having_spent().model_dump(mode="json"))
-    assert there == judges
+    told = judges.having_spent()
+    there = Judges.model_validate(told.model_dump(mode="json"))
+    assert there == told
     assert there.laws["harmlessness"].content_hash == LAWS["harmlessness"].content_hash
 
 

@@ -105,7 +105,7 @@ def first_loss(reference: Path, policy: Path, records: Any, folder: Path, algori
 
     with pytest.MonkeyPatch.context() as patch:
         loaded = [models.load_model(str(folder)) for folder in (policy, reference)]
-        patch.setattr(dpo.models, "load_model", lambda _: loaded.pop(0))
+        patch.setattr(dpo.models, "load_model", lambda *_: loaded.pop(0))
         patch.setattr(module, trainer, Watched)
         out = folder / f"ours-{len(list(folder.iterdir()))}"
         asked = settings(steps=1, prompts_per_step=len(records), micro_batch_size=32, kl_coefficient=0.05)

@@ -5,8 +5,14 @@ Nothing is imported here but for types, so that whoever wants their names or fil
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 CHECKPOINT = "tokenizer_config.json"  # in every one, of a whole model or of adapters
+
+
+def holds_model(folder: Path) -> bool:
+    """Whether a whole model, or adapters, are in the folder."""
+    return any((folder / name).exists() for name in ("config.json", "adapter_config.json"))
 
 
 @dataclass(frozen=True)

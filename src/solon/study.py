@@ -45,7 +45,7 @@ class Sweep(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     title: str = ""  # of the page; the file's name by default
-    base: str = "small"  # a packaged configuration's name, or a YAML file
+    base: str = "laptop"  # a packaged configuration's name, or a YAML file
     settings: Settings = {}  # laid over the base, for all variations
     setting: str = ""  # the one setting that varies ...
     values: list[Any] = []  # ... over these
@@ -155,7 +155,11 @@ def _packaged(folder: str) -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
 
+RENAMED = {"small": "laptop"}  # what studies may still call a packaged configuration
+
+
 def _path(name_or_path: str, folder: str, what: str, beside: Path) -> Path:
+    name_or_path = RENAMED.get(name_or_path, name_or_path)
     if name_or_path.endswith((".yaml", ".yml")):
         return beside / name_or_path if (beside / name_or_path).exists() else Path(name_or_path)
     if name_or_path not in _packaged(folder):

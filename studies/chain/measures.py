@@ -10,6 +10,7 @@ from solon.errors import SolonError
 from solon.evaluation import paper_evals, raters, tournament
 from solon.inference import open_engine
 from solon.inference.engine import Engine
+from solon.method import holds_model
 from solon.pipeline.workspace import Workspace
 from solon.progress import Watcher
 from solon.prompts.dialogue import assistant
@@ -64,7 +65,7 @@ def hhh(work: Path, data: Path, batch_size: int, limit: int | None) -> None:
             )
             if not path.exists()
         }
-        if not missing or not (model / "model.safetensors").exists():
+        if not missing or not holds_model(model):
             continue
         read = preference_scores.scorer(str(model), batch_size)
         for path, pairs in missing.items():

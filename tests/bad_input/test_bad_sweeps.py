@@ -10,12 +10,12 @@ TWO = "variations:\n  a: {}\n  b: {critique.rounds: 1}\n"
 CASES = [
     case("not YAML", "values: [1\n", "line 2: not valid YAML", "mend it there"),
     case("missing", lambda _: None, "does not exist", "check the path"),
-    case("nothing varies", "base: small\n", "has to say what varies", "give 'setting'"),
+    case("nothing varies", "base: laptop\n", "has to say what varies", "give 'setting'"),
     case("both ways", f"setting: seed\nvalues: [1, 2]\n{TWO}", "has to say what varies", "or else 'variations'"),
     case("no values", "setting: critique.rounds\n", "has no 'values' for the setting 'critique.rounds'", "list them"),
     case("values alone", "values: [1, 2]\n", "has to say what varies", "give 'setting'"),
     case("values of nothing", f"values: [1]\n{TWO}", "has to say what varies", "or else 'variations'"),
-    case("a number as setting", f"settings: {{1: 2}}\n{TWO}", "line 1: base 'small' with 'settings': 1 is not a known field", "remove it"),
+    case("a number as setting", f"settings: {{1: 2}}\n{TWO}", "line 1: base 'laptop' with 'settings': 1 is not a known field", "remove it"),
     case("nothing in it", lambda path: path.touch(), "has to say what varies", "give 'setting'"),
     case("one value", "setting: critique.rounds\nvalues: [1]\n", "has one variation only", "solon run"),
     case("one variation", "variations: {a: {}}\n", "has one variation only", "give two or more"),
@@ -30,7 +30,7 @@ CASES = [
     # the base
     case("unknown base", f"base: smal\n{TWO}", "no configuration is called 'smal'", "packaged are"),
     case("missing base", f"base: none.yaml\n{TWO}", "none.yaml does not exist", "check the path"),
-    case("settings unfit", f"settings: {{critique.rounds: -1}}\n{TWO}", "line 1: base 'small' with 'settings'", "critique.rounds is -1"),
+    case("settings unfit", f"settings: {{critique.rounds: -1}}\n{TWO}", "line 1: base 'laptop' with 'settings'", "critique.rounds is -1"),
     # what varies
     case("unknown setting", "setting: critique.round\nvalues: [1, 2]\n", "line 2: variation 'round-1': critique.round is not", "'rounds'"),
     case("no setting", "setting: critique..rounds\nvalues: [1, 2]\n", "is not a known field", "check its spelling"),

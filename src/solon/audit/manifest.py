@@ -7,7 +7,7 @@ from solon import constitution
 from solon.audit.run import CONSTITUTIONS, SETTING_OF, Found, Run
 from solon.errors import SolonError
 from solon.feedback import further
-from solon.method import STAGES
+from solon.method import STAGES, TRUST
 from solon.role_settings import ROLES
 from solon.sources.tables import HUB, source_name
 from solon.store.files import file_hash, unsealed
@@ -92,7 +92,8 @@ def files(run: Run) -> Found:
     for stage, entry in run.stages.items():
         if not run.done(stage):
             continue
-        if not (left := entry.get("files")):
+        left = entry.get("files")
+        if left is None or (not left and leaves_anything(run, stage)):
             silent.append(stage)
             continue
         for name, value in left.items():
@@ -107,6 +108,12 @@ def files(run: Run) -> Found:
     if silent:
         unknown.append(f"what {', '.join(silent)} left, of which no hashes were kept")
     return Found(f"{same} files are as their stages left them", wrong, unknown)
+
+
+def leaves_anything(run: Run, name: str) -> bool:
+    """Not a preference model that nothing needed."""
+    folders = [run.path / stage.folder for stage in (TRUST, *STAGES) if stage.name == name]
+    return any(file.is_file() for folder in folders for file in folder.rglob("*"))
 
 
 def report(run: Run) -> Found:

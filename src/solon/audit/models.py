@@ -6,7 +6,7 @@ from pathlib import Path
 from solon import marks
 from solon.audit.run import Found, Run
 from solon.marks import HUMAN_HARM, Origin
-from solon.method import CHECKPOINT, STAGES
+from solon.method import STAGES, holds_model
 from solon.store.run_folder import RunFolder
 
 # The stages whose models each starts from or is rewarded by.
@@ -33,7 +33,7 @@ def marked(audited: Run) -> Found:
     here = {
         stage.name: path / stage.folder
         for stage in STAGES
-        if stage.training and (path / stage.folder / CHECKPOINT).exists()
+        if stage.training and holds_model(path / stage.folder)
     }
     for stage, folder in here.items():
         for each in [folder, *sorted(folder.glob("step-*"))]:

@@ -8,7 +8,7 @@ import typer
 
 from solon.cli.show import SCREEN, quiet_libraries
 from solon.errors import SolonError
-from solon.method import CHECKPOINT, STAGES
+from solon.method import STAGES, holds_model
 
 FOLDERS = {stage.name: stage.folder for stage in STAGES if stage.training}
 ALSO = {folder.partition("-")[2]: folder for folder in FOLDERS.values()}  # such as rl-cai
@@ -35,7 +35,7 @@ def export(
     folder = run / (FOLDERS | ALSO).get(stage, stage)
     if stage not in FOLDERS | ALSO:
         raise SolonError(f"{stage!r} is no stage that trains; give one of {', '.join(FOLDERS)}")
-    if not (folder / CHECKPOINT).exists():
+    if not holds_model(folder):
         raise SolonError(f"{folder} has no model: take the run further first ('solon run')")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SolonError(f"{out} exists and is not an empty folder; give another name")

@@ -99,7 +99,7 @@ def train(
             processing_class=tokenizer,
             compute_loss_func=l2_loss,
         )
-        longest = max(map(len, trainer.train_dataset["input_ids"]), default=0)
+        longest = max((len(row["input_ids"]) for row in rows), default=0)  # type: ignore[arg-type]
         activations.settle(scorer, settings, longest * settings.micro_batch_size)
         left_out = len(rated) - len(rows)
         return trainers.run(trainer, tokenizer, out, _columns, progress, counts={"left_out": left_out})

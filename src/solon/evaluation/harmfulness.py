@@ -16,7 +16,7 @@ from solon.evaluation.calibration import Interval, mean_interval
 from solon.evaluation.raters import Rate
 from solon.inference import open_engine
 from solon.inference.engine import Chain, Engine, Request
-from solon.method import CHECKPOINT
+from solon.method import holds_model
 from solon.progress import Watcher
 from solon.prompts.dialogue import assistant
 from solon.records import HarmAnswer, HarmScore, Message, PromptRecord
@@ -63,9 +63,9 @@ def of_run(run: Path, asked: Config) -> tuple[list[Entrant], list[PromptRecord]]
 
     sl_cai, rl_cai = run / "03-sl-cai", run / "07-rl-cai"
     entrants = [Entrant("initial", asked.models.by_role["policy"])]
-    if (sl_cai / CHECKPOINT).exists():
+    if holds_model(sl_cai):
         entrants.append(Entrant("sl-cai", str(sl_cai), 0))
-    if (rl_cai / CHECKPOINT).exists():
+    if holds_model(rl_cai):
         last = max(int(row["step"]) for row in RecordFile(rl_cai / "metrics.jsonl"))
         entrants += [
             Entrant(f"rl-cai-{step}", str(folder), step)

@@ -5,7 +5,6 @@ Whoever needs vLLM imports it from here, so that what it must be told before it 
 
 import gc
 import os
-import pickle
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing.reduction import ForkingPickler
@@ -164,7 +163,7 @@ def begin_weights(worker: Any) -> None:
 
 def take_weights(worker: Any, pieces: list[bytes]) -> None:
     with set_current_vllm_config(worker.vllm_config):
-        given = worker.get_model().load_weights(pickle.loads(pieces[worker.rank]))
+        given = worker.get_model().load_weights(ForkingPickler.loads(pieces[worker.rank]))
     # A few of vLLM's models do not say what they took.
     worker.not_given = set() if given is None else worker.not_given - given
     if torch.cuda.is_available():

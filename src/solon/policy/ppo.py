@@ -306,7 +306,6 @@ def _figures(samples: Samples) -> dict[str, float]:
         "entropy": ((samples.entropy * samples.mask).sum() / tokens).item(),
         "length": (tokens / len(samples.mask)).item(),
         "truncated": samples.truncated.mean().item(),
-        "sampler_gap": samples.gap,
     }
 
 
@@ -325,7 +324,7 @@ def _update(
     settings: config.Reinforce,
     accelerator: Accelerator,
 ) -> dict[str, float]:
-    """``minibatches`` optimiser steps a pass over the samples; returns ``loss`` and ``clip_fraction``.
+    """``minibatches`` optimiser steps a pass over the samples; returns their figures.
 
     Each minibatch is drawn anew in each pass, so all but the first step of the first pass meet a policy that
     has moved away from the one that sampled, which is what the clip is for (Schulman et al. 2017, section 5).
@@ -366,7 +365,11 @@ def _update(
     actor.eval()
     tokens = samples.learned.sum().clamp(min=1) * settings.epochs_per_step
     loss_sum, clipped_sum = (accelerator.reduce(each, "sum") for each in (loss_sum, clipped_sum))
-    return {"clip_fraction": (clipped_sum / tokens).item(), "loss": (loss_sum / tokens).item()}
+    return {
+        "clip_fraction": (clipped_sum / tokens).item(),
+        "sampler_gap": samples.gap,
+        "loss": (loss_sum / tokens).item(),
+    }
 
 
 def share_of(minibatch: Tensor, micro_batch_size: int) -> list[tuple[Tensor, Tensor]]:
