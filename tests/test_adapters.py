@@ -23,8 +23,6 @@ from test_stage_reinforce import prompt_records
 from test_stage_supervised import EXAMPLES
 from toy_training import metrics_of, unwatched, weights_of
 
-pytestmark = pytest.mark.numeric
-
 LORA = config.Lora(rank=4, alpha=8)
 TOKENS = torch.arange(5, 30)[None]
 TRAINING: dict[str, Any] = {

@@ -37,12 +37,20 @@ from toy_training import (
 TWO = config.TrainingScale(processes=2)
 SCRIPT = Path(__file__).with_name("train_together.py")
 STRATEGIES = {
-    "ddp": ["supervised", "preference", "rloo", "grpo", "dr-grpo", "dpo", "feedback", "ppo"],
-    "fsdp": ["preference", "grpo", "dpo", "rloo-lora", "ppo-lora"],
+    "ddp": ["supervised", "preference", "rloo", "grpo", "dpo", "feedback", "ppo"],
+    "fsdp": ["preference", "dpo", "rloo-lora", "ppo-lora"],
 }
 if "SOLON_TEST_FAULTS" in os.environ:
-    STRATEGIES["ddp"] += ["ppo-lora"]
-    STRATEGIES["fsdp"] += ["rloo", "ppo", "supervised-lora", "preference-lora", "grpo-lora", "dpo-lora"]
+    STRATEGIES["ddp"] += ["dr-grpo", "ppo-lora"]
+    STRATEGIES["fsdp"] += [
+        "rloo",
+        "grpo",
+        "ppo",
+        "supervised-lora",
+        "preference-lora",
+        "grpo-lora",
+        "dpo-lora",
+    ]
 WORDS = ("A llama.", "Nothing much, to be sure.", "The night, because of the stars and of nothing else.")
 EXAMPLES = [example(f"{number} things?", WORDS[number % 3] * (1 + number % 4)) for number in range(12)]
 PAIRS = [pair(f"{number}?", WORDS[number % 3], WORDS[(number + 1) % 3], number / 12) for number in range(12)]

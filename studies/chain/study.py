@@ -45,6 +45,7 @@ from solon.cli.show import SCREEN
 from solon.evaluation import paper_evals, revisions, tournament
 from solon.held_out import folded
 from solon.inference import open_engine
+from solon.method import CHECKPOINT
 from solon.prompts.dialogue import assistant
 from solon.records import EvaluationRecord, Message, PreferenceRecord, RevisionRecord
 from solon.seeds import derive_seed, share_of
@@ -143,7 +144,7 @@ def ablations(work: Path) -> None:
 
 def answers(work: Path) -> None:
     for kind in UNTIL:
-        for path in sorted(work.glob(f"{kind}-*/03-sl-cai/config.json")):
+        for path in sorted(work.glob(f"{kind}-*/03-sl-cai/{CHECKPOINT}")):
             run = path.parent.parent
             measures.answers(run, config.load(run / "config.yaml"))
 
