@@ -1,6 +1,7 @@
 """RL against the preference model: all algorithms learn, measure alike, stop, and go on after a kill."""
 
 import math
+import os
 import random
 import string
 from pathlib import Path
@@ -38,7 +39,9 @@ from toy_training import (
     weights_of,
 )
 
-ALGORITHMS = ["rloo", "grpo", "dr-grpo", "ppo"]
+ALGORITHMS = ["rloo", "grpo", "ppo"]
+if "SOLON_TEST_FAULTS" in os.environ:  # which differs from GRPO by three of TRL's arguments
+    ALGORITHMS.append("dr-grpo")
 COLUMNS = (
     "step",
     "reward",
@@ -229,8 +232,7 @@ def test_where_all_answers_are_cut_off_and_masked_nothing_is_learned(
     assert all(torch.equal(ours[name], start[name]) for name in start)
 
 
-@pytest.mark.parametrize("way", ["mask", "penalty"])
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize(("algorithm", "way"), [("rloo", "mask"), ("grpo", "penalty"), ("ppo", "mask")])
 def test_a_kill_changes_nothing_of_what_is_cut_off(
     tiny_model: Path, judge: str, tmp_path: Path, algorithm: str, way: str
 ) -> None:
@@ -296,8 +298,10 @@ def test_killed_after_stopping_it_saves_what_it_had(
     assert_same_weights(tmp_path / "broken", tmp_path / "whole")
 
 
-@pytest.mark.parametrize("lora", [None, config.Lora(rank=4, dropout=0.2)], ids=["full", "adapters"])
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize(
+    ("algorithm", "lora"),
+    [("rloo", None), ("ppo", None), *((name, config.Lora(rank=4, dropout=0.2)) for name in ALGORITHMS)],
+)
 def test_a_kill_changes_nothing(
     tiny_model: Path, judge: str, tmp_path: Path, algorithm: str, lora: config.Lora | None
 ) -> None:
