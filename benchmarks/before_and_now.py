@@ -62,6 +62,7 @@ def of_side(side: str, asked: argparse.Namespace, tree: Path) -> dict[str, Any]:
             text=True,
         )
     found: dict[str, Any] = json.loads(told.stdout.splitlines()[-1])
+    print(side, json.dumps(found), file=sys.stderr, flush=True)  # as they come
     return found
 
 
