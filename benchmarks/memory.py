@@ -5,7 +5,7 @@
 Each stage runs for two optimiser steps, of two micro-batches each, in a process of its own. What it is
 given are texts of --tokens tokens, half of them the answer; in RL the prompt has half of them too. The peak
 is the most that the process has had, above what it had once the same stage had run on a model of next to no
-size, with which all libraries are loaded: of the GPU's memory where there is one, else of all. RL goes on
+size, with which all libraries are loaded: of the GPU's memory where there is one, else of its own. RL goes on
 from what the two stages before it have made. Settings are those of a configuration; what they leave open is
 made small.
 """
@@ -14,10 +14,10 @@ import argparse
 import gc
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +74,22 @@ def measured(stage: str, asked: argparse.Namespace, folder: Path) -> dict[str, f
     """Run the stage in this process. Returns its peak in bytes, and its longest sequence in tokens."""
     gc.collect()
     before = resting()
-    sequence, kilo = run(stage, asked, folder), 1000 if side_by_side.DEVICE.type == "cuda" else 1024
-    return {"peak": kilo * side_by_side.own_peak() - before, "sequence": sequence}
+    if side_by_side.DEVICE.type == "cuda":
+        return {"sequence": run(stage, asked, folder), "peak": 1000 * side_by_side.own_peak() - before}
+    peak, done = [before], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.02):
+            peak[0] = max(peak[0], resting())
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        sequence = run(stage, asked, folder)
+    finally:
+        done.set()
+        watching.join()
+    return {"peak": peak[0] - before, "sequence": sequence}
 
 
 def tiny(model: str, out: Path) -> str:
@@ -91,11 +105,14 @@ def tiny(model: str, out: Path) -> str:
 
 
 def resting() -> int:
-    """Bytes that the process has now; its peak is counted anew from here."""
+    """Bytes that the process has now of its own; of a GPU's memory the peak is counted anew from here.
+
+    Files that are mapped do not count: the system takes their pages back where it is short of memory.
+    """
     if side_by_side.DEVICE.type == "cuda":
         return side_by_side.gpu_memory(anew=True)
-    Path("/proc/self/clear_refs").write_text("5")
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    status = Path("/proc/self/status").read_text()
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
 
 
 def run(stage: str, asked: argparse.Namespace, folder: Path) -> int:
