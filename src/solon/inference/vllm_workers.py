@@ -1,13 +1,16 @@
 """vLLM's workers, as Solon starts them for a model: the engine's, and those that sample in RL."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import GenerationConfig
 
 from solon.engine_settings import EngineSettings
 from solon.errors import SolonError, first_line
 from solon.inference.precision import FOUR_BITS, choose_dtype
+from solon.libraries import vllm as libraries
 from solon.libraries.vllm import EngineArgs, LLMEngine, current_platform, start
 from solon.models import load_config, resolve
 
@@ -70,6 +73,20 @@ def open_workers(model: str, settings: EngineSettings, dtype: str, **changes: An
             "short, change engine.vllm.gpu_memory_utilization (on a CPU also the environment variable "
             "VLLM_CPU_KVCACHE_SPACE); a model that vLLM does not know runs with engine.kind transformers"
         ) from error
+
+
+def hand_over(
+    workers: LLMEngine, model: str, weights: Iterable[tuple[str, Tensor]], dtype: str, instead: str
+) -> None:
+    """Give the workers the model's weights, in a checkpoint's names, out of this process's memory.
+
+    Raises SolonError, which says what to do ``instead``, where they have not got all of theirs.
+    """
+    if missing := libraries.hand_over(workers, weights, getattr(torch, dtype)):
+        raise SolonError(
+            f"vLLM knows weights of {model!r} by other names than transformers, and has not got "
+            f"{min(missing)}: {instead}"
+        )
 
 
 def generation_config(model: str) -> GenerationConfig:

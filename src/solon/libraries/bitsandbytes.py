@@ -15,7 +15,7 @@ from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from solon.errors import SolonError
-from solon.libraries.transformers import Conv1D, quantization_of, weights_read
+from solon.libraries.transformers import HEADS, Conv1D, quantization_of, weights_read
 
 
 def check(what: str, instead: str) -> None:
@@ -69,7 +69,7 @@ def packable(layer: nn.Module) -> bool:
 def stay_whole(network: PreTrainedModel) -> list[str]:
     """The names of heads, and of layers whose weights the family's code reads besides calling them."""
     head = network.get_output_embeddings()
-    read = weights_read(network) | {"score", "classifier"}
+    read = weights_read(network) | set(HEADS)
     return [
         name
         for name, layer in network.named_modules()

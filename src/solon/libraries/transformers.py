@@ -27,6 +27,9 @@ from transformers.utils.chat_template_utils import _compile_jinja_template
 
 __all__ = ["Conv1D", "GenericForSequenceClassification", "sdpa_attention_forward", "sdpa_mask"]
 
+HEADS = ("score", "classifier")
+"""What families call the layer of their classifiers that gives the score."""
+
 SOURCE = "_name_or_path"
 """Where a configuration, as a dictionary, has the name that it was loaded by."""
 

@@ -22,10 +22,11 @@ from solon.pipeline import reuse
 from solon.pipeline.runner import files_left
 from solon.pipeline.steps.feedback import IN_FILE, asked_for, of_panel
 from solon.pipeline.steps.inputs import of_weights
-from solon.pipeline.weighing import LABELS, UNLABELLED, judged, read, weigh_anew, write
+from solon.pipeline.weighing import LABELS, UNLABELLED, judged, read, weigh_anew
 from solon.records import Agreement, Aspect, TrustRecord
 from solon.store.files import write_atomically
 from solon.store.manifest import Manifest
+from solon.store.record_file import write
 from solon.store.run_folder import CONSTITUTIONS, RunFolder
 from solon.store.run_folder import read as read_run
 

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,8 @@ from solon.pipeline.steps.inputs import TRAINED
 from solon.pipeline.weighing import weigh_anew
 from solon.pipeline.workspace import Workspace
 from solon.stages.critique import first_rounds
-from solon.store.files import write_atomically
 from solon.store.manifest import Manifest, flat, inputs_of
-from solon.store.record_file import RecordFile, as_line
+from solon.store.record_file import RecordFile, write
 from solon.store.run_folder import manifest_of
 
 Inputs = Mapping[str, Mapping[str, Any]]  # of every stage, as the manifest records them
@@ -75,23 +74,19 @@ def _take_part(stage: Stage, donor: Path, theirs: Manifest, work: Workspace, wan
     if stage.name == "critique" and _more_rounds(theirs, stage, wanted):
         count = wanted["critique"][ROUNDS]
         revisions = (first_rounds(record, count) for record in RecordFile(source / "revisions.jsonl"))
-        _write(target / "revisions.jsonl", revisions)
+        write(target / "revisions.jsonl", revisions)
         for name in ("first-answers.jsonl", "helpful.jsonl"):
             if (source / name).exists():
-                _write(target / name, RecordFile(source / name))
+                write(target / name, RecordFile(source / name))
         return f"answers and revisions up to round {count}" if count else "answers"
     if stage.name == "feedback" and _other_weights(theirs, stage, wanted):
         weigh_anew(donor, work.folder, work.config, work.laws)
         return "votes, which are weighed otherwise here"
     if stage.name == "evaluation" and (same := _same_models(theirs, stage, wanted)):
         for model in same:
-            _write(target / f"{model}.jsonl", RecordFile(source / f"{model}.jsonl"))
+            write(target / f"{model}.jsonl", RecordFile(source / f"{model}.jsonl"))
         return f"answers of {' and '.join(same)}"
     return ""
-
-
-def _write(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    write_atomically(path, "".join(map(as_line, records)))
 
 
 def _manifest(run: Path) -> Manifest:

@@ -1,6 +1,6 @@
 """A run's labels made anew from its votes, under principles that are weighed otherwise: no model is asked."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,7 @@ from solon.feedback import weights
 from solon.pipeline.steps.feedback import votes_beside
 from solon.records import ASPECT_OF, KINDS, Aspect, Ballot, PairRecord
 from solon.stages import feedback as labels
-from solon.store.files import write_atomically
-from solon.store.record_file import RecordFile, as_line
+from solon.store.record_file import RecordFile, write
 
 PAIRS = "04-comparison/pairs.jsonl"
 LABELS, UNLABELLED = "05-feedback/preferences.jsonl", "05-feedback/unlabelled.jsonl"
@@ -20,10 +19,6 @@ LABELS, UNLABELLED = "05-feedback/preferences.jsonl", "05-feedback/unlabelled.js
 
 def read(run: Path, name: str) -> list[Any]:
     return RecordFile(run / name, KINDS[Path(name).stem]).read()
-
-
-def write(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    write_atomically(path, "".join(map(as_line, records)))
 
 
 def weigh_anew(source: Path, target: Path, asked: config.Config, laws: Mapping[Aspect, Constitution]) -> None:

@@ -16,14 +16,13 @@ from solon.inference.active import Active, Answer, continuing
 from solon.inference.dialogue_tokens import DialogueTokens
 from solon.inference.precision import FOUR_BITS
 from solon.inference.scoring import room
-from solon.inference.vllm_workers import open_workers, vllm_dtype
+from solon.inference.vllm_workers import hand_over, open_workers, vllm_dtype
 from solon.libraries.transformers import as_in_checkpoints
 from solon.libraries.vllm import (
     RequestOutputKind,
     SamplingParams,
     can_sleep,
     current_platform,
-    hand_over,
     shut_down,
     tokens_input,
 )
@@ -97,12 +96,8 @@ class VLLMSampler:
             self._sleep()
         if can_sleep():
             self._workers.wake_up(["weights"])
-        missing = hand_over(self._workers, weights, getattr(torch, self._dtype))
-        if missing:
-            raise SolonError(
-                f"vLLM knows weights of {self.task.policy!r} by other names than transformers, and has not "
-                f"got {min(missing)}: set engine.kind to transformers"
-            )
+        other = "set engine.kind to transformers"
+        hand_over(self._workers, self.task.policy, weights, self._dtype, instead=other)
         if can_sleep():
             self._workers.wake_up(["kv_cache"])
         self._workers.reset_prefix_cache()  # it is of the weights before

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from solon import cards, marks
+from solon.adapter_folders import CONFIG, is_adapter
 from solon.errors import SolonError
 from solon.marks import Origin
-from solon.method import STAGES, Stage
+from solon.method import MODELS, Stage, holds_model
 from solon.publishing.names import called, is_path
 from solon.publishing.parcel import File
 from solon.report.roles import models as roles
@@ -16,18 +17,12 @@ from solon.store.run_folder import RunFolder
 
 # What a model is made of; not its records, nor a training's state, and no pickles.
 SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
-WHOLE, ADAPTER = "config.json", "adapter_config.json"
-
-STAGE_OF: Mapping[str, Stage] = {
-    stage.training.model.lower().replace(" ", "-"): stage for stage in STAGES if stage.training
-}
-"""The stages that leave a model, by what the model is called: sl-cai, preference-model, rl-cai."""
 LAST = ("rl-cai", "sl-cai")  # the policy, the furthest one first
 
 
 @dataclass(frozen=True)
 class Model:
-    name: str  # as in STAGE_OF
+    name: str  # as in MODELS
     folder: Path
     base: str  # what its policy is called; of adapters the model on the hub that they are for
     adapter: bool
@@ -35,7 +30,7 @@ class Model:
 
     @property
     def stage(self) -> Stage:
-        return STAGE_OF[self.name]
+        return MODELS[self.name]
 
     @property
     def marked(self) -> bool:
@@ -48,7 +43,7 @@ class Model:
 
 
 def find(run: RunFolder, path: Path, asked: Iterable[str]) -> list[Model]:
-    """The models that are ``asked`` for: names of STAGE_OF, or folders with one of them merged.
+    """The models that are ``asked`` for: names of MODELS, or folders with one of them merged.
 
     The last policy where none is. Raises SolonError where one is not there, not finished, or could not be
     loaded by others.
@@ -64,14 +59,14 @@ def find(run: RunFolder, path: Path, asked: Iterable[str]) -> list[Model]:
 
 
 def _finished(run: RunFolder, path: Path, name: str) -> bool:
-    folder = path / STAGE_OF[name].folder
-    done = (run.stages.get(STAGE_OF[name].name) or {}).get("status") == "done"
-    return done and any((folder / file).is_file() for file in (WHOLE, ADAPTER))
+    folder = path / MODELS[name].folder
+    done = (run.stages.get(MODELS[name].name) or {}).get("status") == "done"
+    return done and holds_model(folder)
 
 
 def _model(run: RunFolder, path: Path, asked: str) -> Model:
-    if asked in STAGE_OF:
-        name, folder = asked, path / STAGE_OF[asked].folder
+    if asked in MODELS:
+        name, folder = asked, path / MODELS[asked].folder
         if not _finished(run, path, name):
             raise SolonError(
                 f"{path} has no finished {name}: leave it out, or let 'solon run' come to its end"
@@ -79,7 +74,7 @@ def _model(run: RunFolder, path: Path, asked: str) -> Model:
     else:
         folder = Path(asked)
         name = _made_from(folder, path)
-    adapter = not (folder / WHOLE).is_file()
+    adapter = is_adapter(folder)
     base = _base(folder, name) if adapter else roles(run)["policy"]
     own = marks.of_one(str(folder), folder, verified=True)
     if own.faults:
@@ -89,7 +84,7 @@ def _model(run: RunFolder, path: Path, asked: str) -> Model:
 
 def _base(folder: Path, name: str) -> str:
     """The model on the hub that the folder's adapters are for."""
-    base = str(cards.json_of(folder / ADAPTER).get("base_model_name_or_path") or "")
+    base = str(cards.json_of(folder / CONFIG).get("base_model_name_or_path") or "")
     if is_path(base) or not cards.HUB_NAME.match(base):
         raise SolonError(
             f"{folder} has adapters for {base!r}, a folder that others do not have, so nobody else could "
@@ -101,13 +96,13 @@ def _base(folder: Path, name: str) -> str:
 
 def _made_from(folder: Path, run: Path) -> str:
     """Which model of the run the folder has, by their marks."""
-    if not (folder / WHOLE).is_file():
+    if is_adapter(folder) or not holds_model(folder):
         raise SolonError(
-            f"--model {str(folder)!r} is neither one of {', '.join(STAGE_OF)} nor a folder with a whole "
+            f"--model {str(folder)!r} is neither one of {', '.join(MODELS)} nor a folder with a whole "
             "model (config.json); correct it"
         )
     learned = _learned(folder)
-    for name, stage in STAGE_OF.items():
+    for name, stage in MODELS.items():
         if learned and learned == _learned(run / stage.folder):
             return name
     raise SolonError(

@@ -113,7 +113,7 @@ class RecordFile:
         records = self.read()
         ordered = sorted(records, key=lambda record: place[record["id"]])
         if ordered != records:
-            write_atomically(self.path, "".join(map(as_line, ordered)))
+            write(self.path, ordered)
 
 
 def whole(line: bytes) -> bool:
@@ -126,6 +126,11 @@ def whole(line: bytes) -> bool:
 
 def as_line(record: Mapping[str, Any]) -> str:
     return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def write(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Put the records in the file's place, all at once."""
+    write_atomically(path, "".join(map(as_line, records)))
 
 
 def complete(

@@ -18,7 +18,7 @@ from solon import config, models, trackers
 from solon.errors import SolonError
 from solon.libraries.bitsandbytes import in_four_bits
 from solon.libraries.peft import adaptable
-from solon.libraries.transformers import Conv1D, no_activation_checkpointing
+from solon.libraries.transformers import HEADS, Conv1D, no_activation_checkpointing
 from solon.libraries.trl import disable_dropout_in_model
 from solon.prompts.dialogue import neutral_messages, reserved
 from solon.prompts.template_turns import TemplateTurns
@@ -152,7 +152,7 @@ def lora_config(lora: config.Lora | None, model: Any, task: str) -> LoraConfig |
         return None
     if any(weight.dim() == 3 and "expert" in name for name, weight in model.named_parameters()):
         _say_that_experts_stay(type(model).__name__)
-    heads = [model.get_output_embeddings(), *(getattr(model, name, None) for name in ("score", "classifier"))]
+    heads = [model.get_output_embeddings(), *(getattr(model, name, None) for name in HEADS)]
     return LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,

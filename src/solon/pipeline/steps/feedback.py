@@ -13,7 +13,7 @@ from solon.feedback import METHODS, panel
 from solon.feedback.made import ByMaking
 from solon.held_out import opening
 from solon.inference.engine import Engine
-from solon.pipeline.steps.inputs import of_human_harm, of_model, of_rules, of_source, of_weights
+from solon.pipeline.steps.inputs import of_human_harm, of_laws, of_model, of_source
 from solon.pipeline.workbench import Workbench
 from solon.pipeline.workspace import Done, Workspace
 from solon.records import (
@@ -214,9 +214,6 @@ def inputs(work: Workspace) -> dict[str, Any]:
         "feedback": work.config.feedback.model_dump(exclude={"untrusted"}),
         "preference_model.helpfulness.hash": of_source(work.config.preference_model.helpfulness),
         **of_human_harm(work),
-        **of_rules("constitution", work.constitution),
-        **of_weights("constitution", work.constitution),
-        **of_rules("preference_model.helpfulness_constitution", work.helpful_labels),
-        **of_weights("preference_model.helpfulness_constitution", work.helpful_labels),
+        **of_laws(work),
         **of_model(work, "feedback", work.panel),
     }

@@ -61,3 +61,16 @@ def of_weights(name: str, rules: Constitution) -> dict[str, Any]:
 
 def of_rules(name: str, rules: Constitution) -> dict[str, str]:
     return {name: rules.name, f"{name}.hash": rules.content_hash}
+
+
+def of_laws(work: Workspace) -> dict[str, Any]:
+    """What both aspects are labelled by, with the weights of the principles."""
+    laws = {
+        "constitution": work.constitution,
+        "preference_model.helpfulness_constitution": work.helpful_labels,
+    }
+    return {
+        key: value
+        for name, rules in laws.items()
+        for key, value in (of_rules(name, rules) | of_weights(name, rules)).items()
+    }

@@ -8,7 +8,7 @@ from solon import config
 from solon.errors import set_aside_note
 from solon.feedback import samples
 from solon.pipeline.steps import red_team
-from solon.pipeline.steps.inputs import of_model, of_rules, of_weights
+from solon.pipeline.steps.inputs import of_laws, of_model
 from solon.pipeline.workbench import Workbench
 from solon.pipeline.workspace import Done, Workspace
 from solon.policy import own_rewards
@@ -104,10 +104,7 @@ def inputs(work: Workspace) -> dict[str, Any]:
 def _of_feedback(work: Workspace) -> dict[str, Any]:
     return {
         "feedback": work.config.feedback.model_dump(exclude={"untrusted"}),
-        **of_rules("constitution", work.constitution),
-        **of_weights("constitution", work.constitution),
-        **of_rules("preference_model.helpfulness_constitution", work.helpful_labels),
-        **of_weights("preference_model.helpfulness_constitution", work.helpful_labels),
+        **of_laws(work),
         **of_model(work, "feedback", work.panel),
     }
 

@@ -10,15 +10,14 @@ from solon.evaluation.paper_evals import drawn
 from solon.evaluation.trust import Way
 from solon.held_out import opening
 from solon.pipeline.steps.feedback import human
-from solon.pipeline.steps.inputs import of_model, of_rules, of_source, of_weights
+from solon.pipeline.steps.inputs import of_laws, of_model, of_rules, of_source
 from solon.pipeline.steps.red_team import given
 from solon.pipeline.workbench import Workbench
 from solon.pipeline.workspace import Done, Workspace
 from solon.records import Agreement, Aspect, Message, PeoplesPair, Role, TrustRecord
 from solon.seeds import stable_id
 from solon.sources.tables import label, source_name
-from solon.store.files import write_atomically
-from solon.store.record_file import RecordFile, as_line
+from solon.store.record_file import RecordFile, write
 
 Files = Callable[[str], RecordFile]  # where what a model said is kept: by "labeller-harmlessness", ...
 
@@ -85,7 +84,7 @@ def run(work: Workspace) -> Done:
     ways = trust.labelling_ways(asked, work.laws, trust.labelled(asked))
     ways += trust.judging_ways(asked, work.evaluated_by)
     found = measure(work, ways, wanted, left_out, lambda name: work.file(f"trust/{name}.jsonl"))
-    write_atomically(work.folder / "trust/agreement.jsonl", "".join(map(as_line, found)))
+    write(work.folder / "trust/agreement.jsonl", found)
     notes = [trust.tells(agreement, f"the {agreement['role']}") for agreement in found]
     if left_out:
         notes.append(
@@ -113,10 +112,7 @@ def inputs(work: Workspace) -> dict[str, Any]:
         "pairs apart from what is trained on": stable_id(*(pair["id"] for pair in wanted)),
         "feedback": work.config.feedback.model_dump(exclude={"untrusted", "panel"}),
         "preference_model.helpfulness": source_name(work.config.preference_model.helpfulness),
-        **of_rules("constitution", work.constitution),
-        **of_weights("constitution", work.constitution),
-        **of_rules("preference_model.helpfulness_constitution", work.helpful_labels),
-        **of_weights("preference_model.helpfulness_constitution", work.helpful_labels),
+        **of_laws(work),
         **of_rules("evaluation.helpfulness_constitution", work.helpful_evaluation),
         **of_model(work, "feedback"),
         **(of_model(work, "judge") if work.config.apart("judge", "feedback") else {}),
