@@ -127,7 +127,7 @@ def test_ratings_and_comparisons_reward(judges: Judges, asking: Asking, tmp_path
     assert {record["judge"] for record in told} == set(judges.models)
     assert len(asking.asked) == 3 * 2 + 3 * 2 * 2  # twice rated; three pairs, both ways, by two principles
     [took] = asked(tmp_path)
-    assert (took["id"], took["chose"]) == ("1", len(asking.asked))
+    assert (took["id"], took["usage"]["requests"]) == ("1", len(asking.asked))
 
 
 def test_a_rating_is_the_one_that_labels_have(judges: Judges, asking: Asking, tmp_path: Path) -> None:

@@ -126,6 +126,8 @@ class Vote(TypedDict):
     reasoning: list[str]  # chain of thought for each order; [] without chain of thought
     thinking: NotRequired[list[str]]  # what a judge that thinks first thought, for each order
     samples: int | None  # sampled answers counted; None where the probability is the model's own
+    # how many of its questions had choices that the model gives next to none of the probability, if any
+    guessed: NotRequired[int]
     # how much it counts beside the others, where its principle's weight is not 1
     weight: NotRequired[Annotated[float, Field(ge=0)]]
     judge: NotRequired[str]  # the model whose vote it is, where several label (``feedback.panel``)
@@ -222,8 +224,6 @@ class AskedRecord(TypedDict):
 
     id: str  # the step; twice where a killed run went on amid it
     usage: dict[str, float]  # as in the manifest
-    chose: int  # questions answered from among choices
-    improbable: int  # of which the model would have said something else
     notes: list[str]  # what the engine had to say
 
 

@@ -10,6 +10,7 @@ from scipy.special import expit
 from solon import config
 from solon.constitution import ComparisonPrinciple, Constitution
 from solon.errors import SetAside
+from solon.feedback.guesses import marked
 from solon.feedback.letter_prior import letter_priors
 from solon.feedback.method import Candidates, Method, Voted, close
 from solon.feedback.weights import weighing
@@ -169,7 +170,7 @@ def _judge_block(
         asked = (posing.principle for posing in everything)
         priors = letter_priors(engine, asked, shots, settings.layout)
     found: dict[str, ChoiceScores] = {}
-    for scores in engine.choose(questions):
+    for scores in engine.choice_logprobs(questions):
         pair = owner[scores.id]
         if isinstance(scores, SetAside):
             aside.setdefault(pair.id, scores)
@@ -263,5 +264,6 @@ def _votes(
             vote["prior"] = priors[principle.name]
         vote["orders"] = by_letters(vote, [posing.swapped for posing in mine])
         vote["probability"] = soft_label(vote["orders"], clamp_of(settings))
-        votes.append(weighing(vote, principle.weight))
+        guessed = sum(found[posing.id].improbable for posing in mine)
+        votes.append(weighing(marked(vote, guessed), principle.weight))
     return votes

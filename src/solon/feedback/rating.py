@@ -11,6 +11,7 @@ from scipy.special import expit, softmax
 from solon import config
 from solon.constitution import ComparisonPrinciple, Constitution, RatingScale
 from solon.errors import SetAside
+from solon.feedback.guesses import marked
 from solon.feedback.method import Candidates, Method, Voted, close
 from solon.inference.engine import ChoiceScores, Engine, Question, total_votes
 from solon.prompts import rating as prompts
@@ -127,7 +128,7 @@ def judge(engine: Engine, pairs: Iterable[Candidates], scale: RatingScale, sharp
 
 
 def _vote(first: "RatedDialogue", second: "RatedDialogue", scale: RatingScale, sharpness: float) -> Vote:
-    return Vote(
+    vote = Vote(
         principle=scale.principle.name,
         instruction=scale.principle.instruction,
         probability=first_is_better(first.value, second.value, sharpness),
@@ -137,6 +138,7 @@ def _vote(first: "RatedDialogue", second: "RatedDialogue", scale: RatingScale, s
         ratings=[first.value, second.value],
         readings=[list(pair) for pair in zip(first.readings, second.readings, strict=True)],
     )
+    return marked(vote, first.guessed + second.guessed)
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ class RatedDialogue:
     value: float  # the mean of the scale's numbers, 0 for its first entry
     readings: tuple[float, float]  # what it is the mean of: with the scale written up, then down
     samples: int | None  # sampled answers counted; None where the probabilities are the model's own
+    guessed: int  # of the two readings, those of numbers that the model gives next to none of the probability
 
 
 def rate(
@@ -167,7 +170,7 @@ def rate(
         for falling in (False, True)
     ]
     waiting: dict[int, ChoiceScores | SetAside] = {}
-    for scores in engine.choose(questions):
+    for scores in engine.choice_logprobs(questions):
         place, falling = scores.id.split("/")
         if int(place) not in waiting:
             waiting[int(place)] = scores
@@ -182,7 +185,8 @@ def _mean(rising: ChoiceScores | SetAside, falling: ChoiceScores | SetAside) -> 
     if isinstance(falling, SetAside):
         return falling
     readings = expected(rising.logprobs), expected(falling.logprobs)
-    return RatedDialogue(sum(readings) / 2, readings, total_votes([rising.votes, falling.votes]))
+    samples = total_votes([rising.votes, falling.votes])
+    return RatedDialogue(sum(readings) / 2, readings, samples, rising.improbable + falling.improbable)
 
 
 def expected(logprobs: Sequence[float]) -> float:

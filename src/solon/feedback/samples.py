@@ -17,6 +17,7 @@ from solon import config
 from solon.constitution import Constitution, RatingScale
 from solon.errors import SetAside, SolonError
 from solon.feedback import weights
+from solon.feedback.guesses import marked
 from solon.feedback.method import Candidates, turned
 from solon.feedback.multiple_choice import ByMultipleChoice
 from solon.feedback.panel import by_judge
@@ -198,7 +199,7 @@ def _rated(engine: Engine, samples: Sequence[Sample], scale: RatingScale) -> Ite
 
 
 def _vote(rated: RatedDialogue, scale: RatingScale) -> SampleVote:
-    return SampleVote(
+    vote = SampleVote(
         principle=scale.principle.name,
         instruction=scale.principle.instruction,
         probability=height(rated.value, scale),
@@ -208,6 +209,7 @@ def _vote(rated: RatedDialogue, scale: RatingScale) -> SampleVote:
         ratings=[rated.value],
         readings=[[reading] for reading in rated.readings],
     )
+    return marked(vote, rated.guessed)
 
 
 def _compared(

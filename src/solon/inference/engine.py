@@ -110,8 +110,6 @@ class Engine(ABC):
     role: Role = DEFAULT
     concurrency: int  # how many requests the engine works on at a time
     usage: Usage
-    chose: int = 0  # questions that were answered from among choices
-    improbable: int = 0  # of which the model would have said something else (``ChoiceScores.improbable``)
     thinks: bool = False  # its model thinks before it answers, where nothing is prefilled
 
     @abstractmethod
@@ -218,14 +216,6 @@ class Engine(ABC):
         problems, total = [error.problem for error in aside], came + len(aside)
         for note in set_aside_note(problems, total, f"requests to {self.model_name}"):
             self.say(note)
-
-    def choose(self, questions: Sequence[Question]) -> Iterator[ChoiceScores | SetAside]:
-        """``choice_logprobs`` of questions whose choices are all the answers there are; they are counted."""
-        for scores in self.choice_logprobs(questions):
-            if isinstance(scores, ChoiceScores):
-                self.chose += 1
-                self.improbable += scores.improbable
-            yield scores
 
     def run_chains(self, chains: Iterable[Chain[T]]) -> Iterator[T]:
         """Advance every chain as its own completions arrive; results come as chains end, in any order.

@@ -15,10 +15,10 @@ from solon import constitution, feedback, marks
 from solon.config import Config, EngineSettings
 from solon.constitution import Constitution
 from solon.errors import SET_ASIDE, set_aside_note
-from solon.feedback import panel
+from solon.feedback import guesses, panel
 from solon.feedback.sample_judges import Judges, asked
 from solon.inference import blocks, open_engine, settled
-from solon.inference.engine import LEAST, Engine, Usage
+from solon.inference.engine import Engine, Usage
 from solon.method import trains
 from solon.progress import Watcher
 from solon.records import Aspect
@@ -112,6 +112,8 @@ class Workbench:
         kept = f"; they are in {aside.path.name}" if aside else ""
         for note in set_aside_note(map(problem, made), len(made), file.path.stem, kept):
             self.note(note)
+        for note in guesses.note(model, records):
+            self.note(note)
         return records
 
     # Seeds and models
@@ -150,9 +152,10 @@ class Workbench:
         )
 
     def note(self, text: str) -> None:
-        """Tell the user, and whoever asks for the notes."""
-        self.watcher.say(text)
-        self._notes.append(text)
+        """Tell the user, and whoever asks for the notes, what they have not been told since."""
+        if text not in self._notes:
+            self.watcher.say(text)
+            self._notes.append(text)
 
     def take_notes(self) -> list[str]:
         """What the engines had to say since the last call; the user has been told."""
@@ -179,16 +182,7 @@ class Workbench:
                     f"{cut} thoughts of {self._engine.model_name} came to {self._engine.role.thoughts} "
                     "tokens (thinking_tokens) and were closed there; the answers come after what there was."
                 )
-            self._tell_improbable(self._engine.model_name, self._engine.chose, self._engine.improbable)
-            self._engine.usage, self._engine.chose, self._engine.improbable = Usage(), 0, 0
-
-    def _tell_improbable(self, model: str, chose: int, improbable: int) -> None:
-        if 2 * improbable > chose:
-            self.note(
-                f"{model} gives the answers that it is to choose from less than "
-                f"{LEAST:.0%} of the probability in most questions: what it thinks of them is guessed "
-                "from the little that is left."
-            )
+            self._engine.usage = Usage()
 
     def train(
         self, stage: str, records: Sequence[Any], models: Sequence[str | None], out: Path, seed: int
@@ -222,8 +216,8 @@ class Workbench:
             self._used.update(record["usage"])
         for note in dict.fromkeys(note for record in records for note in record["notes"]):
             self.note(note)
-        counts = (sum(record["chose"] for record in records), sum(record["improbable"] for record in records))
-        self._tell_improbable(panel.labeller(judges.models), *counts)
+        for note in guesses.note(panel.labeller(judges.models), RecordFile(out / "samples.jsonl")):
+            self.note(note)
 
 
 def problem(record: Mapping[str, Any]) -> str:

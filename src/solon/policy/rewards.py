@@ -209,12 +209,9 @@ class Feedback:
     def _count(self, step: str, engine: Engine) -> None:
         """Write what a step took, for whoever started the training."""
         usage = {name: count for name, count in asdict(engine.usage).items() if count}
-        asked = AskedRecord(
-            id=step, usage=usage, chose=engine.chose, improbable=engine.improbable, notes=list(self._notes)
-        )
-        if usage or engine.chose or self._notes:
-            self._asked.append(asked)
-        engine.usage, engine.chose, engine.improbable = Usage(), 0, 0
+        if usage or self._notes:
+            self._asked.append(AskedRecord(id=step, usage=usage, notes=list(self._notes)))
+        engine.usage = Usage()
         self._notes.clear()
 
     def close(self) -> None:
