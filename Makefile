@@ -52,9 +52,11 @@ test-vllm: $(VLLM)/ready
 test-inspect: $(INSPECT)/ready
 	$(INSPECT)/bin/python -m pytest tests/test_inspect_tasks.py
 
-# Weights in 4 bits and optimisers' states in 8, by bitsandbytes, whose import would cost every other test a second.
+# Weights in 4 bits and optimisers' states in 8, by bitsandbytes, whose import would cost every other test a second;
+# and all steps of benchmarks/gpu.py on models of next to no size, of which one is in 4 bits.
 test-4bit: $(FOUR_BITS)/ready
-	OMP_NUM_THREADS=1 $(FOUR_BITS)/bin/python -m pytest tests/test_four_bits.py tests/test_optimizer.py
+	OMP_NUM_THREADS=1 SOLON_TEST_BENCHMARKS=1 $(FOUR_BITS)/bin/python -m pytest tests/test_four_bits.py \
+		tests/test_optimizer.py tests/test_hardware.py
 
 # The documentation as a site, in site/; a link that leads nowhere fails it. Needs nothing of Solon's own.
 docs: $(DOCS)/ready

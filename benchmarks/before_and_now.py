@@ -1,6 +1,6 @@
 """Training steps with adapters as they were at a commit and as they are now: time a step, and peak memory.
 
-    python benchmarks/before_and_now.py COMMIT [--model smollm2] [--turns 3] [--steps 4] > result.json
+    python benchmarks/before_and_now.py COMMIT [--turns 3] [--steps 4] [--now float32] > result.json
 
 Supervised finetuning, the preference model and RL (RLOO) train adapters from the same records, each side in
 processes of its own, by turns: before, now with frozen weights in float32, now in bfloat16. A step's time is
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--now", nargs="+", choices=list(SIDES)[1:], default=list(SIDES)[1:])
     parser.add_argument("--side", choices=SIDES, help="one side's trainings in this process")
     parser.add_argument("--folder", type=Path)
     asked = parser.parse_args()
@@ -42,7 +43,10 @@ def main() -> None:
         subprocess.run(["git", "worktree", "add", "-q", "--detach", old, asked.commit], cwd=ROOT, check=True)
         try:
             found = [
-                {side: of_side(side, asked, old if side == "before" else ROOT) for side in SIDES}
+                {
+                    side: of_side(side, asked, old if side == "before" else ROOT)
+                    for side in ["before", *asked.now]
+                }
                 for _ in range(asked.turns)
             ]
         finally:
@@ -117,7 +121,7 @@ def summary(turns: list[dict[str, Any]], asked: dict[str, Any]) -> dict[str, Any
             stage: statistics.median(each for turn in turns for each in turn[side]["seconds"][stage])
             for stage in stages
         }
-        for side in SIDES
+        for side in turns[0]
     }
     return {
         "benchmark": "training steps with adapters, before and now",
@@ -126,10 +130,9 @@ def summary(turns: list[dict[str, Any]], asked: dict[str, Any]) -> dict[str, Any
         "seconds_a_step": seconds,
         "ratio": {
             side: {stage: round(seconds["before"][stage] / seconds[side][stage], 2) for stage in stages}
-            for side in SIDES
-            if side != "before"
+            for side in asked["now"]
         },
-        "peak_gb": {side: turns[0][side]["peak_gb"] for side in SIDES},
+        "peak_gb": {side: turns[0][side]["peak_gb"] for side in turns[0]},
     }
 
 

@@ -272,7 +272,7 @@ def test_a_step_ends_when_its_time_is_up(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.skipif(
-    "SOLON_TEST_BENCHMARKS" not in os.environ, reason="two minutes; SOLON_TEST_BENCHMARKS=1 runs it"
+    "SOLON_TEST_BENCHMARKS" not in os.environ, reason="three minutes; 'make test-4bit' runs it"
 )
 def test_all_steps_on_a_gpu_run_on_what_there_is(tmp_path: Path) -> None:
     command = [sys.executable, str(BENCHMARKS / "gpu.py"), str(tmp_path), "--tiny"]
