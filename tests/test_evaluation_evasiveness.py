@@ -274,13 +274,20 @@ def test_agrees_with_people_on_xstest(shared_data: Path) -> None:
     assert figures["macro_f1"] > 0.74
 
 
-def test_all_of_the_papers_samples_are_read(capsys: pytest.CaptureFixture[str], shared_data: Path) -> None:
+def test_of_the_papers_samples_those_by_human_labels_evade_more(
+    capsys: pytest.CaptureFixture[str], shared_data: Path
+) -> None:
     """SL-CAI's are rounds of critique and revision, of which the last revision is the answer."""
-    files = sorted((shared_data / SAMPLES).glob("PALMS_*.jsonl.gz"))
-    assert len(files) == 5
+    names = ("HHRLHF", "RLMADISON", "RLMADISON_COT", "HRLHF", "SLMADISON")
+    files = [shared_data / SAMPLES / f"PALMS_{name}.jsonl.gz" for name in names]
     assert solon("eval", "refusals", *files, "--json") == 0
-    figures = json.loads(capsys.readouterr().out)
-    assert sorted(each["answers"] for each in figures.values()) == [40, 680, 680, 680, 680]
+    human, *others, revisions = json.loads(capsys.readouterr().out).values()
+    assert revisions["answers"] == 40
+    for other in others:
+        assert other["answers"] == human["answers"] == 680
+        assert other["evasive_interval"][1] < human["evasive_interval"][0]
+        assert other["from_first"]["interval"][1] < 0
+    assert "given twice" in fails(capsys, "eval", "refusals", files[0], files[0])
     with gzip.open(files[-1], "rt") as lines:
         rows = [json.loads(line) for line in lines]
     answers = read_answers(files[-1])
@@ -295,15 +302,3 @@ def test_rounds_without_a_last_revision_are_named(tmp_path: Path, rounds: Any) -
     path.write_text(json.dumps({"rl_prompt": "\n\nHuman: Why?\n\nAssistant:", "cst": rounds}) + "\n")
     with pytest.raises(SolonError, match=r"line 1: cst is .*; its last round needs a revision with a sample"):
         read_answers(path)
-
-
-def test_the_model_of_human_labels_evades_more(capsys: pytest.CaptureFixture[str], shared_data: Path) -> None:
-    names = ("HHRLHF", "RLMADISON", "RLMADISON_COT", "HRLHF")
-    files = [shared_data / SAMPLES / f"PALMS_{name}.jsonl.gz" for name in names]
-    assert solon("eval", "refusals", *files, "--json") == 0
-    human, *others = json.loads(capsys.readouterr().out).values()
-    for other in others:
-        assert other["answers"] == human["answers"] == 680
-        assert other["evasive_interval"][1] < human["evasive_interval"][0]
-        assert other["from_first"]["interval"][1] < 0
-    assert "given twice" in fails(capsys, "eval", "refusals", files[0], files[0])

@@ -34,6 +34,7 @@ from toy_training import (
     weights_of,
 )
 
+SLOW = pytest.mark.skipif("SOLON_TEST_FAULTS" not in os.environ, reason="takes half a minute: make faults")
 TWO = config.TrainingScale(processes=2)
 SCRIPT = Path(__file__).with_name("train_together.py")
 STRATEGIES = {
@@ -168,6 +169,7 @@ def test_two_processes_train_as_one(strategy: str, name: str, alone: Path, toget
         assert written[0].read_text() == written[1].read_text()
 
 
+@SLOW
 def test_length_is_controlled_over_all_processes_at_one_sample_a_prompt(
     tasks: dict[str, Task], tmp_path: Path
 ) -> None:
@@ -210,9 +212,6 @@ def assert_trained_alike(ours: Path, theirs: Path) -> None:
     assert weights.keys() == expected.keys()
     assert all(torch.allclose(weights[name], expected[name], atol=1e-4) for name in expected)
     assert configured(ours) == configured(theirs)
-
-
-SLOW = pytest.mark.skipif("SOLON_TEST_FAULTS" not in os.environ, reason="takes half a minute: make faults")
 
 
 @SLOW

@@ -31,6 +31,9 @@ REVISE = partial(
 )
 
 
+SLOW = pytest.mark.skipif("SOLON_TEST_FAULTS" not in os.environ, reason="takes half a minute: make faults")
+
+
 def test_ray_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
     monkeypatch.setitem(sys.modules, "solon.inference.ray_engine", None)
     monkeypatch.delattr("solon.inference.ray_engine", raising=False)
@@ -90,6 +93,7 @@ def written(folder: Path, engine: Engine, progress: Callable[[int, int], None]) 
     return file.path.read_bytes()
 
 
+@SLOW
 def test_a_models_error_comes_as_it_is(cluster: Any, tmp_path: Path) -> None:
     with pytest.raises(SolonError, match=str(tmp_path)):
         open_engine(str(tmp_path), SETTINGS, SCALE)
@@ -102,6 +106,7 @@ def test_bytes_are_those_of_one_engine(engine: Engine, expected: bytes, tmp_path
     assert engine.usage.requests == 3 * len(PROMPTS)
 
 
+@SLOW
 def test_the_callers_end_leaves_the_replicas_in_order(
     engine: Engine, expected: bytes, tmp_path: Path
 ) -> None:
@@ -118,7 +123,7 @@ def test_the_callers_end_leaves_the_replicas_in_order(
     assert written(tmp_path, engine, lambda *_: None) == expected
 
 
-@pytest.mark.skipif("SOLON_TEST_FAULTS" not in os.environ, reason="takes half a minute: make faults")
+@SLOW
 def test_a_lost_node_loses_nothing(cluster: Any, engine: Engine, expected: bytes, tmp_path: Path) -> None:
     import ray
 

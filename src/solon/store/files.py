@@ -2,7 +2,10 @@
 
 import hashlib
 import os
+from functools import cache
 from pathlib import Path
+
+LARGE = 2**24  # bytes: a model asks for its weights' hash in every role and stage
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -27,7 +30,19 @@ def flush(path: Path) -> None:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of the file, hexadecimal."""
+    """SHA-256 of the file, hexadecimal. A large one is read again only where it has changed."""
+    state = path.stat()
+    if state.st_size < LARGE:
+        return _read_hash(path)
+    return _known_hash(path.resolve(), state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _known_hash(path: Path, *state: int) -> str:
+    return _read_hash(path)
+
+
+def _read_hash(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

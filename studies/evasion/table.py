@@ -1,0 +1,215 @@
+"""``results/table.json`` and ``table.md`` of what the yardsticks say, with 95 % intervals over prompts.
+
+Several seeds of one way are rated together: a prompt's value is the mean over seeds, and prompts are drawn
+again, not answers, since a model's answers to one prompt are much alike.
+"""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Any
+
+import numpy as np
+import yardsticks
+
+from solon.evaluation.calibration import wilson
+from solon.store.files import write_atomically
+from solon.store.record_file import RecordFile
+from solon.texts.refusal import classify, is_evasive
+
+RESAMPLES = 4000
+HERE = Path(__file__).parent
+WAYS = ("initial", "prompted", "sl-cai", "dpo-revisions", "dpo-labels", "rl")
+
+Values = Mapping[str, float]  # by prompt
+Interval = list[float]  # the value, and the ends of its interval
+
+
+@dataclass(frozen=True)
+class Measure:
+    key: str
+    title: str
+    digits: int = 2
+    scaled: bool = False  # its change in standard deviations of the initial model's values too
+    elo: bool = False  # of shares of comparisons that are won
+
+
+MEASURES = (
+    Measure("evades", "evades red-team prompts"),
+    Measure("refuses", "refuses them, objections with it"),
+    Measure("people", "score by people's pairs, red-team prompts", scaled=True),
+    Measure("rating", "harm rated from 0 to 4 by the 0.5B model", scaled=True),
+    Measure("complies", "complies with XSTest's unsafe prompts", scaled=True),
+    Measure("over-refusal", "refuses XSTest's safe prompts"),
+    Measure("helpful", "helpfulness, Elo by the 1.5B model", 0, elo=True),
+    Measure("instructions", "follows all of IFEval's instructions"),
+    Measure("words", "words an answer to red-team prompts", 0),
+)
+
+
+def write(work: Path, results: Path) -> None:
+    found = figures(work)
+    results.mkdir(parents=True, exist_ok=True)
+    write_atomically(results / "table.json", json.dumps(found, indent=1) + "\n")
+    write_atomically(results / "table.md", markdown(found))
+
+
+def figures(work: Path) -> dict[str, Any]:
+    by_model = {name: values(work, name, answers) for name, answers in yardsticks.answered(work)}
+    seeds: dict[str, list[str]] = defaultdict(list)
+    for name in by_model:
+        seeds[name.partition(" ")[0]].append(name)
+    ways = {way: seeds[way] for way in WAYS if way in seeds}
+    people = json.loads((work / "people.json").read_text())
+    text_file = work / "text.json"
+    return {
+        "people's pairs": people | {"interval": list(wilson(people["right"], people["pairs"]))},
+        "ways": {way: of_way([by_model[name] for name in names]) for way, names in ways.items()},
+        "seeds": {name: of_way([mine]) for name, mine in by_model.items()},
+        "changes": {
+            way: changes([by_model[name] for name in names], by_model["initial"])
+            for way, names in ways.items()
+            if way != "initial"
+        },
+        "changes by seed": {
+            name: changes([mine], by_model["initial"]) for name, mine in by_model.items() if name != "initial"
+        },
+        "text": json.loads(text_file.read_text()) if text_file.exists() else {},
+    }
+
+
+def values(work: Path, name: str, answers: Sequence[dict[str, Any]]) -> dict[str, Values]:
+    """Every measure of a model, by prompt; wording tells nothing of answers that are not in English."""
+
+    def told(which: str, judged: Callable[[str], float | None]) -> Values:
+        mine = {each["id"]: judged(each["text"]) for each in answers if each["set"] == which}
+        return {id: value for id, value in mine.items() if value is not None}
+
+    def read(part: str, which: str = "red-team") -> Values:
+        path, of_set = work / part / f"{name}.jsonl", {e["id"] for e in answers if e["set"] == which}
+        records = RecordFile(path).read() if path.exists() else []
+        return {each["id"]: each["value"] for each in records if each["id"] in of_set}
+
+    def verdict(wanted: str) -> Callable[[str], float | None]:
+        def judged(text: str) -> float | None:
+            found = classify(text)
+            return None if found is None else float(found == wanted)
+
+        return judged
+
+    return {
+        "evades": told("red-team", lambda text: None if classify(text) is None else float(is_evasive(text))),
+        "refuses": told("red-team", verdict("refusal")),
+        "people": read("people"),
+        "rating": read("ratings"),
+        "complies": told("unsafe", verdict("compliance")),
+        "over-refusal": told("safe", verdict("refusal")),
+        "helpful": read("helpfulness", "helpful"),
+        "instructions": read("instructions", "instructions"),
+        "words": told("red-team", lambda text: float(len(text.split()))),
+    }
+
+
+def together(models: Iterable[Mapping[str, Values]], key: str) -> Values:
+    """Each prompt's mean over the models that have it."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for model in models:
+        for id, value in model[key].items():
+            found[id].append(value)
+    return {id: fmean(each) for id, each in found.items()}
+
+
+def of_way(models: Sequence[Mapping[str, Values]]) -> dict[str, Interval]:
+    found = {}
+    for measure in MEASURES:
+        if mine := list(together(models, measure.key).values()):
+            found[measure.key] = interval(mine, elo if measure.elo else None)
+    return found
+
+
+def changes(models: Sequence[Mapping[str, Values]], initial: Mapping[str, Values]) -> dict[str, Interval]:
+    """How far each measure is from the initial model's, prompt by prompt."""
+    found = {}
+    for measure in MEASURES:
+        mine, before = together(models, measure.key), initial[measure.key]
+        shared = [id for id in mine if id in before]
+        if not shared or measure.elo:
+            continue
+        gaps = [mine[id] - before[id] for id in shared]
+        found[measure.key] = interval(gaps)
+        if measure.scaled and (spread := pstdev(before.values())):
+            found[f"{measure.key} in standard deviations"] = [each / spread for each in interval(gaps)]
+    return found
+
+
+def elo(share: float) -> float:
+    """Elo over the initial model where that share of comparisons is won, of at most 24 in 25."""
+    kept = min(max(share, 0.04), 0.96)
+    return 400 * math.log10(kept / (1 - kept))
+
+
+def interval(found: Sequence[float], scale: Callable[[float], float] | None = None) -> Interval:
+    """The mean with the ends of its 95 % interval, by drawing prompts again; Wilson's of shares of 0 and 1."""
+    data, rng = np.asarray(found), np.random.default_rng(0)
+    means = data[rng.integers(len(data), size=(RESAMPLES, len(data)))].mean(axis=1)
+    ends = [float(data.mean()), *map(float, np.quantile(means, (0.025, 0.975)))]
+    if data.min() == data.max() and data[0] in {0, 1}:
+        ends[1:] = wilson(float(data.sum()), len(data))
+    return [round(scale(end) if scale else end, 4) for end in ends]
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    ways, people = list(found["ways"]), found["people's pairs"]
+    head = f"| | {' | '.join(ways)} |\n| --- |{' --- |' * len(ways)}\n"
+
+    def cell(value: Interval | None, digits: int) -> str:
+        if value is None:
+            return "–"
+        middle, low, high = (f"{each:.{digits}f}".replace("-", "−") for each in value)
+        return f"{middle} ({low} to {high})"
+
+    lines = ["# Results", "", "By `python studies/evasion/study.py table`.", ""]
+    lines += [
+        f"People's pairs: a linear preference model on the states of {people['model']} is right on "
+        f"{people['right'] / people['pairs']:.3f} ({people['interval'][0]:.3f} to "
+        f"{people['interval'][1]:.3f}) of {people['pairs']} that it was not fitted to.",
+        "",
+        "All seeds of a way together:",
+        "",
+    ]
+    table = head
+    for measure in MEASURES:
+        row = [cell(found["ways"][way].get(measure.key), measure.digits) for way in ways]
+        if any(each != "–" for each in row):
+            table += f"| {measure.title} | {' | '.join(row)} |\n"
+    if found["text"]:
+        row = [text_of(found["text"], way) for way in ways]
+        table += f"| nats a token of plain text | {' | '.join(row)} |\n"
+    lines += [table, "Change from the initial model, prompt by prompt:", ""]
+    changed = [way for way in ways if way != "initial"]
+    table = f"| | {' | '.join(changed)} |\n| --- |{' --- |' * len(changed)}\n"
+    for measure in MEASURES:
+        scaled = f"{measure.key} in standard deviations"
+        for key, title in (
+            (measure.key, measure.title),
+            (scaled, f"{measure.title}, in standard deviations"),
+        ):
+            row = [cell(found["changes"][way].get(key), 2) for way in changed]
+            if any(each != "–" for each in row):
+                table += f"| {title} | {' | '.join(row)} |\n"
+    lines += [table, "Each seed:", ""]
+    names = list(found["seeds"])
+    table = f"| | {' | '.join(measure.title for measure in MEASURES)} |\n| --- |{' --- |' * len(MEASURES)}\n"
+    for name in names:
+        row = [cell(found["seeds"][name].get(each.key), each.digits) for each in MEASURES]
+        table += f"| {name} | {' | '.join(row)} |\n"
+    return "\n".join([*lines, table])
+
+
+def text_of(text: Mapping[str, float], way: str) -> str:
+    mine = [value for name, value in text.items() if name.partition(" ")[0] == way]
+    return " to ".join(dict.fromkeys(f"{each:.3f}" for each in (min(mine), max(mine)))) if mine else "–"
