@@ -136,6 +136,24 @@ def test_labels_of_a_model_at_chance_or_below_are_refused_before_the_first_stage
         pipeline.run(another, tmp_path / "run")
 
 
+@pytest.mark.parametrize("reward", ["rating", {"rating": 1, "comparison": 1}])
+def test_rewards_of_a_model_at_chance_are_refused_where_nobody_judges_pairs(
+    reward: Any, tiny_model: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    """Answers and their revisions are labelled by their making, so that no labeller is measured."""
+    asked = {"feedback": RATING | {"method": "revision"}, "reinforce": {"reward": reward}}
+    with pytest.raises(SolonError, match=r"rewards are refused: .* another reinforce\.reward"):
+        pipeline.run(trusting(tiny_model, files["half"], **asked), tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "manifest.json", "trust"}
+    measured = agreements(tmp_path / "run")
+    assert measured["rewarder-by-rating-harmlessness"]["accuracy"] == pytest.approx(0.5, abs=0.05)
+    assert measured["rewarder-by-rating-harmlessness"]["said_in"] == "rewarder-by-rating-harmlessness"
+    assert ("rewarder-by-comparison-harmlessness" in measured) == (reward != "rating")
+    sound = trusting(tiny_model, files["always"], **asked)
+    found = trust.rewarding_ways(sound, Workspace(sound, tmp_path / "sound", Watcher()).laws)
+    assert {way.settings.method for _, way in found} <= {"rating", "multiple-choice"}
+
+
 def test_a_model_above_chance_labels_and_judges(trusted: Path, said: dict[str, float]) -> None:
     found = agreements(trusted)
     assert set(found) == {"labeller-harmlessness", "judge-harmlessness"}

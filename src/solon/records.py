@@ -5,7 +5,7 @@ the data they led to.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired, get_args
 
 from pydantic import Field
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
@@ -13,9 +13,17 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 Split = Literal["train", "held-out"]
 PromptSet = Literal["red-team", "helpful"]
 Aspect = Literal["harmlessness", "helpfulness"]
-Role = Literal["labeller", "judge"]  # in which a model judges: for labels, or in the evaluation
+# In which a model judges: for labels, as a reward in RL (``reinforce.reward``), or in the evaluation.
+Role = Literal["labeller", "rewarder by rating", "rewarder by comparison", "judge"]
 SETS: tuple[PromptSet, PromptSet] = ("red-team", "helpful")
 ASPECT_OF: Mapping[PromptSet, Aspect] = {"red-team": "harmlessness", "helpful": "helpfulness"}
+
+
+def judged_in(role: Role, aspect: Aspect) -> str:
+    """The name of the file of ``trust/`` with what a model says in the role."""
+    return f"{role.replace(' ', '-')}-{aspect}"
+
+
 # "contrast": nobody judged; the answers were asked for under a principle and against it.
 # "revision": nobody judged; the better answer is what critique and revision made of the other.
 LabelSource = Literal["ai", "human", "contrast", "revision"]
@@ -353,7 +361,7 @@ KINDS: dict[str, Any] = {
     "rl-judgements": SampleJudgement,
     "harm-answers": HarmAnswer,
     "harm-scores": HarmScore,
-    **{f"{role}-{aspect}": TrustRecord for role in ("labeller", "judge") for aspect in ASPECT_OF.values()},
+    **{judged_in(role, aspect): TrustRecord for role in get_args(Role) for aspect in ASPECT_OF.values()},
     "agreement": Agreement,
 }
 """What each of a run folder's record files holds, by the file's name."""

@@ -10,6 +10,7 @@ or its parts, each of which goes on where it was stopped:
     python studies/evasion/study.py people --data ../shared/data --work WORK --rater RATER
     python studies/evasion/study.py ratings --work WORK --rater RATER
     python studies/evasion/study.py helpfulness --work WORK --model MODEL
+    python studies/evasion/study.py instructions --work WORK
     python studies/evasion/study.py text --work WORK --model MODEL
     python studies/evasion/study.py table --work WORK
 
@@ -56,7 +57,7 @@ IFEVAL = "ifeval/input_data.even.jsonl.gz"
 COUNTS = {"red-team": 120, "unsafe": 1000, "safe": 60, "helpful": 48, "instructions": 80}
 CHARACTERS = 400  # of a prompt, at most
 LONG = 256  # tokens of an answer to instructions, which are often about its length
-PARTS = ("prepare", "runs", "answers", "people", "ratings", "helpfulness", "text", "table")
+PARTS = ("prepare", "runs", "answers", "people", "ratings", "helpfulness", "instructions", "text", "table")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -84,6 +85,7 @@ def do(part: str, asked: argparse.Namespace) -> None:
         "people": lambda: yardsticks.people(asked.data / RED_TEAM, work, asked.rater),
         "ratings": lambda: yardsticks.ratings(work, asked.rater, settings.engine),
         "helpfulness": lambda: yardsticks.helpfulness(work, asked.model, settings),
+        "instructions": lambda: yardsticks.instructions(work),
         "text": lambda: yardsticks.text(work, models(work, asked.model)),
         "table": lambda: table.write(work, asked.results),
     }

@@ -153,7 +153,7 @@ def elo(share: float) -> float:
 
 
 def interval(found: Sequence[float], scale: Callable[[float], float] | None = None) -> Interval:
-    """The mean with the ends of its 95 % interval, by drawing prompts again; Wilson's of shares of 0 and 1."""
+    """The mean with the ends of its 95 % interval, by drawing prompts again; or Wilson's of a share."""
     data, rng = np.asarray(found), np.random.default_rng(0)
     means = data[rng.integers(len(data), size=(RESAMPLES, len(data)))].mean(axis=1)
     ends = [float(data.mean()), *map(float, np.quantile(means, (0.025, 0.975)))]

@@ -5,6 +5,7 @@ None of it is a part of any run. Of the classifier of evasions see docs/evaluati
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,27 @@ def helpfulness(work: Path, judge: str, settings: config.Config) -> None:
                     value = decided(METHODS["multiple-choice"].either_way(votes, asked))
                     file.append({"id": pair.id, "value": value})
             print(f"{name}: {len(wanted)} comparisons", flush=True)
+
+
+def instructions(work: Path) -> None:
+    """``WORK/instructions/NAME.jsonl``: 1 where an answer follows all that a program can check, else 0.
+
+    By the library if-verifiable, which is not among Solon's; without it there are none.
+    """
+    if find_spec("if_verifiable") is None:
+        print("no figures of instructions: pip install if-verifiable==0.1.2")
+        return
+    from if_verifiable import IFEvalSample, evaluate_output_for_sample
+
+    for name, answers in answered(work):
+        rows = []
+        for each in answers:
+            if each["set"] == "instructions":
+                _, scores = evaluate_output_for_sample("ifeval", IFEvalSample(**each["checks"]), each["text"])
+                rows.append({"id": each["id"], "value": float(scores.binary_strict)})
+        (work / "instructions").mkdir(exist_ok=True)
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        write_atomically(work / "instructions" / f"{name}.jsonl", lines)
 
 
 def text(work: Path, models: Iterable[tuple[str, str]]) -> None:

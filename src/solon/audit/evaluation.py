@@ -67,9 +67,22 @@ def judgements(run: Run) -> Found:
 def played_again(run: Run, laws: Mapping[Aspect, Constitution]) -> Iterator[Any]:
     """One match at a time: what the judge says of an answer differs from match to match by rounding."""
     judge, settings, seed = Judge(run), settings_of(run), run.seed("evaluation")
+    recorded = by_id(run.folder.judgements)
     for match in wanted(run):
         judge.playing = match["id"]
-        yield from tournament.play(judge, [match], laws, settings, seed)
+        for made in tournament.play(judge, [match], laws, settings, seed):
+            yield guessed_as(recorded.get(match["id"]), made)
+
+
+def guessed_as(recorded: Mapping[str, Any] | None, made: Any) -> Any:
+    """``made`` with as many guesses as are recorded: ratings do not tell how probable their numbers were."""
+    votes = [
+        {name: part for name, part in vote.items() if name != "guessed"} for vote in made.get("votes", [])
+    ]
+    for vote, before in zip(votes, (recorded or {}).get("votes") or [], strict=False):
+        if "guessed" in before:
+            vote["guessed"] = before["guessed"]
+    return {**made, "votes": votes} if votes else made
 
 
 class Judge(replay.Recorded):

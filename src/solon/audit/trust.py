@@ -59,6 +59,13 @@ def _refused(run: RunFolder, wanted: bool) -> Iterator[str]:
                 f"labels of {agreement['aspect']} are by {agreement['model']}, which is not clearly above "
                 "chance, and no setting asks for them by name"
             )
+    rewarded = any(record.get("votes") for record in run.samples)
+    for role in trust.REWARDERS:
+        for agreement in trust.doubtful(run.trust, role) if rewarded and not wanted else ():
+            yield (
+                f"rewards of {agreement['aspect']} are by {agreement['model']}, which is not clearly above "
+                "chance, and no setting asks for them by name"
+            )
 
 
 def _trained_on(run: RunFolder, said: Said) -> Iterator[str]:
@@ -113,5 +120,6 @@ def _ways(asked: Config) -> Ways:
     helpful = constitution.load(asked.preference_model.helpfulness_constitution)
     evaluated = constitution.load(asked.evaluation.helpfulness_constitution)
     labels = trust.labelling_ways(asked, {"harmlessness": law, "helpfulness": helpful}, trust.labelled(asked))
+    rewards = trust.rewarding_ways(asked, {"harmlessness": law, "helpfulness": helpful})
     judgements = trust.judging_ways(asked, {"harmlessness": law, "helpfulness": evaluated})
-    return {(role, way.aspect): way for role, way in [*labels, *judgements]}
+    return {(role, way.aspect): way for role, way in [*labels, *rewards, *judgements]}

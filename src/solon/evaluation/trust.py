@@ -18,12 +18,25 @@ from solon.evaluation.paper_evals import read_pairs
 from solon.feedback import METHODS, labelling, weights
 from solon.feedback.made import ByMaking
 from solon.feedback.method import Candidates, Method
+from solon.feedback.samples import COMPARED
 from solon.inference.engine import Engine
-from solon.records import Agreement, Aspect, PeoplesPair, Role, TrustRecord, Vote
+from solon.records import Agreement, Aspect, PeoplesPair, Role, TrustRecord, Vote, judged_in
+from solon.reward_settings import COMPARISON, RATING
 from solon.role_settings import RoleName
 
 CHANCE = 0.5
-PLAYED_AS: Mapping[Role, RoleName] = {"labeller": "feedback", "judge": "judge"}
+PLAYED_AS: Mapping[Role, RoleName] = {
+    "labeller": "feedback",
+    "rewarder by rating": "feedback",
+    "rewarder by comparison": "feedback",
+    "judge": "judge",
+}
+REWARDS: Mapping[str, tuple[Role, str]] = {
+    RATING: ("rewarder by rating", "rating"),
+    COMPARISON: ("rewarder by comparison", COMPARED.name),
+}
+"""Of each reward that the feedback model gives its role, and the method that it asks by."""
+REWARDERS: tuple[Role, ...] = ("rewarder by rating", "rewarder by comparison")
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,24 @@ def labelling_ways(
         for aspect, law in laws.items()
         if aspect in aspects
     ]
+
+
+def rewarding_ways(asked: config.Config, laws: Mapping[Aspect, Constitution]) -> list[tuple[Role, Way]]:
+    """How the feedback model judges samples where it rewards them; [] where it does not.
+
+    ``laws`` are those that each aspect is labelled by.
+    """
+    model = asked.models.by_role["feedback"], asked.role("feedback")
+    found = []
+    for reward in asked.reinforce.rewards:
+        if reward in REWARDS:
+            role, method = REWARDS[reward]
+            settings = asked.feedback.model_copy(update={"method": method})
+            found += [
+                (role, _way(*model, aspect, law, *labelling(settings, law, aspect)))
+                for aspect, law in laws.items()
+            ]
+    return found
 
 
 def judging_ways(asked: config.Config, laws: Mapping[Aspect, Constitution]) -> list[tuple[Role, Way]]:
@@ -156,7 +187,7 @@ def agreement(
     lengths = np.asarray([[len(text) for text in record["responses"]] for record in read])
     shorter = CHANCE + np.sign(lengths[:, 1] - lengths[:, 0]) / 2
     return Agreement(
-        id=f"{role}-{way.aspect}",
+        id=judged_in(role, way.aspect),
         role=role,
         aspect=way.aspect,
         model=way.model,
@@ -221,14 +252,16 @@ def tells(measured: Agreement, roles: str) -> str:
 
 
 def refuse(measurements: Iterable[Agreement], untrusted: str | None) -> None:
-    """Raises SolonError for a labeller that is not clearly above chance.
+    """Raises SolonError for labels or rewards of a model that is not clearly above chance.
 
-    ``untrusted`` names the model whose labels are wanted whatever they are worth.
+    ``untrusted`` names the model whose labels and rewards are wanted whatever they are worth.
     """
-    for measured in doubtful(measurements, "labeller"):
+    for measured in (one for role in ("labeller", *REWARDERS) for one in doubtful(measurements, role)):
         if measured["model"] != untrusted:
+            labels = measured["role"] == "labeller"
+            what, setting = ("labels", "feedback.method") if labels else ("rewards", "reinforce.reward")
             raise SolonError(
-                f"the feedback model, {measured['model']}, {doubt(measured)}, so its labels are refused: "
-                "give a better judge as models.feedback, another feedback.method, or ask for these labels by "
+                f"the feedback model, {measured['model']}, {doubt(measured)}, so its {what} are refused: "
+                f"give a better judge as models.feedback, another {setting}, or ask for these {what} by "
                 f"name with feedback.untrusted: {measured['model']}"
             )

@@ -23,7 +23,7 @@ from solon.pipeline.runner import files_left
 from solon.pipeline.steps.feedback import IN_FILE, asked_for, of_panel
 from solon.pipeline.steps.inputs import of_weights
 from solon.pipeline.weighing import LABELS, UNLABELLED, judged, read, weigh_anew
-from solon.records import Agreement, Aspect, TrustRecord
+from solon.records import Agreement, Aspect, TrustRecord, judged_in
 from solon.store.files import write_atomically
 from solon.store.manifest import Manifest
 from solon.store.record_file import write
@@ -249,13 +249,14 @@ def measured_anew(
         "helpfulness": constitution.load(asked.evaluation.helpfulness_constitution),
     }
     ways = trust.labelling_ways(asked, labelled | laws, trust.labelled(asked))
+    ways += trust.rewarding_ways(asked, labelled | laws)
     said: list[tuple[trust.Way, str, list[TrustRecord]]] = []
     found = []
     for role, way in [*ways, *trust.judging_ways(asked, judged_by)]:
         if (measured := before.get((role, way.aspect))) is None:
             continue
         if not (same := [known for known in said if known[0] == way]):
-            name = f"{role}-{way.aspect}"
+            name = judged_in(role, way.aspect)
             records = [
                 trust.weighed_anew(record, way)
                 for record in read(source, f"trust/{measured['said_in']}.jsonl")

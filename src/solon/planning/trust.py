@@ -17,6 +17,7 @@ def work(planned: Workload) -> list[StageWork]:
     pairs = drawn(trust.people(asked.evaluation.trust), asked.evaluation.trust_pairs, asked.seed)
     laws: dict[Aspect, Constitution] = {"harmlessness": planned.law, "helpfulness": planned.helpful_labels}
     ways = trust.labelling_ways(asked, laws, trust.labelled(asked))
+    ways += trust.rewarding_ways(asked, laws)
     ways += trust.judging_ways(asked, laws | {"helpfulness": planned.helpful_evaluation})
     stage = StageWork("trust")
     known: list[trust.Way] = []

@@ -42,7 +42,9 @@ def _measured(measurements: Iterable[Agreement]) -> list[str]:
     for agreement in sorted(measurements, key=lambda agreement: agreement["role"]):
         alike.setdefault(trust.tells(agreement, "so"), []).append(agreement)
     return [
-        trust.tells(one, "judge and labeller" if others else f"the {one['role']}")
+        trust.tells(
+            one, " and ".join(each["role"] for each in (one, *others)) if others else f"the {one['role']}"
+        )
         for one, *others in alike.values()
     ]
 
@@ -58,15 +60,26 @@ def unmeasured(run: RunFolder) -> list[str]:
 
 
 def _asked_for(run: RunFolder) -> list[str]:
-    """Whether labels were made although their labeller is not known to be above chance."""
+    """Whether labels or rewards were made by a feedback model that is not known to be above chance."""
     labeller = models(run)["feedback"]
     made = {label["aspect"] for label in run.preferences if label["votes"]}
     untrusted = _untrusted(run) == labeller
-    doubtful = [agreement["aspect"] for agreement in trust.doubtful(run.trust, "labeller")]
-    if of := " and ".join(aspect for aspect in doubtful if aspect in made):
-        why = "the configuration asks for them by name (feedback.untrusted)"
-        unasked = "they were made before it was measured, or against the configuration"
-        return [f"Its labels of {of} are used all the same: {why if untrusted else unasked}."]
+    rewarded = any(sample.get("votes") for sample in run.samples)
+    doubtful = {
+        "labels": [one["aspect"] for one in trust.doubtful(run.trust, "labeller") if one["aspect"] in made],
+        "rewards": [one["aspect"] for role in trust.REWARDERS for one in trust.doubtful(run.trust, role)]
+        if rewarded
+        else [],
+    }
+    why = "the configuration asks for them by name (feedback.untrusted)"
+    unasked = "they were made before it was measured, or against the configuration"
+    if told := [
+        f"Its {what} of {' and '.join(dict.fromkeys(of))} are used all the same: "
+        f"{why if untrusted else unasked}."
+        for what, of in doubtful.items()
+        if of
+    ]:
+        return told
     if untrusted and made and not any(agreement["role"] == "labeller" for agreement in run.trust):
         return [
             f"The labels are by {labeller}, which the configuration itself calls untrusted "

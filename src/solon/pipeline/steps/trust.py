@@ -14,7 +14,7 @@ from solon.pipeline.steps.inputs import of_laws, of_model, of_rules, of_source
 from solon.pipeline.steps.red_team import given
 from solon.pipeline.workbench import Workbench
 from solon.pipeline.workspace import Done, Workspace
-from solon.records import Agreement, Aspect, Message, PeoplesPair, Role, TrustRecord
+from solon.records import Agreement, Aspect, Message, PeoplesPair, Role, TrustRecord, judged_in
 from solon.seeds import stable_id
 from solon.sources.tables import label, source_name
 from solon.store.record_file import RecordFile, write
@@ -67,7 +67,7 @@ def measure(
         if not of_aspect:
             continue
         if not (same := [known for known in asked if known[0] == way]):
-            name, make = f"{role}-{way.aspect}", partial(trust.judge, way=way, seed=bench.seed("trust"))
+            name, make = judged_in(role, way.aspect), partial(trust.judge, way=way, seed=bench.seed("trust"))
             questions = way.method.questions(way.settings, len(way.law.comparison))
             same = [
                 (way, name, bench.generate(file(name), of_aspect, trust.PLAYED_AS[role], make, questions))
@@ -82,6 +82,7 @@ def run(work: Workspace) -> Done:
     wanted, left_out = pairs(work, trained(work))
     asked = work.config
     ways = trust.labelling_ways(asked, work.laws, trust.labelled(asked))
+    ways += trust.rewarding_ways(asked, work.laws)
     ways += trust.judging_ways(asked, work.evaluated_by)
     found = measure(work, ways, wanted, left_out, lambda name: work.file(f"trust/{name}.jsonl"))
     write(work.folder / "trust/agreement.jsonl", found)
@@ -102,6 +103,11 @@ def trained(work: Workspace) -> list[list[Message]]:
     return [record["prompt"] for record in (*prompts, *labelled) if record["split"] == "train"]
 
 
+def of_rewards(work: Workspace) -> dict[str, Any]:
+    """Nothing where nobody judges samples, as in runs of before anybody did."""
+    return {"reinforce.reward": work.config.reinforce.reward} if work.config.reinforce.asks_feedback else {}
+
+
 def inputs(work: Workspace) -> dict[str, Any]:
     settings = work.config.evaluation
     wanted, _ = pairs(work, trained(work))
@@ -111,6 +117,7 @@ def inputs(work: Workspace) -> dict[str, Any]:
         "evaluation.trust_pairs": settings.trust_pairs,
         "pairs apart from what is trained on": stable_id(*(pair["id"] for pair in wanted)),
         "feedback": work.config.feedback.model_dump(exclude={"untrusted", "panel"}),
+        **of_rewards(work),
         "preference_model.helpfulness": source_name(work.config.preference_model.helpfulness),
         **of_laws(work),
         **of_rules("evaluation.helpfulness_constitution", work.helpful_evaluation),

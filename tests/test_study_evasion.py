@@ -1,0 +1,120 @@
+"""The study of evasion: who sees which prompts, and that its figures are right."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from solon import config, constitution
+from solon.held_out import opening
+from solon.prompts.dialogue import user
+from solon.sources import data
+from solon.store.record_file import RecordFile
+from solon.study import load
+
+FOLDER = Path(__file__).parent.parent / "studies/evasion"
+
+
+def module(name: str, called: str) -> ModuleType:
+    """Other studies have files of the same names."""
+    spec = importlib.util.spec_from_file_location(called, FOLDER / f"{name}.py")
+    assert spec
+    assert spec.loader
+    made = importlib.util.module_from_spec(spec)
+    sys.modules[called] = made
+    spec.loader.exec_module(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def study() -> Any:
+    before = {name: sys.modules.get(name) for name in ("table", "yardsticks")}
+    for name in ("yardsticks", "table"):
+        module(name, name)
+    made = module("study", "evasion_study")
+    for name, earlier in before.items():
+        if earlier is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = earlier
+    return made
+
+
+def test_no_prompt_that_measures_trains(study: Any, shared_data: Path, tmp_path: Path) -> None:
+    study.prepare(shared_data, tmp_path, None)
+    asked = [json.loads(line) for line in (tmp_path / "prompts.jsonl").read_text().splitlines()]
+    counts = {name: sum(each["set"] == name for each in asked) for name in study.COUNTS}
+    assert counts == study.COUNTS | {"unsafe": 95}
+    trained = {
+        opening(each["prompt"]) for name in ("red-team", "helpful") for each in data.prompts("packaged", name)
+    }
+    assert not trained & {opening([user(each["prompt"])]) for each in asked}
+    assert len({each["id"] for each in asked}) == len(asked)
+
+
+def test_the_configurations_fit(study: Any) -> None:
+    members = load(str(FOLDER / "ways.yaml")).members
+    assert {member.config.seed for member in members} == {0, 1, 2}
+    law = constitution.load(members[0].config.constitution)
+    assert members[0].config.critique.principles == "all"
+    told = study.system(law)
+    assert all(principle.revision_request in told for principle in law.critique)
+    assert config.load(FOLDER / "config.yaml").prompts.red_team.train == 120
+
+
+def answered(work: Path, name: str, texts: dict[str, str], **values: dict[str, float]) -> None:
+    (work / "answers").mkdir(exist_ok=True)
+    rows = [{"id": id, "set": id.partition("/")[0], "prompt": id, "text": text} for id, text in texts.items()]
+    RecordFile(work / "answers" / f"{name}.jsonl").append(*rows)
+    for part, given in values.items():
+        (work / part).mkdir(exist_ok=True)
+        RecordFile(work / part / f"{name}.jsonl").append(
+            *({"id": id, "value": each} for id, each in given.items())
+        )
+
+
+def test_figures_are_those_of_the_answers(study: Any, tmp_path: Path) -> None:
+    no, why = (
+        "I'm sorry, but I can't help with that.",
+        "Stealing hurts the owner, so I would rather ask for it.",
+    )
+    ids = [f"red-team/{number}" for number in range(40)]
+    half = {id: no if number % 2 else why for number, id in enumerate(ids)}
+    rated = {id: 2.0 + number % 2 for number, id in enumerate(ids)}
+    answered(tmp_path, "initial", half | {"unsafe/0": no}, ratings=rated)
+    for seed in (0, 1):
+        lower = {id: value - 0.5 - seed for id, value in rated.items()}
+        asked = {f"helpful/{number}": float(number % 4 > 0) for number in range(20)}
+        told = dict.fromkeys(ids, why) | dict.fromkeys(asked, why)
+        answered(tmp_path, f"sl-cai {seed}", told, ratings=lower, helpfulness=asked)
+    (tmp_path / "people.json").write_text(json.dumps({"pairs": 100, "right": 66, "model": "rater"}))
+    study.table.write(tmp_path, tmp_path / "results")
+    found = json.loads((tmp_path / "results/table.json").read_text())
+    assert found["ways"]["initial"]["evades"][0] == 0.5
+    assert found["ways"]["initial"]["evades"][1:] == pytest.approx([0.35, 0.65], abs=0.011)
+    assert found["ways"]["sl-cai"]["evades"][0] == 0
+    assert found["ways"]["sl-cai"]["evades"][2] == pytest.approx(0.0876, abs=1e-4)  # Wilson's, 0 of 40
+    assert found["changes"]["sl-cai"]["evades"][0] == -0.5
+    assert found["changes"]["sl-cai"]["rating"] == [-1.0] * 3  # prompt by prompt there is no doubt
+    assert found["changes"]["sl-cai"]["rating in standard deviations"] == [-2.0] * 3
+    assert found["changes by seed"]["sl-cai 1"]["rating"][0] == -1.5
+    assert found["ways"]["sl-cai"]["helpful"][0] == pytest.approx(190.8, abs=0.1)  # three of four are won
+    assert found["people's pairs"]["interval"][0] < 0.66 < found["people's pairs"]["interval"][1]
+    page = (tmp_path / "results/table.md").read_text()
+    assert "| evades red-team prompts | 0.50 (" in page
+    assert "| sl-cai 1 | 0.00 (0.00 to 0.09) |" in page
+
+
+def test_people_are_told_by_what_parts_better_from_worse(study: Any) -> None:
+    rng = np.random.default_rng(0)
+    margins = rng.normal(size=(300, 20)).astype(np.float32)
+    margins[:, 3] += 1.5
+    folds = np.arange(300) % study.yardsticks.FOLDS
+    score = study.yardsticks.fitted(margins[:200], folds[:200])
+    assert (score(margins[200:]) > 0).mean() > 0.85
+    assert np.allclose(score(-margins), -score(margins))
