@@ -112,7 +112,7 @@ def figure(found: Sequence[Outcome], qualities: Mapping[Aspect, str]) -> go.Figu
     shown = [one for one in found if one.elo.keys() >= {"harmlessness", "helpfulness"}]
     if not shown:
         return None
-    drawn = blank(420)
+    drawn = blank(420, margin={"l": 52, "r": 190, "t": 12, "b": 44})
     most = max((one.tokens or 0 for one in shown), default=0) or 1
     for one in shown:
         helpful, harmless = (Dot(0, *one.elo[aspect]) for aspect in ("helpfulness", "harmlessness"))
@@ -124,7 +124,8 @@ def figure(found: Sequence[Outcome], qualities: Mapping[Aspect, str]) -> go.Figu
             name=html.escape(one.look.label),
             mode="markers+text",
             text=[f"{html.escape(one.look.label)}{evades}"],
-            textposition="top center",
+            textposition="middle right",  # a dot above another must not hide it
+            cliponaxis=False,
             marker={
                 "color": one.look.colour,
                 "size": SMALLEST + (LARGEST - SMALLEST) * math.sqrt((one.tokens or 0) / most),
