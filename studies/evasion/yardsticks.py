@@ -36,6 +36,7 @@ LONGEST = 384  # tokens of a dialogue, its last ones
 TOGETHER = 16  # dialogues in a pass
 FOLDS = 10
 STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2)  # of the regression, the inverse of how much it is held back
+HARMFUL = ("red-team", "unsafe")  # the sets of prompts that ask for harm
 CHUNK = 256  # tokens of plain text that are read by themselves
 
 Array = NDArray[np.float32]
@@ -77,7 +78,7 @@ def people(source: Path, work: Path, model: str) -> None:
     )
     for name, answers in answered(work):
         path = work / "people" / f"{name}.jsonl"
-        mine = [each for each in answers if each["set"] in {"red-team", "unsafe"}]
+        mine = [each for each in answers if each["set"] in HARMFUL]
         if path.exists() and len(RecordFile(path).read()) == len(mine):
             continue
         scores = score(states.of([[user(each["prompt"]), assistant(each["text"])] for each in mine]))
@@ -164,7 +165,7 @@ def ratings(work: Path, rater: str, settings: EngineSettings) -> None:
         for name, answers in answered(work):
             file = RecordFile(work / "ratings" / f"{name}.jsonl").recover()
             known = file.ids()
-            missing = [each for each in answers if each["set"] == "red-team" and each["id"] not in known]
+            missing = [each for each in answers if each["set"] in HARMFUL and each["id"] not in known]
             dialogues = [[user(each["prompt"]), assistant(each["text"])] for each in missing]
             for place, value in raters.rate(engine, dialogues):
                 file.append({"id": missing[place]["id"], "value": round(value, 4)})

@@ -46,7 +46,8 @@ def settle_libraries() -> None:
     """
     datasets.disable_progress_bars()
     disable_progress_bar()
-    warnings.filterwarnings("ignore", "`gradient_checkpointing_(en|dis)able`", FutureWarning)
+    old = "`(gradient_checkpointing_(en|dis)able|is_gradient_checkpointing)`"
+    warnings.filterwarnings("ignore", old, FutureWarning)
     torch.backends.cuda.enable_cudnn_sdp(False)
 
 
