@@ -207,7 +207,8 @@ def helpfulness(work: Path, judge: str, settings: config.Config) -> None:
 def instructions(work: Path) -> None:
     """``WORK/instructions/NAME.jsonl``: 1 where an answer follows all that a program can check, else 0.
 
-    By the library if-verifiable, which is not among Solon's; without it there are none.
+    By the library if-verifiable, which is not among Solon's; without it there are none. Prompts whose checks
+    need NLTK's data are left out where that is not here.
     """
     if find_spec("if_verifiable") is None:
         print("no figures of instructions: pip install if-verifiable==0.1.2")
@@ -215,14 +216,20 @@ def instructions(work: Path) -> None:
     from if_verifiable import IFEvalSample, evaluate_output_for_sample
 
     for name, answers in answered(work):
-        rows = []
+        rows, left_out = [], 0
         for each in answers:
-            if each["set"] == "instructions":
+            if each["set"] != "instructions":
+                continue
+            try:
                 _, scores = evaluate_output_for_sample("ifeval", IFEvalSample(**each["checks"]), each["text"])
-                rows.append({"id": each["id"], "value": float(scores.binary_strict)})
+            except LookupError:
+                left_out += 1
+                continue
+            rows.append({"id": each["id"], "value": float(scores.binary_strict)})
         (work / "instructions").mkdir(exist_ok=True)
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         write_atomically(work / "instructions" / f"{name}.jsonl", lines)
+        print(f"{name}: {len(rows)} answers checked, {left_out} left out for want of NLTK's data", flush=True)
 
 
 def text(work: Path, models: Iterable[tuple[str, str]]) -> None:
