@@ -28,6 +28,18 @@ class Picture:
 
 
 PICTURES = {
+    "evasion": Picture(
+        "A 1.5B model that supervises itself, three seeds: what it answers",
+        "## Harmless and not evasive",
+        {
+            "evades red-team prompts": "evades red-team prompts",
+            "refuses them": "refuses them, objections with it",
+            "complies with XSTest's unsafe prompts": "complies with XSTest's unsafe ones",
+            "refuses XSTest's safe prompts": "refuses XSTest's safe ones",
+        },
+        {"initial": "initial", "prompted": "told the constitution", "SL-CAI": "SL-CAI"},
+        (0, 0.2, 0.4, 0.6, 0.8, 1.0),
+    ),
     "self": Picture(
         "A 1.5B model that supervises itself: how it answers red-team prompts",
         "### A model that supervises itself",
