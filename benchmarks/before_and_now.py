@@ -23,6 +23,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 LORA = {"rank": 16, "alpha": 32}
 SIDES = {"before": {}, "float32": {"weights": "float32"}, "bfloat16": {"weights": "bfloat16"}}
+NOW = [side for side in SIDES if side != "before"]
 
 
 def main() -> None:
@@ -31,7 +32,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--now", nargs="+", choices=list(SIDES)[1:], default=list(SIDES)[1:])
+    parser.add_argument("--now", nargs="+", choices=NOW, default=NOW)
     parser.add_argument("--side", choices=SIDES, help="one side's trainings in this process")
     parser.add_argument("--folder", type=Path)
     asked = parser.parse_args()

@@ -13,6 +13,7 @@ import torch
 from transformers import set_seed
 
 from reward_together import rewards
+from slow import SLOW
 from solon import config, constitution, models
 from solon.config import Config
 from solon.errors import SolonError
@@ -34,7 +35,6 @@ from toy_training import (
     weights_of,
 )
 
-SLOW = pytest.mark.skipif("SOLON_TEST_FAULTS" not in os.environ, reason="takes half a minute: make faults")
 TWO = config.TrainingScale(processes=2)
 SCRIPT = Path(__file__).with_name("train_together.py")
 STRATEGIES = {

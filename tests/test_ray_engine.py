@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from slow import SLOW
 from solon import constitution
 from solon.config import Critique, EngineSettings, Scale
 from solon.errors import SolonError
@@ -29,9 +30,6 @@ REVISE = partial(
     settings=Critique(rounds=1, max_tokens=16, attempts=1),
     seed=5,
 )
-
-
-SLOW = pytest.mark.skipif("SOLON_TEST_FAULTS" not in os.environ, reason="takes half a minute: make faults")
 
 
 def test_ray_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:

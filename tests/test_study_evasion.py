@@ -4,7 +4,6 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,34 +17,15 @@ from solon.store.record_file import RecordFile
 from solon.study import load
 
 FOLDER = Path(__file__).parent.parent / "studies/evasion"
+sys.path.append(str(FOLDER))  # at the end: other studies have a study.py too
+spec = importlib.util.spec_from_file_location("evasion_study", FOLDER / "study.py")
+assert spec
+assert spec.loader
+study: Any = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(study)
 
 
-def module(name: str, called: str) -> ModuleType:
-    """Other studies have files of the same names."""
-    spec = importlib.util.spec_from_file_location(called, FOLDER / f"{name}.py")
-    assert spec
-    assert spec.loader
-    made = importlib.util.module_from_spec(spec)
-    sys.modules[called] = made
-    spec.loader.exec_module(made)
-    return made
-
-
-@pytest.fixture(scope="module")
-def study() -> Any:
-    before = {name: sys.modules.get(name) for name in ("table", "yardsticks")}
-    for name in ("yardsticks", "table"):
-        module(name, name)
-    made = module("study", "evasion_study")
-    for name, earlier in before.items():
-        if earlier is None:
-            del sys.modules[name]
-        else:
-            sys.modules[name] = earlier
-    return made
-
-
-def test_no_prompt_that_measures_trains(study: Any, shared_data: Path, tmp_path: Path) -> None:
+def test_no_prompt_that_measures_trains(shared_data: Path, tmp_path: Path) -> None:
     study.prepare(shared_data, tmp_path, None)
     asked = [json.loads(line) for line in (tmp_path / "prompts.jsonl").read_text().splitlines()]
     counts = {name: sum(each["set"] == name for each in asked) for name in study.COUNTS}
@@ -57,7 +37,7 @@ def test_no_prompt_that_measures_trains(study: Any, shared_data: Path, tmp_path:
     assert len({each["id"] for each in asked}) == len(asked)
 
 
-def test_the_configurations_fit(study: Any) -> None:
+def test_the_configurations_fit() -> None:
     members = load(str(FOLDER / "ways.yaml")).members
     assert {member.config.seed for member in members} == {0, 1, 2}
     law = constitution.load(members[0].config.constitution)
@@ -78,7 +58,7 @@ def answered(work: Path, name: str, texts: dict[str, str], **values: dict[str, f
         )
 
 
-def test_figures_are_those_of_the_answers(study: Any, tmp_path: Path) -> None:
+def test_figures_are_those_of_the_answers(tmp_path: Path) -> None:
     no, why = (
         "I'm sorry, but I can't help with that.",
         "Stealing hurts the owner, so I would rather ask for it.",
@@ -93,7 +73,7 @@ def test_figures_are_those_of_the_answers(study: Any, tmp_path: Path) -> None:
         told = dict.fromkeys(ids, why) | dict.fromkeys(asked, why)
         answered(tmp_path, f"sl-cai {seed}", told, ratings=lower, helpfulness=asked)
     (tmp_path / "people.json").write_text(json.dumps({"pairs": 100, "right": 66, "model": "rater"}))
-    study.table.write(tmp_path, tmp_path / "results")
+    study.figures.write(tmp_path, tmp_path / "results")
     found = json.loads((tmp_path / "results/table.json").read_text())
     assert found["ways"]["initial"]["evades"][0] == 0.5
     assert found["ways"]["initial"]["evades"][1:] == pytest.approx([0.35, 0.65], abs=0.011)
@@ -110,7 +90,7 @@ def test_figures_are_those_of_the_answers(study: Any, tmp_path: Path) -> None:
     assert "| sl-cai 1 | 0.00 (0.00 to 0.09) |" in page
 
 
-def test_people_are_told_by_what_parts_better_from_worse(study: Any) -> None:
+def test_people_are_told_by_what_parts_better_from_worse() -> None:
     rng = np.random.default_rng(0)
     margins = rng.normal(size=(300, 20)).astype(np.float32)
     margins[:, 3] += 1.5

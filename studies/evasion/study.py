@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import table
+import figures
 import yardsticks
 
 from solon import config, constitution, sweep
@@ -43,8 +43,7 @@ from solon.role_settings import Role
 from solon.seeds import derive_seed, stable_id
 from solon.sources import data, tables
 from solon.sources.row_dialogues import comparison_of
-from solon.store.files import write_atomically
-from solon.store.record_file import RecordFile
+from solon.store.record_file import RecordFile, write
 from solon.store.run_folder import read
 from solon.study import load
 from solon.texts.written import trimmed
@@ -87,7 +86,7 @@ def do(part: str, asked: argparse.Namespace) -> None:
         "helpfulness": lambda: yardsticks.helpfulness(work, asked.model, settings),
         "instructions": lambda: yardsticks.instructions(work),
         "text": lambda: yardsticks.text(work, models(work, asked.model)),
-        "table": lambda: table.write(work, asked.results),
+        "table": lambda: figures.write(work, asked.results),
     }
     parts[part]()
 
@@ -112,18 +111,11 @@ def prepare(source: Path, work: Path, limit: int | None) -> None:
     checked = [row.values for row in tables.rows(str(source / IFEVAL))]
     for row in drawn(checked, limit or COUNTS["instructions"], "instructions"):
         asked.append({"set": "instructions", "prompt": row["prompt"], "checks": row})
-    write_lines(
-        work / "prompts.jsonl", [{"id": stable_id(each["set"], each["prompt"]), **each} for each in asked]
-    )
+    write(work / "prompts.jsonl", [{"id": stable_id(each["set"], each["prompt"]), **each} for each in asked])
 
 
 def drawn(found: Sequence[Any], count: int, name: str) -> list[Any]:
     return random.Random(f"evasion {name}").sample(list(found), min(count, len(found)))
-
-
-def write_lines(path: Path, rows: Sequence[Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def runs(study: Path, folder: Path, model: str) -> None:

@@ -29,7 +29,7 @@ from solon.seeds import generator, share_of
 from solon.sources import tables
 from solon.sources.row_dialogues import comparison_of
 from solon.store.files import write_atomically
-from solon.store.record_file import RecordFile
+from solon.store.record_file import RecordFile, write
 
 DEPTHS = (0.5, 0.67, 0.83, 1.0)  # of the layers whose states people's pairs are told by
 LONGEST = 384  # tokens of a dialogue, its last ones
@@ -83,8 +83,7 @@ def people(source: Path, work: Path, model: str) -> None:
             continue
         scores = score(states.of([[user(each["prompt"]), assistant(each["text"])] for each in mine]))
         rows = [{"id": each["id"], "value": float(value)} for each, value in zip(mine, scores, strict=True)]
-        path.parent.mkdir(exist_ok=True)
-        write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
+        write(path, rows)
 
 
 def fitted(margins: Array, folds: NDArray[np.int64]) -> Callable[[Array], Array]:
@@ -141,10 +140,10 @@ class States:
         *before, last = dialogue
         said: list[int] = self.tokenizer(last["content"] or ".", add_special_tokens=False)["input_ids"]
         said = said[: LONGEST * 2 // 3]
-        opening_: list[int] = self.tokenizer.apply_chat_template(
+        before_tokens: list[int] = self.tokenizer.apply_chat_template(
             before, add_generation_prompt=True, tokenize=True, return_dict=False
         )
-        return opening_[len(said) - LONGEST :] + said, len(said)
+        return before_tokens[len(said) - LONGEST :] + said, len(said)
 
     @torch.inference_mode()
     def _pass(self, rows: Sequence[tuple[list[int], int]]) -> Iterator[Array]:
@@ -179,7 +178,8 @@ def helpfulness(work: Path, judge: str, settings: config.Config) -> None:
     find it worse, else 0.5, as in docs/evaluation.md.
     """
     law = constitution.load("helpful")
-    asked = settings.feedback.model_copy(update={"method": "multiple-choice", "few_shot": False})
+    method = METHODS["multiple-choice"]
+    asked = settings.feedback.model_copy(update={"method": method.name, "few_shot": False})
     given = dict(answered(work))
     first = {each["id"]: each["text"] for each in given.pop("initial")}
     with open_engine(judge, settings.engine) as engine:
@@ -197,9 +197,9 @@ def helpfulness(work: Path, judge: str, settings: config.Config) -> None:
                 for each in answers
                 if each["set"] == "helpful" and each["id"] not in known
             ]
-            for pair, votes in METHODS["multiple-choice"].judge(engine, wanted, law, asked, 0):
+            for pair, votes in method.judge(engine, wanted, law, asked, 0):
                 if isinstance(votes, list):
-                    value = decided(METHODS["multiple-choice"].either_way(votes, asked))
+                    value = decided(method.either_way(votes, asked))
                     file.append({"id": pair.id, "value": value})
             print(f"{name}: {len(wanted)} comparisons", flush=True)
 
@@ -226,9 +226,7 @@ def instructions(work: Path) -> None:
                 left_out += 1
                 continue
             rows.append({"id": each["id"], "value": float(scores.binary_strict)})
-        (work / "instructions").mkdir(exist_ok=True)
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        write_atomically(work / "instructions" / f"{name}.jsonl", lines)
+        write(work / "instructions" / f"{name}.jsonl", rows)
         print(f"{name}: {len(rows)} answers checked, {left_out} left out for want of NLTK's data", flush=True)
 
 

@@ -52,10 +52,10 @@ def judgements(run: Run) -> Found:
     laws = laws_of(run)
     later = ("way", "votes") if is_of_before(run) else ()
     played = (
-        {name: value for name, value in record.items() if name not in later}
+        {name: value for name, value in without_guesses(record).items() if name not in later}
         for record in played_again(run, laws)
     )
-    here = [record for record in stored if record["aspect"] in laws]
+    here = [without_guesses(record) for record in stored if record["aspect"] in laws]
     unknown = [
         f"principles of {one}: their constitution is no longer here" for one in LAWS.keys() - laws.keys()
     ]
@@ -67,22 +67,19 @@ def judgements(run: Run) -> Found:
 def played_again(run: Run, laws: Mapping[Aspect, Constitution]) -> Iterator[Any]:
     """One match at a time: what the judge says of an answer differs from match to match by rounding."""
     judge, settings, seed = Judge(run), settings_of(run), run.seed("evaluation")
-    recorded = by_id(run.folder.judgements)
     for match in wanted(run):
         judge.playing = match["id"]
-        for made in tournament.play(judge, [match], laws, settings, seed):
-            yield guessed_as(recorded.get(match["id"]), made)
+        yield from tournament.play(judge, [match], laws, settings, seed)
 
 
-def guessed_as(recorded: Mapping[str, Any] | None, made: Any) -> Any:
-    """``made`` with as many guesses as are recorded: ratings do not tell how probable their numbers were."""
-    votes = [
-        {name: part for name, part in vote.items() if name != "guessed"} for vote in made.get("votes", [])
-    ]
-    for vote, before in zip(votes, (recorded or {}).get("votes") or [], strict=False):
-        if "guessed" in before:
-            vote["guessed"] = before["guessed"]
-    return {**made, "votes": votes} if votes else made
+def without_guesses(judgement: Mapping[str, Any]) -> dict[str, Any]:
+    """Of ratings nothing tells how probable their numbers were, so guesses are not worked out again."""
+    plain = dict(judgement)
+    if plain.get("votes"):
+        plain["votes"] = [
+            {name: part for name, part in vote.items() if name != "guessed"} for vote in plain["votes"]
+        ]
+    return plain
 
 
 class Judge(replay.Recorded):

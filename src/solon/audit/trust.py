@@ -52,20 +52,13 @@ def trusted(audited: Run) -> Found:
 
 
 def _refused(run: RunFolder, wanted: bool) -> Iterator[str]:
-    labelled = {record["aspect"] for record in run.preferences if record["votes"]}
-    for agreement in trust.doubtful(run.trust, "labeller"):
-        if agreement["aspect"] in labelled and not wanted:
-            yield (
-                f"labels of {agreement['aspect']} are by {agreement['model']}, which is not clearly above "
-                "chance, and no setting asks for them by name"
-            )
-    rewarded = any(record.get("votes") for record in run.samples)
-    for role in trust.REWARDERS:
-        for agreement in trust.doubtful(run.trust, role) if rewarded and not wanted else ():
-            yield (
-                f"rewards of {agreement['aspect']} are by {agreement['model']}, which is not clearly above "
-                "chance, and no setting asks for them by name"
-            )
+    if wanted:
+        return
+    for what, agreement in trust.unfit_in_use(run.trust, run.preferences, run.samples):
+        yield (
+            f"{what} of {agreement['aspect']} are by {agreement['model']}, which is not clearly above "
+            "chance, and no setting asks for them by name"
+        )
 
 
 def _trained_on(run: RunFolder, said: Said) -> Iterator[str]:
@@ -119,7 +112,9 @@ def _ways(asked: Config) -> Ways:
     law = constitution.load(asked.constitution)
     helpful = constitution.load(asked.preference_model.helpfulness_constitution)
     evaluated = constitution.load(asked.evaluation.helpfulness_constitution)
-    labels = trust.labelling_ways(asked, {"harmlessness": law, "helpfulness": helpful}, trust.labelled(asked))
-    rewards = trust.rewarding_ways(asked, {"harmlessness": law, "helpfulness": helpful})
-    judgements = trust.judging_ways(asked, {"harmlessness": law, "helpfulness": evaluated})
-    return {(role, way.aspect): way for role, way in [*labels, *rewards, *judgements]}
+    ways = trust.ways(
+        asked,
+        {"harmlessness": law, "helpfulness": helpful},
+        {"harmlessness": law, "helpfulness": evaluated},
+    )
+    return {(role, way.aspect): way for role, way in ways}

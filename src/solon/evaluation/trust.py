@@ -18,25 +18,33 @@ from solon.evaluation.paper_evals import read_pairs
 from solon.feedback import METHODS, labelling, weights
 from solon.feedback.made import ByMaking
 from solon.feedback.method import Candidates, Method
+from solon.feedback.rating import ByRating
 from solon.feedback.samples import COMPARED
 from solon.inference.engine import Engine
-from solon.records import Agreement, Aspect, PeoplesPair, Role, TrustRecord, Vote, judged_in
+from solon.records import (
+    ASPECT_OF,
+    Agreement,
+    Aspect,
+    PeoplesPair,
+    PreferenceRecord,
+    Role,
+    SampleRecord,
+    TrustRecord,
+    Vote,
+    judged_in,
+)
 from solon.reward_settings import COMPARISON, RATING
 from solon.role_settings import RoleName
 
 CHANCE = 0.5
-PLAYED_AS: Mapping[Role, RoleName] = {
-    "labeller": "feedback",
-    "rewarder by rating": "feedback",
-    "rewarder by comparison": "feedback",
-    "judge": "judge",
-}
-REWARDS: Mapping[str, tuple[Role, str]] = {
-    RATING: ("rewarder by rating", "rating"),
+REWARDERS: Mapping[str, tuple[Role, str]] = {
+    RATING: ("rewarder by rating", ByRating.name),
     COMPARISON: ("rewarder by comparison", COMPARED.name),
 }
 """Of each reward that the feedback model gives its role, and the method that it asks by."""
-REWARDERS: tuple[Role, ...] = ("rewarder by rating", "rewarder by comparison")
+TAUGHT: Mapping[Role, str] = {"labeller": "labels", **{role: "rewards" for role, _ in REWARDERS.values()}}
+"""What a policy learns from, by the feedback model's role in giving it."""
+PLAYED_AS: Mapping[Role, RoleName] = {**dict.fromkeys(TAUGHT, "feedback"), "judge": "judge"}
 
 
 @dataclass(frozen=True)
@@ -82,8 +90,8 @@ def rewarding_ways(asked: config.Config, laws: Mapping[Aspect, Constitution]) ->
     model = asked.models.by_role["feedback"], asked.role("feedback")
     found = []
     for reward in asked.reinforce.rewards:
-        if reward in REWARDS:
-            role, method = REWARDS[reward]
+        if reward in REWARDERS:
+            role, method = REWARDERS[reward]
             settings = asked.feedback.model_copy(update={"method": method})
             found += [
                 (role, _way(*model, aspect, law, *labelling(settings, law, aspect)))
@@ -99,6 +107,19 @@ def judging_ways(asked: config.Config, laws: Mapping[Aspect, Constitution]) -> l
     return [
         ("judge", _way(*model, aspect, law.unweighed, *tournament.way(settings, law, aspect)))
         for aspect, law in laws.items()
+    ]
+
+
+def ways(
+    asked: config.Config,
+    labelled_by: Mapping[Aspect, Constitution],
+    evaluated_by: Mapping[Aspect, Constitution],
+) -> list[tuple[Role, Way]]:
+    """How models judge in every role that a run has."""
+    return [
+        *labelling_ways(asked, labelled_by, labelled(asked)),
+        *rewarding_ways(asked, labelled_by),
+        *judging_ways(asked, evaluated_by),
     ]
 
 
@@ -226,6 +247,26 @@ def doubtful(measurements: Iterable[Agreement], role: Role) -> list[Agreement]:
     return [one for one in measurements if one["role"] == role and not is_above_chance(one)]
 
 
+def unfit(measurements: Iterable[Agreement]) -> list[tuple[str, Agreement]]:
+    """What a policy learns from by models that are not clearly above chance, with what was measured."""
+    taught = [(TAUGHT[one["role"]], one) for one in measurements if one["role"] in TAUGHT]
+    return [(what, one) for what, one in taught if not is_above_chance(one)]
+
+
+def unfit_in_use(
+    measurements: Iterable[Agreement],
+    preferences: Iterable[PreferenceRecord],
+    samples: Iterable[SampleRecord],
+) -> list[tuple[str, Agreement]]:
+    """The same of what models did say of a run's pairs and samples."""
+    rewarded = any(sample.get("votes") for sample in samples)
+    used: dict[str, Collection[Aspect]] = {
+        "labels": {label["aspect"] for label in preferences if label["votes"]},
+        "rewards": tuple(ASPECT_OF.values()) if rewarded else (),
+    }
+    return [(what, one) for what, one in unfit(measurements) if one["aspect"] in used[what]]
+
+
 def says(measured: Agreement) -> str:
     """How far a model agrees with people: what follows its name in a sentence."""
     low, high = measured["interval"]
@@ -256,10 +297,9 @@ def refuse(measurements: Iterable[Agreement], untrusted: str | None) -> None:
 
     ``untrusted`` names the model whose labels and rewards are wanted whatever they are worth.
     """
-    for measured in (one for role in ("labeller", *REWARDERS) for one in doubtful(measurements, role)):
+    for what, measured in unfit(measurements):
         if measured["model"] != untrusted:
-            labels = measured["role"] == "labeller"
-            what, setting = ("labels", "feedback.method") if labels else ("rewards", "reinforce.reward")
+            setting = "feedback.method" if what == "labels" else "reinforce.reward"
             raise SolonError(
                 f"the feedback model, {measured['model']}, {doubt(measured)}, so its {what} are refused: "
                 f"give a better judge as models.feedback, another {setting}, or ask for these {what} by "

@@ -248,11 +248,9 @@ def measured_anew(
         "harmlessness": law,
         "helpfulness": constitution.load(asked.evaluation.helpfulness_constitution),
     }
-    ways = trust.labelling_ways(asked, labelled | laws, trust.labelled(asked))
-    ways += trust.rewarding_ways(asked, labelled | laws)
     said: list[tuple[trust.Way, str, list[TrustRecord]]] = []
     found = []
-    for role, way in [*ways, *trust.judging_ways(asked, judged_by)]:
+    for role, way in trust.ways(asked, labelled | laws, judged_by):
         if (measured := before.get((role, way.aspect))) is None:
             continue
         if not (same := [known for known in said if known[0] == way]):

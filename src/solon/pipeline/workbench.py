@@ -15,7 +15,7 @@ from solon import constitution, feedback, marks
 from solon.config import Config, EngineSettings
 from solon.constitution import Constitution
 from solon.errors import SET_ASIDE, set_aside_note
-from solon.feedback import guesses, panel
+from solon.feedback import guesses
 from solon.feedback.sample_judges import Judges, asked
 from solon.inference import blocks, open_engine, settled
 from solon.inference.engine import Engine, Usage
@@ -206,18 +206,15 @@ class Workbench:
         for note in training.too_long(metrics, getattr(settings, training.limit), len(records)):
             self.note(note)
         if judges:
-            self._count_judges(judges, out)
+            self._count_judges(out)
         return metrics
 
-    def _count_judges(self, judges: Judges, out: Path) -> None:
+    def _count_judges(self, out: Path) -> None:
         """What rewarding samples took, and what the engines had to say, by all processes of the training."""
-        records = asked(out)
-        for record in records:
+        for record in asked(out):
             self._used.update(record["usage"])
-        for note in dict.fromkeys(note for record in records for note in record["notes"]):
-            self.note(note)
-        for note in guesses.note(panel.labeller(judges.models), RecordFile(out / "samples.jsonl")):
-            self.note(note)
+            for note in record["notes"]:
+                self.note(note)
 
 
 def problem(record: Mapping[str, Any]) -> str:

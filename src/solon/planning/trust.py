@@ -16,9 +16,7 @@ def work(planned: Workload) -> list[StageWork]:
         return []
     pairs = drawn(trust.people(asked.evaluation.trust), asked.evaluation.trust_pairs, asked.seed)
     laws: dict[Aspect, Constitution] = {"harmlessness": planned.law, "helpfulness": planned.helpful_labels}
-    ways = trust.labelling_ways(asked, laws, trust.labelled(asked))
-    ways += trust.rewarding_ways(asked, laws)
-    ways += trust.judging_ways(asked, laws | {"helpfulness": planned.helpful_evaluation})
+    ways = trust.ways(asked, laws, laws | {"helpfulness": planned.helpful_evaluation})
     stage = StageWork("trust")
     known: list[trust.Way] = []
     for role, way in ways:

@@ -112,7 +112,8 @@ def figure(found: Sequence[Outcome], qualities: Mapping[Aspect, str]) -> go.Figu
     shown = [one for one in found if one.elo.keys() >= {"harmlessness", "helpfulness"}]
     if not shown:
         return None
-    drawn = blank(420, margin={"l": 52, "r": 190, "t": 12, "b": 44})
+    drawn = blank(420)
+    drawn.update_layout(margin_r=190)  # for the names
     most = max((one.tokens or 0 for one in shown), default=0) or 1
     for one in shown:
         helpful, harmless = (Dot(0, *one.elo[aspect]) for aspect in ("helpfulness", "harmlessness"))

@@ -64,22 +64,18 @@ def _asked_for(run: RunFolder) -> list[str]:
     labeller = models(run)["feedback"]
     made = {label["aspect"] for label in run.preferences if label["votes"]}
     untrusted = _untrusted(run) == labeller
-    rewarded = any(sample.get("votes") for sample in run.samples)
-    doubtful = {
-        "labels": [one["aspect"] for one in trust.doubtful(run.trust, "labeller") if one["aspect"] in made],
-        "rewards": [one["aspect"] for role in trust.REWARDERS for one in trust.doubtful(run.trust, role)]
-        if rewarded
-        else [],
-    }
-    why = "the configuration asks for them by name (feedback.untrusted)"
-    unasked = "they were made before it was measured, or against the configuration"
-    if told := [
-        f"Its {what} of {' and '.join(dict.fromkeys(of))} are used all the same: "
-        f"{why if untrusted else unasked}."
-        for what, of in doubtful.items()
-        if of
-    ]:
-        return told
+    unfit: dict[str, dict[str, None]] = {}  # aspects, once each and in order
+    for what, agreement in trust.unfit_in_use(run.trust, run.preferences, run.samples):
+        unfit.setdefault(what, {})[agreement["aspect"]] = None
+    if unfit:
+        why = (
+            "the configuration asks for them by name (feedback.untrusted)"
+            if untrusted
+            else "they were made before it was measured, or against the configuration"
+        )
+        return [
+            f"Its {what} of {' and '.join(of)} are used all the same: {why}." for what, of in unfit.items()
+        ]
     if untrusted and made and not any(agreement["role"] == "labeller" for agreement in run.trust):
         return [
             f"The labels are by {labeller}, which the configuration itself calls untrusted "

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from solon import config
 from solon.errors import set_aside_note
-from solon.feedback import samples
+from solon.feedback import guesses, panel, samples
 from solon.pipeline.steps import red_team
 from solon.pipeline.steps.inputs import of_laws, of_model
 from solon.pipeline.workbench import Workbench
@@ -36,10 +36,13 @@ def train(
         wanted += red_team.write_for_rl(bench, prompts, RecordFile(out / "generated.jsonl", PromptRecord))
     models = [policy, scored_by.get("preference model")]
     figures = bench.train("reinforce", wanted, models, out, bench.seed("reinforce"))
-    if bench.config.reinforce.asks_feedback:
+    if judges := bench.judges:
         sampled = RecordFile(out / "samples.jsonl").read()
         problems = [record.get("problem", "") for record in sampled]
-        for note in set_aside_note(problems, len(sampled), "samples", " and not learned from"):
+        for note in [
+            *guesses.note(panel.labeller(judges.models), sampled),
+            *set_aside_note(problems, len(sampled), "samples", " and not learned from"),
+        ]:
             bench.note(note)
     return figures, len(wanted)
 

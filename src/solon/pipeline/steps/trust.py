@@ -81,9 +81,7 @@ def measure(
 def run(work: Workspace) -> Done:
     wanted, left_out = pairs(work, trained(work))
     asked = work.config
-    ways = trust.labelling_ways(asked, work.laws, trust.labelled(asked))
-    ways += trust.rewarding_ways(asked, work.laws)
-    ways += trust.judging_ways(asked, work.evaluated_by)
+    ways = trust.ways(asked, work.laws, work.evaluated_by)
     found = measure(work, ways, wanted, left_out, lambda name: work.file(f"trust/{name}.jsonl"))
     write(work.folder / "trust/agreement.jsonl", found)
     notes = [trust.tells(agreement, f"the {agreement['role']}") for agreement in found]

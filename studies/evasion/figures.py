@@ -7,7 +7,7 @@ again, not answers, since a model's answers to one prompt are much alike.
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, pstdev
@@ -22,8 +22,8 @@ from solon.store.record_file import RecordFile
 from solon.texts.refusal import classify, is_evasive
 
 RESAMPLES = 4000
-HERE = Path(__file__).parent
-WAYS = ("initial", "prompted", "sl-cai", "dpo-revisions", "dpo-labels", "rl")
+NOTHING = "–"  # in a cell
+FIRST = ("initial", "prompted", "sl-cai")  # the other ways go on from the last
 
 Values = Mapping[str, float]  # by prompt
 Interval = list[float]  # the value, and the ends of its interval
@@ -54,18 +54,18 @@ MEASURES = (
 
 
 def write(work: Path, results: Path) -> None:
-    found = figures(work)
+    found = of_work(work)
     results.mkdir(parents=True, exist_ok=True)
     write_atomically(results / "table.json", json.dumps(found, indent=1) + "\n")
     write_atomically(results / "table.md", markdown(found))
 
 
-def figures(work: Path) -> dict[str, Any]:
+def of_work(work: Path) -> dict[str, Any]:
     by_model = {name: values(work, name, answers) for name, answers in yardsticks.answered(work)}
     seeds: dict[str, list[str]] = defaultdict(list)
     for name in by_model:
         seeds[name.partition(" ")[0]].append(name)
-    ways = {way: seeds[way] for way in WAYS if way in seeds}
+    ways = {way: seeds[way] for way in dict.fromkeys([*FIRST, *seeds]) if way in seeds}
     people = json.loads((work / "people.json").read_text())
     text_file = work / "text.json"
     return {
@@ -143,10 +143,9 @@ def changes(models: Sequence[Mapping[str, Values]], initial: Mapping[str, Values
         shared = [id for id in mine if id in before]
         if not shared or measure.elo:
             continue
-        gaps = [mine[id] - before[id] for id in shared]
-        found[measure.key] = interval(gaps)
+        found[measure.key] = change = interval([mine[id] - before[id] for id in shared])
         if measure.scaled and (spread := pstdev(before.values())):
-            found[f"{measure.key} in standard deviations"] = [each / spread for each in interval(gaps)]
+            found[f"{measure.key} in standard deviations"] = [each / spread for each in change]
     return found
 
 
@@ -167,53 +166,64 @@ def interval(found: Sequence[float], scale: Callable[[float], float] | None = No
 
 
 def markdown(found: Mapping[str, Any]) -> str:
-    ways, people = list(found["ways"]), found["people's pairs"]
-    head = f"| | {' | '.join(ways)} |\n| --- |{' --- |' * len(ways)}\n"
-
-    def cell(value: Interval | None, digits: int) -> str:
-        if value is None:
-            return "–"
-        middle, low, high = (f"{each:.{digits}f}".replace("-", "−") for each in value)
-        return f"{middle} ({low} to {high})"
-
-    lines = ["# Results", "", "By `python studies/evasion/study.py table`.", ""]
-    lines += [
-        f"People's pairs: a linear preference model on the states of {people['model']} is right on "
-        f"{people['right'] / people['pairs']:.3f} ({people['interval'][0]:.3f} to "
-        f"{people['interval'][1]:.3f}) of {people['pairs']} that it was not fitted to.",
-        "",
-        "All seeds of a way together:",
-        "",
+    ways, people = found["ways"], found["people's pairs"]
+    together = [
+        (measure.title, [cell(of.get(measure.key), measure.digits) for of in ways.values()])
+        for measure in MEASURES
     ]
-    table = head
-    for measure in MEASURES:
-        row = [cell(found["ways"][way].get(measure.key), measure.digits) for way in ways]
-        if any(each != "–" for each in row):
-            table += f"| {measure.title} | {' | '.join(row)} |\n"
     if found["text"]:
-        row = [text_of(found["text"], way) for way in ways]
-        table += f"| nats a token of plain text | {' | '.join(row)} |\n"
-    lines += [table, "Change from the initial model, prompt by prompt:", ""]
-    changed = [way for way in ways if way != "initial"]
-    table = f"| | {' | '.join(changed)} |\n| --- |{' --- |' * len(changed)}\n"
-    for measure in MEASURES:
-        scaled = f"{measure.key} in standard deviations"
+        together.append(("nats a token of plain text", [text_of(found["text"], way) for way in ways]))
+    changed = [
+        (title, [cell(of.get(key), 2) for of in found["changes"].values()])
+        for measure in MEASURES
         for key, title in (
             (measure.key, measure.title),
-            (scaled, f"{measure.title}, in standard deviations"),
-        ):
-            row = [cell(found["changes"][way].get(key), 2) for way in changed]
-            if any(each != "–" for each in row):
-                table += f"| {title} | {' | '.join(row)} |\n"
-    lines += [table, "Each seed:", ""]
-    names = list(found["seeds"])
-    table = f"| | {' | '.join(measure.title for measure in MEASURES)} |\n| --- |{' --- |' * len(MEASURES)}\n"
-    for name in names:
-        row = [cell(found["seeds"][name].get(each.key), each.digits) for each in MEASURES]
-        table += f"| {name} | {' | '.join(row)} |\n"
-    return "\n".join([*lines, table])
+            (f"{measure.key} in standard deviations", f"{measure.title}, in standard deviations"),
+        )
+    ]
+    seeds = [
+        (name, [cell(of.get(measure.key), measure.digits) for measure in MEASURES])
+        for name, of in found["seeds"].items()
+    ]
+    return "\n".join(
+        [
+            "# Results",
+            "",
+            "By `python studies/evasion/study.py table`.",
+            "",
+            f"People's pairs: a linear preference model on the states of {people['model']} is right on "
+            f"{people['right'] / people['pairs']:.3f} ({people['interval'][0]:.3f} to "
+            f"{people['interval'][1]:.3f}) of {people['pairs']} that it was not fitted to.",
+            "",
+            "All seeds of a way together:",
+            "",
+            table(ways, together),
+            "Change from the initial model, prompt by prompt:",
+            "",
+            table(found["changes"], changed),
+            "Each seed:",
+            "",
+            table([measure.title for measure in MEASURES], seeds),
+        ]
+    )
+
+
+def table(columns: Collection[str], rows: Iterable[tuple[str, list[str]]]) -> str:
+    """Without the rows that have nothing in any column."""
+    lines = [f"| | {' | '.join(columns)} |", f"| --- |{' --- |' * len(columns)}"]
+    lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in rows if {*cells} != {NOTHING}]
+    return "\n".join(lines) + "\n"
+
+
+def cell(value: Interval | None, digits: int) -> str:
+    if value is None:
+        return NOTHING
+    middle, low, high = (f"{each:.{digits}f}".replace("-", "−") for each in value)
+    return f"{middle} ({low} to {high})"
 
 
 def text_of(text: Mapping[str, float], way: str) -> str:
     mine = [value for name, value in text.items() if name.partition(" ")[0] == way]
-    return " to ".join(dict.fromkeys(f"{each:.3f}" for each in (min(mine), max(mine)))) if mine else "–"
+    if not mine:
+        return NOTHING
+    return " to ".join(dict.fromkeys(f"{each:.3f}" for each in (min(mine), max(mine))))
