@@ -55,6 +55,9 @@ class CritiquePrinciple(Part):
     name: Text
     critique_request: Text
     revision_request: Text
+    # How the model's critique and revision begin; it goes on from there. Solon's own.
+    critique_start: Text | None = None
+    revision_start: Text | None = None
 
 
 HEAVIEST = 1e6  # of weights, so that their sums are exact enough

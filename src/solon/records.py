@@ -68,6 +68,8 @@ class Round(TypedDict):
     critique: str  # "" where critiques are off
     revision_request: str
     revision: str
+    critique_start: NotRequired[str]  # what the constitution wrote of the critique: it begins so
+    revision_start: NotRequired[str]  # and of the revision
     cut: NotRequired[Cut]
     critique_thinking: NotRequired[str]  # what a model that thinks first thought before the critique
     thinking: NotRequired[str]  # and before the revision

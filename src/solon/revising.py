@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from solon import config
 from solon.constitution import Constitution
 from solon.errors import SetAside
-from solon.inference.engine import Chain, Request
+from solon.inference.engine import Chain, Completion, Request
 from solon.prompts import critique as prompts
 from solon.prompts.dialogue import assistant
 from solon.records import Message, PromptRecord, Round
@@ -38,16 +38,20 @@ def one_round(
             critique, dialogue = Written(""), [*shots, *prompt, assistant(current)]
             if settings.critique:
                 dialogue = prompts.asked_for_critique(dialogue, principle)
-                asked = request(record, dialogue, settings, seed, "critique", number, attempt)
+                start = principle.critique_start or ""
+                asked = request(record, dialogue, settings, seed, "critique", number, attempt, start=start)
                 completion = yield asked
-                critique = Written(stripped(completion.text), thinking=completion.thinking)
+                critique = Written(begun(start, completion), thinking=completion.thinking)
                 if critique.thinking and not critique.text:
                     revision, wrong = Written(""), NO_ANSWER
                     continue
                 dialogue = [*dialogue, assistant(critique.text)]
             dialogue = prompts.asked_for_revision(dialogue, principle)
-            completion = yield request(record, dialogue, settings, seed, "revision", number, attempt)
-            revision = mended(completion.text, completion.finish, completion.thinking)
+            start = principle.revision_start or ""
+            completion = yield request(
+                record, dialogue, settings, seed, "revision", number, attempt, start=start
+            )
+            revision = written(start, completion)
             told = [principle.critique_request, principle.revision_request]
             wrong = text_problem(revision, prompt, told, shots, settings)
             if not wrong:
@@ -66,7 +70,24 @@ def one_round(
     )
     if critique.thinking:
         made["critique_thinking"] = critique.thinking
+    if settings.critique and principle.critique_start:
+        made["critique_start"] = principle.critique_start
+    if principle.revision_start:
+        made["revision_start"] = principle.revision_start
     return {**made, **revision.thought}
+
+
+def begun(start: str, completion: Completion) -> str:
+    """The text that begins with ``start``; "" where the model had nothing to add."""
+    added = stripped(completion.text)
+    return stripped(start + completion.text) if added else ""
+
+
+def written(start: str, completion: Completion) -> Written:
+    """A revision that begins with ``start``; of one that was cut, more is left than the start, or all of it."""
+    text = begun(start, completion)
+    whole = mended(text, completion.finish, completion.thinking)
+    return Written(text, "unfinished", whole.thinking) if text and whole.text == start else whole
 
 
 def text_problem(
@@ -90,10 +111,12 @@ def request(
     settings: config.Critique,
     seed: int,
     *name: str | int,
+    start: str = "",
 ) -> Request:
     return Request(
         id=record["id"],
         messages=messages,
+        prefill=start,
         max_tokens=settings.max_tokens,
         temperature=settings.temperature,
         top_p=settings.top_p,

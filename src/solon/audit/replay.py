@@ -68,8 +68,10 @@ def said_in_round(made: Round, prompt: str, seed: int, number: int) -> Said:
     """The texts of a round by the seeds they were sampled with, as ``revising.one_round`` derives them."""
     last = made["attempts"]
     thoughts = made.get("critique_thinking", "")
-    revision = answer(made["problem"], of(made["revision"], made))
-    critique: Answer = Written(made["critique"], thinking=thoughts)
+    added = made["revision"].removeprefix(made.get("revision_start", ""))
+    revision = answer(made["problem"], of(added, made))
+    added = made["critique"].removeprefix(made.get("critique_start", ""))
+    critique: Answer = Written(added, thinking=thoughts)
     if not made["critique"]:
         critique = answer(made["problem"], Written("", thinking=thoughts))
     return {

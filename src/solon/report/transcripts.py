@@ -30,7 +30,7 @@ class Transcripts:
     """Joins records into transcripts. They refer to ``requests`` and ``instructions`` by number."""
 
     def __init__(self) -> None:
-        self._requests: Numbered[tuple[str, str, str]] = Numbered()
+        self._requests: Numbered[tuple[str, ...]] = Numbered()
         self._instructions: Numbered[tuple[str, str]] = Numbered()
 
     def as_json(self, transcripts: list[Json]) -> Json:
@@ -100,7 +100,13 @@ class Transcripts:
     def _round(self, made: Round) -> Json:
         return {
             "request": self._requests.number(
-                (made["principle"], made["critique_request"], made["revision_request"])
+                (
+                    made["principle"],
+                    made["critique_request"],
+                    made["revision_request"],
+                    made.get("critique_start", ""),
+                    made.get("revision_start", ""),
+                )
             ),
             **{name: made[name] for name in ("critique", "revision", "problem", "attempts")},
             **thoughts(made),

@@ -33,7 +33,7 @@ function folded(title, ...children) {
 const thought = (content, title = "Thoughts") => (content ? folded(title, text(content)) : "");
 
 function roundView(round, number) {
-  const [principle, critiqueRequest, revisionRequest] = requests[round.request];
+  const [principle, critiqueRequest, revisionRequest, critiqueStart, revisionStart] = requests[round.request];
   const view = element("div", "step", element("p", "name", `Round ${number + 1}: ${principle}`));
   if (round.critique) view.append(said("Critique", round.critique));
   view.append(thought(round.critique_thinking, "Thoughts before the critique"), said("Revision", round.revision),
@@ -41,7 +41,10 @@ function roundView(round, number) {
   if (round.problem) view.append(element("p", "problem", `Not trained on: ${round.problem}`));
   if (round.attempts > 1) view.append(element("p", "who", `Sampled ${round.attempts} times`));
   view.append(folded("What was asked",
-    said("Critique request", critiqueRequest), said("Revision request", revisionRequest)));
+    said("Critique request", critiqueRequest),
+    critiqueStart ? said("The constitution began the critique", critiqueStart) : "",
+    said("Revision request", revisionRequest),
+    revisionStart ? said("The constitution began the revision", revisionStart) : ""));
   return view;
 }
 
