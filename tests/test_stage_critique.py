@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from solon import constitution
+from solon.audit import replay
 from solon.config import Critique, EngineSettings, Supervised
 from solon.errors import SolonError
 from solon.inference import open_engine
@@ -16,6 +17,7 @@ from solon.prompts.critique import worked_examples
 from solon.prompts.dialogue import assistant, user
 from solon.records import PromptRecord, RevisionRecord
 from solon.stages import critique, examples
+from solon.texts.written import continued
 
 LAW = constitution.load("harmless")
 
@@ -87,6 +89,77 @@ def test_direct_revision_asks_for_no_critique() -> None:
     assert all(example.revision in texts for example in LAW.examples.critique)
     assert texts[-2:] == ["Take it.", record["rounds"][0]["revision_request"]]
     assert record["rounds"][0]["critique"] == record["rounds"][0]["critique_request"] == ""
+
+
+STARTED = constitution.Constitution(
+    name="started",
+    critique=[
+        constitution.CritiquePrinciple(
+            name="says-why",
+            critique_request="What is wrong with it?",
+            revision_request="Say why not.",
+            critique_start="What was asked for is wrong because",
+            revision_start="I hear you. It would not be right to",
+        )
+    ],
+)
+
+
+def test_critiques_and_revisions_begin_as_the_constitution_says() -> None:
+    texts = ["Take it.", " it is theft.", " take it: it is hers.", "nothing more", "It would"]
+    started = critique._chain(PROMPTS[0], [], STARTED, Critique(rounds=2, attempts=1), seed=1)
+    asked, record = drive(started, texts)
+    [principle], (first, second) = STARTED.critique, record["rounds"]
+    starts = [principle.critique_start, principle.revision_start]
+    assert [each.prefill for each in asked] == ["", *starts, *starts]
+    assert asked[2].messages[-2] == assistant("What was asked for is wrong because it is theft.")
+    assert first["revision"] == "I hear you. It would not be right to take it: it is hers."
+    assert [first["critique_start"], first["revision_start"]] == starts
+    assert second["critique"] == "What was asked for is wrong because nothing more"  # the space was lost
+    again = replay.Recorded(replay.said_in_revisions(record, 1))
+    assert list(critique.revise(again, PROMPTS[:1], STARTED, Critique(rounds=2, attempts=1), 1)) == [record]
+
+
+def test_direct_revision_does_not_tell_of_the_start_of_a_critique() -> None:
+    started = critique._chain(PROMPTS[0], [], STARTED, Critique(rounds=1, critique=False), seed=1)
+    asked, record = drive(started, ["Take it.", " take it: it is hers."])
+    assert "critique_start" not in record["rounds"][0]
+    assert record["rounds"][0]["revision_start"] == asked[1].prefill
+    assert "revision_start" not in drive(chain(rounds=1), ["Take it.", "Theft.", "Ask."])[1]["rounds"][0]
+
+
+@pytest.mark.parametrize(
+    ("added", "finish", "problem"),
+    [("", "stop", "empty"), (" ", "stop", "empty"), (" take what is", "length", "unfinished")],
+)
+def test_a_start_alone_is_no_revision(added: str, finish: Any, problem: str) -> None:
+    started = critique._chain(PROMPTS[0], [], STARTED, Critique(rounds=1, critique=False, attempts=1), seed=1)
+    asked = next(started)
+    started.send(Completion(asked.id, "Take it.", "stop", 1))
+    with pytest.raises(StopIteration) as end:
+        started.send(Completion(asked.id, added, finish, 1))
+    record = end.value.value
+    assert record["rounds"][0]["problem"] == problem
+    again = replay.Recorded(replay.said_in_revisions(record, 1))
+    settings = Critique(rounds=1, critique=False, attempts=1)
+    assert list(critique.revise(again, PROMPTS[:1], STARTED, settings, 1)) == [record]
+
+
+@pytest.mark.parametrize(
+    ("start", "text", "whole"),
+    [
+        ("It is wrong to", " take it.", "It is wrong to take it."),
+        ("It is wrong to", "take it.", "It is wrong to take it."),  # a server that strips
+        ("It is wrong to", " It is wrong to take it.", "It is wrong to take it."),  # and one that repeats
+        ("It is wrong because", ", well, it is.", "It is wrong because, well, it is."),
+        ("She says: “", "No.”", "She says: “No.”"),
+        ("这样做不对，因为", "会伤害别人。", "这样做不对，因为会伤害别人。"),
+        ("It is wrong to", " \n", ""),
+        ("", " Ask first. ", "Ask first."),
+    ],
+)
+def test_what_follows_a_start_is_joined_to_it_once(start: str, text: str, whole: str) -> None:
+    assert continued(start, text) == whole
 
 
 def test_a_degenerate_revision_is_tried_again_and_then_given_up() -> None:
@@ -181,6 +254,21 @@ def engine(tiny_model: Path) -> Iterator[Engine]:
 def revise(engine: Engine, prompts: list[PromptRecord], seed: int = 0) -> dict[str, RevisionRecord]:
     settings = Critique(rounds=2, max_tokens=6)
     return {each["id"]: each for each in critique.revise(engine, prompts, LAW, settings, seed)}
+
+
+def test_a_real_model_goes_on_from_the_start(engine: Engine) -> None:
+    settings = Critique(rounds=2, few_shot=False, max_tokens=8, attempts=1)
+    [principle] = STARTED.critique
+    sound = 0
+    for record in critique.revise(engine, PROMPTS, STARTED, settings, 0):
+        for made in record["rounds"]:
+            for text, start in (
+                (made["critique"], principle.critique_start),
+                (made["revision"], principle.revision_start),
+            ):
+                assert start and (not text or (text.startswith(start) and text != start))
+                sound += bool(text)
+    assert sound
 
 
 def test_records_do_not_depend_on_the_others_and_do_on_the_seed(engine: Engine) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from solon import config
-from solon.constitution import Constitution
+from solon.constitution import Constitution, CritiquePrinciple
 from solon.errors import SetAside
 from solon.inference.engine import Chain, Completion, Request
 from solon.prompts import critique as prompts
@@ -11,7 +11,7 @@ from solon.prompts.dialogue import assistant
 from solon.records import Message, PromptRecord, Round
 from solon.seeds import derive_seed, generator
 from solon.texts.degenerate import NO_ANSWER, revision_problem
-from solon.texts.written import Written, mended, stripped
+from solon.texts.written import Written, continued, mended
 
 
 def one_round(
@@ -41,7 +41,7 @@ def one_round(
                 start = principle.critique_start or ""
                 asked = request(record, dialogue, settings, seed, "critique", number, attempt, start=start)
                 completion = yield asked
-                critique = Written(begun(start, completion), thinking=completion.thinking)
+                critique = Written(continued(start, completion.text), thinking=completion.thinking)
                 if critique.thinking and not critique.text:
                     revision, wrong = Written(""), NO_ANSWER
                     continue
@@ -51,13 +51,24 @@ def one_round(
             completion = yield request(
                 record, dialogue, settings, seed, "revision", number, attempt, start=start
             )
-            revision = written(start, completion)
+            revision = begun(start, completion)
             told = [principle.critique_request, principle.revision_request]
             wrong = text_problem(revision, prompt, told, shots, settings)
             if not wrong:
                 break
     except SetAside as error:
         revision, wrong = Written(""), error.problem
+    return _round(principle, settings, critique, revision, wrong, attempt)
+
+
+def _round(
+    principle: CritiquePrinciple,
+    settings: config.Critique,
+    critique: Written,
+    revision: Written,
+    wrong: str,
+    attempts: int,
+) -> Round:
     made = Round(
         principle=principle.name,
         critique_request=principle.critique_request if settings.critique else "",
@@ -66,7 +77,7 @@ def one_round(
         revision=revision.text,
         cut=revision.cut,
         problem=wrong,
-        attempts=attempt,
+        attempts=attempts,
     )
     if critique.thinking:
         made["critique_thinking"] = critique.thinking
@@ -77,17 +88,13 @@ def one_round(
     return {**made, **revision.thought}
 
 
-def begun(start: str, completion: Completion) -> str:
-    """The text that begins with ``start``; "" where the model had nothing to add."""
-    added = stripped(completion.text)
-    return stripped(start + completion.text) if added else ""
-
-
-def written(start: str, completion: Completion) -> Written:
-    """A revision that begins with ``start``; of one that was cut, more is left than the start, or all of it."""
-    text = begun(start, completion)
+def begun(start: str, completion: Completion) -> Written:
+    """A revision that begins with ``start``; one whose only whole sentences are the start's is unfinished."""
+    text = continued(start, completion.text)
     whole = mended(text, completion.finish, completion.thinking)
-    return Written(text, "unfinished", whole.thinking) if text and whole.text == start else whole
+    if start and text and start.startswith(whole.text):
+        return Written(text, "unfinished", whole.thinking)
+    return whole
 
 
 def text_problem(

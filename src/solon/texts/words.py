@@ -64,6 +64,11 @@ def joined(said: Sequence[str]) -> str:
     return text
 
 
+def parted_by_spaces(character: str) -> bool:
+    """Whether the script of a letter has spaces between words."""
+    return not _pieces().fullmatch(character)
+
+
 @cache
 def _pieces() -> re.Pattern[str]:
     return re.compile(_PIECE)

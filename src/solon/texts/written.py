@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from solon.records import Cut, Thought
+from solon.texts.words import parted_by_spaces
 
 PREFACE = re.compile(  # "Here is a revised answer:" and "Revision:" are about the answer, not a part of it
     r"^\W*(?:(?:sure|certainly|of course|okay)\W+)?"
@@ -40,6 +41,7 @@ HALF = re.compile(
 )
 # How a text may be quoted as a whole, in several languages.
 QUOTES = {"“": "”", '"': '"”', "„": "“”", "«": "»", "「": "」", "『": "』"}
+OPENING = "([{" + "".join(QUOTES)  # no space follows these
 MARKS = "".join((*QUOTES, *QUOTES.values()))
 
 
@@ -100,6 +102,19 @@ def stripped(text: str) -> str:
     while (inner := whole_characters(text.strip())) != text:
         text = inner
     return text
+
+
+def continued(start: str, text: str) -> str:
+    """``start`` and what a model wrote after it, stripped; "" where that is nothing.
+
+    A server that cannot go on from a start may say it again, or lose the space that follows it.
+    """
+    added = text.lstrip().removeprefix(start) if text.lstrip().startswith(start) else text
+    if not stripped(added):
+        return ""
+    parted = added[0].isalnum() and parted_by_spaces(added[0])
+    gap = " " if parted and start and start[-1] not in OPENING else ""
+    return stripped(start + gap + added)
 
 
 def bare(text: str, cut: bool = False) -> str:
