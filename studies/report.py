@@ -8,29 +8,31 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import sync_playwright
 
 SCREEN = {"width": 1280, "height": 900}
-DRAWN = """place => Plotly.toImage(place, {format: 'svg', width: place.clientWidth, height: place.clientHeight})
-    .then(address => decodeURIComponent(address.slice(address.indexOf(',') + 1)))"""
+DRAWN = """place => {
+    const size = {format: 'svg', width: place.clientWidth, height: place.clientHeight};
+    const text = (address) => decodeURIComponent(address.slice(address.indexOf(',') + 1));
+    return Plotly.toImage(place, size).then(text);
+}"""
 PLACE = re.compile(r'(<div[^>]*?) data-figure="([^"]+)"([^>]*>)')
 PLOTLY = re.compile(r"<script>/\*\*\n\* plotly\.js.*?</script>\n", re.DOTALL)
 FIGURES = re.compile(r'(<script type="application/json" id="figures">).*?(</script>)', re.DOTALL)
 
 
-def main(run: Path, target: Path) -> None:
+def write(browser: Any, run: Path, target: Path) -> None:
     source = run / "report.html"
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page(viewport=SCREEN)
-        page.goto(source.resolve().as_uri())
-        page.screenshot(path=target.with_suffix(".png"))
-        drawn = {
-            place.get_attribute("data-figure"): place.evaluate(DRAWN)
-            for place in page.locator("[data-figure]").element_handles()
-        }
-        browser.close()
+    page = browser.new_page(viewport=SCREEN, color_scheme="light")
+    page.goto(source.resolve().as_uri())
+    page.screenshot(path=target.with_suffix(".png"))
+    drawn = {
+        place.get_attribute("data-figure"): place.evaluate(DRAWN)
+        for place in page.locator("[data-figure]").element_handles()
+    }
+    page.close()
     target.write_text(still(source.read_text(), drawn))
 
 
@@ -44,4 +46,6 @@ def still(html: str, drawn: dict[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    with sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        write(chromium, Path(sys.argv[1]), Path(sys.argv[2]))

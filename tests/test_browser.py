@@ -1,6 +1,7 @@
 """The report, the comparison of runs and the viewer in a real browser, as a reader uses them."""
 
 import re
+import runpy
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +59,20 @@ def listed(page: Any, count: str) -> list[str]:
 
 def test_every_plot_is_drawn(shown: Shown, open_page: Open) -> None:
     assert all_drawn(open_page(shown.report)) > 10
+
+
+def test_a_report_for_the_docs_is_small_and_looks_the_same(
+    run: Path, chromium: Any, open_page: Open, tmp_path: Path
+) -> None:
+    target = tmp_path / "report.html"
+    runpy.run_path(str(Path(__file__).parent.parent / "studies/report.py"))["write"](chromium, run, target)
+    whole, small = open_page((run / "report.html").as_uri()), open_page(target.as_uri())
+    assert target.stat().st_size < 2_000_000 < (run / "report.html").stat().st_size
+    assert small.locator(".plot > svg").count() == all_drawn(whole)
+    for page in (whole, small):
+        page.locator("#shown", has_text=f"of {TRANSCRIPTS} transcripts").wait_for()
+    assert small.locator("h1, .verdict").all_inner_texts() == whole.locator("h1, .verdict").all_inner_texts()
+    assert target.with_suffix(".png").exists()
 
 
 def test_the_first_screen_answers_in_a_sentence_and_a_plot(run: Path, open_page: Open) -> None:
