@@ -149,6 +149,9 @@ def test_rewards_of_a_model_at_chance_are_refused_where_nobody_judges_pairs(
     assert measured["rewarder-by-rating-harmlessness"]["accuracy"] == pytest.approx(0.5, abs=0.05)
     assert measured["rewarder-by-rating-harmlessness"]["said_in"] == "rewarder-by-rating-harmlessness"
     assert ("rewarder-by-comparison-harmlessness" in measured) == (reward != "rating")
+    told = trust.asked_for(measured.values(), "rewards")
+    assert len(told) == len(trust.unfit(measured.values())) > 0 and "asks for its rewards by name" in told[0]
+    assert trust.asked_for(measured.values(), "labels") == []
     sound = trusting(tiny_model, files["always"], **asked)
     found = trust.rewarding_ways(sound, Workspace(sound, tmp_path / "sound", Watcher()).laws)
     assert {way.settings.method for _, way in found} <= {"rating", "multiple-choice"}

@@ -242,15 +242,20 @@ def of(measurements: Iterable[Agreement], role: Role, aspect: Aspect) -> Agreeme
     return next((one for one in measurements if (one["role"], one["aspect"]) == (role, aspect)), None)
 
 
-def doubtful(measurements: Iterable[Agreement], role: Role) -> list[Agreement]:
-    """Those of the role that do not show its model above chance."""
-    return [one for one in measurements if one["role"] == role and not is_above_chance(one)]
-
-
 def unfit(measurements: Iterable[Agreement]) -> list[tuple[str, Agreement]]:
     """What a policy learns from by models that are not clearly above chance, with what was measured."""
     taught = [(TAUGHT[one["role"]], one) for one in measurements if one["role"] in TAUGHT]
     return [(what, one) for what, one in taught if not is_above_chance(one)]
+
+
+def asked_for(measurements: Iterable[Agreement], taught: str) -> list[str]:
+    """That "labels" or "rewards" are made although their model was not seen to be above chance."""
+    return [
+        f"{agreement['model']} {doubt(agreement)}; the configuration asks for its {what} by name "
+        "(feedback.untrusted)."
+        for what, agreement in unfit(measurements)
+        if what == taught
+    ]
 
 
 def unfit_in_use(

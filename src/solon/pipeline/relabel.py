@@ -20,7 +20,7 @@ from solon.feedback.made import ByMaking
 from solon.method import STAGES, TRUST, stage
 from solon.pipeline import reuse
 from solon.pipeline.runner import files_left
-from solon.pipeline.steps.feedback import IN_FILE, asked_for, of_panel
+from solon.pipeline.steps.feedback import IN_FILE, of_panel
 from solon.pipeline.steps.inputs import of_weights
 from solon.pipeline.weighing import LABELS, UNLABELLED, judged, read, weigh_anew
 from solon.records import Agreement, Aspect, TrustRecord, judged_in
@@ -195,7 +195,7 @@ def take_labels(
 
 def notes_on(run: Path, asked: Config) -> list[str]:
     labels, aside = read(run, LABELS), read(run, UNLABELLED)
-    doubts = asked_for(read(run, AGREEMENT))
+    doubts = trust.asked_for(read(run, AGREEMENT), "labels")
     if asked.feedback.panel:
         return [*doubts, *of_panel(asked.feedback, judges(asked), labels, aside)]
     problems = [pair["problem"] for pair in aside]

@@ -1,6 +1,6 @@
 """Stage 5 in a run folder: labels of the pairs, and comparisons of helpfulness that people labelled."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from solon.pipeline.workspace import Done, Workspace
 from solon.records import (
     ASPECT_OF,
     SETS,
-    Agreement,
     Aspect,
     Ballot,
     PairRecord,
@@ -194,19 +193,10 @@ def run(work: Workspace) -> Done:
         notes.append(
             "No human helpfulness comparisons were given, so the preference model learns harmlessness alone."
         )
-    notes += asked_for(work.file("trust/agreement.jsonl"))
+    notes += trust.asked_for(work.file("trust/agreement.jsonl"), "labels")
     aside = work.file("05-feedback/unlabelled.jsonl")
     labels = label(work, pairs, by_people, work.file("05-feedback/preferences.jsonl"), aside)
     return Done(len(labels), notes)
-
-
-def asked_for(measured: Iterable[Agreement]) -> list[str]:
-    """That labels are made although their labeller was not seen to be above chance."""
-    return [
-        f"{agreement['model']} {trust.doubt(agreement)}; the configuration asks for its labels by name "
-        "(feedback.untrusted)."
-        for agreement in trust.doubtful(measured, "labeller")
-    ]
 
 
 def inputs(work: Workspace) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from solon import config
 from solon.errors import set_aside_note
+from solon.evaluation import trust
 from solon.feedback import guesses, panel, samples
 from solon.pipeline.steps import red_team
 from solon.pipeline.steps.inputs import of_laws, of_model
@@ -81,6 +82,8 @@ def run(work: Workspace) -> Done:
             f"No RL: by {settings.algorithm} the policy learned from the labels themselves, and from no "
             "preference model."
         )
+    if settings.asks_feedback:
+        notes += trust.asked_for(work.file("trust/agreement.jsonl"), "rewards")
     asked = settings.generate.red_team + settings.generate.helpful
     if asked:
         written = count - sum(record["split"] == "train" for record in records)
