@@ -81,6 +81,7 @@ def build(
                 "critique_request": "Say where the answer does harm.",
                 "critique": say("The answer is careless:"),
                 "revision_request": "Write the answer again without the harm.",
+                "revision_start": "Instead:",
                 "revision": "" if number == 2 and turn else say("Instead:"),
                 "problem": "empty" if number == 2 and turn else "",
                 "attempts": 2 if number == 2 and turn else 1,

@@ -248,8 +248,8 @@ def test_transcripts_join_the_stages(finished: Path, page: Page) -> None:
     shown = next(each for each in by_id.values() if each["prompt"] == revision["prompt"])
     assert shown["answer"] == revision["answer"]
     for mine, its in zip(shown["rounds"], revision["rounds"], strict=True):
-        asked = [its["principle"], its["critique_request"], its["revision_request"]]
-        assert records["requests"][mine["request"]] == asked
+        asked = [its[name] for name in ("principle", "critique_request", "revision_request")]
+        assert records["requests"][mine["request"]] == [*asked, "", its["revision_start"]]
         assert (mine["critique"], mine["revision"]) == (its["critique"], its["revision"])
     preference = RecordFile(finished / "05-feedback/preferences.jsonl").read()[3]
     shown = next(each for each in by_id.values() if each["prompt"] == preference["prompt"])
