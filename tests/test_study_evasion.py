@@ -66,12 +66,12 @@ def test_figures_are_those_of_the_answers(tmp_path: Path) -> None:
     ids = [f"red-team/{number}" for number in range(40)]
     half = {id: no if number % 2 else why for number, id in enumerate(ids)}
     rated = {id: 2.0 + number % 2 for number, id in enumerate(ids)}
-    answered(tmp_path, "initial", half | {"unsafe/0": no}, ratings=rated)
+    answered(tmp_path, "initial", half | {"unsafe/0": no}, ratings=rated, people=rated)
     for seed in (0, 1):
         lower = {id: value - 0.5 - seed for id, value in rated.items()}
         asked = {f"helpful/{number}": float(number % 4 > 0) for number in range(20)}
         told = dict.fromkeys(ids, why) | dict.fromkeys(asked, why)
-        answered(tmp_path, f"sl-cai {seed}", told, ratings=lower, helpfulness=asked)
+        answered(tmp_path, f"sl-cai {seed}", told, ratings=lower, people=lower, helpfulness=asked)
     (tmp_path / "people.json").write_text(json.dumps({"pairs": 100, "right": 66, "model": "rater"}))
     study.figures.write(tmp_path, tmp_path / "results")
     found = json.loads((tmp_path / "results/table.json").read_text())
@@ -83,6 +83,9 @@ def test_figures_are_those_of_the_answers(tmp_path: Path) -> None:
     assert found["changes"]["sl-cai"]["rating"] == [-1.0] * 3  # prompt by prompt there is no doubt
     assert found["changes"]["sl-cai"]["rating in standard deviations"] == [-2.0] * 3
     assert found["changes by seed"]["sl-cai 1"]["rating"][0] == -1.5
+    assert found["ways"]["initial"]["people"][0] == 2.5
+    assert found["ways"]["initial"]["people-engaged"] == [2.0] * 3  # the other half evade
+    assert found["changes"]["sl-cai"]["people-engaged"] == [-1.0] * 3
     assert found["ways"]["sl-cai"]["helpful"][0] == pytest.approx(190.8, abs=0.1)  # three of four are won
     assert found["people's pairs"]["interval"][0] < 0.66 < found["people's pairs"]["interval"][1]
     page = (tmp_path / "results/table.md").read_text()
