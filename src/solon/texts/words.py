@@ -59,14 +59,14 @@ def joined(said: Sequence[str]) -> str:
     """Words as text again: with spaces where the script has them."""
     text = ""
     for before, word in pairwise(["", *said]):
-        spaces = bool(before) and not (_pieces().fullmatch(before) and _pieces().fullmatch(word))
+        spaces = bool(before) and (parted_by_spaces(before) or parted_by_spaces(word))
         text += f" {word}" if spaces else word
     return text
 
 
-def parted_by_spaces(character: str) -> bool:
-    """Whether the script of a letter has spaces between words."""
-    return not _pieces().fullmatch(character)
+def parted_by_spaces(word: str) -> bool:
+    """Whether the script of a word, or of a letter, has spaces between words."""
+    return not _pieces().fullmatch(word)
 
 
 @cache

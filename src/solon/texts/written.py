@@ -109,7 +109,8 @@ def continued(start: str, text: str) -> str:
 
     A server that cannot go on from a start may say it again, or lose the space that follows it.
     """
-    added = text.lstrip().removeprefix(start) if text.lstrip().startswith(start) else text
+    again = text.lstrip()
+    added = again.removeprefix(start) if again.startswith(start) else text
     if not stripped(added):
         return ""
     parted = added[0].isalnum() and parted_by_spaces(added[0])
