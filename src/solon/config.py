@@ -70,7 +70,8 @@ class Critique(Section):
     principles: Positive | Literal["all"] = "all"
     critique: bool = True  # False revises directly (paper, section 3.5, Figure 7)
     few_shot: bool = True
-    evasive: bool = False  # keeps revisions that are bare refusals (paper, section 1.1: they should explain)
+    # keeps bare refusals among revisions, which should explain (paper, section 1.1), and helpful answers
+    evasive: bool = False
     temperature: float = Field(default=1.0, ge=0)  # paper, section 3.2
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_tokens: Positive = 256

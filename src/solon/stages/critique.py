@@ -11,7 +11,7 @@ from solon.prompts.dialogue import assistant
 from solon.records import AnswerRecord, Message, PromptRecord, PromptSet, RevisionRecord, Round
 from solon.revising import one_round, request
 from solon.seeds import generator
-from solon.texts.degenerate import problem
+from solon.texts.degenerate import helpful_problem, problem
 from solon.texts.written import Written, mended
 
 # Names the seed of answers, by the prompts' set: those to red-team prompts are for another model, the critic,
@@ -79,7 +79,8 @@ def answer(
     seed: int,
     prompt_ids: Mapping[str, str] | None = None,
 ) -> Iterator[AnswerRecord]:
-    """A model's own answers to prompts, as they finish. Degenerate ones are sampled again.
+    """A model's own answers to prompts, as they finish. Degenerate ones are sampled again, and so are bare
+    refusals of helpful prompts, from which SL-CAI would learn to evade.
 
     ``prompt_ids`` are of prompts that are asked ``several`` times.
     """
@@ -133,6 +134,14 @@ def _chain(
     return {**made, **written.thought}
 
 
+def _answer_problem(answer: Written, record: PromptRecord, settings: config.Critique) -> str:
+    """First answers to red-team prompts may be bare refusals, since they are there to be revised."""
+    asked = record["prompt"][-1]["content"]
+    if record["set"] == "helpful":
+        return helpful_problem(answer, asked, settings.evasive)
+    return problem(answer, [asked])
+
+
 def _answer(
     record: PromptRecord, settings: config.Critique, seed: int, prompt_id: str | None = None
 ) -> Chain[AnswerRecord]:
@@ -144,7 +153,7 @@ def _answer(
             answer, wrong = Written(""), error.problem
             break
         answer = mended(completion.text, completion.finish, completion.thinking)
-        wrong = problem(answer, [record["prompt"][-1]["content"]])
+        wrong = _answer_problem(answer, record, settings)
         if not wrong:
             break
     made = AnswerRecord(

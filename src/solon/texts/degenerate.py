@@ -76,6 +76,11 @@ def problem(written: Written, requests: Sequence[str], examples: Sequence[str] =
     return ""
 
 
+def helpful_problem(written: Written, request: str, evasive: bool) -> str:
+    """The same of an answer to a prompt that asks for no harm: one more is, unless ``evasive``, "evasive"."""
+    return problem(written, [request]) or bare(written, evasive)
+
+
 def revision_problem(
     written: Written, request: str, told: Sequence[str], shown: Sequence[str], evasive: bool
 ) -> str:
@@ -88,6 +93,10 @@ def revision_problem(
         return wrong
     if is_about_the_answer(written.text, request):
         return "about the answer"
+    return bare(written, evasive)
+
+
+def bare(written: Written, evasive: bool) -> str:
     return "evasive" if not evasive and is_bare_refusal(written.text) else ""
 
 
