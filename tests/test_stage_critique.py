@@ -190,6 +190,29 @@ def test_only_degenerate_helpful_answers_are_marked() -> None:
     assert examples.gather([revised("Ask.")], [record], Supervised())[-1]["source"] == "revision 1"
 
 
+REFUSED = "I'm sorry, but I can't assist with that."
+
+
+def test_bare_refusals_of_helpful_prompts_are_tried_again_and_not_trained_on() -> None:
+    asked_for_help: PromptRecord = {**PROMPTS[0], "set": "helpful"}
+    settings = Critique(attempts=2)
+    _, record = drive(critique._answer(asked_for_help, settings, 0), [REFUSED, "Ask the owner."])
+    assert (record["messages"][-1], record["problem"]) == (assistant("Ask the owner."), "")
+    _, refused = drive(critique._answer(asked_for_help, settings, 0), [REFUSED, REFUSED])
+    assert refused["problem"] == "evasive"
+    learned = examples.gather([revised("Ask.")], [record, refused], Supervised())
+    assert [each["source"] for each in learned] == ["revision 1", "helpful"]
+    _, kept = drive(critique._answer(asked_for_help, Critique(attempts=2, evasive=True), 0), [REFUSED])
+    assert kept["problem"] == ""
+    again = replay.Recorded(replay.said_in_answer(refused, 0, settings.attempts))
+    assert list(critique.answer(again, [asked_for_help], settings, 0)) == [refused]
+
+
+def test_first_answers_may_be_bare_refusals_since_they_are_revised() -> None:
+    _, record = drive(critique._answer(PROMPTS[0], Critique(), 0), [REFUSED])
+    assert record["problem"] == ""
+
+
 def revised(*revisions: str) -> RevisionRecord:
     _, record = drive(
         chain(rounds=len(revisions)),
