@@ -1,5 +1,6 @@
 """The engine for models on a server, against a real server process with a real model and real faults."""
 
+import asyncio
 import json
 import logging
 import math
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Timer
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,9 +25,12 @@ from transformers import AutoTokenizer
 from openai_server import FAULTS
 from solon import constitution, pipeline
 from solon.config import Config, Critique, EngineSettings, Feedback
+from solon.engine_settings import OpenAISettings
 from solon.errors import SolonError, TooLong
 from solon.inference import first_token, open_engine, openai_engine, openai_server
 from solon.inference.engine import Completion, Engine, Question, Request
+from solon.inference.openai_answers import Answer
+from solon.inference.openai_modes import ChatMode
 from solon.inference.spent import Spent
 from solon.models import resolve
 from solon.progress import Watcher
@@ -226,6 +231,20 @@ def test_a_server_that_cannot_prefill_is_asked_to_go_on(connect: Any, local: Eng
     question = Request("q", asked[:1], prefill="The better answer is (", temperature=0, max_tokens=9)
     [expected] = local.generate([Request("q", asked, temperature=0, max_tokens=9)])
     assert list(connect(mode="chat").generate([question])) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("text", "added"),
+    [("It is wrong to take it.", " take it."), ("\nIt is wrong to", ""), (" take it.", " take it.")],
+)
+def test_a_prefill_that_the_server_says_again_is_left_out(text: str, added: str) -> None:
+    class Repeats(ChatMode):
+        async def _put(self, messages: Any, **options: Any) -> Answer:
+            return Answer(text, "stop", 6)
+
+    server: Any = SimpleNamespace(settings=OpenAISettings(mode="chat"))
+    request = Request("q", [user("May I?")], prefill="It is wrong to")
+    assert asyncio.run(Repeats(server, Role()).write(request)).text == added
 
 
 @pytest.mark.skipif(not find_spec("vllm"), reason="vllm is not installed")

@@ -150,7 +150,6 @@ def test_a_start_alone_is_no_revision(added: str, finish: Any, problem: str) -> 
     [
         ("It is wrong to", " take it.", "It is wrong to take it."),
         ("It is wrong to", "take it.", "It is wrong to take it."),  # a server that strips
-        ("It is wrong to", " It is wrong to take it.", "It is wrong to take it."),  # and one that repeats
         ("It is wrong because", ", well, it is.", "It is wrong because, well, it is."),
         ("She says: “", "No.”", "She says: “No.”"),
         ("这样做不对，因为", "会伤害别人。", "这样做不对，因为会伤害别人。"),

@@ -19,6 +19,7 @@ from solon.prompts.template_turns import WAYS
 from solon.prompts.thoughts import part
 from solon.records import Message
 from solon.role_settings import Role
+from solon.texts.written import unsaid
 
 # What chat templates say of turns that they do not take; servers pass it on.
 OF_TURNS = re.compile(r"\bsystem (role|message|prompt|turn)|\broles? must\b|\balternat", re.IGNORECASE)
@@ -83,8 +84,9 @@ class ChatMode(Mode):
     """The server knows the dialogue format.
 
     Where it cannot continue an assistant's message, a prefill becomes a turn of its own, and a further user
-    turn asks the model to go on from there. Where it refuses system turns, or turns of one speaker in a row,
-    it gets dialogues without them from then on (``template_turns.WAYS``).
+    turn asks the model to go on from there; a prefill that it says again is left out. Where it refuses system
+    turns, or turns of one speaker in a row, it gets dialogues without them from then on
+    (``template_turns.WAYS``).
     """
 
     def __init__(self, server: Server, role: Role) -> None:
@@ -118,7 +120,7 @@ class ChatMode(Mode):
 
     async def _answer(self, request: Request) -> tuple[Answer, str]:
         answer = await self._ask(request)
-        return answer, answer.text
+        return answer, unsaid(request.prefill, answer.text)
 
     async def _ask(self, request: Request, **options: Any) -> Answer:
         messages: Sequence[Message] = system_first(request.messages, self.role.system or "")

@@ -107,15 +107,19 @@ def stripped(text: str) -> str:
 def continued(start: str, text: str) -> str:
     """``start`` and what a model wrote after it, stripped; "" where that is nothing.
 
-    A server that cannot go on from a start may say it again, or lose the space that follows it.
+    A server may lose the space that follows the start.
     """
-    again = text.lstrip()
-    added = again.removeprefix(start) if again.startswith(start) else text
-    if not stripped(added):
+    if not stripped(text):
         return ""
-    parted = added[0].isalnum() and parted_by_spaces(added[0])
+    parted = text[0].isalnum() and parted_by_spaces(text[0])
     gap = " " if parted and start and start[-1] not in OPENING else ""
-    return stripped(start + gap + added)
+    return stripped(start + gap + text)
+
+
+def unsaid(start: str, text: str) -> str:
+    """``text`` without ``start``, where a model that was to go on from there says it again."""
+    again = text.lstrip()
+    return again.removeprefix(start) if start and again.startswith(start) else text
 
 
 def bare(text: str, cut: bool = False) -> str:
