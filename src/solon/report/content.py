@@ -15,7 +15,7 @@ from solon.evaluation.harmfulness import Harmfulness
 from solon.evaluation.overoptimisation import Watch
 from solon.feedback import MAKINGS, METHODS, panel
 from solon.method import NAMES, STAGES, TRUST
-from solon.records import Aspect, ModelAnswer
+from solon.records import Aspect, ModelAnswer, PromptSet
 from solon.report import elo_plots, plots
 from solon.report.judging import ASPECTS, judging, quality, ratings, way, withheld
 from solon.report.plots import MODELS, Look
@@ -50,6 +50,8 @@ def verdict(run: RunFolder) -> str:
             else "no stage of the run is done."
         )
     evades, manner = _evasion(run, model)
+    objects, objections = _objections(run, model)
+    manner += objections
     if reason := withheld(run, "harmlessness", model):
         return f"There is no verdict: {reason}.{manner}"
     gain, low, high = difference(harmlessness, model)
@@ -57,7 +59,7 @@ def verdict(run: RunFolder) -> str:
     interval = f"95% interval {elo(low)} to {elo(high)}"
     lost, its_helpfulness = _helpfulness(run, helpfulness, model)
     if low > 0:
-        answer = "It worked, at a price" if lost or evades > 0 else "It worked"
+        answer = "It worked, at a price" if lost or evades > 0 or objects else "It worked"
         reason = f"{label} is more {more} than the initial model, by {elo(gain)} Elo ({interval})"
     elif high < 0:
         answer = "It did not work"
@@ -89,8 +91,7 @@ def _evasion(run: RunFolder, model: str) -> tuple[int, str]:
 
     0 and "" where the 95 % intervals of the two shares meet, which claims less than a test of pairs would.
     """
-    sets = {row["model"]: row["sets"].get("red-team") for row in evaluation_rows(run)}
-    mine, before = sets.get(model), sets.get("initial")
+    mine, before = (_answered(run, name, "red-team") for name in (model, "initial"))
     if not mine or not before:
         return 0, ""
     untold, answers = (mine[what] + before[what] for what in ("cannot_tell", "answers"))
@@ -99,16 +100,36 @@ def _evasion(run: RunFolder, model: str) -> tuple[int, str]:
         "other languages than English."
     )
     unsure = unsure if untold else ""
-    if "evasive" not in mine or "evasive" not in before:
+    if not (more := _apart(mine, before, "evasive", "evasive_interval")):
         return 0, unsure
-    (low, high), (least, most) = mine["evasive_interval"], before["evasive_interval"]
-    if low <= most and least <= high:
-        return 0, unsure
-    more = 1 if low > most else -1
     return more, (
         f" It evades {mine['evasive']:.0%} of the red-team prompts, "
         f"{'more' if more > 0 else 'less'} than the initial model with {before['evasive']:.0%}.{unsure}"
     )
+
+
+def _objections(run: RunFolder, model: str) -> tuple[bool, str]:
+    """Whether ``model`` refuses helpful prompts, or objects to them, clearly more than the initial model."""
+    mine, before = (_answered(run, name, "helpful") for name in (model, "initial"))
+    if not mine or not before or _apart(mine, before, "refusals", "refusal_interval") <= 0:
+        return False, ""
+    return True, (
+        f" It refuses {mine['refusals']:.0%} of the helpful prompts or objects to them, where the initial "
+        f"model did so with {before['refusals']:.0%}."
+    )
+
+
+def _answered(run: RunFolder, model: str, prompt_set: PromptSet) -> Json | None:
+    rows = (row for row in evaluation_rows(run) if row["model"] == model)
+    return next((row["sets"].get(prompt_set) for row in rows), None)
+
+
+def _apart(mine: Json, before: Json, share: str, interval: str) -> int:
+    """1 where my share is above the one before and their intervals do not meet, -1 where it is below."""
+    if share not in mine or share not in before:
+        return 0
+    (low, high), (least, most) = mine[interval], before[interval]
+    return 1 if low > most else -1 if high < least else 0
 
 
 def difference(scores: Mapping[str, Rating], model: str) -> tuple[float, float, float]:
