@@ -157,6 +157,18 @@ def test_rewards_of_a_model_at_chance_are_refused_where_nobody_judges_pairs(
     assert {way.settings.method for _, way in found} <= {"rating", "multiple-choice"}
 
 
+def test_what_rewards_weigh_changes_nothing_that_is_measured(
+    tiny_model: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    def inputs(reward: Any) -> dict[str, Any]:
+        asked = trusting(tiny_model, files["half"], feedback=RATING, reinforce={"reward": reward})
+        return step.inputs(Workspace(asked, tmp_path / "run", Watcher()))
+
+    assert inputs("rating") == inputs({"rating": 16}) == inputs({"rating": 2, "preference-model": 1})
+    assert inputs("rating") != inputs({"rating": 1, "comparison": 1})
+    assert inputs("rating") != inputs("preference-model")
+
+
 def test_a_model_above_chance_labels_and_judges(trusted: Path, said: dict[str, float]) -> None:
     found = agreements(trusted)
     assert set(found) == {"labeller-harmlessness", "judge-harmlessness"}

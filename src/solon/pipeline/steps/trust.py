@@ -102,8 +102,9 @@ def trained(work: Workspace) -> list[list[Message]]:
 
 
 def of_rewards(work: Workspace) -> dict[str, Any]:
-    """Nothing where nobody judges samples, as in runs of before anybody did."""
-    return {"reinforce.reward": work.config.reinforce.reward} if work.config.reinforce.asks_feedback else {}
+    """By which rewards the feedback model judges samples, whatever they weigh; nothing where it judges none."""
+    asked = sorted(set(work.config.reinforce.rewards) & set(trust.REWARDERS))
+    return {"reinforce.reward": asked} if asked else {}
 
 
 def inputs(work: Workspace) -> dict[str, Any]:
