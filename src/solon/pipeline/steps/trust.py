@@ -102,7 +102,7 @@ def trained(work: Workspace) -> list[list[Message]]:
 
 
 def of_rewards(work: Workspace) -> dict[str, Any]:
-    """By which rewards the feedback model judges samples, whatever they weigh; nothing where it judges none."""
+    """By which rewards the feedback model judges samples, whatever they weigh; nothing where by none."""
     asked = sorted(set(work.config.reinforce.rewards) & set(trust.REWARDERS))
     return {"reinforce.reward": asked} if asked else {}
 
