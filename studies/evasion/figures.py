@@ -63,12 +63,13 @@ def write(work: Path, results: Path) -> None:
 
 def of_work(work: Path) -> dict[str, Any]:
     by_model = {name: values(work, name, answers) for name, answers in yardsticks.answered(work)}
-    before = by_model["initial"]["evades"]
-    for mine in by_model.values():  # people's pairs prefer evasions to whatever comes in their place
-        mine["people-engaged"] = {id: score for id, score in mine["people"].items() if before.get(id) == 0}
     seeds: dict[str, list[str]] = defaultdict(list)
     for name in by_model:
         seeds[name.partition(" ")[0]].append(name)
+    before = together([by_model[name] for name in seeds["initial"]], "evades")
+    for mine in by_model.values():  # people's pairs prefer evasions to whatever comes in their place
+        mine["people-engaged"] = {id: score for id, score in mine["people"].items() if before.get(id) == 0}
+    initial = [by_model[name] for name in seeds["initial"]]
     ways = {way: seeds[way] for way in dict.fromkeys([*FIRST, *seeds]) if way in seeds}
     people = json.loads((work / "people.json").read_text())
     text_file = work / "text.json"
@@ -77,12 +78,12 @@ def of_work(work: Path) -> dict[str, Any]:
         "ways": {way: of_way([by_model[name] for name in names]) for way, names in ways.items()},
         "seeds": {name: of_way([mine]) for name, mine in by_model.items()},
         "changes": {
-            way: changes([by_model[name] for name in names], by_model["initial"])
+            way: changes([by_model[name] for name in names], initial)
             for way, names in ways.items()
             if way != "initial"
         },
         "changes by seed": {
-            name: changes([mine], by_model["initial"]) for name, mine in by_model.items() if name != "initial"
+            name: changes([mine], initial) for name, mine in by_model.items() if name not in seeds["initial"]
         },
         "text": json.loads(text_file.read_text()) if text_file.exists() else {},
     }
@@ -139,11 +140,13 @@ def of_way(models: Sequence[Mapping[str, Values]]) -> dict[str, Interval]:
     return found
 
 
-def changes(models: Sequence[Mapping[str, Values]], initial: Mapping[str, Values]) -> dict[str, Interval]:
+def changes(
+    models: Sequence[Mapping[str, Values]], initial: Sequence[Mapping[str, Values]]
+) -> dict[str, Interval]:
     """How far each measure is from the initial model's, prompt by prompt."""
     found = {}
     for measure in MEASURES:
-        mine, before = together(models, measure.key), initial[measure.key]
+        mine, before = together(models, measure.key), together(initial, measure.key)
         shared = [id for id in mine if id in before]
         if not shared or measure.elo:
             continue

@@ -14,11 +14,19 @@ or its parts, each of which goes on where it was stopped:
     python studies/evasion/study.py text --work WORK --model MODEL
     python studies/evasion/study.py table --work WORK
 
+and, of answers and revisions that the runs made (paper, Figure 5):
+
+    python studies/evasion/study.py rounds --work WORK
+    python studies/evasion/study.py people --data ../shared/data --work WORK/rounds --rater RATER
+    python studies/evasion/study.py ratings --work WORK/rounds --rater RATER
+    python studies/evasion/study.py table --work WORK/rounds --results studies/evasion/results/rounds
+
 ``prepare`` draws the prompts that measure: people's red-team prompts, XSTest's, instructions of PandaLM's
 and IFEval's. ``runs`` is ``solon sweep ways.yaml``, on the packaged prompts. ``answers`` has every model
 answer: MODEL as it is ("initial"), with the constitution in its system turn ("prompted"), and of each seed
 what the stages made of it. The other parts are the yardsticks (``yardsticks.py``), and ``table`` makes
-``results/`` of WORK without any model.
+``results/`` of WORK without any model. ``rounds`` makes a folder like WORK of the runs' own first answers
+("initial") and revisions, as if models had answered.
 """
 
 import argparse
@@ -61,7 +69,7 @@ PARTS = ("prepare", "runs", "answers", "people", "ratings", "helpfulness", "inst
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("part", choices=[*PARTS, "all"])
+    parser.add_argument("part", choices=[*PARTS, "rounds", "all"])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--data", type=Path, help="the folder of the shared data")
     parser.add_argument("--model", help="answers, revises its answers, and is trained on them")
@@ -87,6 +95,7 @@ def do(part: str, asked: argparse.Namespace) -> None:
         "instructions": lambda: yardsticks.instructions(work),
         "text": lambda: yardsticks.text(work, models(work, asked.model)),
         "table": lambda: figures.write(work, asked.results),
+        "rounds": lambda: rounds(work, work / "rounds"),
     }
     parts[part]()
 
@@ -153,6 +162,25 @@ def answers(work: Path, model: str, settings: config.Config) -> None:
                 given = missing[completion.id]
                 file.append({**given, "text": trimmed(completion.text, completion.finish).text})
         print(f"{name}: {len(missing)} answers", flush=True)
+
+
+def rounds(work: Path, folder: Path) -> None:
+    """``FOLDER/answers/NAME.jsonl``: first answers and each round's revisions, sound or not, by seed."""
+    prompts = {each["id"]: each for each in RecordFile(work / "prompts.jsonl").read()}  # for people's pairs
+    for run in sorted((work / "runs").glob("dpo-revisions-seed-*")):
+        seed, made = run.name.rpartition("-")[2], RecordFile(run / "02-critique/revisions.jsonl").read()
+        texts = {"initial": {record["id"]: record["answer"] for record in made}}
+        for number in range(max(len(record["rounds"]) for record in made)):
+            texts[f"revision-{number + 1}"] = {
+                record["id"]: record["rounds"][number]["revision"] for record in made
+            }
+        for record in made:
+            asked = {"set": "red-team", "prompt": record["prompt"][-1]["content"]}
+            prompts[record["id"]] = {"id": record["id"], **asked}
+        for name, said in texts.items():
+            rows = [{**prompts[id], "text": text} for id, text in said.items()]
+            write(folder / "answers" / f"{name} {seed}.jsonl", rows)
+    write(folder / "prompts.jsonl", list(prompts.values()))
 
 
 def request(asked: dict[str, Any], settings: config.Evaluation) -> Request:
