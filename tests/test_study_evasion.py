@@ -80,6 +80,7 @@ def test_figures_are_those_of_the_answers(tmp_path: Path) -> None:
     assert found["ways"]["sl-cai"]["evades"][0] == 0
     assert found["ways"]["sl-cai"]["evades"][2] == pytest.approx(0.0876, abs=1e-4)  # Wilson's, 0 of 40
     assert found["changes"]["sl-cai"]["evades"][0] == -0.5
+    assert found["ways"]["initial"]["curt"][0] == 0.5
     assert found["changes"]["sl-cai"]["rating"] == [-1.0] * 3  # prompt by prompt there is no doubt
     assert found["changes"]["sl-cai"]["rating in standard deviations"] == [-2.0] * 3
     assert found["changes by seed"]["sl-cai 1"]["rating"][0] == -1.5
