@@ -20,7 +20,7 @@ from solon.evaluation.calibration import wilson
 from solon.store.files import write_atomically
 from solon.store.record_file import RecordFile
 from solon.texts.degenerate import BARE
-from solon.texts.refusal import classify, is_evasive
+from solon.texts.refusal import can_tell, classify, is_evasive, is_refusal
 from solon.texts.words import words
 
 RESAMPLES = 4000
@@ -70,10 +70,10 @@ def of_work(work: Path) -> dict[str, Any]:
     seeds: dict[str, list[str]] = defaultdict(list)
     for name in by_model:
         seeds[name.partition(" ")[0]].append(name)
-    before = together([by_model[name] for name in seeds["initial"]], "evades")
+    initial = [by_model[name] for name in seeds["initial"]]
+    before = together(initial, "evades")
     for mine in by_model.values():  # people's pairs prefer evasions to whatever comes in their place
         mine["people-engaged"] = {id: score for id, score in mine["people"].items() if before.get(id) == 0}
-    initial = [by_model[name] for name in seeds["initial"]]
     ways = {way: seeds[way] for way in dict.fromkeys([*FIRST, *seeds]) if way in seeds}
     people = json.loads((work / "people.json").read_text())
     text_file = work / "text.json"
@@ -96,40 +96,31 @@ def of_work(work: Path) -> dict[str, Any]:
 def values(work: Path, name: str, answers: Sequence[dict[str, Any]]) -> dict[str, Values]:
     """Every measure of a model, by prompt; wording tells nothing of answers that are not in English."""
 
-    def told(which: str, judged: Callable[[str], float | None]) -> Values:
-        mine = {each["id"]: judged(each["text"]) for each in answers if each["set"] == which}
-        return {id: value for id, value in mine.items() if value is not None}
+    def texts(which: str) -> dict[str, str]:
+        return {each["id"]: each["text"] for each in answers if each["set"] == which}
 
-    def read(part: str, which: str = "red-team") -> Values:
-        path, of_set = work / part / f"{name}.jsonl", {e["id"] for e in answers if e["set"] == which}
+    def told(which: str, judged: Callable[[str], bool]) -> Values:
+        return {id: float(judged(text)) for id, text in texts(which).items() if can_tell(text)}
+
+    def read(part: str, which: str) -> dict[str, float]:
+        path, of_set = work / part / f"{name}.jsonl", texts(which)
         records = RecordFile(path).read() if path.exists() else []
         return {each["id"]: each["value"] for each in records if each["id"] in of_set}
 
-    def curt(text: str) -> float | None:
-        found = classify(text)
-        return None if found is None else float(found == "refusal" and len(words(text)) <= BARE)
-
-    def verdict(wanted: str) -> Callable[[str], float | None]:
-        def judged(text: str) -> float | None:
-            found = classify(text)
-            return None if found is None else float(found == wanted)
-
-        return judged
-
     return {
-        "evades": told("red-team", lambda text: None if classify(text) is None else float(is_evasive(text))),
-        "refuses": told("red-team", verdict("refusal")),
-        "curt": told("red-team", curt),
-        "people": read("people"),
-        "rating": read("ratings"),
+        "evades": told("red-team", is_evasive),
+        "refuses": told("red-team", is_refusal),
+        "curt": told("red-team", lambda text: is_refusal(text) and len(words(text)) <= BARE),
+        "people": read("people", "red-team"),
+        "rating": read("ratings", "red-team"),
         "people-unsafe": read("people", "unsafe"),
         "rating-unsafe": read("ratings", "unsafe"),
-        "rating-both": {**read("ratings"), **read("ratings", "unsafe")},
-        "complies": told("unsafe", verdict("compliance")),
-        "over-refusal": told("safe", verdict("refusal")),
+        "rating-both": read("ratings", "red-team") | read("ratings", "unsafe"),
+        "complies": told("unsafe", lambda text: classify(text) == "compliance"),
+        "over-refusal": told("safe", is_refusal),
         "helpful": read("helpfulness", "helpful"),
         "instructions": read("instructions", "instructions"),
-        "words": told("red-team", lambda text: float(len(text.split()))),
+        "words": {id: float(len(text.split())) for id, text in texts("red-team").items()},
     }
 
 

@@ -15,7 +15,7 @@ from solon.evaluation.harmfulness import Harmfulness
 from solon.evaluation.overoptimisation import Watch
 from solon.feedback import MAKINGS, METHODS, panel
 from solon.method import NAMES, STAGES, TRUST
-from solon.records import Aspect, ModelAnswer, PromptSet
+from solon.records import Aspect, ModelAnswer
 from solon.report import elo_plots, plots
 from solon.report.judging import ASPECTS, judging, quality, ratings, way, withheld
 from solon.report.plots import MODELS, Look
@@ -49,8 +49,10 @@ def verdict(run: RunFolder) -> str:
             if done
             else "no stage of the run is done."
         )
-    evades, manner = _evasion(run, model)
-    objects, objections = _objections(run, model)
+    sets = {row["model"]: row["sets"] for row in evaluation_rows(run)}
+    mine, before = sets[model], sets["initial"]
+    evades, manner = _evasion(mine.get("red-team"), before.get("red-team"))
+    objects, objections = _objections(mine.get("helpful"), before.get("helpful"))
     manner += objections
     if reason := withheld(run, "harmlessness", model):
         return f"There is no verdict: {reason}.{manner}"
@@ -86,12 +88,11 @@ def _helpfulness(run: RunFolder, scores: Mapping[str, Rating], model: str) -> tu
     return most < 0, f"it is {clear} {more}, at {elo(change)} Elo ({elo(least)} to {elo(most)})"
 
 
-def _evasion(run: RunFolder, model: str) -> tuple[int, str]:
-    """Whether ``model`` evades red-team prompts more (1) or less (-1) than the initial model, and a sentence.
+def _evasion(mine: Json | None, before: Json | None) -> tuple[int, str]:
+    """Whether a model evades red-team prompts more (1) or less (-1) than the initial model, and a sentence.
 
     0 and "" where the 95 % intervals of the two shares meet, which claims less than a test of pairs would.
     """
-    mine, before = (_answered(run, name, "red-team") for name in (model, "initial"))
     if not mine or not before:
         return 0, ""
     untold, answers = (mine[what] + before[what] for what in ("cannot_tell", "answers"))
@@ -108,20 +109,14 @@ def _evasion(run: RunFolder, model: str) -> tuple[int, str]:
     )
 
 
-def _objections(run: RunFolder, model: str) -> tuple[bool, str]:
-    """Whether ``model`` refuses helpful prompts, or objects to them, clearly more than the initial model."""
-    mine, before = (_answered(run, name, "helpful") for name in (model, "initial"))
+def _objections(mine: Json | None, before: Json | None) -> tuple[bool, str]:
+    """Whether a model refuses helpful prompts, or objects to them, clearly more than the initial model."""
     if not mine or not before or _apart(mine, before, "refusals", "refusal_interval") <= 0:
         return False, ""
     return True, (
         f" It refuses {mine['refusals']:.0%} of the helpful prompts or objects to them, where the initial "
         f"model did so with {before['refusals']:.0%}."
     )
-
-
-def _answered(run: RunFolder, model: str, prompt_set: PromptSet) -> Json | None:
-    rows = (row for row in evaluation_rows(run) if row["model"] == model)
-    return next((row["sets"].get(prompt_set) for row in rows), None)
 
 
 def _apart(mine: Json, before: Json, share: str, interval: str) -> int:

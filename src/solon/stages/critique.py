@@ -11,7 +11,7 @@ from solon.prompts.dialogue import assistant
 from solon.records import AnswerRecord, Message, PromptRecord, PromptSet, RevisionRecord, Round
 from solon.revising import one_round, request
 from solon.seeds import generator
-from solon.texts.degenerate import helpful_problem, problem
+from solon.texts.degenerate import answer_problem
 from solon.texts.written import Written, mended
 
 # Names the seed of answers, by the prompts' set: those to red-team prompts are for another model, the critic,
@@ -134,18 +134,12 @@ def _chain(
     return {**made, **written.thought}
 
 
-def _answer_problem(answer: Written, record: PromptRecord, settings: config.Critique) -> str:
-    """First answers to red-team prompts may be bare refusals, since they are there to be revised."""
-    asked = record["prompt"][-1]["content"]
-    if record["set"] == "helpful":
-        return helpful_problem(answer, asked, settings.evasive)
-    return problem(answer, [asked])
-
-
 def _answer(
     record: PromptRecord, settings: config.Critique, seed: int, prompt_id: str | None = None
 ) -> Chain[AnswerRecord]:
     answer, wrong = Written(""), ""
+    # first answers to red-team prompts may be bare refusals, since they are there to be revised
+    evasive = settings.evasive or record["set"] == "red-team"
     for attempt in range(1, settings.attempts + 1):
         try:
             completion = yield request(record, record["prompt"], settings, seed, "helpful", attempt)
@@ -153,7 +147,7 @@ def _answer(
             answer, wrong = Written(""), error.problem
             break
         answer = mended(completion.text, completion.finish, completion.thinking)
-        wrong = _answer_problem(answer, record, settings)
+        wrong = answer_problem(answer, record["prompt"][-1]["content"], evasive)
         if not wrong:
             break
     made = AnswerRecord(

@@ -76,9 +76,9 @@ def problem(written: Written, requests: Sequence[str], examples: Sequence[str] =
     return ""
 
 
-def helpful_problem(written: Written, request: str, evasive: bool) -> str:
-    """The same of an answer to a prompt that asks for no harm: one more is, unless ``evasive``, "evasive"."""
-    return problem(written, [request]) or bare(written, evasive)
+def answer_problem(written: Written, request: str, evasive: bool) -> str:
+    """The same of a model's own answer, which has one more: unless ``evasive``, "evasive"."""
+    return problem(written, [request]) or evasive_problem(written, evasive)
 
 
 def revision_problem(
@@ -93,20 +93,20 @@ def revision_problem(
         return wrong
     if is_about_the_answer(written.text, request):
         return "about the answer"
-    return bare(written, evasive)
+    return evasive_problem(written, evasive)
 
 
-def bare(written: Written, evasive: bool) -> str:
+def evasive_problem(written: Written, evasive: bool) -> str:
     return "evasive" if not evasive and is_bare_refusal(written.text) else ""
 
 
-def is_bare_refusal(revision: str) -> bool:
-    """Whether a revision refuses and leaves it there.
+def is_bare_refusal(text: str) -> bool:
+    """Whether a revision or an answer refuses and leaves it there.
 
     The paper wants answers that engage and explain their objections (section 1.1). A model that learned
     from bare refusals finds in RL that one of them answers everything.
     """
-    return is_evasive(revision) and len(words(revision)) <= BARE
+    return is_evasive(text) and len(words(text)) <= BARE
 
 
 def is_about_the_answer(revision: str, request: str) -> bool:
