@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from solon.method import NAMES
 from solon.records import Aspect
 from solon.report import content
-from solon.report.plots import MODELS, Dot, Look, blank, error_bars
+from solon.report.plots import LEGEND, MODELS, Dot, Look, blank, error_bars
 from solon.report.runs_compared import Gain
 from solon.store.run_folder import Json, RunFolder
 
@@ -112,8 +112,8 @@ def figure(found: Sequence[Outcome], qualities: Mapping[Aspect, str]) -> go.Figu
     shown = [one for one in found if one.elo.keys() >= {"harmlessness", "helpfulness"}]
     if not shown:
         return None
-    drawn = blank(420)
-    drawn.update_layout(margin_r=190)  # for the names
+    drawn = blank(440, **LEGEND)  # names beside the dots would hide each other where arms lie together
+    drawn.update_layout(legend_itemsizing="constant", margin_t=60)
     most = max((one.tokens or 0 for one in shown), default=0) or 1
     for one in shown:
         helpful, harmless = (Dot(0, *one.elo[aspect]) for aspect in ("helpfulness", "harmlessness"))
@@ -122,10 +122,8 @@ def figure(found: Sequence[Outcome], qualities: Mapping[Aspect, str]) -> go.Figu
         drawn.add_scatter(
             x=[helpful.value],
             y=[harmless.value],
-            name=html.escape(one.look.label),
-            mode="markers+text",
-            text=[f"{html.escape(one.look.label)}{evades}"],
-            textposition="middle right",  # a dot above another must not hide it
+            name=f"{html.escape(one.look.label)}{evades}",
+            mode="markers",
             cliponaxis=False,
             marker={
                 "color": one.look.colour,
