@@ -105,6 +105,10 @@ def test_run_and_report_print_what_came_of_it(
 ) -> None:
     path = tmp_path / "tiny.yaml"
     path.write_text(SMALL.format(model=tiny_model))
+    assert solon("run", path, "--json", "--set", "seed=3", "--until", "supervised") == 0
+    assert (tmp_path / "runs/tiny/03-sl-cai/config.json").exists()
+    assert not (tmp_path / "runs/tiny/04-comparison").exists()
+    assert json.loads(capsys.readouterr().out)["elo"] == {}
     assert solon("run", path, "--json", "--set", "seed=3") == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["report"] == str(tmp_path / "runs/tiny/report.html")

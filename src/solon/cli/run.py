@@ -4,7 +4,7 @@ import dataclasses
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from solon import constitution
 from solon.cli.options import NO_RUNS, NO_SETTINGS, AsJson, Reuse, Settings, configuration
 from solon.cli.show import SCREEN, elo_of, show
 from solon.errors import SolonError
+from solon.method import NAMES
 
 
 def init(directory: Annotated[Path, typer.Argument(help="A new or empty folder.")]) -> None:
@@ -36,6 +37,13 @@ def run(
         typer.Option("--dir", help="The run folder; 'runs/NAME' beside the configuration by default."),
     ] = None,
     settings: Settings = NO_SETTINGS,
+    until: Annotated[
+        Literal[NAMES],  # type: ignore[valid-type]
+        typer.Option(
+            metavar="STAGE",
+            help="The last stage to do: 'supervised' for SL-CAI alone. Run again without it to go on.",
+        ),
+    ] = NAMES[-1],
     reuse: Reuse = NO_RUNS,
     as_json: AsJson = False,
 ) -> None:
@@ -46,7 +54,7 @@ def run(
 
     asked = configuration(config, settings)
     folder = directory or config.parent / "runs" / config.stem
-    path = pipeline.run(asked, folder, SCREEN, donors=reuse)
+    path = pipeline.run(asked, folder, SCREEN, until=until, donors=reuse)
     _conclude(folder, path, as_json)
 
 
