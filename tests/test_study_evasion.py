@@ -88,6 +88,7 @@ def test_figures_are_those_of_the_answers(tmp_path: Path) -> None:
     assert found["ways"]["initial"]["people-engaged"] == [2.0] * 3  # the other half evade
     assert found["changes"]["sl-cai"]["people-engaged"] == [-1.0] * 3
     assert found["ways"]["sl-cai"]["helpful"][0] == pytest.approx(190.8, abs=0.1)  # three of four are won
+    assert found["ways"]["sl-cai"]["letters-helpful"] == [pytest.approx(43 / 11, abs=1e-4)] * 3
     assert found["people's pairs"]["interval"][0] < 0.66 < found["people's pairs"]["interval"][1]
     page = (tmp_path / "results/table.md").read_text()
     assert "| evades red-team prompts | 0.50 (" in page

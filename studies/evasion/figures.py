@@ -21,7 +21,7 @@ from solon.store.files import write_atomically
 from solon.store.record_file import RecordFile
 from solon.texts.degenerate import BARE
 from solon.texts.refusal import can_tell, classify, is_evasive, is_refusal
-from solon.texts.words import words
+from solon.texts.words import count, words
 
 RESAMPLES = 4000
 NOTHING = "–"  # in a cell
@@ -55,6 +55,9 @@ MEASURES = (
     Measure("helpful", "helpfulness, Elo by the 1.5B model", 0, elo=True),
     Measure("instructions", "follows all of IFEval's instructions"),
     Measure("words", "words an answer to red-team prompts", 0),
+    Measure("words-helpful", "words an answer to PandaLM's instructions", 0),
+    Measure("letters", "letters a word of answers to red-team prompts"),
+    Measure("letters-helpful", "letters a word of answers to PandaLM's instructions"),
 )
 
 
@@ -99,6 +102,9 @@ def values(work: Path, name: str, answers: Sequence[dict[str, Any]]) -> dict[str
     def texts(which: str) -> dict[str, str]:
         return {each["id"]: each["text"] for each in answers if each["set"] == which}
 
+    def letters(which: str) -> Values:
+        return {id: fmean(map(len, said)) for id, text in texts(which).items() if (said := words(text))}
+
     def told(which: str, judged: Callable[[str], bool]) -> Values:
         return {id: float(judged(text)) for id, text in texts(which).items() if can_tell(text)}
 
@@ -120,7 +126,10 @@ def values(work: Path, name: str, answers: Sequence[dict[str, Any]]) -> dict[str
         "over-refusal": told("safe", is_refusal),
         "helpful": read("helpfulness", "helpful"),
         "instructions": read("instructions", "instructions"),
-        "words": {id: float(len(text.split())) for id, text in texts("red-team").items()},
+        "words": {id: float(count(text)) for id, text in texts("red-team").items()},
+        "words-helpful": {id: float(count(text)) for id, text in texts("helpful").items()},
+        "letters": letters("red-team"),
+        "letters-helpful": letters("helpful"),
     }
 
 

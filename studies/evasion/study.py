@@ -22,9 +22,10 @@ and, of answers and revisions that the runs made (paper, Figure 5):
     python studies/evasion/study.py table --work WORK/rounds --results studies/evasion/results/rounds
 
 ``prepare`` draws the prompts that measure: people's red-team prompts, XSTest's, instructions of PandaLM's
-and IFEval's. ``runs`` is ``solon sweep ways.yaml``, on the packaged prompts. ``answers`` has every model
-answer: MODEL as it is ("initial"), with the constitution in its system turn ("prompted"), and of each seed
-what the stages made of it. The other parts are the yardsticks (``yardsticks.py``), and ``table`` makes
+and IFEval's. ``runs`` is ``solon sweep ways.yaml``, on the packaged prompts, and SL-CAI once
+under a constitution that says nothing of harm. ``answers`` has every model answer: MODEL as it is
+("initial"), with the constitution in its system turn ("prompted"), and of each seed what the stages made of
+it. The other parts are the yardsticks (``yardsticks.py``), and ``table`` makes
 ``results/`` of WORK without any model. ``rounds`` makes a folder like WORK of the runs' own first answers
 ("initial") and revisions, as if models had answered.
 """
@@ -39,7 +40,7 @@ from typing import Any
 import figures
 import yardsticks
 
-from solon import config, constitution, sweep
+from solon import config, constitution, pipeline, sweep
 from solon.cli.show import SCREEN
 from solon.evaluation import paper_evals
 from solon.held_out import opening
@@ -64,6 +65,9 @@ IFEVAL = "ifeval/input_data.even.jsonl.gz"
 COUNTS = {"red-team": 120, "unsafe": 1000, "safe": 60, "helpful": 48, "instructions": 80}
 CHARACTERS = 400  # of a prompt, at most
 LONG = 256  # tokens of an answer to instructions, which are often about its length
+ANOTHER = "plain-english"  # a constitution that says nothing of harm, as far as SL-CAI
+# What their SL-CAI models are called; all ways of a seed go on from one.
+SUPERVISED = {"dpo-revisions": "sl-cai", ANOTHER: ANOTHER}
 PARTS = ("prepare", "runs", "answers", "people", "ratings", "helpfulness", "instructions", "text", "table")
 
 
@@ -130,6 +134,9 @@ def drawn(found: Sequence[Any], count: int, name: str) -> list[Any]:
 def runs(study: Path, folder: Path, model: str) -> None:
     named = {"models": {"assistant": model}, "feedback": {"untrusted": model}}
     sweep.run(load(str(study), named), folder, SCREEN)
+    another = config.load(study.parent / "config.yaml", {**named, "constitution": ANOTHER})
+    donors = sorted(folder.glob("*-seed-0"))  # its first answers are theirs
+    pipeline.run(another, folder / f"{ANOTHER}-seed-0", SCREEN, until="supervised", donors=donors)
 
 
 def models(work: Path, model: str) -> Iterator[tuple[str, str]]:
@@ -138,8 +145,8 @@ def models(work: Path, model: str) -> Iterator[tuple[str, str]]:
     for run in sorted((work / "runs").glob("*-seed-*")):
         way, _, seed = run.name.rpartition("-seed-")
         done = read(run).stages
-        if "supervised" in done and way == "dpo-revisions":  # all ways of a seed go on from one
-            yield f"sl-cai {seed}", str(run / "03-sl-cai")
+        if "supervised" in done and way in SUPERVISED:
+            yield f"{SUPERVISED[way]} {seed}", str(run / "03-sl-cai")
         if "reinforce" in done:
             yield f"{way} {seed}", str(run / "07-rl-cai")
 
