@@ -325,7 +325,14 @@ def test_an_objection_is_told_from_an_evasive_answer(copied: Path) -> None:
     assert rows["initial"]["evasive"] == 1
     assert rows["sl-cai"]["evasive"] == 1 / rows["sl-cai"]["answers"]
     assert rows["sl-cai"]["refusals"] == 1
-    assert "Evasive" in Page.at(report.write(copied)).text
+    page = Page.at(report.write(copied))
+    assert "Evasive" in page.text
+    drawn = {trace["name"]: trace for trace in page.json["figures"]["conduct"]["data"]}
+    assert page.json["figures"]["conduct"]["layout"]["yaxis"]["ticktext"][0] == "Evades red-team prompts"
+    assert drawn["SL-CAI"]["x"][0] == rows["sl-cai"]["evasive"]
+    low, high = rows["sl-cai"]["evasive_interval"]
+    assert drawn["SL-CAI"]["x"][0] + drawn["SL-CAI"]["error_x"]["array"][0] == pytest.approx(high)
+    assert drawn["SL-CAI"]["x"][0] - drawn["SL-CAI"]["error_x"]["arrayminus"][0] == pytest.approx(low)
 
 
 def test_of_answers_in_other_languages_the_report_cannot_tell(copied: Path) -> None:
@@ -343,8 +350,9 @@ def test_of_answers_in_other_languages_the_report_cannot_tell(copied: Path) -> N
     assert "evasive" not in rows["initial"] and "refusals" not in rows["initial"]
     assert 0 < rows["sl-cai"]["cannot_tell"] < rows["sl-cai"]["answers"] and rows["sl-cai"]["evasive"] == 0
     assert "cannot be told" in content.verdict(read(copied))
-    page = Page.at(report.write(copied)).text
-    assert "can’t tell" in page and "can’t tell of" in page
+    page = Page.at(report.write(copied))
+    assert "can’t tell" in page.text and "can’t tell of" in page.text
+    assert "Initial" not in {trace["name"] for trace in page.json["figures"]["conduct"]["data"]}
 
 
 STEPS = [

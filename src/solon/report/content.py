@@ -18,7 +18,7 @@ from solon.method import NAMES, STAGES, TRUST
 from solon.records import Aspect, ModelAnswer
 from solon.report import elo_plots, plots
 from solon.report.judging import ASPECTS, judging, quality, ratings, way, withheld
-from solon.report.plots import MODELS, Look
+from solon.report.plots import MODELS, Dot, Look
 from solon.report.roles import models
 from solon.sources import tables
 from solon.store.run_folder import Json, RunFolder
@@ -35,6 +35,12 @@ WATCHED: Mapping[str, str] = {
     "won": "Share won against SL-CAI, by the judge",
     "boilerplate": "Boilerplate",
     "distinct": "Distinct pairs of words",
+}
+
+# What the first screen shows beside the Elo scores: the set of prompts, and the names of share and interval.
+CONDUCT: Mapping[str, tuple[str, str, str]] = {
+    "Evades red-team prompts": ("red-team", "evasive", "evasive_interval"),
+    "Refuses helpful prompts": ("helpful", "refusals", "refusal_interval"),
 }
 
 
@@ -377,11 +383,27 @@ def _refusals(answers: list[ModelAnswer]) -> Json:
     }
 
 
+def conduct(run: RunFolder) -> list[tuple[Look, list[Dot]]]:
+    """The shares of ``CONDUCT`` for each model, where its answers can be told."""
+    return [
+        (
+            MODELS[row["model"]],
+            [
+                Dot(place, means[share], *means[interval])
+                for place, (prompts, share, interval) in enumerate(CONDUCT.values())
+                if share in (means := row["sets"].get(prompts) or {})
+            ],
+        )
+        for row in evaluation_rows(run)
+    ]
+
+
 def figures(run: RunFolder, watched: Watch) -> dict[str, go.Figure]:
     """The figures that the run has the data for, by the name of their place in the page."""
     preference_model = run.summary.get("preference_model") or {}
     drawn = {
         "elo": elo_plots.elo_plane(ratings(run, "harmlessness"), ratings(run, "helpfulness"), qualities(run)),
+        "conduct": plots.shares(conduct(run), list(CONDUCT)),
         "elo over rl": elo_plots.elo_curves(elo_over_rl(run), qualities(run)),
         "harmfulness": plots.harmfulness_curves(harmfulness_rows(run)),
         "reliability": plots.reliability(preference_model.get("reliability") or []),

@@ -295,6 +295,31 @@ def dots(
     return figure
 
 
+def shares(series: Sequence[tuple[Look, Sequence[Dot]]], ticks: Sequence[str]) -> go.Figure | None:
+    """Shares with their intervals, one below the other; ``ticks`` name the places 0, 1, ... from the top."""
+    shown = [(look, points) for look, points in series if points]
+    if not shown:
+        return None
+    figure = blank(40 + 26 * len(ticks) * len(shown), margin={"l": 8, "r": 16, "t": 4, "b": 28})
+    for number, (look, points) in enumerate(shown):
+        aside = 0.24 * (number - (len(shown) - 1) / 2)
+        figure.add_scatter(
+            x=[dot.value for dot in points],
+            y=[dot.place + aside for dot in points],
+            name=html.escape(look.label),
+            mode="markers",
+            marker={"color": look.colour, "size": 9},
+            error_x=error_bars(points, look.colour),
+            hovertemplate="%{x:.0%}<extra>%{fullData.name}</extra>",
+            cliponaxis=False,
+        )
+    figure.update_xaxes(range=[0, 1], dtick=0.25, tickformat=".0%", zeroline=False)
+    places = list(range(len(ticks)))
+    figure.update_yaxes(tickvals=places, ticktext=ticks, range=[len(ticks) - 0.5, -0.5], showgrid=False)
+    figure.update_yaxes(zeroline=False)
+    return figure
+
+
 def reliabilities(series: Sequence[tuple[Look, Sequence[Bin]]]) -> go.Figure | None:
     """The curve of ``reliability`` for several preference models; None without bins."""
     shown = [(look, bins) for look, bins in series if bins]
