@@ -1,5 +1,6 @@
 """The report, the comparison of runs and the viewer in a real browser, as a reader uses them."""
 
+import json
 import re
 import runpy
 import threading
@@ -12,6 +13,7 @@ import pytest
 import run_folder
 from browser import PHONE, SCREEN, Open, all_drawn
 from solon import report
+from solon.records import SETS
 from solon.report import runs_compared
 from solon.report.viewer import Viewer
 from solon.store.record_file import RecordFile
@@ -65,7 +67,8 @@ def test_a_report_for_the_docs_is_small_and_looks_the_same(
     run: Path, chromium: Any, open_page: Open, tmp_path: Path
 ) -> None:
     target = tmp_path / "report.html"
-    runpy.run_path(str(Path(__file__).parent.parent / "studies/report.py"))["write"](chromium, run, target)
+    report = runpy.run_path(str(Path(__file__).parent.parent / "studies/report.py"))
+    report["write"](chromium, run, target)
     whole, small = open_page((run / "report.html").as_uri()), open_page(target.as_uri())
     assert target.stat().st_size < 2_000_000 < (run / "report.html").stat().st_size
     assert small.locator(".plot > svg").count() == all_drawn(whole)
@@ -73,6 +76,14 @@ def test_a_report_for_the_docs_is_small_and_looks_the_same(
         page.locator("#shown", has_text=f"of {TRANSCRIPTS} transcripts").wait_for()
     assert small.locator("h1, .verdict").all_inner_texts() == whole.locator("h1, .verdict").all_inner_texts()
     assert target.with_suffix(".png").exists()
+    shown = json.loads(small.locator("#records").text_content() or "")["transcripts"]
+    answered = [(each["set"], answer["text"]) for each in shown for answer in each.get("answers", [])]
+    left_out = {
+        of_set: {text == report["LEFT_OUT"] for name, text in answered if name == of_set} for of_set in SETS
+    }
+    assert left_out == {"red-team": {True}, "helpful": {False}}  # none of its answers objects
+    for text in ("I won't help with that, because it would hurt him.", ""):
+        assert report["objecting"]([{"text": text}], "answers") == [{"text": text}]
 
 
 def test_the_first_screen_answers_in_a_sentence_and_a_plot(run: Path, open_page: Open) -> None:
