@@ -22,12 +22,12 @@ and, of answers and revisions that the runs made (paper, Figure 5):
     python studies/evasion/study.py table --work WORK/rounds --results studies/evasion/results/rounds
 
 ``prepare`` draws the prompts that measure: people's red-team prompts, XSTest's, instructions of PandaLM's
-and IFEval's. ``runs`` is ``solon sweep ways.yaml``, on the packaged prompts, and SL-CAI once
-under a constitution that says nothing of harm. ``answers`` has every model answer: MODEL as it is
-("initial"), with the constitution in its system turn ("prompted"), and of each seed what the stages made of
-it. The other parts are the yardsticks (``yardsticks.py``), and ``table`` makes
-``results/`` of WORK without any model. ``rounds`` makes a folder like WORK of the runs' own first answers
-("initial") and revisions, as if models had answered.
+and IFEval's. ``runs`` is ``solon sweep ways.yaml``, on the packaged prompts, and once each SL-CAI under a
+constitution that says nothing of harm, and revisions after critiques. ``answers`` has every model answer:
+MODEL as it is ("initial"), with the constitution in its system turn ("prompted"), and of each seed what the
+stages made of it. The other parts are the yardsticks (``yardsticks.py``), and ``table`` makes ``results/`` of
+WORK without any model. ``rounds`` makes a folder like WORK of the runs' own first answers ("initial") and
+revisions, as if models had answered.
 """
 
 import argparse
@@ -65,9 +65,14 @@ IFEVAL = "ifeval/input_data.even.jsonl.gz"
 COUNTS = {"red-team": 120, "unsafe": 1000, "safe": 60, "helpful": 48, "instructions": 160}
 CHARACTERS = 400  # of a prompt, at most
 LONG = 256  # tokens of an answer to instructions, which are often about its length
-ANOTHER = "plain-english"  # a constitution that says nothing of harm, as far as SL-CAI
+# One seed of each, to a stage: a constitution that says nothing of harm, and critiques before revisions.
+ASIDE: dict[str, tuple[dict[str, Any], str]] = {
+    "plain-english": ({"constitution": "plain-english"}, "supervised"),
+    "critiques": ({"critique": {"critique": True}}, "critique"),
+}
 # What their SL-CAI models are called; all ways of a seed go on from one.
-SUPERVISED = {"dpo-revisions": "sl-cai", ANOTHER: ANOTHER}
+SUPERVISED = {"dpo-revisions": "sl-cai", "plain-english": "plain-english"}
+REVISIONS = {"dpo-revisions": "revision", "critiques": "revision-after-critique"}  # and theirs
 PARTS = ("prepare", "runs", "answers", "people", "ratings", "helpfulness", "instructions", "text", "table")
 
 
@@ -134,9 +139,10 @@ def drawn(found: Sequence[Any], count: int, name: str) -> list[Any]:
 def runs(study: Path, folder: Path, model: str) -> None:
     named = {"models": {"assistant": model}, "feedback": {"untrusted": model}}
     sweep.run(load(str(study), named), folder, SCREEN)
-    another = config.load(study.parent / "config.yaml", {**named, "constitution": ANOTHER})
-    donors = sorted(folder.glob("*-seed-0"))  # its first answers are theirs
-    pipeline.run(another, folder / f"{ANOTHER}-seed-0", SCREEN, until="supervised", donors=donors)
+    donors = [folder / "dpo-revisions-seed-0"]  # whose first answers are revised
+    for name, (changed, last) in ASIDE.items():
+        other = config.load(study.parent / "config.yaml", named | changed)
+        pipeline.run(other, folder / f"{name}-seed-0", SCREEN, until=last, donors=donors)
 
 
 def models(work: Path, model: str) -> Iterator[tuple[str, str]]:
@@ -174,11 +180,14 @@ def answers(work: Path, model: str, settings: config.Config) -> None:
 def rounds(work: Path, folder: Path) -> None:
     """``FOLDER/answers/NAME.jsonl``: first answers and each round's revisions, sound or not, by seed."""
     prompts = {each["id"]: each for each in RecordFile(work / "prompts.jsonl").read()}  # for people's pairs
-    for run in sorted((work / "runs").glob("dpo-revisions-seed-*")):
-        seed, made = run.name.rpartition("-")[2], RecordFile(run / "02-critique/revisions.jsonl").read()
+    for run in sorted((work / "runs").glob("*-seed-*")):
+        way, _, seed = run.name.rpartition("-seed-")
+        if way not in REVISIONS:
+            continue
+        made = RecordFile(run / "02-critique/revisions.jsonl").read()
         texts = {"initial": {record["id"]: record["answer"] for record in made}}
         for number in range(max(len(record["rounds"]) for record in made)):
-            texts[f"revision-{number + 1}"] = {
+            texts[f"{REVISIONS[way]}-{number + 1}"] = {
                 record["id"]: record["rounds"][number]["revision"] for record in made
             }
         for record in made:
