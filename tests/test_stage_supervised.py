@@ -14,7 +14,7 @@ from solon.errors import SolonError
 from solon.prompts.dialogue import HUMAN_ASSISTANT_TEMPLATE
 from solon.records import Example
 from solon.stages import supervised
-from solon.training import checkpoints
+from solon.training import checkpoints, setup
 from solon.training.metrics import Metrics, MetricsLog
 from toy_training import (
     ADAPTERS,
@@ -157,6 +157,25 @@ def test_the_same_seed_gives_the_same_run(tiny_model: Path, tmp_path: Path) -> N
     assert metrics_of(tmp_path / "first") == metrics_of(tmp_path / "second")
     assert_same_weights(tmp_path / "first", tmp_path / "second")
     assert metrics_of(tmp_path / "first") != metrics_of(tmp_path / "other")
+
+
+@pytest.mark.parametrize("kind", ["chat", "base"])
+def test_of_an_answer_that_was_cut_off_no_end_is_learned(tiny_model: Path, tmp_path: Path, kind: str) -> None:
+    """Or a model learns to stop where the token limit did."""
+    tokenizer = models.load_tokenizer(
+        str(tiny_model) if kind == "chat" else base_model(tmp_path / "base", tiny_model)
+    )
+    whole, cut = (setup.completions([{**EXAMPLES[3], "cut": cut}], tokenizer)[0] for cut in ("", "trimmed"))
+    said = "Because the template says so, and because a folder is a folder."
+
+    def learned(row: dict[str, list[int]]) -> str:
+        asked = row["completion_mask"].index(1)
+        assert set(row["completion_mask"][asked:]) == {1}
+        return str(tokenizer.decode(row["input_ids"][asked:])).strip()
+
+    assert learned(cut) == said
+    assert learned(whole).startswith(said) and tokenizer.eos_token in learned(whole)
+    assert whole["input_ids"][: len(cut["input_ids"])] == cut["input_ids"]
 
 
 def test_too_long_examples_are_left_out(tiny_model: Path, tmp_path: Path) -> None:

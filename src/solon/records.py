@@ -113,6 +113,7 @@ class Example(TypedDict):
     prompt: Dialogue
     completion: Dialogue
     source: str  # "revision 1", "revision 2", ... or "helpful"; "revision 0" is the answer itself
+    cut: NotRequired[Cut]  # of what the token limit cut off, no end of the turn is learned
 
 
 class Contrast(TypedDict):

@@ -31,7 +31,7 @@ def gather(
             f"none of the {len(revisions)} records has a sound revision to train on: {_why(revisions)}"
         )
     made += [
-        _example(record["id"], record["prompt"], record["messages"][-1]["content"], "helpful")
+        _example(record["id"], record["prompt"], _answer(record), "helpful")
         for record in helpful
         if not record["problem"]
     ]
@@ -51,17 +51,21 @@ def _why(revisions: Sequence[RevisionRecord]) -> str:
     return f"{most}; {helps}"
 
 
-def sound_revisions(record: RevisionRecord) -> list[tuple[int, str]]:
+def sound_revisions(record: RevisionRecord) -> list[tuple[int, Written]]:
     """The sound revisions with their rounds, from 1; of a record without rounds the answer, as round 0."""
     if record["rounds"]:
         return [
-            (number, revised["revision"])
+            (number, Written(revised["revision"], revised.get("cut", "")))
             for number, revised in enumerate(record["rounds"], 1)
             if not revised["problem"]
         ]
     answer = Written(record["answer"], record.get("cut", ""))
-    return [] if problem(answer, [record["prompt"][-1]["content"]]) else [(0, answer.text)]
+    return [] if problem(answer, [record["prompt"][-1]["content"]]) else [(0, answer)]
 
 
-def _example(name: str, prompt: list[Message], text: str, source: str) -> Example:
-    return Example(id=name, prompt=prompt, completion=[assistant(text)], source=source)
+def _answer(record: AnswerRecord) -> Written:
+    return Written(record["messages"][-1]["content"], record.get("cut", ""))
+
+
+def _example(name: str, prompt: list[Message], text: Written, source: str) -> Example:
+    return Example(id=name, prompt=prompt, completion=[assistant(text.text)], source=source, cut=text.cut)

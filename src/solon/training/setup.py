@@ -22,7 +22,7 @@ from solon.libraries.transformers import HEADS, Conv1D, no_activation_checkpoint
 from solon.libraries.trl import disable_dropout_in_model
 from solon.prompts.dialogue import neutral_messages, reserved
 from solon.prompts.template_turns import TemplateTurns
-from solon.prompts.thinking import Thinking, continued
+from solon.prompts.thinking import continued
 from solon.training import optimizer
 from solon.training.processes import processes
 
@@ -217,26 +217,34 @@ def conversational(
 def completions(
     examples: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, system: str | None = None
 ) -> datasets.Dataset:
-    """Prompts and completions for TRL: dialogues, or tokens where the template thinks.
+    """Prompts and completions for TRL, as tokens. Prompts come after the text ``system``.
 
-    Such a template may write a whole dialogue otherwise than what a model goes on from, and TRL would train
-    on what inference never shows. Prompts come after the text ``system``.
+    Of dialogues TRL would train on what inference never shows, where a template thinks, and on an end where
+    the token limit cut an answer off: a model would learn to stop there.
     """
-    dataset = conversational(examples, tokenizer, "prompt", "completion", system=system)
-    if Thinking(tokenizer).format is None:
-        return dataset
-
-    def tokens(example: dict[str, Any]) -> dict[str, list[int]]:
-        prompt, completion = in_tokens(tokenizer, [*example["prompt"], *example["completion"]])
-        mask = [0] * len(prompt) + [1] * len(completion)
-        return {"input_ids": prompt + completion, "completion_mask": mask}
-
-    return dataset.map(tokens, remove_columns=["prompt", "completion"])
-
-
-def in_tokens(tokenizer: PreTrainedTokenizerBase, dialogue: Sequence[Any]) -> tuple[list[int], list[int]]:
-    """What a model goes on from to the dialogue's last turn, the assistant's, and what it adds, as tokens."""
-    begun, added = (
-        tokenizer(text, add_special_tokens=False)["input_ids"] for text in continued(tokenizer, dialogue)
+    rows = conversational(examples, tokenizer, "prompt", "completion", system=system)
+    tokens = [
+        in_tokens(tokenizer, [*row["prompt"], *row["completion"]], ended=not example.get("cut"))
+        for row, example in zip(rows, examples, strict=True)
+    ]
+    return datasets.Dataset.from_list(
+        [
+            {"input_ids": begun + added, "completion_mask": [0] * len(begun) + [1] * len(added)}
+            for begun, added in tokens
+        ]
     )
-    return begun, added
+
+
+def in_tokens(
+    tokenizer: PreTrainedTokenizerBase, dialogue: Sequence[Any], ended: bool = True
+) -> tuple[list[int], list[int]]:
+    """What a model goes on from to the dialogue's last turn, the assistant's, and what it adds, as tokens.
+
+    What it adds has what ends the turn, unless the turn is not ``ended``.
+    """
+    begun, added = continued(tokenizer, dialogue)
+    said = dialogue[-1]["content"].strip()
+    if not ended and said in added:
+        added = added[: added.rindex(said) + len(said)]
+    before, after = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (begun, added))
+    return before, after
