@@ -77,6 +77,12 @@ def test_every_stage_is_done_and_counted(finished: Path) -> None:
     assert found["models"]["policy"]["hash"]
     assert found["constitution"]["name"] == "harmless"
     assert any("No human helpfulness" in note for note in found["stages"]["feedback"]["notes"])
+    learned = RecordFile(finished / "03-sl-cai/examples.jsonl").read()
+    cut = sum(bool(example["cut"]) for example in learned)
+    assert cut > 0
+    assert found["stages"]["supervised"]["notes"][0].startswith(
+        f"{cut} of {len(learned)} examples were cut off"
+    )
 
 
 def test_every_record_file_loads_with_datasets(finished: Path, tmp_path: Path) -> None:

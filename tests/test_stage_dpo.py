@@ -59,6 +59,19 @@ def trl_loss(
     return loss.item()
 
 
+def test_of_an_answer_that_was_cut_off_no_end_is_learned(tiny_model: Path, tmp_path: Path) -> None:
+    """Nor is it learned that a rejected one ended badly where the token limit ended it."""
+    tokenizer, asked = models.load_tokenizer(str(tiny_model)), settings()
+    records = [PAIRS[0], {**PAIRS[0], "cut": ["trimmed", ""]}, {**PAIRS[0], "cut": ["", "unfinished"]}]
+    task = Task(records, str(tiny_model), None, tmp_path, asked, 0, unwatched)
+    whole, *cut = dpo.in_tokens(task, tokenizer)
+    for row, side, other in ((cut[0], "chosen", "rejected"), (cut[1], "rejected", "chosen")):
+        said = row[f"{side}_ids"]
+        assert tokenizer.decode(said).strip() == PAIRS[0][side][-1]["content"]  # type: ignore[literal-required]
+        assert tokenizer.eos_token_id in whole[f"{side}_ids"][len(said) :]
+        assert row[f"{other}_ids"] == whole[f"{other}_ids"]
+
+
 @pytest.fixture(scope="module")
 def moved(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A policy that is no longer its reference."""

@@ -166,6 +166,19 @@ def test_labels_do_not_depend_on_blocks(engine: Engine) -> None:
         assert alone["votes"][0]["principle"] == together[each["id"]]["votes"][0]["principle"]
 
 
+def test_labels_say_which_answer_was_cut_off(engine: Engine) -> None:
+    """Of two turned pairs one label turns the answers, and what is said of them."""
+    made = [*pairs(), {**pairs()[0], "id": "turned", "responses": pairs()[0]["responses"][::-1]}]
+    first, second = labels(
+        engine, [{**made[0], "cut": ["trimmed", ""]}, {**made[1], "cut": ["", "trimmed"]}]
+    ).values()
+    assert sorted(first["cut"]) == sorted(second["cut"]) == ["", "trimmed"]
+    for found in (first, second):
+        cut_off = found["chosen" if found["cut"][0] else "rejected"][-1]["content"]
+        assert cut_off == made[0]["responses"][0]
+    assert "cut" not in labels(engine, pairs())["pair-0"]  # nobody said
+
+
 def test_pairs_with_a_problem_get_no_label(engine: Engine) -> None:
     assert labels(engine, pairs(problem="identical")) == {}
 

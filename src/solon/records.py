@@ -197,6 +197,8 @@ class PreferenceRecord(TypedDict):
     # "the pair's making"
     labeller: str
     votes: list[Vote]  # [] unless models judged; of a panel one judge's after another's
+    # of chosen and rejected: of what the token limit cut off, DPO learns no end of the turn
+    cut: NotRequired[Annotated[list[Cut], Field(min_length=2, max_length=2)]]
 
 
 class SampleVote(Vote):

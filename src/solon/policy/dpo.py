@@ -85,11 +85,13 @@ def train(task: Task, trainer_of: Any = None) -> dict[str, float]:
 def in_tokens(task: Task, tokenizer: PreTrainedTokenizerBase) -> datasets.Dataset:
     """The pairs that fit ``max_prompt_length`` and ``max_tokens`` together, as the trainer takes them."""
     limit, rows = task.settings.max_prompt_length + task.settings.max_tokens, []
-    for pair in setup.conversational(
+    pairs = setup.conversational(
         task.records, tokenizer, "prompt", "chosen", "rejected", "probability", system=task.role.system
-    ):
-        prompt, chosen = setup.in_tokens(tokenizer, [*pair["prompt"], *pair["chosen"]])
-        _, rejected = setup.in_tokens(tokenizer, [*pair["prompt"], *pair["rejected"]])
+    )
+    for pair, record in zip(pairs, task.records, strict=True):
+        cut = record.get("cut") or ("", "")  # such an answer has no end of its turn
+        prompt, chosen = setup.in_tokens(tokenizer, [*pair["prompt"], *pair["chosen"]], not cut[0])
+        _, rejected = setup.in_tokens(tokenizer, [*pair["prompt"], *pair["rejected"]], not cut[1])
         row = {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
         if len(prompt) + max(len(chosen), len(rejected)) <= limit:
             rows.append(row | {"probability": pair["probability"]})
@@ -130,7 +132,10 @@ class SoftLabelDPO(trainers.Discreet, SoftLabels, DPO):
         return scaled
 
     def logprobs(self, model: Any, batch: dict[str, Tensor]) -> Tensor:
-        """log P(answer, with its end | prompt) in nats, [sequences], in the order of TRL's batch."""
+        """log P(answer | prompt) in nats, [sequences], in the order of TRL's batch.
+
+        With the answer's end, unless it was cut off.
+        """
         tokens, lengths = batch["input_ids"], batch["completion_mask"].sum(1).tolist()
         sequences = [
             ids[seen].cpu().numpy() for ids, seen in zip(tokens, batch["attention_mask"].bool(), strict=True)

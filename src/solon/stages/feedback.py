@@ -123,7 +123,7 @@ def _preference(
     """``probability`` is that the first answer is better."""
     first_chosen = probability >= 0.5
     chosen, rejected = pair["responses"] if first_chosen else reversed(pair["responses"])
-    return PreferenceRecord(
+    record = PreferenceRecord(
         id=pair["id"],
         prompt=pair["prompt"],
         chosen=[assistant(chosen)],
@@ -136,3 +136,6 @@ def _preference(
         labeller=labeller,
         votes=votes if first_chosen else [turned(vote) for vote in votes],
     )
+    if "cut" in pair:
+        record["cut"] = pair["cut"] if first_chosen else pair["cut"][::-1]
+    return record

@@ -27,7 +27,9 @@ def run(work: Workspace) -> Done:
         lambda missing: missing,
     )
     train(work, mixed, Path(work.sl_cai))
-    return Done(len(mixed), [])
+    cut = sum(bool(example.get("cut")) for example in mixed)
+    told = f"{cut} of {len(mixed)} examples were cut off by critique.max_tokens: no end of theirs is learned."
+    return Done(len(mixed), [told] if cut else [])
 
 
 def inputs(work: Workspace) -> dict[str, Any]:
