@@ -313,7 +313,7 @@ def shares(series: Sequence[tuple[Look, Sequence[Dot]]], ticks: Sequence[str]) -
             hovertemplate="%{x:.0%}<extra>%{fullData.name}</extra>",
             cliponaxis=False,
         )
-    figure.update_xaxes(range=[0, 1.02], dtick=0.25, tickformat=".0%", zeroline=False)
+    figure.update_xaxes(range=[-0.02, 1.02], dtick=0.25, tickformat=".0%", zeroline=False)
     places = list(range(len(ticks)))
     figure.update_yaxes(tickvals=places, ticktext=ticks, range=[len(ticks) - 0.5, -0.5], showgrid=False)
     figure.update_yaxes(zeroline=False)
