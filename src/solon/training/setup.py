@@ -223,16 +223,13 @@ def completions(
     the token limit cut an answer off: a model would learn to stop there.
     """
     rows = conversational(examples, tokenizer, "prompt", "completion", system=system)
-    tokens = [
-        in_tokens(tokenizer, [*row["prompt"], *row["completion"]], ended=not example.get("cut"))
-        for row, example in zip(rows, examples, strict=True)
-    ]
-    return datasets.Dataset.from_list(
-        [
-            {"input_ids": begun + added, "completion_mask": [0] * len(begun) + [1] * len(added)}
-            for begun, added in tokens
-        ]
-    )
+    rows = rows.add_column("ended", [not example.get("cut") for example in examples])
+
+    def tokens(row: dict[str, Any]) -> dict[str, list[int]]:
+        begun, added = in_tokens(tokenizer, [*row["prompt"], *row["completion"]], row["ended"])
+        return {"input_ids": begun + added, "completion_mask": [0] * len(begun) + [1] * len(added)}
+
+    return rows.map(tokens, remove_columns=rows.column_names)
 
 
 def in_tokens(
