@@ -67,7 +67,10 @@ def mild(html: str) -> str:
                 transcript |= {name: objecting(value, name) for name, value in transcript.items()}
         return found[1] + str(htmlsafe_json_dumps(records)) + found[3]
 
-    return RECORDS.sub(without, html).replace(HEADING, HEADING + NOTICE)
+    html, found = RECORDS.subn(without, html)
+    if found != 1 or HEADING not in html:
+        raise ValueError("the transcripts were not found in the report")
+    return html.replace(HEADING, HEADING + NOTICE)
 
 
 def objecting(value: Any, name: str) -> Any:

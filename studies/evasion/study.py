@@ -145,11 +145,17 @@ def runs(study: Path, folder: Path, model: str) -> None:
         pipeline.run(other, folder / f"{name}-seed-0", SCREEN, until=last, donors=donors)
 
 
+def members(work: Path) -> Iterator[tuple[str, str, Path]]:
+    """The way and the seed of every run, and its folder."""
+    for run in sorted((work / "runs").glob("*-seed-*")):
+        way, _, seed = run.name.rpartition("-seed-")
+        yield way, seed, run
+
+
 def models(work: Path, model: str) -> Iterator[tuple[str, str]]:
     """Every model's name, "WAY SEED", and the model: what there is of it, since later runs may be missing."""
     yield "initial", model
-    for run in sorted((work / "runs").glob("*-seed-*")):
-        way, _, seed = run.name.rpartition("-seed-")
+    for way, seed, run in members(work):
         done = read(run).stages
         if "supervised" in done and way in SUPERVISED:
             yield f"{SUPERVISED[way]} {seed}", str(run / "03-sl-cai")
@@ -180,8 +186,7 @@ def answers(work: Path, model: str, settings: config.Config) -> None:
 def rounds(work: Path, folder: Path) -> None:
     """``FOLDER/answers/NAME.jsonl``: first answers and each round's revisions, sound or not, by seed."""
     prompts = {each["id"]: each for each in RecordFile(work / "prompts.jsonl").read()}  # for people's pairs
-    for run in sorted((work / "runs").glob("*-seed-*")):
-        way, _, seed = run.name.rpartition("-seed-")
+    for way, seed, run in members(work):
         if way not in REVISIONS:
             continue
         made = RecordFile(run / "02-critique/revisions.jsonl").read()

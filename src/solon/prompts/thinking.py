@@ -107,19 +107,21 @@ class Thinking:
         return text.rpartition(ASKED)[2]
 
 
-def continued(tokenizer: Any, dialogue: Sequence[Any]) -> tuple[str, str]:
-    """A dialogue's last turn, the assistant's, as a model writes it: what it goes on from, and what it adds.
+def continued(tokenizer: Any, dialogue: Sequence[Any]) -> tuple[str, str, str]:
+    """A dialogue's last turn, the assistant's, as a model writes it.
+
+    What it goes on from, the answer that it adds, and what ends the turn.
 
     Some templates write a whole dialogue otherwise than they begin its last turn: without the thought that
     they open there. Then the answer and what ends it are taken from the whole.
     """
     begun: str = tokenizer.apply_chat_template(dialogue[:-1], add_generation_prompt=True, tokenize=False)
     whole: str = tokenizer.apply_chat_template(dialogue, tokenize=False)
+    said, added = dialogue[-1]["content"].strip(), whole.removeprefix(begun)
+    place = added.rindex(said) + len(said) if said in added else len(added)
     if whole.startswith(begun):
-        return begun, whole.removeprefix(begun)
-    said = dialogue[-1]["content"].strip()
-    end = whole[whole.rindex(said) + len(said) :] if said in whole else tokenizer.eos_token
-    return begun, said + end
+        return begun, added[:place], added[place:]
+    return begun, said, added[place:] if said in added else tokenizer.eos_token
 
 
 def close(tokenizer: Any) -> None:

@@ -1,7 +1,7 @@
 """What the report says: its verdict, tables and counts, worked out from the run's records and figures."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 import plotly.graph_objects as go
@@ -383,8 +383,8 @@ def _refusals(answers: list[ModelAnswer]) -> Json:
     }
 
 
-def conduct(run: RunFolder) -> list[tuple[Look, list[Dot]]]:
-    """The shares of ``CONDUCT`` for each model, where its answers can be told."""
+def conduct(evaluation: Sequence[Json]) -> list[tuple[Look, list[Dot]]]:
+    """The shares of ``CONDUCT`` for each model of ``evaluation_rows``, where its answers can be told."""
     return [
         (
             MODELS[row["model"]],
@@ -394,16 +394,16 @@ def conduct(run: RunFolder) -> list[tuple[Look, list[Dot]]]:
                 if share in (means := row["sets"].get(prompts) or {})
             ],
         )
-        for row in evaluation_rows(run)
+        for row in evaluation
     ]
 
 
-def figures(run: RunFolder, watched: Watch) -> dict[str, go.Figure]:
+def figures(run: RunFolder, watched: Watch, evaluation: Sequence[Json]) -> dict[str, go.Figure]:
     """The figures that the run has the data for, by the name of their place in the page."""
     preference_model = run.summary.get("preference_model") or {}
     drawn = {
         "elo": elo_plots.elo_plane(ratings(run, "harmlessness"), ratings(run, "helpfulness"), qualities(run)),
-        "conduct": plots.shares(conduct(run), list(CONDUCT)),
+        "conduct": plots.shares(conduct(evaluation), list(CONDUCT)),
         "elo over rl": elo_plots.elo_curves(elo_over_rl(run), qualities(run)),
         "harmfulness": plots.harmfulness_curves(harmfulness_rows(run)),
         "reliability": plots.reliability(preference_model.get("reliability") or []),

@@ -50,10 +50,10 @@ def of_run(run: RunFolder) -> str:
 
 def report(run: RunFolder, scripts: tuple[str, ...] = (), records: Json | None = None) -> Page:
     """The report of a run; without ``records`` the viewer's, which has transcripts on a page of their own."""
-    watched = content.watch(run)
+    watched, evaluation = content.watch(run), content.evaluation_rows(run)
     return render(
         "report.html.j2",
-        content.figures(run, watched),
+        content.figures(run, watched, evaluation),
         MODELS,
         ("figures.js", *scripts),
         served=records is None,
@@ -61,6 +61,7 @@ def report(run: RunFolder, scripts: tuple[str, ...] = (), records: Json | None =
         content=content,
         models=MODELS,
         watched=watched,
+        evaluation=evaluation,
         shortcuts=shortcuts.measure_run(run),
         enough_pairs=ENOUGH_PAIRS,
         trust=trust,

@@ -314,9 +314,8 @@ def shares(series: Sequence[tuple[Look, Sequence[Dot]]], ticks: Sequence[str]) -
             cliponaxis=False,
         )
     figure.update_xaxes(range=[-0.02, 1.02], dtick=0.25, tickformat=".0%", zeroline=False)
-    places = list(range(len(ticks)))
-    figure.update_yaxes(tickvals=places, ticktext=ticks, range=[len(ticks) - 0.5, -0.5], showgrid=False)
-    figure.update_yaxes(zeroline=False)
+    figure.update_yaxes(tickvals=list(range(len(ticks))), ticktext=ticks, showgrid=False, zeroline=False)
+    figure.update_yaxes(range=[len(ticks) - 0.5, -0.5])
     return figure
 
 

@@ -94,9 +94,13 @@ def texts(answers: Iterable[AnswerRecord]) -> dict[str, Written | SetAside]:
     def text(record: AnswerRecord) -> Written | SetAside:
         if kind := SET_ASIDE.get(record["problem"]):
             return kind(record["id"], f"the answer to {record['id']!r} was set aside")
-        return Written(record["messages"][-1]["content"], record.get("cut", ""), record.get("thinking", ""))
+        return answer_of(record)
 
     return {record["id"]: text(record) for record in answers}
+
+
+def answer_of(record: AnswerRecord) -> Written:
+    return Written(record["messages"][-1]["content"], record.get("cut", ""), record.get("thinking", ""))
 
 
 def _chain(

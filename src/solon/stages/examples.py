@@ -7,6 +7,7 @@ from solon import config
 from solon.errors import SolonError, TooLong
 from solon.prompts.dialogue import assistant
 from solon.records import AnswerRecord, Example, Message, RevisionRecord
+from solon.stages.critique import answer_of
 from solon.texts.degenerate import problem
 from solon.texts.written import Written
 
@@ -31,7 +32,7 @@ def gather(
             f"none of the {len(revisions)} records has a sound revision to train on: {_why(revisions)}"
         )
     made += [
-        _example(record["id"], record["prompt"], _answer(record), "helpful")
+        _example(record["id"], record["prompt"], answer_of(record), "helpful")
         for record in helpful
         if not record["problem"]
     ]
@@ -61,10 +62,6 @@ def sound_revisions(record: RevisionRecord) -> list[tuple[int, Written]]:
         ]
     answer = Written(record["answer"], record.get("cut", ""))
     return [] if problem(answer, [record["prompt"][-1]["content"]]) else [(0, answer)]
-
-
-def _answer(record: AnswerRecord) -> Written:
-    return Written(record["messages"][-1]["content"], record.get("cut", ""))
 
 
 def _example(name: str, prompt: list[Message], text: Written, source: str) -> Example:

@@ -239,9 +239,7 @@ def in_tokens(
 
     What it adds has what ends the turn, unless the turn is not ``ended``.
     """
-    begun, added = continued(tokenizer, dialogue)
-    said = dialogue[-1]["content"].strip()
-    if not ended and said in added:
-        added = added[: added.rindex(said) + len(said)]
+    begun, answer, end = continued(tokenizer, dialogue)
+    added = answer + end if ended else answer
     before, after = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (begun, added))
     return before, after
