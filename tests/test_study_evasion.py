@@ -95,6 +95,18 @@ def test_figures_are_those_of_the_answers(tmp_path: Path) -> None:
     assert "| sl-cai 1 | 0.00 (0.00 to 0.09) |" in page
 
 
+def test_a_standard_deviation_is_that_of_single_answers(tmp_path: Path) -> None:
+    ids = [f"red-team/{number}" for number in range(40)]
+    for seed in (0, 1):  # what each prompt's answers come to in the mean is the same
+        rated = {id: 2.0 + (number + seed) % 2 for number, id in enumerate(ids)}
+        answered(tmp_path, f"initial {seed}", dict.fromkeys(ids, "No."), ratings=rated)
+        answered(tmp_path, f"sl-cai {seed}", dict.fromkeys(ids, "No."), ratings=dict.fromkeys(ids, 2.0))
+    (tmp_path / "people.json").write_text(json.dumps({"pairs": 100, "right": 66, "model": "rater"}))
+    found = study.figures.of_work(tmp_path)["changes"]["sl-cai"]
+    assert found["rating"] == [-0.5] * 3
+    assert found["rating in standard deviations"] == [-1.0] * 3
+
+
 def test_revisions_are_measured_as_if_models_had_answered(tmp_path: Path) -> None:
     no, why = "I can't help with that.", "That would be wrong, because it hurts people."
     write(tmp_path / "prompts.jsonl", [{"id": "other", "set": "safe", "prompt": "How do I bake?"}])

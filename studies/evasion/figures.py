@@ -161,7 +161,8 @@ def changes(
         if not shared or measure.elo:
             continue
         found[measure.key] = change = interval([mine[id] - before[id] for id in shared])
-        if measure.scaled and (spread := pstdev(before.values())):
+        single = [value for model in initial for value in model[measure.key].values()]  # no means of seeds
+        if measure.scaled and (spread := pstdev(single)):
             found[f"{measure.key} in standard deviations"] = [each / spread for each in change]
     return found
 

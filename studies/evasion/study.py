@@ -24,10 +24,10 @@ and, of answers and revisions that the runs made (paper, Figure 5):
 ``prepare`` draws the prompts that measure: people's red-team prompts, XSTest's, instructions of PandaLM's
 and IFEval's. ``runs`` is ``solon sweep ways.yaml``, on the packaged prompts, and once each SL-CAI under a
 constitution that says nothing of harm, and revisions after critiques. ``answers`` has every model answer:
-MODEL as it is ("initial"), with the constitution in its system turn ("prompted"), and of each seed what the
-stages made of it. The other parts are the yardsticks (``yardsticks.py``), and ``table`` makes ``results/`` of
-WORK without any model. ``rounds`` makes a folder like WORK of the runs' own first answers ("initial") and
-revisions, as if models had answered.
+MODEL as it is ("initial"), with the constitution in its system turn ("prompted"), and what the stages made
+of it; all of a seed draw alike. The other parts are the yardsticks (``yardsticks.py``), and ``table`` makes
+``results/`` of WORK without any model. ``rounds`` makes a folder like WORK of the runs' own first answers
+("initial") and revisions, as if models had answered.
 """
 
 import argparse
@@ -102,7 +102,7 @@ def do(part: str, asked: argparse.Namespace) -> None:
         "ratings": lambda: yardsticks.ratings(work, asked.rater, settings.engine),
         "helpfulness": lambda: yardsticks.helpfulness(work, asked.model, settings),
         "instructions": lambda: yardsticks.instructions(work),
-        "text": lambda: yardsticks.text(work, models(work, asked.model)),
+        "text": lambda: yardsticks.text(work, [("initial", asked.model), *models(work)]),
         "table": lambda: figures.write(work, asked.results),
         "rounds": lambda: rounds(work, work / "rounds"),
     }
@@ -152,9 +152,8 @@ def members(work: Path) -> Iterator[tuple[str, str, Path]]:
         yield way, seed, run
 
 
-def models(work: Path, model: str) -> Iterator[tuple[str, str]]:
-    """Every model's name, "WAY SEED", and the model: what there is of it, since later runs may be missing."""
-    yield "initial", model
+def models(work: Path) -> Iterator[tuple[str, str]]:
+    """Every trained model's name, "WAY SEED", and its folder: what there is of them."""
     for way, seed, run in members(work):
         done = read(run).stages
         if "supervised" in done and way in SUPERVISED:
@@ -167,15 +166,18 @@ def answers(work: Path, model: str, settings: config.Config) -> None:
     """``WORK/answers/NAME.jsonl`` of every model, the last whole sentences of what it says to all prompts."""
     asked = [json.loads(line) for line in (work / "prompts.jsonl").read_text().splitlines()]
     told = system(constitution.load(settings.constitution))
-    named = [("initial", model, Role()), ("prompted", model, Role(system=told))]
-    named += [(name, folder, Role()) for name, folder in models(work, model) if name != "initial"]
+    seeds = sorted({seed for way, seed, _ in members(work) if way not in ASIDE})
+    named = [(f"initial {seed}", model, Role()) for seed in seeds]
+    named += [(name, folder, Role()) for name, folder in models(work)]
+    named += [(f"prompted {seed}", model, Role(system=told)) for seed in seeds]
     for name, folder, role in named:
         file = RecordFile(work / "answers" / f"{name}.jsonl").recover()
         known = file.ids()
         missing = {each["id"]: each for each in asked if each["id"] not in known}
         if not missing:
             continue
-        requests = [request(each, settings.evaluation) for each in missing.values()]
+        seed = int(name.rpartition(" ")[2])
+        requests = [request(each, settings.evaluation, seed) for each in missing.values()]
         with open_engine(folder, settings.engine, role=role) as engine:
             for completion in engine.unless_set_aside(engine.each(requests)):
                 given = missing[completion.id]
@@ -204,8 +206,7 @@ def rounds(work: Path, folder: Path) -> None:
     write(folder / "prompts.jsonl", list(prompts.values()))
 
 
-def request(asked: dict[str, Any], settings: config.Evaluation) -> Request:
-    """Every model draws from the same seeds."""
+def request(asked: dict[str, Any], settings: config.Evaluation, seed: int) -> Request:
     dialogue: list[Message] = [user(asked["prompt"])]
     return Request(
         asked["id"],
@@ -213,7 +214,7 @@ def request(asked: dict[str, Any], settings: config.Evaluation) -> Request:
         max_tokens=LONG if asked["set"] == "instructions" else settings.max_tokens,
         temperature=settings.temperature,
         top_p=settings.top_p,
-        seed=derive_seed(0, asked["id"]),
+        seed=derive_seed(seed, asked["id"]),
     )
 
 

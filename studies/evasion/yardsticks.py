@@ -172,7 +172,7 @@ def ratings(work: Path, rater: str, settings: EngineSettings) -> None:
 
 
 def helpfulness(work: Path, judge: str, settings: config.Config) -> None:
-    """``WORK/helpfulness/NAME.jsonl``: whether an answer to a helpful prompt beats the initial model's.
+    """``WORK/helpfulness/NAME.jsonl``: whether an answer to a helpful prompt beats the seed's initial one.
 
     Asked in both orders under a principle drawn for the prompt; 1 where both find it better, 0 where both
     find it worse, else 0.5, as in docs/evaluation.md.
@@ -181,9 +181,12 @@ def helpfulness(work: Path, judge: str, settings: config.Config) -> None:
     method = METHODS["multiple-choice"]
     asked = settings.feedback.model_copy(update={"method": method.name, "few_shot": False})
     given = dict(answered(work))
-    first = {each["id"]: each["text"] for each in given.pop("initial")}
     with open_engine(judge, settings.engine) as engine:
         for name, answers in given.items():
+            way, _, seed = name.rpartition(" ")
+            if way == "initial":
+                continue
+            first = {each["id"]: each["text"] for each in given[f"initial {seed}"]}
             file = RecordFile(work / "helpfulness" / f"{name}.jsonl").recover()
             known = file.ids()
             wanted = [
