@@ -23,7 +23,7 @@ and, of answers and revisions that the runs made (paper, Figure 5):
 
 ``prepare`` draws the prompts that measure: people's red-team prompts, XSTest's, instructions of PandaLM's
 and IFEval's. ``runs`` is ``solon sweep ways.yaml``, on the packaged prompts, and once each SL-CAI under a
-constitution that says nothing of harm, and revisions after critiques. ``answers`` has every model answer:
+constitution that says nothing of harm, and revisions made in other ways. ``answers`` has every model answer:
 MODEL as it is ("initial"), with the constitution in its system turn ("prompted"), and what the stages made
 of it; all of a seed draw alike. The other parts are the yardsticks (``yardsticks.py``), and ``table`` makes
 ``results/`` of WORK without any model. ``rounds`` makes a folder like WORK of the runs' own first answers
@@ -65,14 +65,21 @@ IFEVAL = "ifeval/input_data.even.jsonl.gz"
 COUNTS = {"red-team": 120, "unsafe": 1000, "safe": 60, "helpful": 48, "instructions": 160}
 CHARACTERS = 400  # of a prompt, at most
 LONG = 256  # tokens of an answer to instructions, which are often about its length
-# One seed of each, to a stage: a constitution that says nothing of harm, and critiques before revisions.
+# One seed of each, to a stage: a constitution that says nothing of harm, and other ways to revisions.
 ASIDE: dict[str, tuple[dict[str, Any], str]] = {
     "plain-english": ({"constitution": "plain-english"}, "supervised"),
     "critiques": ({"critique": {"critique": True}}, "critique"),
+    "one-principle": ({"critique": {"principles": 1}}, "critique"),
+    "four-rounds": ({"critique": {"rounds": 4}}, "critique"),
 }
 # What their SL-CAI models are called; all ways of a seed go on from one.
 SUPERVISED = {"dpo-revisions": "sl-cai", "plain-english": "plain-english"}
-REVISIONS = {"dpo-revisions": "revision", "critiques": "revision-after-critique"}  # and theirs
+REVISIONS = {  # and theirs
+    "dpo-revisions": "revision",
+    "critiques": "revision-after-critique",
+    "one-principle": "revision-by-one-principle",
+    "four-rounds": "revision-of-four",
+}
 PARTS = ("prepare", "runs", "answers", "people", "ratings", "helpfulness", "instructions", "text", "table")
 
 
