@@ -185,6 +185,7 @@ def answers(work: Path, model: str, settings: config.Config) -> None:
             continue
         seed = int(name.rpartition(" ")[2])
         requests = [request(each, settings.evaluation, seed) for each in missing.values()]
+        requests.sort(key=lambda each: -each.max_tokens)  # the longest first: no batch waits for its last few
         with open_engine(folder, settings.engine, role=role) as engine:
             for completion in engine.unless_set_aside(engine.each(requests)):
                 given = missing[completion.id]
