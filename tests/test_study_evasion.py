@@ -45,6 +45,9 @@ def test_the_configurations_fit() -> None:
     told = study.system(law)
     assert all(principle.revision_request in told for principle in law.critique)
     assert config.load(FOLDER / "config.yaml").prompts.red_team.train == 120
+    for changed, _ in study.ASIDE.values():
+        asked = config.load(FOLDER / "config.yaml", changed)
+        assert asked.feedback.method == "revision" or constitution.load(asked.constitution).rating
 
 
 def answered(work: Path, name: str, texts: dict[str, str], **values: dict[str, float]) -> None:

@@ -56,6 +56,7 @@ from solon.store.record_file import RecordFile, write
 from solon.store.run_folder import read
 from solon.study import load
 from solon.texts.written import trimmed
+from solon.yaml_file import merge
 
 HERE = Path(__file__).parent
 RED_TEAM = "hh-rlhf/harmless-base/test.even.jsonl.gz"
@@ -67,7 +68,7 @@ CHARACTERS = 400  # of a prompt, at most
 LONG = 256  # tokens of an answer to instructions, which are often about its length
 # One seed of each, to a stage: a constitution that says nothing of harm, and other ways to revisions.
 ASIDE: dict[str, tuple[dict[str, Any], str]] = {
-    "plain-english": ({"constitution": "plain-english"}, "supervised"),
+    "plain-english": ({"constitution": "plain-english", "feedback": {"method": "revision"}}, "supervised"),
     "critiques": ({"critique": {"critique": True}}, "critique"),
     "one-principle": ({"critique": {"principles": 1}}, "critique"),
     "four-rounds": ({"critique": {"rounds": 4}}, "critique"),
@@ -146,9 +147,9 @@ def drawn(found: Sequence[Any], count: int, name: str) -> list[Any]:
 def runs(study: Path, folder: Path, model: str) -> None:
     named = {"models": {"assistant": model}, "feedback": {"untrusted": model}}
     sweep.run(load(str(study), named), folder, SCREEN)
-    donors = [folder / "dpo-revisions-seed-0"]  # whose first answers are revised
+    donors = [folder / "dpo-revisions-seed-0"]  # of the prompts
     for name, (changed, last) in ASIDE.items():
-        other = config.load(study.parent / "config.yaml", named | changed)
+        other = config.load(study.parent / "config.yaml", merge(named, changed))
         pipeline.run(other, folder / f"{name}-seed-0", SCREEN, until=last, donors=donors)
 
 
@@ -200,7 +201,9 @@ def rounds(work: Path, folder: Path) -> None:
         if way not in REVISIONS:
             continue
         made = RecordFile(run / "02-critique/revisions.jsonl").read()
-        texts = {"initial": {record["id"]: record["answer"] for record in made}}
+        texts = {}
+        if way not in ASIDE:  # theirs are drawn alike, but for rounding
+            texts["initial"] = {record["id"]: record["answer"] for record in made}
         for number in range(max(len(record["rounds"]) for record in made)):
             texts[f"{REVISIONS[way]}-{number + 1}"] = {
                 record["id"]: record["rounds"][number]["revision"] for record in made
