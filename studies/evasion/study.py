@@ -80,6 +80,7 @@ REVISIONS = {  # and theirs
     "critiques": "revision-after-critique",
     "one-principle": "revision-by-one-principle",
     "four-rounds": "revision-of-four",
+    "plain-english": "revision-in-plain-english",
 }
 PARTS = ("prepare", "runs", "answers", "people", "ratings", "helpfulness", "instructions", "text", "table")
 
