@@ -217,6 +217,9 @@ def instructions(work: Path) -> None:
         print("no figures of instructions: pip install if-verifiable==0.1.2")
         return
     from if_verifiable import IFEvalSample, evaluate_output_for_sample
+    from langdetect import DetectorFactory
+
+    DetectorFactory.seed = 0  # else it takes the language of a short answer for one today and another tomorrow
 
     for name, answers in answered(work):
         rows, left_out = [], 0
