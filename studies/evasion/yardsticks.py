@@ -219,7 +219,7 @@ def instructions(work: Path) -> None:
     from if_verifiable import IFEvalSample, evaluate_output_for_sample
     from langdetect import DetectorFactory
 
-    DetectorFactory.seed = 0  # else it takes the language of a short answer for one today and another tomorrow
+    DetectorFactory.seed = 0  # else it takes a short answer for another language now and then
 
     for name, answers in answered(work):
         rows, left_out = [], 0
