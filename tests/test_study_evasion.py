@@ -11,6 +11,8 @@ import pytest
 
 from solon import config, constitution
 from solon.held_out import opening
+from solon.pipeline.workspace import Workspace
+from solon.progress import Watcher
 from solon.prompts.dialogue import user
 from solon.sources import data
 from solon.store.record_file import RecordFile, write
@@ -45,9 +47,15 @@ def test_the_configurations_fit() -> None:
     told = study.system(law)
     assert all(principle.revision_request in told for principle in law.critique)
     assert config.load(FOLDER / "config.yaml").prompts.red_team.train == 120
-    for changed, _ in study.ASIDE.values():
-        asked = config.load(FOLDER / "config.yaml", changed)
-        assert asked.feedback.method == "revision" or constitution.load(asked.constitution).rating
+
+
+@pytest.mark.parametrize("name", study.ASIDE)
+def test_runs_aside_can_begin(name: str, tiny_model: Path, tmp_path: Path) -> None:
+    changed, _ = study.ASIDE[name]
+    asked = config.load(
+        FOLDER / "config.yaml", study.merge({"models": {"assistant": str(tiny_model)}}, changed)
+    )
+    Workspace(asked, tmp_path, Watcher())  # raises what a run would before its first stage
 
 
 def answered(work: Path, name: str, texts: dict[str, str], **values: dict[str, float]) -> None:

@@ -68,7 +68,14 @@ CHARACTERS = 400  # of a prompt, at most
 LONG = 256  # tokens of an answer to instructions, which are often about its length
 # One seed of each, to a stage: a constitution that says nothing of harm, and other ways to revisions.
 ASIDE: dict[str, tuple[dict[str, Any], str]] = {
-    "plain-english": ({"constitution": "plain-english", "feedback": {"method": "revision"}}, "supervised"),
+    "plain-english": (
+        {
+            "constitution": "plain-english",  # has no scale to rate answers by
+            "feedback": {"method": "revision"},
+            "evaluation": {"judging": "multiple-choice"},
+        },
+        "supervised",
+    ),
     "critiques": ({"critique": {"critique": True}}, "critique"),
     "one-principle": ({"critique": {"principles": 1}}, "critique"),
     "four-rounds": ({"critique": {"rounds": 4}}, "critique"),
