@@ -66,6 +66,7 @@ IFEVAL = "ifeval/input_data.even.jsonl.gz"
 COUNTS = {"red-team": 120, "unsafe": 1000, "safe": 60, "helpful": 48, "instructions": 160}
 CHARACTERS = 400  # of a prompt, at most
 LONG = 256  # tokens of an answer to instructions, which are often about its length
+REVISIONS_ALONE = {"prompts": {"helpful": {"train": 0}}}  # nobody reads what else these runs would answer
 # One seed of each, to a stage: a constitution that says nothing of harm, and other ways to revisions.
 ASIDE: dict[str, tuple[dict[str, Any], str]] = {
     "plain-english": (
@@ -76,9 +77,9 @@ ASIDE: dict[str, tuple[dict[str, Any], str]] = {
         },
         "supervised",
     ),
-    "critiques": ({"critique": {"critique": True}}, "critique"),
-    "one-principle": ({"critique": {"principles": 1}}, "critique"),
-    "four-rounds": ({"critique": {"rounds": 4}}, "critique"),
+    "critiques": ({"critique": {"critique": True}} | REVISIONS_ALONE, "critique"),
+    "one-principle": ({"critique": {"principles": 1}} | REVISIONS_ALONE, "critique"),
+    "four-rounds": ({"critique": {"rounds": 4}} | REVISIONS_ALONE, "critique"),
 }
 # What their SL-CAI models are called; all ways of a seed go on from one.
 SUPERVISED = {"dpo-revisions": "sl-cai", "plain-english": "plain-english"}
@@ -155,10 +156,9 @@ def drawn(found: Sequence[Any], count: int, name: str) -> list[Any]:
 def runs(study: Path, folder: Path, model: str) -> None:
     named = {"models": {"assistant": model}, "feedback": {"untrusted": model}}
     sweep.run(load(str(study), named), folder, SCREEN)
-    donors = [folder / "dpo-revisions-seed-0"]  # of the prompts
     for name, (changed, last) in ASIDE.items():
         other = config.load(study.parent / "config.yaml", merge(named, changed))
-        pipeline.run(other, folder / f"{name}-seed-0", SCREEN, until=last, donors=donors)
+        pipeline.run(other, folder / f"{name}-seed-0", SCREEN, until=last)
 
 
 def members(work: Path) -> Iterator[tuple[str, str, Path]]:
