@@ -49,7 +49,7 @@ def texts(source: str) -> list[str]:
     return [record["prompt"][-1]["content"] for record in prompts(source, "red-team")]
 
 
-@pytest.mark.parametrize(("prompt_set", "kinds", "each"), [("red-team", 9, 23), ("helpful", 11, 20)])
+@pytest.mark.parametrize(("prompt_set", "kinds", "each"), [("red-team", 9, 23), ("helpful", 12, 20)])
 def test_packaged_prompts_are_many_and_differ(prompt_set: Any, kinds: int, each: int) -> None:
     records = prompts("packaged", prompt_set)
     assert len(records) >= 207
