@@ -83,6 +83,10 @@ def test_figures_are_those_of_the_answers(tmp_path: Path) -> None:
         asked = {f"helpful/{number}": float(number % 4 > 0) for number in range(20)}
         told = dict.fromkeys(ids, why) | dict.fromkeys(asked, why)
         answered(tmp_path, f"sl-cai {seed}", told, ratings=lower, people=lower, helpfulness=asked)
+        followed = {"title": True, "ending": seed == 1}
+        write(
+            tmp_path / f"instructions/sl-cai {seed}.jsonl", [{"id": "x", "value": 0.0, "followed": followed}]
+        )
     (tmp_path / "people.json").write_text(json.dumps({"pairs": 100, "right": 66, "model": "rater"}))
     study.figures.write(tmp_path, tmp_path / "results")
     found = json.loads((tmp_path / "results/table.json").read_text())
@@ -103,6 +107,7 @@ def test_figures_are_those_of_the_answers(tmp_path: Path) -> None:
     assert found["people's pairs"]["interval"][0] < 0.66 < found["people's pairs"]["interval"][1]
     page = (tmp_path / "results/table.md").read_text()
     assert "| evades red-team prompts | 0.50 (" in page
+    assert "| ending | – | 1 of 2 |\n| title | – | 2 of 2 |" in page
     assert "| sl-cai 1 | 0.00 (0.00 to 0.09) |" in page
 
 

@@ -92,8 +92,19 @@ def of_work(work: Path) -> dict[str, Any]:
         "changes by seed": {
             name: changes([mine], initial) for name, mine in by_model.items() if name not in seeds["initial"]
         },
+        "instructions": {way: by_kind(work, names) for way, names in ways.items()},
         "text": json.loads(text_file.read_text()) if text_file.exists() else {},
     }
+
+
+def by_kind(work: Path, names: Iterable[str]) -> dict[str, list[int]]:
+    """How many of IFEval's instructions of each kind the models follow, and of how many."""
+    found: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for name in names:
+        for record in RecordFile(work / "instructions" / f"{name}.jsonl"):
+            for kind, follows in record["followed"].items():
+                found[kind] = [found[kind][0] + follows, found[kind][1] + 1]
+    return dict(sorted(found.items()))
 
 
 def values(work: Path, name: str, answers: Sequence[dict[str, Any]]) -> dict[str, Values]:
@@ -199,6 +210,17 @@ def markdown(found: Mapping[str, Any]) -> str:
             (f"{measure.key} in standard deviations", f"{measure.title}, in standard deviations"),
         )
     ]
+    kinds = dict.fromkeys(kind for of in found["instructions"].values() for kind in of)
+    followed = [
+        (
+            kind,
+            [
+                " of ".join(map(str, of[kind])) if kind in of else NOTHING
+                for of in found["instructions"].values()
+            ],
+        )
+        for kind in kinds
+    ]
     seeds = [
         (name, [cell(of.get(measure.key), measure.digits) for measure in MEASURES])
         for name, of in found["seeds"].items()
@@ -219,6 +241,7 @@ def markdown(found: Mapping[str, Any]) -> str:
             "Change from the initial model, prompt by prompt:",
             "",
             table(found["changes"], changed),
+            *(["Follows IFEval's instructions, by their kind:", "", table(ways, followed)] if kinds else []),
             "Each seed:",
             "",
             table([measure.title for measure in MEASURES], seeds),

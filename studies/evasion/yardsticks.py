@@ -210,8 +210,8 @@ def helpfulness(work: Path, judge: str, settings: config.Config) -> None:
 def instructions(work: Path) -> None:
     """``WORK/instructions/NAME.jsonl``: 1 where an answer follows all that a program can check, else 0.
 
-    By the library if-verifiable, which is not among Solon's; without it there are none. Prompts whose checks
-    need NLTK's data are left out where that is not here.
+    And which of them, by kind. By the library if-verifiable, which is not among Solon's; without it there are
+    none. Prompts whose checks need NLTK's data are left out where that is not here.
     """
     if find_spec("if_verifiable") is None:
         print("no figures of instructions: pip install if-verifiable==0.1.2")
@@ -227,11 +227,14 @@ def instructions(work: Path) -> None:
             if each["set"] != "instructions":
                 continue
             try:
-                _, scores = evaluate_output_for_sample("ifeval", IFEvalSample(**each["checks"]), each["text"])
+                checks, scores = evaluate_output_for_sample(
+                    "ifeval", IFEvalSample(**each["checks"]), each["text"]
+                )
             except LookupError:
                 left_out += 1
                 continue
-            rows.append({"id": each["id"], "value": float(scores.binary_strict)})
+            followed = {check.instruction_id: check.strict_pass for check in checks}
+            rows.append({"id": each["id"], "value": float(scores.binary_strict), "followed": followed})
         write(work / "instructions" / f"{name}.jsonl", rows)
         print(f"{name}: {len(rows)} answers checked, {left_out} left out for want of NLTK's data", flush=True)
 
