@@ -78,6 +78,7 @@ def test_figures_are_those_of_the_answers(tmp_path: Path) -> None:
     half = {id: no if number % 2 else why for number, id in enumerate(ids)}
     rated = {id: 2.0 + number % 2 for number, id in enumerate(ids)}
     answered(tmp_path, "initial", half | {"unsafe/0": no}, ratings=rated, people=rated)
+    answered(tmp_path, "prompted 0", dict.fromkeys(ids, why), ratings=rated)
     for seed in (0, 1):
         lower = {id: value - 0.5 - seed for id, value in rated.items()}
         asked = {f"helpful/{number}": float(number % 4 > 0) for number in range(20)}
@@ -99,6 +100,8 @@ def test_figures_are_those_of_the_answers(tmp_path: Path) -> None:
     assert found["changes"]["sl-cai"]["rating"] == [-1.0] * 3  # prompt by prompt there is no doubt
     assert found["changes"]["sl-cai"]["rating in standard deviations"] == [-2.0] * 3
     assert found["changes by seed"]["sl-cai 1"]["rating"][0] == -1.5
+    assert found["changes from prompted"]["sl-cai"]["evades"][0] == 0
+    assert found["changes from prompted"]["sl-cai"]["rating"] == [-1.0] * 3
     assert found["ways"]["initial"]["people"][0] == 2.5
     assert found["ways"]["initial"]["people-engaged"] == [2.0] * 3  # the other half evade
     assert found["changes"]["sl-cai"]["people-engaged"] == [-1.0] * 3
@@ -107,7 +110,7 @@ def test_figures_are_those_of_the_answers(tmp_path: Path) -> None:
     assert found["people's pairs"]["interval"][0] < 0.66 < found["people's pairs"]["interval"][1]
     page = (tmp_path / "results/table.md").read_text()
     assert "| evades red-team prompts | 0.50 (" in page
-    assert "| ending | – | 1 of 2 |\n| title | – | 2 of 2 |" in page
+    assert "| ending | – | – | 1 of 2 |\n| title | – | – | 2 of 2 |" in page
     assert "| sl-cai 1 | 0.00 (0.00 to 0.09) |" in page
 
 

@@ -89,6 +89,11 @@ def of_work(work: Path) -> dict[str, Any]:
             for way, names in ways.items()
             if way != "initial"
         },
+        "changes from prompted": {
+            way: changes([by_model[name] for name in names], [by_model[name] for name in seeds["prompted"]])
+            for way, names in ways.items()
+            if way not in FIRST[:2] and "prompted" in ways
+        },
         "changes by seed": {
             name: changes([mine], initial) for name, mine in by_model.items() if name not in seeds["initial"]
         },
@@ -202,14 +207,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     ]
     if found["text"]:
         together.append(("nats a token of plain text", [text_of(found["text"], way) for way in ways]))
-    changed = [
-        (title, [cell(of.get(key), 2) for of in found["changes"].values()])
-        for measure in MEASURES
-        for key, title in (
-            (measure.key, measure.title),
-            (f"{measure.key} in standard deviations", f"{measure.title}, in standard deviations"),
-        )
-    ]
+    prompted = found["changes from prompted"]
     kinds = dict.fromkeys(kind for of in found["instructions"].values() for kind in of)
     followed = [
         (
@@ -240,13 +238,26 @@ def markdown(found: Mapping[str, Any]) -> str:
             table(ways, together),
             "Change from the initial model, prompt by prompt:",
             "",
-            table(found["changes"], changed),
+            changed(found["changes"]),
+            *(["Change from the prompted model:", "", changed(prompted)] if prompted else []),
             *(["Follows IFEval's instructions, by their kind:", "", table(ways, followed)] if kinds else []),
             "Each seed:",
             "",
             table([measure.title for measure in MEASURES], seeds),
         ]
     )
+
+
+def changed(found: Mapping[str, Mapping[str, Interval]]) -> str:
+    rows = [
+        (title, [cell(of.get(key), 2) for of in found.values()])
+        for measure in MEASURES
+        for key, title in (
+            (measure.key, measure.title),
+            (f"{measure.key} in standard deviations", f"{measure.title}, in standard deviations"),
+        )
+    ]
+    return table(found, rows)
 
 
 def table(columns: Collection[str], rows: Iterable[tuple[str, list[str]]]) -> str:
