@@ -73,7 +73,7 @@ def of_work(work: Path) -> dict[str, Any]:
     seeds: dict[str, list[str]] = defaultdict(list)
     for name in by_model:
         seeds[name.partition(" ")[0]].append(name)
-    initial = [by_model[name] for name in seeds["initial"]]
+    initial, prompted = ([by_model[name] for name in seeds.get(way, ())] for way in FIRST[:2])
     before = together(initial, "evades")
     for mine in by_model.values():  # people's pairs prefer evasions to whatever comes in their place
         mine["people-engaged"] = {id: score for id, score in mine["people"].items() if before.get(id) == 0}
@@ -90,9 +90,9 @@ def of_work(work: Path) -> dict[str, Any]:
             if way != "initial"
         },
         "changes from prompted": {
-            way: changes([by_model[name] for name in names], [by_model[name] for name in seeds["prompted"]])
+            way: changes([by_model[name] for name in names], prompted)
             for way, names in ways.items()
-            if way not in FIRST[:2] and "prompted" in ways
+            if prompted and way not in {"initial", "prompted"}
         },
         "changes by seed": {
             name: changes([mine], initial) for name, mine in by_model.items() if name not in seeds["initial"]
@@ -207,18 +207,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     ]
     if found["text"]:
         together.append(("nats a token of plain text", [text_of(found["text"], way) for way in ways]))
-    prompted = found["changes from prompted"]
-    kinds = dict.fromkeys(kind for of in found["instructions"].values() for kind in of)
-    followed = [
-        (
-            kind,
-            [
-                " of ".join(map(str, of[kind])) if kind in of else NOTHING
-                for of in found["instructions"].values()
-            ],
-        )
-        for kind in kinds
-    ]
+    prompted, instructions = found["changes from prompted"], found["instructions"]
     seeds = [
         (name, [cell(of.get(measure.key), measure.digits) for measure in MEASURES])
         for name, of in found["seeds"].items()
@@ -240,7 +229,11 @@ def markdown(found: Mapping[str, Any]) -> str:
             "",
             changed(found["changes"]),
             *(["Change from the prompted model:", "", changed(prompted)] if prompted else []),
-            *(["Follows IFEval's instructions, by their kind:", "", table(ways, followed)] if kinds else []),
+            *(
+                ["Follows IFEval's instructions, by their kind:", "", followed(instructions)]
+                if any(instructions.values())
+                else []
+            ),
             "Each seed:",
             "",
             table([measure.title for measure in MEASURES], seeds),
@@ -258,6 +251,14 @@ def changed(found: Mapping[str, Mapping[str, Interval]]) -> str:
         )
     ]
     return table(found, rows)
+
+
+def followed(found: Mapping[str, Mapping[str, Sequence[int]]]) -> str:
+    def share(of: Mapping[str, Sequence[int]], kind: str) -> str:
+        return " of ".join(map(str, of[kind])) if kind in of else NOTHING
+
+    kinds = dict.fromkeys(kind for of in found.values() for kind in of)
+    return table(found, [(kind, [share(of, kind) for of in found.values()]) for kind in kinds])
 
 
 def table(columns: Collection[str], rows: Iterable[tuple[str, list[str]]]) -> str:
