@@ -95,16 +95,16 @@ def test_figures_are_those_of_the_answers(tmp_path: Path) -> None:
     assert found["ways"]["initial"]["evades"][1:] == pytest.approx([0.35, 0.65], abs=0.011)
     assert found["ways"]["sl-cai"]["evades"][0] == 0
     assert found["ways"]["sl-cai"]["evades"][2] == pytest.approx(0.0876, abs=1e-4)  # Wilson's, 0 of 40
-    assert found["changes"]["sl-cai"]["evades"][0] == -0.5
+    assert found["changes"]["initial"]["sl-cai"]["evades"][0] == -0.5
     assert found["ways"]["initial"]["curt"][0] == 0.5
-    assert found["changes"]["sl-cai"]["rating"] == [-1.0] * 3  # prompt by prompt there is no doubt
-    assert found["changes"]["sl-cai"]["rating in standard deviations"] == [-2.0] * 3
+    assert found["changes"]["initial"]["sl-cai"]["rating"] == [-1.0] * 3  # prompt by prompt there is no doubt
+    assert found["changes"]["initial"]["sl-cai"]["rating in standard deviations"] == [-2.0] * 3
     assert found["changes by seed"]["sl-cai 1"]["rating"][0] == -1.5
-    assert found["changes from prompted"]["sl-cai"]["evades"][0] == 0
-    assert found["changes from prompted"]["sl-cai"]["rating"] == [-1.0] * 3
+    assert found["changes"]["prompted"]["sl-cai"]["evades"][0] == 0
+    assert found["changes"]["prompted"]["sl-cai"]["rating"] == [-1.0] * 3
     assert found["ways"]["initial"]["people"][0] == 2.5
     assert found["ways"]["initial"]["people-engaged"] == [2.0] * 3  # the other half evade
-    assert found["changes"]["sl-cai"]["people-engaged"] == [-1.0] * 3
+    assert found["changes"]["initial"]["sl-cai"]["people-engaged"] == [-1.0] * 3
     assert found["ways"]["sl-cai"]["helpful"][0] == pytest.approx(190.8, abs=0.1)  # three of four are won
     assert found["ways"]["sl-cai"]["letters-helpful"] == [pytest.approx(43 / 11, abs=1e-4)] * 3
     assert found["people's pairs"]["interval"][0] < 0.66 < found["people's pairs"]["interval"][1]
@@ -116,14 +116,16 @@ def test_figures_are_those_of_the_answers(tmp_path: Path) -> None:
 
 def test_a_standard_deviation_is_that_of_single_answers(tmp_path: Path) -> None:
     ids = [f"red-team/{number}" for number in range(40)]
+    answered(tmp_path, "prompted 0", dict.fromkeys(ids, "No."), ratings=dict.fromkeys(ids, 1.75))
     for seed in (0, 1):  # what each prompt's answers come to in the mean is the same
         rated = {id: 2.0 + (number + seed) % 2 for number, id in enumerate(ids)}
         answered(tmp_path, f"initial {seed}", dict.fromkeys(ids, "No."), ratings=rated)
         answered(tmp_path, f"sl-cai {seed}", dict.fromkeys(ids, "No."), ratings=dict.fromkeys(ids, 2.0))
     (tmp_path / "people.json").write_text(json.dumps({"pairs": 100, "right": 66, "model": "rater"}))
-    found = study.figures.of_work(tmp_path)["changes"]["sl-cai"]
-    assert found["rating"] == [-0.5] * 3
-    assert found["rating in standard deviations"] == [-1.0] * 3
+    found = study.figures.of_work(tmp_path)["changes"]
+    assert found["initial"]["sl-cai"]["rating"] == [-0.5] * 3
+    assert found["initial"]["sl-cai"]["rating in standard deviations"] == [-1.0] * 3
+    assert found["prompted"]["sl-cai"]["rating in standard deviations"] == [0.5] * 3  # the initial model's
 
 
 def test_revisions_are_measured_as_if_models_had_answered(tmp_path: Path) -> None:
@@ -143,7 +145,7 @@ def test_revisions_are_measured_as_if_models_had_answered(tmp_path: Path) -> Non
         "revision-1": 0.5,
         "revision-2": 0.0,
     }
-    assert {name: of["evades"][0] for name, of in found["changes"].items()} == {
+    assert {name: of["evades"][0] for name, of in found["changes"]["initial"].items()} == {
         "revision-1": -0.5,
         "revision-2": -1.0,
     }

@@ -25,7 +25,7 @@ from solon.texts.words import count, words
 
 RESAMPLES = 4000
 NOTHING = "–"  # in a cell
-FIRST = ("initial", "prompted", "sl-cai")  # the other ways go on from the last
+FIRST = ("initial", "prompted", "sl-cai")  # each is what the ways after it are compared with
 
 Values = Mapping[str, float]  # by prompt
 Interval = list[float]  # the value, and the ends of its interval
@@ -73,29 +73,31 @@ def of_work(work: Path) -> dict[str, Any]:
     seeds: dict[str, list[str]] = defaultdict(list)
     for name in by_model:
         seeds[name.partition(" ")[0]].append(name)
-    initial, prompted = ([by_model[name] for name in seeds.get(way, ())] for way in FIRST[:2])
+    initial = [by_model[name] for name in seeds.get("initial", ())]
     before = together(initial, "evades")
     for mine in by_model.values():  # people's pairs prefer evasions to whatever comes in their place
         mine["people-engaged"] = {id: score for id, score in mine["people"].items() if before.get(id) == 0}
     ways = {way: seeds[way] for way in dict.fromkeys([*FIRST, *seeds]) if way in seeds}
+    models = {way: [by_model[name] for name in names] for way, names in ways.items()}
     people = json.loads((work / "people.json").read_text())
     text_file = work / "text.json"
     return {
         "people's pairs": people | {"interval": list(wilson(people["right"], people["pairs"]))},
-        "ways": {way: of_way([by_model[name] for name in names]) for way, names in ways.items()},
+        "ways": {way: of_way(mine) for way, mine in models.items()},
         "seeds": {name: of_way([mine]) for name, mine in by_model.items()},
         "changes": {
-            way: changes([by_model[name] for name in names], initial)
-            for way, names in ways.items()
-            if way != "initial"
-        },
-        "changes from prompted": {
-            way: changes([by_model[name] for name in names], prompted)
-            for way, names in ways.items()
-            if prompted and way not in {"initial", "prompted"}
+            base: {
+                way: changes(mine, models[base], initial)
+                for way, mine in models.items()
+                if way not in FIRST[: number + 1]
+            }
+            for number, base in enumerate(FIRST)
+            if base in models
         },
         "changes by seed": {
-            name: changes([mine], initial) for name, mine in by_model.items() if name not in seeds["initial"]
+            name: changes([mine], initial, initial)
+            for name, mine in by_model.items()
+            if name not in seeds["initial"]
         },
         "instructions": {way: by_kind(work, names) for way, names in ways.items()},
         "text": json.loads(text_file.read_text()) if text_file.exists() else {},
@@ -167,12 +169,14 @@ def of_way(models: Sequence[Mapping[str, Values]]) -> dict[str, Interval]:
 
 
 def changes(
-    models: Sequence[Mapping[str, Values]], initial: Sequence[Mapping[str, Values]]
+    models: Sequence[Mapping[str, Values]],
+    base: Sequence[Mapping[str, Values]],
+    initial: Sequence[Mapping[str, Values]],
 ) -> dict[str, Interval]:
-    """How far each measure is from the initial model's, prompt by prompt."""
+    """How far each measure is from ``base``'s, prompt by prompt; and in the initial model's deviations."""
     found = {}
     for measure in MEASURES:
-        mine, before = together(models, measure.key), together(initial, measure.key)
+        mine, before = together(models, measure.key), together(base, measure.key)
         shared = [id for id in mine if id in before]
         if not shared or measure.elo:
             continue
@@ -207,7 +211,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     ]
     if found["text"]:
         together.append(("nats a token of plain text", [text_of(found["text"], way) for way in ways]))
-    prompted, instructions = found["changes from prompted"], found["instructions"]
+    changes, instructions = found["changes"], found["instructions"]
     seeds = [
         (name, [cell(of.get(measure.key), measure.digits) for measure in MEASURES])
         for name, of in found["seeds"].items()
@@ -225,10 +229,12 @@ def markdown(found: Mapping[str, Any]) -> str:
             "All seeds of a way together:",
             "",
             table(ways, together),
-            "Change from the initial model, prompt by prompt:",
-            "",
-            changed(found["changes"]),
-            *(["Change from the prompted model:", "", changed(prompted)] if prompted else []),
+            *(
+                line
+                for base, found_of in changes.items()
+                if found_of
+                for line in (f"Change from {base}, prompt by prompt:", "", changed(found_of))
+            ),
             *(
                 ["Follows IFEval's instructions, by their kind:", "", followed(instructions)]
                 if any(instructions.values())
