@@ -4,6 +4,7 @@ None of it is a part of any run. Of the classifier of evasions see docs/evaluati
 """
 
 import json
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -226,6 +227,7 @@ def instructions(work: Path) -> None:
         for each in answers:
             if each["set"] != "instructions":
                 continue
+            random.seed(0)  # where a prompt's letter is no letter, its check draws one
             try:
                 checks, scores = evaluate_output_for_sample(
                     "ifeval", IFEvalSample(**each["checks"]), each["text"]
